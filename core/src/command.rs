@@ -1,0 +1,257 @@
+//! All that a client can want, in no protocol's words.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    group::GroupRequest,
+    id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
+    message::Message,
+    properties::{Text, Value},
+    topic::{Grammar, Pattern},
+};
+
+/// One wish of a connection. Commands with a token are answered by [`crate::Event::Done`], in the
+/// order given for definitions, in any order for the rest.
+#[derive(Debug)]
+pub enum Command {
+    /// Proves who the connection is. Until it is done the connection may do nothing else.
+    Authenticate { token: Token, credentials: Credentials },
+    /// Makes a vhost the connection's own; names in later commands are names in it. Default `/`.
+    Enter { token: Token, vhost: Text },
+    /// Declares, binds, deletes. Sees every earlier command of the connection, and later ones see it.
+    Define { token: Token, change: Change },
+    /// Sends a message to whatever its exchange and topic lead to. With a token, answered by
+    /// `Confirmed` or `Refused` once it is as durable as its destinations ask.
+    Publish { token: Option<Token>, message: Arc<Message>, mandatory: bool },
+    /// Appends a validated record batch to a partition; answered by [`Reply::Appended`](crate::Reply::Appended).
+    Append { token: Token, log: Text, partition: u32, batch: Bytes },
+    /// Reads record batches; answered by [`crate::Event::Fetched`].
+    Fetch { token: Token, fetch: Fetch },
+    /// Finds offsets; answered by [`Reply::Offset`](crate::Reply::Offset).
+    FindOffset { token: Token, log: Text, partition: u32, at: OffsetSpec },
+    /// Starts a consumer on a queue.
+    Consume { token: Token, consumer: ConsumerId, queue: Text, spec: ConsumeSpec },
+    /// Takes one message; answered by [`Reply::Got`](crate::Reply::Got). Unless `auto_ack`, it is to be settled
+    /// under `consumer`, which needs no `Consume`.
+    Get { token: Token, consumer: ConsumerId, queue: Text, auto_ack: bool },
+    /// Decides the fate of deliveries; unknown ones are ignored (front ends check their own tags).
+    Settle { consumer: ConsumerId, deliveries: RangeInclusive<DeliveryId>, outcome: Outcome },
+    /// Ends a consumer; what it holds stays unsettled until it is settled or the connection ends.
+    Cancel { token: Token, consumer: ConsumerId },
+    /// A request to the coordinator of a consumer group; answered by [`Reply::Group`](crate::Reply::Group).
+    Group { token: Token, group: Text, request: GroupRequest },
+    /// The retained messages that match; answered by [`Reply::Retained`](crate::Reply::Retained).
+    Retained { token: Token, filter: Pattern },
+    /// What logs there are; answered by [`Reply::Logs`](crate::Reply::Logs).
+    DescribeLogs { token: Token, logs: Option<Vec<Text>> },
+    /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
+    InitProducer { token: Token },
+}
+
+/// What a client offers as proof of its identity.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A user name and password. `loopback` says that the peer's own address is a loopback one.
+    Password { user: Text, password: Bytes, loopback: bool },
+    /// Nothing: allowed from the loopback only, acts as `guest`.
+    Anonymous { loopback: bool },
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::Password { user, .. } => write!(f, "Password({user})"),
+            Credentials::Anonymous { .. } => f.write_str("Anonymous"),
+        }
+    }
+}
+
+/// A change to what is declared. Names are within the connection's vhost.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Creates an exchange, or checks that it is there as described.
+    DeclareExchange { name: Text, spec: ExchangeSpec },
+    /// Checks that an exchange is there.
+    ExpectExchange { name: Text },
+    /// Removes an exchange. Removing one that is not there succeeds.
+    DeleteExchange { name: Text, if_unused: bool },
+    /// Creates a queue, or checks that it is there as described; answered by [`Reply::Queue`](crate::Reply::Queue).
+    /// An empty name asks for a fresh one.
+    DeclareQueue { name: Text, spec: QueueSpec },
+    /// Checks that a queue is there; answered as `DeclareQueue`.
+    ExpectQueue { name: Text },
+    /// Removes a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted). Removing one that is not there succeeds.
+    DeleteQueue { name: Text, if_unused: bool, if_empty: bool },
+    /// Drops the ready messages of a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted).
+    PurgeQueue { name: Text },
+    /// Adds a binding; adding one again replaces its tag and options.
+    Bind(Binding),
+    /// Removes a binding; removing one that is not there succeeds.
+    Unbind(Binding),
+    /// Creates a log; answered by [`Reply::Logs`](crate::Reply::Logs) with its description.
+    CreateLog { name: Text, spec: LogSpec, validate_only: bool },
+    /// Removes a log and its records.
+    DeleteLog { name: Text },
+}
+
+/// What an exchange is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeSpec {
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes away with its last binding.
+    pub auto_delete: bool,
+    /// Takes messages from other exchanges only.
+    pub internal: bool,
+    /// As declared, in order.
+    pub arguments: Vec<(Text, Value)>,
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExchangeKind {
+    /// To bindings whose key equals the routing key.
+    Direct,
+    /// To every binding.
+    Fanout,
+    /// To bindings whose pattern matches the topic.
+    Topic,
+    /// To bindings whose arguments match the headers.
+    Headers,
+}
+
+/// What a queue is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// Survives a restart, with its persistent messages.
+    pub durable: bool,
+    /// Belongs to the declaring connection and goes away with it.
+    pub exclusive: bool,
+    /// Goes away when its last consumer has gone.
+    pub auto_delete: bool,
+    /// Goes away when it has been without a consumer for this long.
+    pub expires: Option<Duration>,
+    /// An MQTT session's: named by the client identifier, hidden from other protocols' names.
+    pub session: bool,
+    /// As declared, in order.
+    pub arguments: Vec<(Text, Value)>,
+}
+
+/// A binding from an exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// The exchange it leads from.
+    pub source: Text,
+    /// Where it leads.
+    pub destination: Destination,
+    /// The routing key or pattern.
+    pub key: Text,
+    /// The grammar of `key`.
+    pub grammar: Grammar,
+    /// As declared, in order; what a headers exchange matches.
+    pub arguments: Vec<(Text, Value)>,
+    /// What MQTT says about its subscriptions.
+    pub subscription: Option<Subscription>,
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// A queue, by name.
+    Queue(Text),
+    /// The session of an MQTT client, by client identifier.
+    Session(Text),
+    /// An exchange, by name.
+    Exchange(Text),
+    /// A log, by name.
+    Log(Text),
+}
+
+/// The options of an MQTT subscription that decide about routing, and a tag for the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subscription {
+    /// Comes back with each delivery that this binding caused.
+    pub tag: BindingTag,
+    /// QoS 0: may be dropped, never stored.
+    pub best_effort: bool,
+    /// Not for what the same client published.
+    pub no_local: bool,
+}
+
+/// What a log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Number of partitions, at least 1.
+    pub partitions: u32,
+    /// Settings by name (Kafka topic configs and `mq.*`), as given.
+    pub settings: Vec<(Text, Text)>,
+}
+
+/// How a consumer wants its messages.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumeSpec {
+    /// Settled by delivery.
+    pub auto_ack: bool,
+    /// Unsettled deliveries at most; `None` is no bound in number (the bound in bytes of the connection holds).
+    pub prefetch: Option<u32>,
+    /// Refuses to share the queue with others.
+    pub exclusive: bool,
+    /// Takes the queue from whoever consumes it (an MQTT session is taken over): the old consumer is cancelled.
+    pub takeover: bool,
+    /// The queue is a session's, named by client identifier.
+    pub session: bool,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done with it.
+    Accept,
+    /// Back to its place in the queue.
+    Requeue,
+    /// Dropped, or dead-lettered.
+    Reject,
+}
+
+/// A read of one or more partitions.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// What to read, in the order of preference.
+    pub partitions: Vec<FetchPartition>,
+    /// Waits until there are so many bytes in all …
+    pub min_bytes: usize,
+    /// … returns about so many at most …
+    pub max_bytes: usize,
+    /// … and waits no longer than this.
+    pub wait: Duration,
+}
+
+/// One partition of a [`Fetch`].
+#[derive(Clone, Debug)]
+pub struct FetchPartition {
+    /// The log's name.
+    pub log: Text,
+    /// Which of its partitions.
+    pub partition: u32,
+    /// The first record wanted; the batch that holds it is returned whole.
+    pub from: Offset,
+    /// About so many bytes at most; one batch is always returned when it is the first of the fetch.
+    pub max_bytes: usize,
+}
+
+/// Which offset is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The oldest record kept.
+    Earliest,
+    /// The end: the offset that the next record gets.
+    Latest,
+    /// The record with the greatest timestamp.
+    MaxTimestamp,
+    /// The first record at this time (ms) or later.
+    AtTime(u64),
+}

@@ -1,0 +1,212 @@
+//! All that a client can be told, in no protocol's words.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    command::{LogSpec, OffsetSpec},
+    group::GroupReply,
+    id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
+    message::Message,
+    properties::Text,
+    time::Timestamp,
+};
+
+/// Something for one connection.
+#[derive(Debug)]
+pub enum Event {
+    /// A command with a token has been carried out or refused.
+    Done { token: Token, result: Result<Reply, Refusal> },
+    /// These publishes are as durable as their destinations ask (or had none).
+    Confirmed { tokens: Vec<Token> },
+    /// These publishes were refused; nothing of them is stored.
+    Refused { tokens: Vec<Token>, reason: Refusal },
+    /// A mandatory publish that had no destination. Comes before its `Confirmed`.
+    Returned { message: Arc<Message> },
+    /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).
+    Unrouted { token: Token },
+    /// Messages for a consumer, oldest first.
+    Deliver { consumer: ConsumerId, deliveries: Vec<Delivery> },
+    /// A [`crate::Command::Fetch`] has something, or waited long enough.
+    Fetched { token: Token, partitions: Vec<Fetched> },
+    /// The consumer ended from the broker's side.
+    Cancelled { consumer: ConsumerId, reason: CancelReason },
+    /// The broker is shutting down: say so to the peer and close.
+    Shutdown,
+}
+
+/// Why a consumer ended from the broker's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// Its queue was deleted.
+    QueueDeleted,
+    /// Another connection took its session over.
+    TakenOver,
+}
+
+/// One message for one consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// For settling; counts up per consumer.
+    pub id: DeliveryId,
+    /// What was published.
+    pub message: Arc<Message>,
+    /// When the broker accepted it.
+    pub accepted: Timestamp,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Tags of the subscriptions that matched; empty for queues without subscriptions.
+    pub tags: SmallVec<[BindingTag; 2]>,
+}
+
+/// What a successful command answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// Nothing more to say.
+    Ok,
+    /// Who the connection now is.
+    Authenticated { user: Text },
+    /// A queue is there.
+    Queue { name: Text, messages: u64, consumers: u32, created: bool },
+    /// So many messages went.
+    Deleted { messages: u64 },
+    /// One message, with how many are left; or the queue is empty.
+    Got { delivery: Option<Delivery>, remaining: u64 },
+    /// The first offset of an appended batch. `timestamp` is set when the broker's clock decided (log append time).
+    Appended { base: Offset, timestamp: Option<Timestamp>, log_start: Offset },
+    /// An offset and, where it belongs to a record, its timestamp. `None` when no record matches.
+    Offset { spec: OffsetSpec, found: Option<(Offset, Option<Timestamp>)> },
+    /// From a group's coordinator.
+    Group(GroupReply),
+    /// Retained messages.
+    Retained(Vec<Arc<Message>>),
+    /// Descriptions; a named log that is not there is an `Err`.
+    Logs(Vec<Result<LogInfo, Refusal>>),
+    /// A producer id and epoch.
+    Producer { id: i64, epoch: i16 },
+}
+
+/// What is known about a log.
+#[derive(Clone, Debug)]
+pub struct LogInfo {
+    /// Its name.
+    pub name: Text,
+    /// The core's number.
+    pub id: LogId,
+    /// A random id that differs when a log of the same name is created again.
+    pub uuid: [u8; 16],
+    /// As created.
+    pub spec: LogSpec,
+}
+
+/// What a fetch read from one partition.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The log's name.
+    pub log: Text,
+    /// Which of its partitions.
+    pub partition: u32,
+    /// Whole batches in order, from the one that holds the wanted offset; or why not.
+    pub result: Result<Vec<FetchedBatch>, Refusal>,
+    /// The end of what may be read.
+    pub high_watermark: Offset,
+    /// The oldest record kept.
+    pub log_start: Offset,
+}
+
+/// A stored record batch. The first eight bytes (base offset) and bytes 12 to 16 (leader epoch) of
+/// `bytes` are as the producer sent them: whoever sends it on puts `base` and 0 in their place.
+#[derive(Clone, Debug)]
+pub struct FetchedBatch {
+    /// The offset of its first record.
+    pub base: Offset,
+    /// The whole v2 batch, verbatim.
+    pub bytes: Bytes,
+}
+
+/// Why the core would not.
+///
+/// Each front end maps it in one function by exhaustive match.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The name means nothing here.
+    #[error("no {kind} '{name}' in vhost '{vhost}'")]
+    NotFound { kind: Kind, name: Text, vhost: Text },
+    /// The name is taken by another kind of thing, or the thing exists and must not.
+    #[error("{kind} '{name}' in vhost '{vhost}' exists already")]
+    Exists { kind: Kind, name: Text, vhost: Text },
+    /// It is there, but not as described.
+    #[error("inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}")]
+    Inequivalent { kind: Kind, name: Text, vhost: Text, argument: Text, received: Text, current: Text },
+    /// It has consumers or bindings and was to go only without.
+    #[error("{kind} '{name}' in vhost '{vhost}' in use")]
+    InUse { kind: Kind, name: Text, vhost: Text },
+    /// It holds messages and was to go only without.
+    #[error("queue '{name}' in vhost '{vhost}' not empty")]
+    NotEmpty { name: Text, vhost: Text },
+    /// It belongs to another connection.
+    #[error("cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.")]
+    Locked { name: Text, vhost: Text },
+    /// Another consumer has it to itself.
+    #[error("queue '{name}' in vhost '{vhost}' in exclusive use")]
+    ExclusiveUse { name: Text, vhost: Text },
+    /// The user may not, or the name is the broker's own.
+    #[error("{0}")]
+    Denied(Text),
+    /// User or password is wrong, or not from there.
+    #[error("login was refused")]
+    LoginRefused,
+    /// The vhost is not there.
+    #[error("vhost {0} not found")]
+    NoVhost(Text),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(Text),
+    /// A message or batch is over a destination's limit.
+    #[error("message of {size} bytes is larger than the {limit} that '{name}' takes")]
+    TooLarge { name: Text, size: usize, limit: usize },
+    /// Stored batches are damaged, or a batch sent in is.
+    #[error("corrupt batch: {0}")]
+    Corrupt(Text),
+    /// The offset is below what is kept or beyond the end.
+    #[error("offset {0} is out of range")]
+    OffsetOutOfRange(Offset),
+    /// A producer's sequence number is not the next one.
+    #[error("out of order sequence number")]
+    OutOfOrderSequence,
+    /// A producer's epoch is older than the newest seen.
+    #[error("producer epoch is fenced")]
+    ProducerFenced,
+    /// The store failed; nothing is acknowledged until the broker is restarted.
+    #[error("{0}")]
+    StorageFailed(Text),
+    /// The broker is going away.
+    #[error("broker is shutting down")]
+    Stopping,
+}
+
+/// Kinds of declared things, as error texts name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+    /// A log.
+    Log,
+    /// A consumer.
+    Consumer,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Exchange => "exchange",
+            Kind::Queue => "queue",
+            Kind::Log => "log",
+            Kind::Consumer => "consumer",
+        })
+    }
+}

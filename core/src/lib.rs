@@ -1,0 +1,32 @@
+//! The core of Trivium: catalog, routing, queues, logs and groups, with no wire format and no disk.
+//!
+//! ```text
+//!  front end ── Command ──► Link ── routed, grouped by shard ──► Shard ── batch ──► Store
+//!  front end ◄── Event ──── Link ◄────── events, held until durable ──┘
+//! ```
+//!
+//! Start reading at [`Command`] and [`Event`], the vocabulary of all protocols; then [`Broker`] and
+//! [`Link`], then `shard`, which owns queues, partitions and groups, and [`store`], the seam below.
+
+mod broker;
+mod command;
+mod event;
+pub mod group;
+mod id;
+mod link;
+mod log;
+mod message;
+mod properties;
+pub mod store;
+mod time;
+mod topic;
+
+pub use broker::{Broker, Options};
+pub use command::*;
+pub use event::*;
+pub use id::*;
+pub use link::{Link, Stopped};
+pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
+pub use properties::{Properties, Text, Value};
+pub use time::{Now, Timestamp};
+pub use topic::{Grammar, Pattern, Step, Topic, tokens};

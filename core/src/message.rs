@@ -1,0 +1,128 @@
+//! A message on its way: what the core acts on, and the origin's own bytes.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    properties::{Properties, Text},
+    time::Timestamp,
+    topic::Topic,
+};
+
+/// A published message (DESIGN section 3.3).
+///
+/// The core reads only these fields. Everything else the publisher said stays in `native`, in the
+/// publisher's own encoding, and is converted when a reader of another protocol asks.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The exchange it was published to; empty for the default exchange.
+    pub exchange: Text,
+    /// The routing key, MQTT topic or log name.
+    pub topic: Topic,
+    /// The payload. Absent (a Kafka null) is not empty.
+    pub body: Option<Bytes>,
+    /// The record key, when the publisher set one.
+    pub key: Option<Bytes>,
+    /// When the publisher says it was made; absent means that the broker's clock decides.
+    pub timestamp: Option<Timestamp>,
+    /// Lifetime in milliseconds from when the broker accepted it.
+    pub expiry_ms: Option<u64>,
+    /// Whether it asks to survive a restart; unset is not transient.
+    pub persistence: Persistence,
+    /// 0 to 255, when set.
+    pub priority: Option<u8>,
+    /// Whether it replaces (or, with an empty body, clears) the retained message of its topic.
+    pub retain: bool,
+    /// The rest, as the publisher encoded it.
+    pub native: Native,
+    /// Who sent it; shared by all messages of a connection.
+    pub origin: Arc<Origin>,
+}
+
+impl Message {
+    /// The neutral form of what is in `native`.
+    pub fn properties(&self) -> Properties {
+        self.native.dialect.properties(&self.native.block)
+    }
+
+    /// Whether durable destinations must store it. Unset counts as the protocol's own default,
+    /// which front ends put into `persistence`; for other protocols unset is persistent.
+    pub fn is_persistent(&self) -> bool {
+        self.persistence != Persistence::Transient
+    }
+
+    /// Bytes it occupies in memory, for budgets.
+    pub fn size(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
+            + self.key.as_ref().map_or(0, Bytes::len)
+            + self.native.block.len()
+            + self.topic.text().len()
+    }
+}
+
+/// Whether a message asks to survive a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Persistence {
+    /// The publisher did not say.
+    #[default]
+    Unset,
+    /// It may be lost with the process (AMQP delivery mode 1 or none, MQTT QoS 0).
+    Transient,
+    /// It must survive (AMQP delivery mode 2, MQTT QoS 1 and 2, Kafka).
+    Persistent,
+}
+
+/// A property block in the encoding of the protocol that the message came by.
+#[derive(Clone, Debug)]
+pub struct Native {
+    /// Who can read it.
+    pub dialect: &'static dyn Dialect,
+    /// The bytes as they came, already validated by the front end.
+    pub block: Bytes,
+}
+
+/// How one protocol encodes properties. Front ends hand their dialects to the broker when it opens,
+/// so that a stored message finds its own again.
+pub trait Dialect: Send + Sync + 'static {
+    /// A stable number, part of the on-disk format: 0 records (the core's own), 1 AMQP 0-9-1,
+    /// 2 MQTT 5, 3 MQTT 3; 16 and above for others.
+    fn id(&self) -> u8;
+
+    /// Decodes a block that this dialect's front end accepted earlier. What cannot be read
+    /// (a newer format) is left out; nothing panics.
+    fn properties(&self, block: &Bytes) -> Properties;
+}
+
+impl fmt::Debug for dyn Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dialect({})", self.id())
+    }
+}
+
+/// The dialect of messages without properties, and of tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Dialect for Plain {
+    fn id(&self) -> u8 {
+        255
+    }
+
+    fn properties(&self, _block: &Bytes) -> Properties {
+        Properties::default()
+    }
+}
+
+/// Where a message came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `amqp`, `kafka`, `mqtt`, or a plug-in's name.
+    pub protocol: Text,
+    /// MQTT client identifier, Kafka client id, or empty.
+    pub client: Text,
+    /// The authenticated user.
+    pub user: Text,
+    /// The vhost of the connection.
+    pub vhost: Text,
+}

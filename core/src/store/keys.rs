@@ -1,0 +1,223 @@
+//! Every key layout, in one file. Numbers are big-endian, so that byte order is number order; the
+//! first byte of a key in a table that holds several kinds says which kind it is. Letters of retired
+//! kinds are never used again.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::id::{LogId, Offset, QueueId, Sequence};
+
+/// Kinds of rows in [`super::Table::Catalog`].
+pub(crate) mod catalog {
+    /// `f`: the format of the data directory.
+    pub const FORMAT: u8 = b'f';
+    /// `n`: the next number for a queue or log.
+    pub const NEXT_ID: u8 = b'n';
+    /// `x`: an exchange: vhost, name.
+    pub const EXCHANGE: u8 = b'x';
+    /// `q`: a queue: id.
+    pub const QUEUE: u8 = b'q';
+    /// `l`: a log: id.
+    pub const LOG: u8 = b'l';
+    /// `b`: a binding: number.
+    pub const BINDING: u8 = b'b';
+}
+
+/// Kinds of rows in [`super::Table::State`].
+mod state {
+    /// `q`: a queue's counters.
+    pub const QUEUE: u8 = b'q';
+    /// `s`: what is settled of a chunk.
+    pub const SETTLED: u8 = b's';
+    /// `r`: that a queue's chunk refers to a body chunk.
+    pub const BODY_REFERENCE: u8 = b'r';
+    /// `p`: a partition's counters, producers and tap position.
+    pub const PARTITION: u8 = b'p';
+    /// `o`: a group's committed offset.
+    pub const GROUP_OFFSET: u8 = b'o';
+    /// `i`: the next producer id.
+    pub const PRODUCER_ID: u8 = b'i';
+}
+
+/// The bit of a [`QueueId`] that says: not durable. What such queues leave behind is forgotten when
+/// the broker opens.
+pub(crate) const TRANSIENT_QUEUE: u64 = 1 << 63;
+
+/// `State`: counters of a queue.
+pub(crate) fn queue_state(queue: QueueId) -> Bytes {
+    key(9).u8(state::QUEUE).u64(queue.0).done()
+}
+
+/// `State`: every queue's counters.
+pub(crate) fn queue_states() -> Range<Bytes> {
+    prefix(&[state::QUEUE])
+}
+
+/// `State`: what is settled of the chunk that begins at `first`.
+pub(crate) fn settled(queue: QueueId, first: Sequence) -> Bytes {
+    key(17).u8(state::SETTLED).u64(queue.0).u64(first.0).done()
+}
+
+/// `State`: what is settled of a queue's chunks from `from` up to and without `to`.
+pub(crate) fn settled_range(queue: QueueId, from: Sequence, to: Sequence) -> Range<Bytes> {
+    settled(queue, from)..settled(queue, to)
+}
+
+/// `Messages`: the chunk of a queue that begins at `first`.
+pub(crate) fn chunk(queue: QueueId, first: Sequence) -> Bytes {
+    key(16).u64(queue.0).u64(first.0).done()
+}
+
+/// `Messages`: a queue's chunks from `from` up to and without `to`.
+pub(crate) fn chunk_range(queue: QueueId, from: Sequence, to: Sequence) -> Range<Bytes> {
+    chunk(queue, from)..chunk(queue, to)
+}
+
+/// The sequence in a chunk's key.
+pub(crate) fn chunk_first(key: &[u8]) -> Option<Sequence> {
+    Some(Sequence(u64::from_be_bytes(key.get(8..16)?.try_into().ok()?)))
+}
+
+/// `Bodies`: a chunk of bodies that several queues share.
+pub(crate) fn body_chunk(number: u64) -> Bytes {
+    key(8).u64(number).done()
+}
+
+/// The number in a body chunk's key.
+pub(crate) fn body_chunk_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(..8)?.try_into().ok()?))
+}
+
+/// `State`: that the chunk at `first` of `queue` refers to a body chunk. A body chunk without
+/// references is garbage.
+pub(crate) fn body_reference(number: u64, queue: QueueId, first: Sequence) -> Bytes {
+    key(25).u8(state::BODY_REFERENCE).u64(number).u64(queue.0).u64(first.0).done()
+}
+
+/// `State`: every reference to a body chunk.
+pub(crate) fn body_references(number: u64) -> Range<Bytes> {
+    key(9).u8(state::BODY_REFERENCE).u64(number).done()..key(9).u8(state::BODY_REFERENCE).u64(number + 1).done()
+}
+
+/// `State`: a partition's counters.
+pub(crate) fn partition_state(log: LogId, partition: u32) -> Bytes {
+    key(13).u8(state::PARTITION).u64(log.0).u32(partition).done()
+}
+
+/// `State`: the counters of all partitions of a log.
+pub(crate) fn partition_states(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::PARTITION).u64(log.0).done()..key(9).u8(state::PARTITION).u64(log.0 + 1).done()
+}
+
+/// Flags in the last byte of a record batch's key: facts about the batch that are not the producer's.
+pub(crate) mod record_flags {
+    /// Appended by a capture from an exchange, so never tapped.
+    pub const CAPTURED: u8 = 1;
+}
+
+/// `Records`: the batch whose *last* record is at `last`, so that one seek finds the batch that
+/// holds an offset.
+pub(crate) fn record_batch(log: LogId, partition: u32, last: Offset, flags: u8) -> Bytes {
+    key(21).u64(log.0).u32(partition).u64(last.0).u8(flags).done()
+}
+
+/// `Records`: batches of a partition that hold an offset in `[from, to)`, by their last records.
+pub(crate) fn record_batches(log: LogId, partition: u32, from: Offset, to: Offset) -> Range<Bytes> {
+    record_batch(log, partition, from, 0)..record_batch(log, partition, to, 0)
+}
+
+/// The last offset and flags in a record batch's key.
+pub(crate) fn record_batch_last(key: &[u8]) -> Option<(Offset, u8)> {
+    Some((Offset(u64::from_be_bytes(key.get(12..20)?.try_into().ok()?)), *key.get(20)?))
+}
+
+/// `Records`: all batches of a log.
+pub(crate) fn log_records(log: LogId) -> Range<Bytes> {
+    key(8).u64(log.0).done()..key(8).u64(log.0 + 1).done()
+}
+
+/// `State`: an offset that a group committed. Names are length-prefixed, so no name reaches into another's rows.
+pub(crate) fn group_offset(vhost: &str, group: &str, log: &str, partition: u32) -> Bytes {
+    key(16 + vhost.len() + group.len() + log.len())
+        .u8(state::GROUP_OFFSET)
+        .text(vhost)
+        .text(group)
+        .text(log)
+        .u32(partition)
+        .done()
+}
+
+/// `State`: all offsets of a group.
+pub(crate) fn group_offsets(vhost: &str, group: &str) -> Range<Bytes> {
+    let start = key(16 + vhost.len() + group.len()).u8(state::GROUP_OFFSET).text(vhost).text(group).done();
+    prefix(&start)
+}
+
+/// `State`: the offsets of all groups.
+pub(crate) fn all_group_offsets() -> Range<Bytes> {
+    prefix(&[state::GROUP_OFFSET])
+}
+
+/// `State`: the next producer id.
+pub(crate) fn producer_id() -> Bytes {
+    key(1).u8(state::PRODUCER_ID).done()
+}
+
+/// `Retained`: the retained message of a topic, by its text in the grammar of slashes.
+pub(crate) fn retained(vhost: &str, topic: &str) -> Bytes {
+    key(4 + vhost.len() + topic.len()).text(vhost).bytes(topic.as_bytes()).done()
+}
+
+/// All keys that begin with `start`.
+pub(crate) fn prefix(start: &[u8]) -> Range<Bytes> {
+    let mut end = start.to_vec();
+    while end.last() == Some(&u8::MAX) {
+        end.pop();
+    }
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    Bytes::copy_from_slice(start)..Bytes::from(end)
+}
+
+/// A key under construction.
+pub(crate) struct KeyBuilder(BytesMut);
+
+/// Begins a key of about `capacity` bytes.
+pub(crate) fn key(capacity: usize) -> KeyBuilder {
+    KeyBuilder(BytesMut::with_capacity(capacity))
+}
+
+impl KeyBuilder {
+    pub(crate) fn u8(mut self, value: u8) -> Self {
+        self.0.put_u8(value);
+        self
+    }
+
+    pub(crate) fn u32(mut self, value: u32) -> Self {
+        self.0.put_u32(value);
+        self
+    }
+
+    pub(crate) fn u64(mut self, value: u64) -> Self {
+        self.0.put_u64(value);
+        self
+    }
+
+    /// A length and the text.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.0.put_u32(text.len() as u32);
+        self.0.put_slice(text.as_bytes());
+        self
+    }
+
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.put_slice(bytes);
+        self
+    }
+
+    pub(crate) fn done(self) -> Bytes {
+        self.0.freeze()
+    }
+}

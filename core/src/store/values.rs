@@ -1,0 +1,263 @@
+//! How stored values are laid out: a format byte, then fields written with [`Writer`] and read with [`Reader`].
+//!
+//! A reader never panics and never allocates more than the bytes it is given; what it cannot read is
+//! [`StoreError::Corrupt`].
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::StoreError;
+use crate::properties::{Text, Value};
+
+/// Writes fields: varints, texts, bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(BytesMut);
+
+impl Writer {
+    /// A value of the given format.
+    pub(crate) fn new(format: u8) -> Writer {
+        let mut writer = Writer(BytesMut::with_capacity(64));
+        writer.u8(format);
+        writer
+    }
+
+    pub(crate) fn with_capacity(format: u8, capacity: usize) -> Writer {
+        let mut writer = Writer(BytesMut::with_capacity(capacity));
+        writer.u8(format);
+        writer
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.0.put_u8(value);
+    }
+
+    pub(crate) fn bool(&mut self, value: bool) {
+        self.u8(value.into());
+    }
+
+    /// LEB128.
+    pub(crate) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.put_u8(value as u8);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.varint(bytes.len() as u64);
+        self.0.put_slice(bytes);
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Presence and the rest.
+    pub(crate) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Writer, T)) {
+        self.bool(value.is_some());
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    pub(crate) fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Writer, &T)) {
+        self.varint(items.len() as u64);
+        for item in items {
+            write(self, item);
+        }
+    }
+
+    /// A typed value, as in headers and arguments.
+    pub(crate) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.u8(b'V'),
+            Value::Bool(v) => {
+                self.u8(b't');
+                self.bool(*v);
+            }
+            Value::I8(v) => {
+                self.u8(b'b');
+                self.0.put_i8(*v);
+            }
+            Value::U8(v) => {
+                self.u8(b'B');
+                self.u8(*v);
+            }
+            Value::I16(v) => {
+                self.u8(b's');
+                self.0.put_i16(*v);
+            }
+            Value::U16(v) => {
+                self.u8(b'u');
+                self.0.put_u16(*v);
+            }
+            Value::I32(v) => {
+                self.u8(b'I');
+                self.0.put_i32(*v);
+            }
+            Value::U32(v) => {
+                self.u8(b'i');
+                self.0.put_u32(*v);
+            }
+            Value::I64(v) => {
+                self.u8(b'l');
+                self.0.put_i64(*v);
+            }
+            Value::F32(v) => {
+                self.u8(b'f');
+                self.0.put_u32(v.to_bits());
+            }
+            Value::F64(v) => {
+                self.u8(b'd');
+                self.0.put_u64(v.to_bits());
+            }
+            Value::Decimal(scale, v) => {
+                self.u8(b'D');
+                self.u8(*scale);
+                self.0.put_i32(*v);
+            }
+            Value::Text(v) => {
+                self.u8(b'S');
+                self.text(v);
+            }
+            Value::Bytes(v) => {
+                self.u8(b'x');
+                self.bytes(v);
+            }
+            Value::Timestamp(v) => {
+                self.u8(b'T');
+                self.0.put_u64(*v);
+            }
+            Value::Array(items) => {
+                self.u8(b'A');
+                self.list(items, Writer::value);
+            }
+            Value::Table(entries) => {
+                self.u8(b'F');
+                self.table(entries);
+            }
+        }
+    }
+
+    /// Named values in order.
+    pub(crate) fn table(&mut self, entries: &[(Text, Value)]) {
+        self.list(entries, |writer, (name, value)| {
+            writer.text(name);
+            writer.value(value);
+        });
+    }
+
+    pub(crate) fn done(self) -> Bytes {
+        self.0.freeze()
+    }
+}
+
+/// Reads what [`Writer`] wrote; texts and bytes are slices of the value.
+pub(crate) struct Reader(Bytes);
+
+/// Deeper than any front end accepts.
+const NESTING_MAX: usize = 64;
+
+impl Reader {
+    /// Opens a value and checks its format.
+    pub(crate) fn new(mut value: Bytes, format: u8) -> Result<Reader, StoreError> {
+        match value.try_get_u8() {
+            Ok(found) if found == format => Ok(Reader(value)),
+            Ok(found) => Err(StoreError::Corrupt(format!("unknown value format {found}, expected {format}").into())),
+            Err(_) => Err(StoreError::Corrupt("empty value".into())),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, StoreError> {
+        self.0.try_get_u8().map_err(short)
+    }
+
+    pub(crate) fn bool(&mut self) -> Result<bool, StoreError> {
+        Ok(self.u8()? != 0)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, StoreError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(StoreError::Corrupt("varint is too long".into()))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<Bytes, StoreError> {
+        let length = self.varint()?;
+        if length > self.0.len() as u64 {
+            return Err(StoreError::Corrupt("length runs past the end of a value".into()));
+        }
+        Ok(self.0.split_to(length as usize))
+    }
+
+    pub(crate) fn text(&mut self) -> Result<Text, StoreError> {
+        Text::try_from(self.bytes()?).map_err(|_| StoreError::Corrupt("text is not UTF-8".into()))
+    }
+
+    pub(crate) fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        if self.bool()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn list<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Reader) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let count = self.varint()?;
+        let mut items = Vec::with_capacity(count.min(self.0.len() as u64).min(1024) as usize);
+        for _ in 0..count {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
+    pub(crate) fn value(&mut self) -> Result<Value, StoreError> {
+        self.value_at(0)
+    }
+
+    fn value_at(&mut self, depth: usize) -> Result<Value, StoreError> {
+        if depth > NESTING_MAX {
+            return Err(StoreError::Corrupt("value is nested too deeply".into()));
+        }
+        Ok(match self.u8()? {
+            b'V' => Value::Null,
+            b't' => Value::Bool(self.bool()?),
+            b'b' => Value::I8(self.0.try_get_i8().map_err(short)?),
+            b'B' => Value::U8(self.u8()?),
+            b's' => Value::I16(self.0.try_get_i16().map_err(short)?),
+            b'u' => Value::U16(self.0.try_get_u16().map_err(short)?),
+            b'I' => Value::I32(self.0.try_get_i32().map_err(short)?),
+            b'i' => Value::U32(self.0.try_get_u32().map_err(short)?),
+            b'l' => Value::I64(self.0.try_get_i64().map_err(short)?),
+            b'f' => Value::F32(f32::from_bits(self.0.try_get_u32().map_err(short)?)),
+            b'd' => Value::F64(f64::from_bits(self.0.try_get_u64().map_err(short)?)),
+            b'D' => Value::Decimal(self.u8()?, self.0.try_get_i32().map_err(short)?),
+            b'S' => Value::Text(self.text()?),
+            b'x' => Value::Bytes(self.bytes()?),
+            b'T' => Value::Timestamp(self.0.try_get_u64().map_err(short)?),
+            b'A' => Value::Array(self.list(|reader| reader.value_at(depth + 1))?),
+            b'F' => Value::Table(self.list(|reader| Ok((reader.text()?, reader.value_at(depth + 1)?)))?),
+            tag => return Err(StoreError::Corrupt(format!("unknown value tag {tag}").into())),
+        })
+    }
+
+    pub(crate) fn table(&mut self) -> Result<Vec<(Text, Value)>, StoreError> {
+        self.list(|reader| Ok((reader.text()?, reader.value()?)))
+    }
+}
+
+fn short(_: bytes::TryGetError) -> StoreError {
+    StoreError::Corrupt("value ends too early".into())
+}

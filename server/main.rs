@@ -1,0 +1,3 @@
+//! The `trivium` binary.
+
+fn main() {}
