@@ -1,18 +1,45 @@
 //! The broker: opened over a store, it hands out a [`Link`] per connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    task::JoinSet,
+};
 
 use crate::{
-    link::Link,
+    catalog::{Access, Actor, Catalog, Effect, Outcome},
+    command::Change,
+    commit::Committer,
+    event::{Event, Refusal, Reply},
+    id::{ConnectionId, LogId, QueueId, Token},
+    link::{Link, Mailbox},
     message::{Dialect, Origin},
+    metrics::{Metrics, Sample},
     properties::Text,
+    recovery,
+    shard::{Op, Report, Request},
+    snapshot::Snapshot,
     store::{Durability, Store, StoreError},
+    time::Now,
 };
+
+/// Requests that may wait for a shard: each is at most one turn of one connection.
+const INBOX_MAX: usize = 128;
+
+/// Shards at most, so that a set of them is a number.
+pub const SHARDS_MAX: usize = 64;
 
 /// What the broker needs to know, checked by whoever built it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Number of shards, at least 1.
+    /// Number of shards, 1 to [`SHARDS_MAX`].
     pub shards: usize,
     /// What an acknowledgement means.
     pub durability: Durability,
@@ -20,34 +47,299 @@ pub struct Options {
     pub dialects: Vec<&'static dyn Dialect>,
     /// Bytes of queue messages kept in memory, over all queues.
     pub queue_memory: usize,
-    /// Partitions of a log that is created without a number.
-    pub partitions: u32,
     /// How long an empty group waits for more members before its first generation.
     pub initial_rebalance_delay: Duration,
     /// A user besides `guest`, and its password; this one may come from anywhere.
     pub user: Option<(Text, Text)>,
+    /// The clocks.
+    pub clock: fn() -> Now,
 }
 
-/// A broker.
+/// A broker. Clones are the same broker.
 #[derive(Clone)]
 pub struct Broker {
-    _store: Arc<dyn Store>,
+    inner: Arc<Inner>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What links share.
+pub(crate) struct Inner {
+    pub(crate) shards: Vec<mpsc::Sender<Request>>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: Access,
+    catalog: AsyncMutex<Catalog>,
+    connections: Mutex<Vec<Weak<Mailbox>>>,
+    next_connection: AtomicU64,
+    next_span: AtomicU64,
+    next_body_chunk: AtomicU64,
+    next_producer: AtomicU64,
+    clock: fn() -> Now,
 }
 
 impl Broker {
     /// Recovers what the store holds and starts the shards.
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Broker, StoreError> {
-        let _ = options;
-        Ok(Broker { _store: store })
+        assert!((1..=SHARDS_MAX).contains(&options.shards), "options are checked by whoever built them");
+        let recovered = recovery::recover(&store, &options).await?;
+        let committer = Arc::new(Committer::new(store, options.durability));
+        let metrics = Arc::new(Metrics::default());
+        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..options.shards).map(|_| mpsc::channel(INBOX_MAX)).unzip();
+        let inner = Arc::new(Inner {
+            shards,
+            snapshot: Arc::new(Snapshot::new(recovered.catalog.routes())),
+            committer,
+            metrics,
+            access: Access::new(options.user.clone()),
+            catalog: AsyncMutex::new(recovered.catalog),
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+            next_span: AtomicU64::new(1),
+            next_body_chunk: AtomicU64::new(recovered.epoch << 32),
+            next_producer: AtomicU64::new(recovered.epoch << 24),
+            clock: options.clock,
+        });
+        let tasks = recovery::start(&inner, recovered.shards, inboxes, &options);
+        Ok(Broker { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }
 
-    /// A link for a new connection. `origin` says which protocol and, where it is known, which client.
+    /// A link for a new connection. `origin` says which protocol and, where it is known, which client and vhost.
     pub fn connect(&self, origin: Origin) -> Link {
-        Link::new(origin)
+        self.inner.clone().connect(origin)
     }
 
-    /// Tells every connection to close, waits until what was accepted is durable, and closes the store.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        self._store.close().await
+    /// Everything that is counted.
+    pub async fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.inner.metrics.samples();
+        let mut total = Report::default();
+        for shard in &self.inner.shards {
+            if let Some(report) = self.inner.report(shard).await {
+                total.add(&report);
+            }
+        }
+        samples.extend(total.samples());
+        samples
     }
+
+    /// Why the store has failed, if it has: nothing more is acknowledged then.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.metrics.failure()
+    }
+
+    /// Tells every connection to close. Whoever serves them waits for that before [`Broker::close`].
+    pub fn shut_down(&self) {
+        let connections = std::mem::take(&mut *self.inner.connections());
+        for mailbox in connections.iter().filter_map(Weak::upgrade) {
+            mailbox.put(vec![Event::Shutdown]);
+        }
+    }
+
+    /// Ends the broker: what shards have accepted is made durable, then the store is closed.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.shut_down();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for shard in &self.inner.shards {
+            let (reply, applied) = oneshot::channel();
+            if self.inner.send(shard, vec![Op::Drain(reply)]).await.is_ok() {
+                // A shard that has stopped has nothing left to drain.
+                let _ = applied.await;
+            }
+        }
+        tasks.shutdown().await;
+        self.inner.committer.store().close().await
+    }
+}
+
+impl Inner {
+    fn connect(self: Arc<Inner>, origin: Origin) -> Link {
+        let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        let mailbox = Arc::new(Mailbox::new(id));
+        let mut connections = self.connections();
+        if connections.len() == connections.capacity() {
+            connections.retain(|mailbox| mailbox.strong_count() > 0);
+        }
+        connections.push(Arc::downgrade(&mailbox));
+        drop(connections);
+        Link::new(self, mailbox, origin)
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Mailbox>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shard_of_queue(&self, id: QueueId) -> usize {
+        shard_of_queue(id, self.shards.len())
+    }
+
+    pub(crate) fn shard_of_partition(&self, log: LogId, partition: u32) -> usize {
+        shard_of_partition(log, partition, self.shards.len())
+    }
+
+    pub(crate) fn shard_of_name(&self, name: &str) -> usize {
+        shard_of_name(name, self.shards.len())
+    }
+
+    pub(crate) fn next_span(&self) -> u64 {
+        self.next_span.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_body_chunk(&self) -> u64 {
+        self.next_body_chunk.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_producer(&self) -> i64 {
+        self.next_producer.fetch_add(1, Ordering::Relaxed) as i64
+    }
+
+    /// Why nothing is accepted, if the store has failed.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        if !self.metrics.has_failed() {
+            return None;
+        }
+        self.metrics.failure().map(|failure| Refusal::StorageFailed(failure.into()))
+    }
+
+    async fn report(&self, shard: &mpsc::Sender<Request>) -> Option<Report> {
+        let (reply, report) = oneshot::channel();
+        self.send(shard, vec![Op::Report(reply)]).await.ok()?;
+        report.await.ok()
+    }
+
+    async fn send(&self, shard: &mpsc::Sender<Request>, ops: Vec<Op>) -> Result<(), Refusal> {
+        let from = Arc::new(Mailbox::new(ConnectionId(0)));
+        self.send_from(&from, shard, ops).await
+    }
+
+    async fn send_from(&self, from: &Arc<Mailbox>, shard: &mpsc::Sender<Request>, ops: Vec<Op>) -> Result<(), Refusal> {
+        let request = Request { from: from.clone(), now: (self.clock)(), ops, span: None };
+        shard.send(request).await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Carries out a definition. `None`: the owning shard answers with the token.
+    pub(crate) async fn define(
+        &self,
+        actor: &Actor,
+        from: &Arc<Mailbox>,
+        token: Token,
+        change: Change,
+    ) -> Result<Option<Reply>, Refusal> {
+        let mut catalog = self.catalog.lock().await;
+        let applied = catalog.apply(actor, &change)?;
+        let committed = (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
+        self.carry_out(from, &applied.effects).await?;
+        self.snapshot.store(catalog.routes());
+        let outcome = match applied.outcome {
+            Outcome::DeleteQueue { queue, if_unused, if_empty } => {
+                let messages = self.remove_queue(&mut catalog, queue.id, if_unused, if_empty).await?;
+                return Ok(Some(Reply::Deleted { messages }));
+            }
+            outcome => outcome,
+        };
+        drop(catalog);
+        if let Some(committed) = committed {
+            committed.await.map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+        }
+        self.answer(from, token, outcome).await
+    }
+
+    async fn answer(&self, from: &Arc<Mailbox>, token: Token, outcome: Outcome) -> Result<Option<Reply>, Refusal> {
+        let (queue, op) = match outcome {
+            Outcome::Done | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
+            Outcome::NoQueue => return Ok(Some(Reply::Deleted { messages: 0 })),
+            Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
+            Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
+            Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),
+            Outcome::Queue { queue, created } => (queue.id, Op::Inspect { token, queue, created }),
+            Outcome::Purge { queue } => (queue.id, Op::Purge { token, queue: queue.id }),
+        };
+        let shard = &self.shards[self.shard_of_queue(queue)];
+        self.send_from(from, shard, vec![op]).await?;
+        Ok(None)
+    }
+
+    /// Tells the shards what has changed. They hear of it before the new routes can lead anything to them.
+    async fn carry_out(&self, from: &Arc<Mailbox>, effects: &[Effect]) -> Result<(), Refusal> {
+        for effect in effects {
+            match effect {
+                Effect::QueueCreated(entry) => {
+                    let shard = &self.shards[self.shard_of_queue(entry.id)];
+                    self.send_from(from, shard, vec![Op::CreateQueue(entry.clone())]).await?;
+                }
+                Effect::QueueChanged(entry) => {
+                    let shard = &self.shards[self.shard_of_queue(entry.id)];
+                    self.send_from(from, shard, vec![Op::ChangeQueue(entry.clone())]).await?;
+                }
+                Effect::QueueRemoved(_) => {}
+                Effect::LogCreated(entry) => {
+                    for shard in &self.shards {
+                        self.send_from(from, shard, vec![Op::CreateLog(entry.clone())]).await?;
+                    }
+                }
+                Effect::LogRemoved(entry) => {
+                    for shard in &self.shards {
+                        self.send_from(from, shard, vec![Op::RemoveLog(entry.clone())]).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a queue if its shard agrees; how many messages were ready.
+    async fn remove_queue(&self, catalog: &mut Catalog, id: QueueId, if_unused: bool, if_empty: bool) -> Result<u64, Refusal> {
+        let (reply, removed) = oneshot::channel();
+        let shard = &self.shards[self.shard_of_queue(id)];
+        self.send(shard, vec![Op::RemoveQueue { queue: id, if_unused, if_empty, reply }]).await?;
+        let messages = removed.await.map_err(|_| Refusal::Stopping)??;
+        if let Some(applied) = catalog.remove_queue(id) {
+            self.snapshot.store(catalog.routes());
+            if !applied.batch.is_empty() {
+                let committed = self.committer.commit(applied.batch, &[]).done.await;
+                committed.map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+            }
+        }
+        Ok(messages)
+    }
+
+    /// A queue has told that it is unused and wants to go.
+    pub(crate) async fn remove_idle_queue(&self, id: QueueId) {
+        let mut catalog = self.catalog.lock().await;
+        if let Err(refusal) = self.remove_queue(&mut catalog, id, true, false).await {
+            tracing::debug!(queue = %id, %refusal, "unused queue stays");
+        }
+    }
+
+    /// A link has gone.
+    pub(crate) async fn disconnect(&self, mailbox: &Arc<Mailbox>, shards: Vec<usize>) {
+        for shard in shards {
+            if self.send_from(mailbox, &self.shards[shard], vec![Op::Disconnect]).await.is_err() {
+                return;
+            }
+        }
+        let mut catalog = self.catalog.lock().await;
+        for queue in catalog.exclusive_queues(mailbox.connection) {
+            if let Err(refusal) = self.remove_queue(&mut catalog, queue, false, false).await {
+                tracing::warn!(%queue, %refusal, "exclusive queue outlives its connection");
+            }
+        }
+    }
+}
+
+/// Which of `shards` owns a queue.
+pub(crate) fn shard_of_queue(id: QueueId, shards: usize) -> usize {
+    (id.0 % shards as u64) as usize
+}
+
+/// Which of `shards` owns a partition.
+pub(crate) fn shard_of_partition(log: LogId, partition: u32, shards: usize) -> usize {
+    ((log.0 + u64::from(partition)) % shards as u64) as usize
+}
+
+/// Which of `shards` owns what is known by a name.
+pub(crate) fn shard_of_name(name: &str, shards: usize) -> usize {
+    use std::hash::Hasher;
+    let mut hasher = rustc_hash::FxHasher::default();
+    hasher.write(name.as_bytes());
+    (hasher.finish() % shards as u64) as usize
 }

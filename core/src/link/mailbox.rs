@@ -1,0 +1,49 @@
+//! Where shards leave events for a connection.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{event::Event, id::ConnectionId};
+
+/// Events for one connection, in the order in which each shard left them.
+///
+/// It has no bound of its own: replies are bounded by the commands that the connection sent, and
+/// deliveries by each consumer's window in bytes.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) connection: ConnectionId,
+    events: Mutex<Vec<Event>>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    pub(crate) fn new(connection: ConnectionId) -> Mailbox {
+        Mailbox { connection, events: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Leaves events and wakes the connection.
+    pub(crate) fn put(&self, mut events: Vec<Event>) {
+        let mut waiting = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = waiting.is_empty();
+        if was_empty {
+            *waiting = events;
+        } else {
+            waiting.append(&mut events);
+        }
+        drop(waiting);
+        if was_empty {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until something may be there.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+}

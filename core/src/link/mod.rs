@@ -1,0 +1,325 @@
+//! One connection's end of the broker: commands are routed and handed to shards by turn, events come back.
+
+mod confirms;
+mod mailbox;
+mod publish;
+mod routing;
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use rustc_hash::FxHashMap;
+
+pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
+use self::confirms::Confirms;
+use crate::{
+    broker::Inner,
+    catalog::Actor,
+    command::{Command, Credentials, Fetch, OffsetSpec},
+    event::{Event, Kind, Refusal, Reply},
+    id::{ConsumerId, Token},
+    log,
+    message::{Message, Origin},
+    properties::Text,
+    queue::{self, WINDOW},
+    shard::Op,
+    store::BoxFuture,
+    time::Now,
+};
+
+/// The broker has stopped; nothing more will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("broker has stopped")]
+pub struct Stopped;
+
+/// One connection's end of the broker. Dropping it requeues what its consumers hold, ends them, and
+/// deletes its exclusive queues.
+pub struct Link {
+    broker: Arc<Inner>,
+    mailbox: Arc<Mailbox>,
+    actor: Actor,
+    routing: Routing,
+    confirms: Confirms,
+    outgoing: Outgoing,
+    /// Which shard each consumer is in.
+    consumers: FxHashMap<ConsumerId, usize>,
+    /// Bytes delivered per consumer for which its shard has had no credit back.
+    owed: FxHashMap<ConsumerId, usize>,
+    /// Answers of several shards to one command, until all have come.
+    gathered: FxHashMap<Token, (usize, Vec<Arc<Message>>)>,
+    /// Events that this link makes itself.
+    local: Vec<Event>,
+    /// Reads of logs under way.
+    reads: FuturesUnordered<BoxFuture<'static, Event>>,
+}
+
+impl Link {
+    pub(crate) fn new(broker: Arc<Inner>, mailbox: Arc<Mailbox>, origin: Origin) -> Link {
+        let routing = Routing::new(broker.snapshot.clone());
+        let outgoing = Outgoing::new(broker.shards.len());
+        let vhost = if origin.vhost.is_empty() { Text::from_static("/") } else { origin.vhost };
+        let actor = Actor { connection: mailbox.connection, user: origin.user, vhost, client: origin.client };
+        Link {
+            broker,
+            mailbox,
+            actor,
+            routing,
+            confirms: Confirms::default(),
+            outgoing,
+            consumers: FxHashMap::default(),
+            owed: FxHashMap::default(),
+            gathered: FxHashMap::default(),
+            local: Vec::new(),
+            reads: FuturesUnordered::new(),
+        }
+    }
+
+    /// Routes and hands over one turn of commands, draining the vector. Waits while a shard's inbox is full and
+    /// for definitions to be carried out; never for another connection.
+    pub async fn submit(&mut self, now: Now, commands: &mut Vec<Command>) -> Result<(), Stopped> {
+        for command in commands.drain(..) {
+            match command {
+                Command::Publish { token, message, mandatory } => self.publish(token, message, mandatory),
+                Command::Settle { consumer, deliveries, outcome } => {
+                    if let Some(&shard) = self.consumers.get(&consumer) {
+                        self.outgoing.push(shard, Op::Settle { consumer, deliveries, outcome });
+                    }
+                }
+                Command::Append { token, log, partition, batch } => self.append(token, &log, partition, batch),
+                Command::Fetch { token, fetch } => self.fetch(token, fetch),
+                Command::FindOffset { token, log, partition, at } => self.find_offset(token, &log, partition, at),
+                Command::Consume { token, consumer, queue, spec } => {
+                    if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
+                        self.outgoing.push(shard.0, Op::Consume { token, consumer, queue: shard.1, spec });
+                    }
+                }
+                Command::Get { token, consumer, queue, auto_ack } => {
+                    if let Some(shard) = self.resolve(token, consumer, &queue, false) {
+                        self.outgoing.push(shard.0, Op::Get { token, consumer, queue: shard.1, auto_ack });
+                    }
+                }
+                Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
+                    Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
+                    None => self.done(token, Ok(Reply::Ok)),
+                },
+                Command::Group { token, group, request } => {
+                    let shard = self.broker.shard_of_name(&group);
+                    let vhost = self.actor.vhost.clone();
+                    self.outgoing.push(shard, Op::Group { token, vhost, group, request });
+                }
+                Command::Retained { token, filter } => self.look_up_retained(token, &filter),
+                Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
+                Command::InitProducer { token } => {
+                    let id = self.broker.next_producer();
+                    self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
+                }
+                Command::Authenticate { token, credentials } => self.authenticate(token, &credentials),
+                Command::Enter { token, vhost } => self.enter(token, vhost),
+                Command::Define { token, change } => {
+                    // What was published before must be there first.
+                    self.outgoing.flush(&self.broker, &self.mailbox, now).await?;
+                    match self.broker.define(&self.actor, &self.mailbox, now, token, change).await {
+                        Ok(Some(reply)) => self.done(token, Ok(reply)),
+                        Ok(None) => {}
+                        Err(refusal) => self.done(token, Err(refusal)),
+                    }
+                }
+            }
+        }
+        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+    }
+
+    /// Waits for events and appends them. Safe to drop and call again.
+    pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
+        loop {
+            events.append(&mut self.local);
+            for event in self.mailbox.take() {
+                self.received(event, events);
+            }
+            while let Some(Some(event)) = self.reads.next().now_or_never() {
+                events.push(event);
+            }
+            if !events.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.mailbox.arrived() => {}
+                Some(event) = self.reads.next() => events.push(event),
+            }
+        }
+    }
+
+    /// Tells the core that all output so far has reached the peer's socket, so that consumers whose
+    /// deliveries filled their window in bytes may have more.
+    pub async fn flushed(&mut self, now: Now) -> Result<(), Stopped> {
+        for (&consumer, owed) in &mut self.owed {
+            if *owed >= WINDOW as usize / 4
+                && let Some(&shard) = self.consumers.get(&consumer)
+            {
+                let bytes = std::mem::take(owed) as u32;
+                self.outgoing.push(shard, Op::Credit { consumer, bytes });
+            }
+        }
+        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+    }
+
+    fn received(&mut self, event: Event, events: &mut Vec<Event>) {
+        match event {
+            Event::Confirmed { mut tokens } => {
+                self.confirms.confirmed(&mut tokens);
+                if !tokens.is_empty() {
+                    events.push(Event::Confirmed { tokens });
+                }
+            }
+            Event::Refused { mut tokens, reason } => {
+                self.confirms.refused(&mut tokens);
+                if !tokens.is_empty() {
+                    events.push(Event::Refused { tokens, reason });
+                }
+            }
+            Event::Deliver { consumer, deliveries } => {
+                let bytes: usize = deliveries.iter().map(|delivery| queue::size(&delivery.message)).sum();
+                *self.owed.entry(consumer).or_default() += bytes;
+                events.push(Event::Deliver { consumer, deliveries });
+            }
+            Event::Done { token, result: Ok(Reply::Retained(found)) } => self.gather(token, found, events),
+            event => events.push(event),
+        }
+    }
+
+    fn gather(&mut self, token: Token, mut found: Vec<Arc<Message>>, events: &mut Vec<Event>) {
+        let Some((missing, all)) = self.gathered.get_mut(&token) else { return };
+        all.append(&mut found);
+        *missing -= 1;
+        if *missing == 0
+            && let Some((_, all)) = self.gathered.remove(&token)
+        {
+            events.push(Event::Done { token, result: Ok(Reply::Retained(all)) });
+        }
+    }
+
+    fn done(&mut self, token: Token, result: Result<Reply, Refusal>) {
+        self.local.push(Event::Done { token, result });
+    }
+
+    fn authenticate(&mut self, token: Token, credentials: &Credentials) {
+        let result = self.broker.access.authenticate(credentials);
+        if let Ok(user) = &result {
+            self.actor.user = user.clone();
+        }
+        self.done(token, result.map(|user| Reply::Authenticated { user }));
+    }
+
+    fn enter(&mut self, token: Token, vhost: Text) {
+        let result = if self.routing.current().has_vhost(&vhost) {
+            self.actor.vhost = vhost;
+            Ok(Reply::Ok)
+        } else {
+            Err(Refusal::NoVhost(vhost))
+        };
+        self.done(token, result);
+    }
+
+    /// Finds a queue for a consumer and remembers where it is; answers if there is none.
+    fn resolve(&mut self, token: Token, consumer: ConsumerId, name: &Text, session: bool) -> Option<(usize, crate::QueueId)> {
+        let routes = self.routing.current();
+        let vhost = &self.actor.vhost;
+        let entry = if session { routes.session(vhost, name) } else { routes.queue(vhost, name) };
+        match entry {
+            Some(entry) => {
+                let (shard, id) = (self.broker.shard_of_queue(entry.id), entry.id);
+                self.consumers.insert(consumer, shard);
+                self.owed.insert(consumer, 0);
+                Some((shard, id))
+            }
+            None => {
+                let refusal = self.not_found(Kind::Queue, name);
+                self.done(token, Err(refusal));
+                None
+            }
+        }
+    }
+
+    fn not_found(&self, kind: Kind, name: &Text) -> Refusal {
+        Refusal::NotFound { kind, name: name.clone(), vhost: self.actor.vhost.clone() }
+    }
+
+    fn append(&mut self, token: Token, log: &Text, partition: u32, batch: bytes::Bytes) {
+        let entry = self.routing.current().log(&self.actor.vhost, log).cloned();
+        match entry.filter(|entry| (partition as usize) < entry.tails.len()) {
+            Some(entry) => {
+                self.broker.metrics.appended(1, batch.len() as u64);
+                let shard = self.broker.shard_of_partition(entry.info.id, partition);
+                self.outgoing.push(shard, Op::Append { log: entry.info.id, partition, batch, token });
+            }
+            None => {
+                let refusal = self.not_found(Kind::Log, log);
+                self.done(token, Err(refusal));
+            }
+        }
+    }
+
+    fn fetch(&mut self, token: Token, fetch: Fetch) {
+        let routes = self.routing.current();
+        let tails = fetch.partitions.iter().map(|wanted| {
+            let entry = routes.log(&self.actor.vhost, &wanted.log)?;
+            Some((entry.info.id, entry.tails.get(wanted.partition as usize)?.clone()))
+        });
+        let tails = tails.collect::<Vec<_>>();
+        let (store, metrics) = (self.broker.committer.store().clone(), self.broker.metrics.clone());
+        let vhost = self.actor.vhost.clone();
+        self.reads.push(Box::pin(async move {
+            let partitions = log::fetch(store, vhost, tails, fetch).await;
+            let batches = partitions.iter().filter_map(|fetched| fetched.result.as_ref().ok()).flatten();
+            metrics.fetched(batches.map(|batch| batch.bytes.len() as u64).sum());
+            Event::Fetched { token, partitions }
+        }));
+    }
+
+    fn find_offset(&mut self, token: Token, log: &Text, partition: u32, at: OffsetSpec) {
+        let found = self.routing.current().log(&self.actor.vhost, log);
+        let tail = found.and_then(|entry| Some((entry.info.id, entry.tails.get(partition as usize)?.clone())));
+        let Some((id, tail)) = tail else {
+            let refusal = self.not_found(Kind::Log, log);
+            return self.done(token, Err(refusal));
+        };
+        let store = self.broker.committer.store().clone();
+        self.reads.push(Box::pin(async move {
+            let result = log::find_offset(store, id, partition, tail, at).await;
+            Event::Done { token, result: result.map(|found| Reply::Offset { spec: at, found }) }
+        }));
+    }
+
+    fn look_up_retained(&mut self, token: Token, filter: &crate::Pattern) {
+        let shards = self.broker.shards.len();
+        self.gathered.insert(token, (shards, Vec::new()));
+        for shard in 0..shards {
+            let vhost = self.actor.vhost.clone();
+            self.outgoing.push(shard, Op::Retained { token, vhost, filter: filter.clone() });
+        }
+    }
+
+    fn describe_logs(&mut self, token: Token, names: Option<Vec<Text>>) {
+        let routes = self.routing.current().clone();
+        let vhost = &self.actor.vhost;
+        let logs = match names {
+            None => routes.logs(vhost).map(|entry| Ok(entry.info.clone())).collect(),
+            Some(names) => names
+                .iter()
+                .map(|name| routes.log(vhost, name).map(|entry| entry.info.clone()).ok_or_else(|| self.not_found(Kind::Log, name)))
+                .collect(),
+        };
+        self.done(token, Ok(Reply::Logs(logs)));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let (broker, mailbox) = (self.broker.clone(), self.mailbox.clone());
+        let shards = self.outgoing.visited();
+        // A task, because shards may have to be waited for and a drop cannot.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { broker.disconnect(&mailbox, shards).await });
+        }
+    }
+}

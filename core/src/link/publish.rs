@@ -1,0 +1,171 @@
+//! Publishing: one message to all of its destinations, grouped by shard and handed over by turn.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Link, Mailbox, Stopped};
+use crate::{
+    broker::Inner,
+    catalog::QueueTarget,
+    commit::Span,
+    event::{Event, Refusal},
+    id::Token,
+    log,
+    message::Message,
+    queue::{Arrival, BodyChunk},
+    shard::{Op, Request},
+    time::Now,
+};
+
+/// Bodies smaller than this are stored in each queue: a reference would cost as much.
+const SHARED_BODY_MIN: usize = 256;
+
+impl Link {
+    pub(super) fn publish(&mut self, token: Option<Token>, message: Arc<Message>, mandatory: bool) {
+        self.outgoing.published += 1;
+        let targets = match self.routing.route(&self.actor.vhost, &message) {
+            Ok(targets) => targets,
+            Err(refusal) => return self.refuse(token, message, refusal),
+        };
+        if let Some(refusal) = self.broker.refusal() {
+            return self.refuse(token, message, refusal);
+        }
+        let mut destinations = 0;
+        let mut shards = 0u64;
+        let body = self.share_body(&message, &targets.queues);
+        for target in &targets.queues {
+            let shard = self.broker.shard_of_queue(target.queue.id);
+            let arrival = Arrival {
+                message: message.clone(),
+                tags: target.tags.clone(),
+                best_effort: target.best_effort,
+                body: body.clone(),
+            };
+            self.outgoing.push(shard, Op::Enqueue { queue: target.queue.id, arrival, token });
+            destinations += 1;
+            shards |= 1 << shard;
+        }
+        for entry in &targets.logs {
+            let direct = message.exchange.is_empty();
+            let partition = log::partition_for(&message, entry, self.actor.connection);
+            let shard = self.broker.shard_of_partition(entry.info.id, partition);
+            let (log, message) = (entry.info.id, message.clone());
+            self.outgoing.push(shard, Op::Capture { log, partition, message, token, direct });
+            destinations += 1;
+            shards |= 1 << shard;
+        }
+        if message.retain {
+            let shard = self.broker.shard_of_name(message.topic.text());
+            let vhost = self.actor.vhost.clone();
+            self.outgoing.push(shard, Op::Retain { vhost, message: message.clone(), token });
+            destinations += 1;
+            shards |= 1 << shard;
+        }
+        if shards.count_ones() > 1 {
+            self.outgoing.spanned |= shards;
+        }
+        match token {
+            Some(token) if destinations > 0 => self.confirms.expect(token, destinations),
+            _ => {}
+        }
+        if targets.is_empty() {
+            self.unrouted(token, message, mandatory, destinations == 0);
+        }
+    }
+
+    fn refuse(&mut self, token: Option<Token>, message: Arc<Message>, reason: Refusal) {
+        self.local.push(match token {
+            Some(token) => Event::Refused { tokens: vec![token], reason },
+            None => Event::Rejected { message, reason },
+        });
+    }
+
+    fn unrouted(&mut self, token: Option<Token>, message: Arc<Message>, mandatory: bool, confirm: bool) {
+        self.outgoing.unroutable += 1;
+        if mandatory {
+            self.local.push(Event::Returned { message });
+        }
+        if let Some(token) = token {
+            self.local.push(Event::Unrouted { token });
+            if confirm {
+                self.local.push(Event::Confirmed { tokens: vec![token] });
+            }
+        }
+    }
+
+    /// Puts a body that several queues will store into the turn's body chunk.
+    fn share_body(&mut self, message: &Message, queues: &[QueueTarget]) -> Option<(Arc<BodyChunk>, u32)> {
+        let body = message.body.as_ref().filter(|body| body.len() >= SHARED_BODY_MIN && queues.len() > 1)?;
+        let storing = |target: &&QueueTarget| target.queue.spec.durable && !target.best_effort;
+        if !message.is_persistent() || queues.iter().filter(storing).count() < 2 {
+            return None;
+        }
+        let index = self.outgoing.bodies.len() as u32;
+        self.outgoing.bodies.push(body.clone());
+        let broker = &self.broker;
+        let chunk = self.outgoing.body_chunk.get_or_insert_with(|| Arc::new(BodyChunk::new(broker.next_body_chunk())));
+        Some((chunk.clone(), index))
+    }
+}
+
+/// What a turn of a connection has for each shard.
+pub(crate) struct Outgoing {
+    ops: Vec<Vec<Op>>,
+    visited: u64,
+    /// Shards with parts of publishes that went to several.
+    pub(crate) spanned: u64,
+    body_chunk: Option<Arc<BodyChunk>>,
+    bodies: Vec<Bytes>,
+    published: u64,
+    unroutable: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn new(shards: usize) -> Outgoing {
+        Outgoing {
+            ops: (0..shards).map(|_| Vec::new()).collect(),
+            visited: 0,
+            spanned: 0,
+            body_chunk: None,
+            bodies: Vec::new(),
+            published: 0,
+            unroutable: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, shard: usize, op: Op) {
+        self.ops[shard].push(op);
+    }
+
+    /// Shards that have ever heard of this connection.
+    pub(crate) fn visited(&self) -> Vec<usize> {
+        (0..self.ops.len()).filter(|shard| self.visited & (1 << shard) != 0).collect()
+    }
+
+    /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
+    /// arrive without anything awaited in between.
+    pub(crate) async fn flush(&mut self, broker: &Inner, from: &Arc<Mailbox>, now: Now) -> Result<(), Stopped> {
+        if let Some(chunk) = self.body_chunk.take() {
+            chunk.fill(std::mem::take(&mut self.bodies));
+        }
+        if self.published > 0 {
+            broker.metrics.published(std::mem::take(&mut self.published), std::mem::take(&mut self.unroutable));
+        }
+        let mut permits = smallvec::SmallVec::<[_; 8]>::new();
+        for (shard, ops) in self.ops.iter().enumerate() {
+            if !ops.is_empty() {
+                permits.push((shard, broker.shards[shard].reserve().await.map_err(|_| Stopped)?));
+            }
+        }
+        let spanned = std::mem::take(&mut self.spanned);
+        let span = (spanned != 0).then(|| Span { id: broker.next_span(), parts: spanned.count_ones() });
+        for (shard, permit) in permits {
+            self.visited |= 1 << shard;
+            let ops = std::mem::take(&mut self.ops[shard]);
+            let span = span.filter(|_| spanned & (1 << shard) != 0);
+            permit.send(Request { from: from.clone(), now, ops, span });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What the broker counts. Counters move once per turn, not once per message.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{shard::Count, store::StoreError};
+
+/// Counters of a broker, since it was opened.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    published: AtomicU64,
+    unroutable: AtomicU64,
+    delivered: AtomicU64,
+    settled: AtomicU64,
+    dropped: AtomicU64,
+    expired: AtomicU64,
+    batches: AtomicU64,
+    batch_bytes: AtomicU64,
+    fetched_bytes: AtomicU64,
+    tapped: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+/// One line of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// The name in the exposition.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub counter: bool,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Metrics {
+    pub(crate) fn count(&self, count: &Count) {
+        add(&self.delivered, count.delivered);
+        add(&self.settled, count.settled);
+        add(&self.dropped, count.dropped);
+        add(&self.expired, count.expired);
+    }
+
+    pub(crate) fn published(&self, messages: u64, unroutable: u64) {
+        add(&self.published, messages);
+        add(&self.unroutable, unroutable);
+    }
+
+    pub(crate) fn appended(&self, batches: u64, bytes: u64) {
+        add(&self.batches, batches);
+        add(&self.batch_bytes, bytes);
+    }
+
+    pub(crate) fn fetched(&self, bytes: u64) {
+        add(&self.fetched_bytes, bytes);
+    }
+
+    pub(crate) fn tapped(&self, records: u64) {
+        add(&self.tapped, records);
+    }
+
+    pub(crate) fn storage_failed(&self, error: &StoreError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            tracing::error!(%error, "storage failed: nothing more is acknowledged until the broker is restarted");
+            *failure = Some(error.to_string());
+        }
+    }
+
+    /// Why the store has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let counter = |name, help, value: &AtomicU64| {
+            let value = value.load(Ordering::Relaxed);
+            Sample { name, help, counter: true, value }
+        };
+        vec![
+            counter("trivium_messages_published_total", "Messages published to exchanges", &self.published),
+            counter("trivium_messages_unroutable_total", "Published messages that no binding matched", &self.unroutable),
+            counter("trivium_messages_delivered_total", "Messages delivered to consumers", &self.delivered),
+            counter("trivium_messages_settled_total", "Deliveries acknowledged, rejected or returned", &self.settled),
+            counter("trivium_messages_dropped_total", "Messages that nobody was promised and nobody took", &self.dropped),
+            counter("trivium_messages_expired_total", "Messages whose time was up", &self.expired),
+            counter("trivium_log_batches_total", "Record batches appended by producers", &self.batches),
+            counter("trivium_log_bytes_total", "Bytes of record batches appended by producers", &self.batch_bytes),
+            counter("trivium_log_fetched_bytes_total", "Bytes of record batches read", &self.fetched_bytes),
+            counter("trivium_tapped_records_total", "Records of logs offered to exchanges", &self.tapped),
+        ]
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    if amount > 0 {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}

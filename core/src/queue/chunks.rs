@@ -1,0 +1,165 @@
+//! What a queue has in the store: chunks of messages, and which of them are settled.
+//!
+//! Messages that a turn leaves behind are written as one chunk, under the sequence of the first.
+//! Settling writes, per chunk and turn, which runs of it are settled; a chunk that is settled
+//! altogether goes. So the cost is per turn and chunk, not per message.
+
+use std::{collections::VecDeque, ops::Range};
+
+use smallvec::SmallVec;
+
+use crate::{
+    id::{QueueId, Sequence},
+    shard::Turn,
+    store::{Table, keys, messages},
+};
+
+/// Bytes of settled chunks at the head of a queue after which the store is told to forget them.
+const FORGET_BYTES: usize = 4 << 20;
+
+/// A chunk in the store of which something is unsettled and in memory.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) first: Sequence,
+    pub(crate) last: Sequence,
+    /// Messages not settled.
+    pub(crate) remaining: u32,
+    /// Settled runs, ascending, not touching.
+    pub(crate) settled: Vec<Range<u64>>,
+    /// Body chunks that it refers to.
+    pub(crate) bodies: SmallVec<[u64; 1]>,
+    /// Size of the stored value.
+    pub(crate) bytes: usize,
+    /// The store has a row of what is settled.
+    pub(crate) has_row: bool,
+    /// That row is out of date.
+    pub(crate) dirty: bool,
+}
+
+impl Chunk {
+    fn settle(&mut self, sequence: u64) {
+        let at = self.settled.partition_point(|run| run.end < sequence);
+        match self.settled.get_mut(at) {
+            Some(run) if run.contains(&sequence) => return,
+            Some(run) if run.end == sequence => {
+                run.end += 1;
+                if self.settled.get(at + 1).is_some_and(|next| next.start == sequence + 1) {
+                    self.settled[at].end = self.settled.remove(at + 1).end;
+                }
+            }
+            Some(run) if run.start == sequence + 1 => run.start = sequence,
+            _ => self.settled.insert(at, sequence..sequence + 1),
+        }
+        self.remaining -= 1;
+    }
+}
+
+/// The chunks of a queue whose messages are in memory, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    live: VecDeque<Chunk>,
+    /// Chunks with a change in this turn.
+    touched: Vec<Sequence>,
+    forgotten_to: Sequence,
+    forgettable: usize,
+}
+
+impl Chunks {
+    /// Nothing below `low` is to be forgotten again.
+    pub(crate) fn recovered(low: Sequence) -> Chunks {
+        Chunks { forgotten_to: low, ..Chunks::default() }
+    }
+
+    /// A chunk was written, or read back; newer than those before.
+    pub(crate) fn add(&mut self, chunk: Chunk) {
+        debug_assert!(self.live.back().is_none_or(|back| back.last < chunk.first));
+        self.live.push_back(chunk);
+    }
+
+    /// A stored message is settled.
+    pub(crate) fn settle(&mut self, sequence: Sequence) {
+        let at = self.live.partition_point(|chunk| chunk.last < sequence);
+        let chunk = self.live.get_mut(at).expect("a stored message in memory has its chunk");
+        debug_assert!(chunk.first <= sequence && chunk.remaining > 0);
+        chunk.settle(sequence.0);
+        if !chunk.dirty {
+            chunk.dirty = true;
+            self.touched.push(chunk.first);
+        }
+    }
+
+    /// The first chunk that is not settled altogether.
+    pub(crate) fn low(&self) -> Option<Sequence> {
+        self.live.front().map(|chunk| chunk.first)
+    }
+
+    /// Writes what was settled in this turn. `end` is where the queue's stored messages end or the
+    /// backlog begins: the low-water mark when no chunk is live.
+    pub(crate) fn seal(&mut self, queue: QueueId, end: Sequence, turn: &mut Turn) {
+        for first in std::mem::take(&mut self.touched) {
+            let at = self.live.partition_point(|chunk| chunk.first < first);
+            let chunk = &mut self.live[at];
+            chunk.dirty = false;
+            if chunk.remaining > 0 {
+                chunk.has_row = true;
+                let runs = messages::encode_settled(first, &chunk.settled);
+                turn.batch.put(Table::State, keys::settled(queue, first), runs);
+            } else {
+                drop_chunk(queue, chunk, turn);
+                self.forgettable += chunk.bytes;
+            }
+        }
+        while self.live.front().is_some_and(|chunk| chunk.remaining == 0) {
+            self.live.pop_front();
+        }
+        let low = self.low().unwrap_or(end);
+        if self.forgettable >= FORGET_BYTES || (self.forgettable > 0 && self.live.is_empty()) {
+            turn.batch.forget(Table::Messages, keys::chunk_range(queue, self.forgotten_to, low));
+            self.forgotten_to = low;
+            self.forgettable = 0;
+        }
+    }
+
+    /// Drops every chunk, because the queue goes.
+    pub(crate) fn clear(&mut self, queue: QueueId, turn: &mut Turn) {
+        for chunk in self.live.drain(..).filter(|chunk| chunk.remaining > 0) {
+            drop_chunk(queue, &chunk, turn);
+        }
+        self.touched.clear();
+    }
+}
+
+fn drop_chunk(queue: QueueId, chunk: &Chunk, turn: &mut Turn) {
+    turn.batch.delete(Table::Messages, keys::chunk(queue, chunk.first));
+    if chunk.has_row {
+        turn.batch.delete(Table::State, keys::settled(queue, chunk.first));
+    }
+    for &number in &chunk.bodies {
+        turn.batch.delete(Table::State, keys::body_reference(number, queue, chunk.first));
+        turn.bodies.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_merge() {
+        let mut chunk = Chunk {
+            first: Sequence(1),
+            last: Sequence(9),
+            remaining: 9,
+            settled: Vec::new(),
+            bodies: SmallVec::new(),
+            bytes: 0,
+            has_row: false,
+            dirty: false,
+        };
+        for sequence in [3, 5, 4, 1, 9, 2, 5] {
+            chunk.settle(sequence);
+        }
+        assert_eq!(chunk.settled, [1..6, 9..10]);
+        assert_eq!(chunk.remaining, 3);
+    }
+}

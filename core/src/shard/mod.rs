@@ -1,0 +1,411 @@
+//! A shard: owns a share of the queues, partitions, groups and retained messages, by hash of their ids.
+//!
+//! A shard is synchronous and deterministic: [`Shard::apply`] does not await, lock, read a clock, or
+//! fail for reasons outside its input. Only [`run`] awaits.
+
+mod op;
+mod run;
+mod turn;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub(crate) use op::{Op, Report, Request};
+pub(crate) use run::{Services, run};
+pub(crate) use turn::{Count, Outbox, Turn};
+
+use crate::{
+    catalog::{LogEntry, QueueEntry},
+    event::{Event, Kind, Refusal, Reply},
+    group::Groups,
+    id::{ConnectionId, ConsumerId, LogId, QueueId, Token},
+    link::Mailbox,
+    log::Partition,
+    message::Message,
+    properties::Text,
+    queue::{Budget, Queue},
+    retained::Retained,
+    store::{Table, keys, messages},
+    time::{Now, Timestamp},
+    topic::Grammar,
+};
+
+/// A queue that goes away without consumers is given this long to get its first.
+const FIRST_CONSUMER: Duration = Duration::from_secs(10);
+
+/// A connection that this shard has heard of.
+struct Connection {
+    mailbox: Arc<Mailbox>,
+    /// What its consumers (and gets) take from; also queues that have gone since.
+    consumers: FxHashMap<ConsumerId, QueueId>,
+}
+
+/// A share of everything that holds messages.
+pub(crate) struct Shard {
+    queues: FxHashMap<QueueId, Queue>,
+    partitions: FxHashMap<(LogId, u32), Partition>,
+    groups: Groups,
+    retained: FxHashMap<Text, Retained>,
+    connections: FxHashMap<ConnectionId, Connection>,
+    /// When queues that go away unused may do so.
+    deadlines: BTreeSet<(Timestamp, QueueId)>,
+    budget: Budget,
+    touched_queues: Vec<QueueId>,
+    touched_partitions: Vec<(LogId, u32)>,
+}
+
+impl Shard {
+    pub(crate) fn new(memory: usize, groups: Groups) -> Shard {
+        Shard {
+            queues: FxHashMap::default(),
+            partitions: FxHashMap::default(),
+            groups,
+            retained: FxHashMap::default(),
+            connections: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            budget: Budget { used: 0, limit: memory },
+            touched_queues: Vec::new(),
+            touched_partitions: Vec::new(),
+        }
+    }
+
+    /// A queue found in the store.
+    pub(crate) fn recover_queue(&mut self, entry: Arc<QueueEntry>, counters: Option<messages::Counters>, now: Now) {
+        self.add_queue(entry, counters, now);
+    }
+
+    /// A partition found in the store.
+    pub(crate) fn recover_partition(&mut self, log: LogId, number: u32, partition: Partition) {
+        self.partitions.insert((log, number), partition);
+    }
+
+    /// A retained message found in the store.
+    pub(crate) fn recover_retained(&mut self, vhost: Text, message: Arc<Message>, accepted: Timestamp) {
+        self.retained.entry(vhost).or_default().set(message, accepted);
+    }
+
+    /// Where events for a connection go.
+    pub(crate) fn mailbox(&self, connection: ConnectionId) -> Option<&Arc<Mailbox>> {
+        self.connections.get(&connection).map(|connection| &connection.mailbox)
+    }
+
+    /// Applies one connection's operations.
+    pub(crate) fn apply(&mut self, request: Request, turn: &mut Turn) {
+        let from = request.from.connection;
+        let mailbox = request.from;
+        self.connections.entry(from).or_insert_with(|| Connection { mailbox, consumers: FxHashMap::default() });
+        for op in request.ops {
+            self.apply_op(from, op, turn);
+        }
+    }
+
+    fn apply_op(&mut self, from: ConnectionId, op: Op, turn: &mut Turn) {
+        match op {
+            Op::Enqueue { queue, arrival, token } => {
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    found.enqueue(arrival, &mut self.budget, turn);
+                }
+                // A queue that has just gone took the message with it.
+                confirm(from, token, turn);
+            }
+            Op::Capture { log, partition, message, token, direct } => {
+                if let Some(found) = self.partition(log, partition) {
+                    found.capture(message, direct);
+                }
+                confirm(from, token, turn);
+            }
+            Op::Append { log, partition, batch, token } => {
+                let appended = match self.partition(log, partition) {
+                    Some(found) => found.append(turn.now, batch),
+                    None => Err(missing(Kind::Log)),
+                };
+                turn.held.push(from, Event::Done { token, result: appended });
+            }
+            Op::Tapped { log, partition, offset } => {
+                if let Some(found) = self.partition(log, partition) {
+                    found.tapped(offset);
+                }
+            }
+            Op::Consume { token, consumer, queue, spec } => {
+                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    Some(found) => found.consume(from, consumer, &spec, turn).map(|()| Reply::Ok),
+                    None => Err(missing(Kind::Queue)),
+                };
+                if result.is_ok() {
+                    self.remember(from, consumer, queue);
+                }
+                turn.free.push(from, Event::Done { token, result });
+            }
+            Op::Get { token, consumer, queue, auto_ack } => {
+                self.remember(from, consumer, queue);
+                let got = match touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    Some(found) => found.get(from, token, consumer, auto_ack),
+                    None => Err(missing(Kind::Queue)),
+                };
+                match got {
+                    Ok(()) => self.pump(queue, turn),
+                    Err(refusal) => turn.free.push(from, Event::Done { token, result: Err(refusal) }),
+                }
+            }
+            Op::Settle { consumer, deliveries, outcome } => {
+                if let Some(queue) = self.consumed(from, consumer) {
+                    let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
+                    if let Some(found) = touch(queues, touched, queue) {
+                        found.settle(from, consumer, deliveries, outcome, &mut self.budget, turn);
+                    }
+                }
+            }
+            Op::Credit { consumer, bytes } => {
+                if let Some(found) = self.consumed_queue(from, consumer) {
+                    found.credit(from, consumer, bytes);
+                }
+            }
+            Op::Cancel { token, consumer } => {
+                if let Some(found) = self.consumed_queue(from, consumer) {
+                    found.cancel(from, consumer, turn);
+                    self.watch(from, consumer);
+                }
+                turn.free.push(from, Event::Done { token, result: Ok(Reply::Ok) });
+            }
+            Op::Disconnect => self.disconnect(from, turn),
+            Op::CreateQueue(entry) => self.add_queue(entry, None, turn.now),
+            Op::ChangeQueue(entry) => {
+                if let Some(found) = self.queues.get_mut(&entry.id) {
+                    found.entry = entry;
+                }
+            }
+            Op::Inspect { token, queue, created } => {
+                let found = self.queues.get(&queue.id);
+                let (messages, consumers) = found.map_or((0, 0), |found| (found.ready(), found.consumers()));
+                let reply = Reply::Queue { name: queue.name.clone(), messages, consumers, created };
+                turn.free.push(from, Event::Done { token, result: Ok(reply) });
+            }
+            Op::Purge { token, queue } => {
+                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    Some(found) => Ok(Reply::Deleted { messages: found.purge(&mut self.budget, turn) }),
+                    None => Err(missing(Kind::Queue)),
+                };
+                turn.held.push(from, Event::Done { token, result });
+            }
+            Op::RemoveQueue { queue, if_unused, if_empty, reply } => {
+                // Whoever asked has gone if nobody takes the answer.
+                let _ = reply.send(self.remove_queue(queue, if_unused, if_empty, turn));
+            }
+            Op::CreateLog(entry) => self.create_log(&entry),
+            Op::RemoveLog(entry) => self.remove_log(&entry, turn),
+            Op::Group { token, vhost, group, request } => {
+                self.groups.handle(turn.now, (from, token), vhost, group, request, &mut turn.held, &mut turn.batch);
+            }
+            Op::Retain { vhost, message, token } => {
+                self.retain(vhost, message, turn);
+                confirm(from, token, turn);
+            }
+            Op::Retained { token, vhost, filter } => {
+                let now = turn.now.wall;
+                let found = self.retained.get(&vhost).map(|retained| retained.matching(&filter, now)).unwrap_or_default();
+                turn.free.push(from, Event::Done { token, result: Ok(Reply::Retained(found)) });
+            }
+            Op::Loaded { queue, chunks, read_to } => {
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    found.loaded(chunks, read_to, &mut self.budget);
+                }
+            }
+            Op::Report(reply) => {
+                let _ = reply.send(self.report());
+            }
+        }
+    }
+
+    /// Delivers and writes what the turn left behind. To be called once, after the last operation.
+    pub(crate) fn finish(&mut self, turn: &mut Turn) {
+        for id in std::mem::take(&mut self.touched_queues) {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.touched = false;
+                queue.pump(&mut self.budget, turn);
+                queue.seal(turn);
+            }
+        }
+        for (log, number) in std::mem::take(&mut self.touched_partitions) {
+            if let Some(partition) = self.partitions.get_mut(&(log, number))
+                && let Some(committed) = partition.seal(turn.now, &mut turn.batch)
+            {
+                turn.committed.push((log, number, committed));
+            }
+        }
+    }
+
+    /// Does what time brings; when it wants to be called again.
+    pub(crate) fn tick(&mut self, turn: &mut Turn) -> Option<Instant> {
+        while let Some(&(at, id)) = self.deadlines.first()
+            && at <= turn.now.wall
+        {
+            self.deadlines.pop_first();
+            if self.queues.get(&id).is_some_and(|queue| queue.consumers() == 0) {
+                turn.idle.push(id);
+            }
+        }
+        let queues = self.deadlines.first().map(|(at, _)| {
+            turn.now.instant + Duration::from_millis(at.0.saturating_sub(turn.now.wall.0))
+        });
+        let groups = self.groups.tick(turn.now, &mut turn.held, &mut turn.batch);
+        [queues, groups].into_iter().flatten().min()
+    }
+
+    /// A snapshot of the committed view of a partition has been written: show it.
+    pub(crate) fn publish(&mut self, log: LogId, number: u32, committed: crate::log::Committed) {
+        if let Some(partition) = self.partitions.get(&(log, number)) {
+            partition.publish(committed);
+        }
+    }
+
+    fn pump(&mut self, id: QueueId, turn: &mut Turn) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.pump(&mut self.budget, turn);
+        }
+    }
+
+    fn partition(&mut self, log: LogId, number: u32) -> Option<&mut Partition> {
+        let partition = self.partitions.get_mut(&(log, number))?;
+        if !std::mem::replace(&mut partition.touched, true) {
+            self.touched_partitions.push((log, number));
+        }
+        Some(partition)
+    }
+
+    fn remember(&mut self, from: ConnectionId, consumer: ConsumerId, queue: QueueId) {
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.consumers.insert(consumer, queue);
+        }
+    }
+
+    fn consumed(&self, from: ConnectionId, consumer: ConsumerId) -> Option<QueueId> {
+        self.connections.get(&from)?.consumers.get(&consumer).copied()
+    }
+
+    fn consumed_queue(&mut self, from: ConnectionId, consumer: ConsumerId) -> Option<&mut Queue> {
+        let queue = self.consumed(from, consumer)?;
+        touch(&mut self.queues, &mut self.touched_queues, queue)
+    }
+
+    fn disconnect(&mut self, from: ConnectionId, turn: &mut Turn) {
+        let Some(connection) = self.connections.remove(&from) else { return };
+        let queues: FxHashSet<QueueId> = connection.consumers.into_values().collect();
+        for queue in queues {
+            if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                found.disconnect(from, turn);
+            }
+            self.watch_queue(queue);
+        }
+        self.groups.disconnect(from);
+    }
+
+    fn add_queue(&mut self, entry: Arc<QueueEntry>, counters: Option<messages::Counters>, now: Now) {
+        if let Some(expires) = entry.spec.expires {
+            self.deadlines.insert((now.wall.after(expires.max(FIRST_CONSUMER)), entry.id));
+        }
+        self.queues.insert(entry.id, Queue::new(entry, counters, now.wall));
+    }
+
+    fn watch(&mut self, from: ConnectionId, consumer: ConsumerId) {
+        if let Some(queue) = self.consumed(from, consumer) {
+            self.watch_queue(queue);
+        }
+    }
+
+    /// Sets the deadline of a queue that has lost its last consumer and expires.
+    fn watch_queue(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get(&id)
+            && let (Some(since), Some(expires)) = (queue.idle_since, queue.entry.spec.expires)
+        {
+            self.deadlines.insert((since.after(expires), id));
+        }
+    }
+
+    fn remove_queue(&mut self, id: QueueId, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<u64, Refusal> {
+        let Some(queue) = self.queues.get_mut(&id) else { return Ok(0) };
+        let (name, vhost) = (queue.entry.name.clone(), queue.entry.vhost.clone());
+        if if_unused && queue.consumers() > 0 {
+            return Err(Refusal::InUse { kind: Kind::Queue, name, vhost });
+        }
+        if if_empty && queue.ready() > 0 {
+            return Err(Refusal::NotEmpty { name, vhost });
+        }
+        let ready = queue.remove(&mut self.budget, turn);
+        self.queues.remove(&id);
+        Ok(ready)
+    }
+
+    fn create_log(&mut self, entry: &LogEntry) {
+        for (number, tail) in entry.tails.iter().enumerate() {
+            let number = number as u32;
+            let partition = Partition::new(entry, number, tail.clone());
+            self.partitions.insert((entry.info.id, number), partition);
+        }
+    }
+
+    fn remove_log(&mut self, entry: &LogEntry, turn: &mut Turn) {
+        for number in 0..entry.tails.len() as u32 {
+            if let Some(mut partition) = self.partitions.remove(&(entry.info.id, number)) {
+                partition.remove(&mut turn.batch);
+            }
+        }
+    }
+
+    fn retain(&mut self, vhost: Text, message: Arc<Message>, turn: &mut Turn) {
+        let key = keys::retained(&vhost, &message.topic.render(Grammar::Slashes));
+        let retained = self.retained.entry(vhost).or_default();
+        if message.body.as_ref().is_none_or(|body| body.is_empty()) {
+            retained.clear(&message.topic);
+            turn.batch.delete(Table::Retained, key);
+        } else {
+            turn.batch.put(Table::Retained, key, messages::encode_retained(&message, turn.now.wall));
+            retained.set(message, turn.now.wall);
+        }
+    }
+
+    fn report(&self) -> Report {
+        let mut report = Report {
+            queues: self.queues.len() as u64,
+            held_bytes: self.budget.used as u64,
+            partitions: self.partitions.len() as u64,
+            groups: self.groups.len() as u64,
+            retained: self.retained.values().map(|retained| retained.len() as u64).sum(),
+            ..Report::default()
+        };
+        for queue in self.queues.values() {
+            report.ready += queue.ready();
+            report.unsettled += queue.unsettled();
+            report.consumers += u64::from(queue.consumers());
+        }
+        report
+    }
+}
+
+/// Marks a queue as changed in this turn.
+fn touch<'a>(
+    queues: &'a mut FxHashMap<QueueId, Queue>,
+    touched: &mut Vec<QueueId>,
+    id: QueueId,
+) -> Option<&'a mut Queue> {
+    let queue = queues.get_mut(&id)?;
+    if !std::mem::replace(&mut queue.touched, true) {
+        touched.push(id);
+    }
+    Some(queue)
+}
+
+fn confirm(from: ConnectionId, token: Option<Token>, turn: &mut Turn) {
+    if let Some(token) = token {
+        turn.held.confirm(from, token);
+    }
+}
+
+/// What was asked for has gone since it was looked up.
+fn missing(kind: Kind) -> Refusal {
+    Refusal::NotFound { kind, name: Text::new(), vhost: Text::new() }
+}

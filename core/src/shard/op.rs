@@ -1,0 +1,77 @@
+//! What a shard is asked to do.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    catalog::{LogEntry, QueueEntry},
+    command::{ConsumeSpec, Outcome},
+    commit::Span,
+    event::Refusal,
+    group::GroupRequest,
+    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
+    link::Mailbox,
+    message::Message,
+    properties::Text,
+    queue::{Arrival, LoadedChunk},
+    time::Now,
+    topic::Pattern,
+};
+
+/// One connection's operations for one shard.
+pub(crate) struct Request {
+    pub(crate) from: Arc<Mailbox>,
+    pub(crate) now: Now,
+    pub(crate) ops: Vec<Op>,
+    /// Set when the operations are to be committed together with those for other shards.
+    pub(crate) span: Option<Span>,
+}
+
+/// One operation.
+pub(crate) enum Op {
+    /// Puts a message into a queue; confirmed when durable.
+    Enqueue { queue: QueueId, arrival: Arrival, token: Option<Token> },
+    /// Puts a message into a log, by way of an exchange or its name; confirmed when durable.
+    Capture { log: LogId, partition: u32, message: Arc<Message>, token: Option<Token>, direct: bool },
+    /// Appends a producer's batch.
+    Append { log: LogId, partition: u32, batch: Bytes, token: Token },
+    /// The tap has offered everything below `offset`.
+    Tapped { log: LogId, partition: u32, offset: Offset },
+    Consume { token: Token, consumer: ConsumerId, queue: QueueId, spec: ConsumeSpec },
+    Get { token: Token, consumer: ConsumerId, queue: QueueId, auto_ack: bool },
+    Settle { consumer: ConsumerId, deliveries: RangeInclusive<DeliveryId>, outcome: Outcome },
+    Credit { consumer: ConsumerId, bytes: u32 },
+    Cancel { token: Token, consumer: ConsumerId },
+    /// The connection has gone.
+    Disconnect,
+    CreateQueue(Arc<QueueEntry>),
+    ChangeQueue(Arc<QueueEntry>),
+    /// Answers a declaration.
+    Inspect { token: Token, queue: Arc<QueueEntry>, created: bool },
+    Purge { token: Token, queue: QueueId },
+    RemoveQueue { queue: QueueId, if_unused: bool, if_empty: bool, reply: oneshot::Sender<Result<u64, Refusal>> },
+    CreateLog(Arc<LogEntry>),
+    RemoveLog(Arc<LogEntry>),
+    Group { token: Token, vhost: Text, group: Text, request: GroupRequest },
+    /// Keeps or clears the retained message of a topic; confirmed when durable.
+    Retain { vhost: Text, message: Arc<Message>, token: Option<Token> },
+    Retained { token: Token, vhost: Text, filter: Pattern },
+    /// A read that a queue asked for.
+    Loaded { queue: QueueId, chunks: Vec<LoadedChunk>, read_to: Sequence },
+    Report(oneshot::Sender<Report>),
+}
+
+/// What a shard holds, for the metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) queues: u64,
+    pub(crate) ready: u64,
+    pub(crate) unsettled: u64,
+    pub(crate) consumers: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) partitions: u64,
+    pub(crate) groups: u64,
+    pub(crate) retained: u64,
+}

@@ -1,0 +1,115 @@
+//! What one turn of a shard brings about.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    event::{Event, Refusal},
+    id::{ConnectionId, LogId, QueueId, Sequence, Token},
+    log::Committed,
+    queue::Read,
+    store::Batch,
+    time::Now,
+};
+
+/// The effects of the operations that a shard applied together.
+pub(crate) struct Turn {
+    pub(crate) now: Now,
+    /// To be committed.
+    pub(crate) batch: Batch,
+    /// For connections, once the batch is as durable as it must be.
+    pub(crate) held: Outbox,
+    /// For connections, at once.
+    pub(crate) free: Outbox,
+    /// Reads of the store, to be made once the batch is committed.
+    pub(crate) reads: Vec<Read>,
+    /// Queues that have become unused and want to go.
+    pub(crate) idle: Vec<QueueId>,
+    /// Body chunks that lost a reference.
+    pub(crate) bodies: Vec<u64>,
+    /// Stretches of queues in the store that will never be read: references in them are to be dropped.
+    pub(crate) abandoned: Vec<(QueueId, Range<Sequence>)>,
+    /// What partitions show to readers once the batch is committed.
+    pub(crate) committed: Vec<(LogId, u32, Committed)>,
+    /// For the metrics.
+    pub(crate) count: Count,
+}
+
+/// What happened to messages in a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) delivered: u64,
+    pub(crate) settled: u64,
+    pub(crate) dropped: u64,
+    pub(crate) expired: u64,
+}
+
+impl Turn {
+    pub(crate) fn new(now: Now) -> Turn {
+        Turn {
+            now,
+            batch: Batch::new(),
+            held: Outbox::default(),
+            free: Outbox::default(),
+            reads: Vec::new(),
+            idle: Vec::new(),
+            bodies: Vec::new(),
+            abandoned: Vec::new(),
+            committed: Vec::new(),
+            count: Count::default(),
+        }
+    }
+}
+
+/// Events by connection, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    mail: FxHashMap<ConnectionId, Mail>,
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    events: Vec<Event>,
+    confirmed: Vec<Token>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, connection: ConnectionId, event: Event) {
+        self.mail.entry(connection).or_default().events.push(event);
+    }
+
+    /// A publish is done with here; all of a turn become one event.
+    pub(crate) fn confirm(&mut self, connection: ConnectionId, token: Token) {
+        self.mail.entry(connection).or_default().confirmed.push(token);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mail.is_empty()
+    }
+
+    /// Everything, by connection.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
+        self.mail.drain().map(|(connection, mut mail)| {
+            if !mail.confirmed.is_empty() {
+                mail.events.push(Event::Confirmed { tokens: mail.confirmed });
+            }
+            (connection, mail.events)
+        })
+    }
+
+    /// Everything, with each success turned into a refusal: the commit has failed.
+    pub(crate) fn refuse(&mut self, reason: &Refusal) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
+        self.mail.drain().map(|(connection, mail)| {
+            let refuse = |event| match event {
+                Event::Done { token, .. } => Event::Done { token, result: Err(reason.clone()) },
+                other => other,
+            };
+            let mut events: Vec<Event> = mail.events.into_iter().map(refuse).collect();
+            if !mail.confirmed.is_empty() {
+                events.push(Event::Refused { tokens: mail.confirmed, reason: reason.clone() });
+            }
+            (connection, events)
+        })
+    }
+}

@@ -1,0 +1,433 @@
+//! Layouts of queue messages: chunks, shared bodies, settled bitmaps, queue counters, retained messages.
+//!
+//! A chunk holds what one queue took in one turn: the publishers of its messages once, then each
+//! message, with exchange and topic left out where they repeat the message before.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{
+    StoreError,
+    values::{Reader, Writer},
+};
+use crate::{
+    id::{BindingTag, Sequence},
+    message::{Dialect, Message, Native, Origin, Persistence, Plain},
+    properties::Text,
+    time::Timestamp,
+    topic::{Grammar, Topic},
+};
+
+const CHUNK: u8 = 1;
+const BODIES: u8 = 1;
+const SETTLED: u8 = 1;
+const COUNTERS: u8 = 1;
+const RETAINED: u8 = 1;
+
+/// The dialects a broker knows, by [`Dialect::id`].
+#[derive(Clone, Debug)]
+pub(crate) struct Dialects(Arc<[&'static dyn Dialect]>);
+
+impl Dialects {
+    pub(crate) fn new(dialects: Vec<&'static dyn Dialect>) -> Dialects {
+        Dialects(dialects.into())
+    }
+
+    /// The dialect of a stored message; one that is not registered any more has no properties.
+    fn find(&self, id: u8) -> &'static dyn Dialect {
+        self.0.iter().copied().find(|dialect| dialect.id() == id).unwrap_or(&Plain)
+    }
+}
+
+/// Where a body is that several queues share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BodyReference {
+    /// The body chunk.
+    pub(crate) number: u64,
+    /// Which of its bodies.
+    pub(crate) index: u32,
+}
+
+/// A message as a queue holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) sequence: Sequence,
+    pub(crate) message: Arc<Message>,
+    pub(crate) accepted: Timestamp,
+    pub(crate) tags: SmallVec<[BindingTag; 2]>,
+    /// Set when the body lives in a body chunk.
+    pub(crate) body: Option<BodyReference>,
+    /// Survives a restart; others are in the chunk because memory was short.
+    pub(crate) durable: bool,
+}
+
+mod flags {
+    pub(super) const SAME_ROUTE: u8 = 1;
+    pub(super) const SAME_ORIGIN: u8 = 2;
+    pub(super) const SHARED_BODY: u8 = 4;
+    pub(super) const NULL_BODY: u8 = 8;
+    pub(super) const DURABLE: u8 = 16;
+    pub(super) const DETAILS: u8 = 32;
+    pub(super) const RETAIN: u8 = 64;
+    pub(super) const SLASHES: u8 = 128;
+}
+
+/// Encodes a chunk. `messages` is not empty and ascends by sequence; the key holds the first one's.
+pub(crate) fn encode_chunk<'a>(messages: impl Iterator<Item = &'a Stored>, size: usize) -> Bytes {
+    let mut writer = Writer::with_capacity(CHUNK, size);
+    let mut previous: Option<&Stored> = None;
+    for stored in messages {
+        encode_message(&mut writer, stored, previous);
+        previous = Some(stored);
+    }
+    writer.done()
+}
+
+fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored>) {
+    let message = &*stored.message;
+    let before = previous.map(|previous| &*previous.message);
+    let same_route = before.is_some_and(|b| b.topic == message.topic && b.exchange == message.exchange);
+    let same_origin = before.is_some_and(|b| Arc::ptr_eq(&b.origin, &message.origin) || b.origin == message.origin);
+    let details = has_details(stored);
+    let mut bits = 0;
+    for (set, bit) in [
+        (same_route, flags::SAME_ROUTE),
+        (same_origin, flags::SAME_ORIGIN),
+        (stored.body.is_some(), flags::SHARED_BODY),
+        (message.body.is_none(), flags::NULL_BODY),
+        (stored.durable, flags::DURABLE),
+        (details, flags::DETAILS),
+        (message.retain, flags::RETAIN),
+        (message.topic.grammar() == Grammar::Slashes, flags::SLASHES),
+    ] {
+        if set {
+            bits |= bit;
+        }
+    }
+    writer.u8(bits);
+    let base = previous.map_or((0, 0), |previous| (previous.sequence.0, previous.accepted.0));
+    writer.varint(stored.sequence.0 - base.0);
+    writer.varint(stored.accepted.0.wrapping_sub(base.1));
+    if !same_route {
+        writer.text(&message.exchange);
+        writer.text(message.topic.text());
+    }
+    if !same_origin {
+        for text in [&message.origin.protocol, &message.origin.client, &message.origin.user, &message.origin.vhost] {
+            writer.text(text);
+        }
+    }
+    writer.u8(message.native.dialect.id());
+    writer.bytes(&message.native.block);
+    if details {
+        encode_details(writer, stored);
+    }
+    match (&stored.body, &message.body) {
+        (Some(reference), _) => {
+            writer.varint(reference.number);
+            writer.varint(reference.index.into());
+        }
+        (None, Some(body)) => writer.bytes(body),
+        (None, None) => {}
+    }
+}
+
+fn has_details(stored: &Stored) -> bool {
+    let message = &*stored.message;
+    message.key.is_some()
+        || message.timestamp.is_some()
+        || message.expiry_ms.is_some()
+        || message.priority.is_some()
+        || message.persistence != Persistence::Persistent
+        || !stored.tags.is_empty()
+}
+
+fn encode_details(writer: &mut Writer, stored: &Stored) {
+    let message = &*stored.message;
+    writer.option(message.key.as_ref(), |writer, key| writer.bytes(key));
+    writer.option(message.timestamp, |writer, timestamp| writer.varint(timestamp.0));
+    writer.option(message.expiry_ms, Writer::varint);
+    writer.option(message.priority, Writer::u8);
+    writer.u8(match message.persistence {
+        Persistence::Unset => 0,
+        Persistence::Transient => 1,
+        Persistence::Persistent => 2,
+    });
+    writer.list(&stored.tags, |writer, tag| writer.varint(tag.0));
+}
+
+/// Decodes a chunk. Messages with a body elsewhere come without one.
+pub(crate) fn decode_chunk(value: Bytes, dialects: &Dialects) -> Result<Vec<Stored>, StoreError> {
+    let mut reader = Reader::new(value, CHUNK)?;
+    let mut messages: Vec<Stored> = Vec::new();
+    while !reader.is_empty() {
+        let stored = decode_message(&mut reader, messages.last(), dialects)?;
+        messages.push(stored);
+    }
+    Ok(messages)
+}
+
+fn decode_message(reader: &mut Reader, previous: Option<&Stored>, dialects: &Dialects) -> Result<Stored, StoreError> {
+    let corrupt = || StoreError::Corrupt("first message of a chunk refers to one before it".into());
+    let bits = reader.u8()?;
+    let base = previous.map_or((0, 0), |previous| (previous.sequence.0, previous.accepted.0));
+    let sequence = Sequence(base.0.wrapping_add(reader.varint()?));
+    let accepted = Timestamp(base.1.wrapping_add(reader.varint()?));
+    let (exchange, topic) = if bits & flags::SAME_ROUTE != 0 {
+        let before = &previous.ok_or_else(corrupt)?.message;
+        (before.exchange.clone(), before.topic.clone())
+    } else {
+        let grammar = if bits & flags::SLASHES != 0 { Grammar::Slashes } else { Grammar::Dots };
+        (reader.text()?, Topic::new(reader.text()?, grammar))
+    };
+    let origin = if bits & flags::SAME_ORIGIN != 0 {
+        previous.ok_or_else(corrupt)?.message.origin.clone()
+    } else {
+        let [protocol, client, user, vhost] = [reader.text()?, reader.text()?, reader.text()?, reader.text()?];
+        Arc::new(Origin { protocol, client, user, vhost })
+    };
+    let native = Native { dialect: dialects.find(reader.u8()?), block: reader.bytes()? };
+    let details = if bits & flags::DETAILS != 0 { decode_details(reader)? } else { Details::default() };
+    let (body, reference) = if bits & flags::SHARED_BODY != 0 {
+        (None, Some(BodyReference { number: reader.varint()?, index: reader.varint()? as u32 }))
+    } else if bits & flags::NULL_BODY != 0 {
+        (None, None)
+    } else {
+        (Some(reader.bytes()?), None)
+    };
+    let message = Message {
+        exchange,
+        topic,
+        body,
+        key: details.key,
+        timestamp: details.timestamp,
+        expiry_ms: details.expiry_ms,
+        persistence: details.persistence,
+        priority: details.priority,
+        retain: bits & flags::RETAIN != 0,
+        native,
+        origin,
+    };
+    let durable = bits & flags::DURABLE != 0;
+    Ok(Stored { sequence, message: Arc::new(message), accepted, tags: details.tags, body: reference, durable })
+}
+
+struct Details {
+    key: Option<Bytes>,
+    timestamp: Option<Timestamp>,
+    expiry_ms: Option<u64>,
+    priority: Option<u8>,
+    persistence: Persistence,
+    tags: SmallVec<[BindingTag; 2]>,
+}
+
+impl Default for Details {
+    fn default() -> Details {
+        let persistence = Persistence::Persistent;
+        Details { key: None, timestamp: None, expiry_ms: None, priority: None, persistence, tags: SmallVec::new() }
+    }
+}
+
+fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
+    Ok(Details {
+        key: reader.option(Reader::bytes)?,
+        timestamp: reader.option(Reader::varint)?.map(Timestamp),
+        expiry_ms: reader.option(Reader::varint)?,
+        priority: reader.option(Reader::u8)?,
+        persistence: match reader.u8()? {
+            0 => Persistence::Unset,
+            1 => Persistence::Transient,
+            _ => Persistence::Persistent,
+        },
+        tags: reader.list(|reader| reader.varint().map(BindingTag))?.into(),
+    })
+}
+
+/// Encodes the bodies of a body chunk.
+pub(crate) fn encode_bodies(bodies: &[Bytes]) -> Bytes {
+    let size = bodies.iter().map(|body| body.len() + 5).sum::<usize>() + 1;
+    let mut writer = Writer::with_capacity(BODIES, size);
+    for body in bodies {
+        writer.bytes(body);
+    }
+    writer.done()
+}
+
+/// Decodes the bodies of a body chunk.
+pub(crate) fn decode_bodies(value: Bytes) -> Result<Vec<Bytes>, StoreError> {
+    let mut reader = Reader::new(value, BODIES)?;
+    let mut bodies = Vec::new();
+    while !reader.is_empty() {
+        bodies.push(reader.bytes()?);
+    }
+    Ok(bodies)
+}
+
+/// Encodes which messages of a chunk are settled: ascending runs of sequences.
+pub(crate) fn encode_settled(first: Sequence, runs: &[Range<u64>]) -> Bytes {
+    let mut writer = Writer::new(SETTLED);
+    let mut base = first.0;
+    for run in runs {
+        writer.varint(run.start - base);
+        writer.varint(run.end - run.start);
+        base = run.end;
+    }
+    writer.done()
+}
+
+/// Decodes what [`encode_settled`] wrote.
+pub(crate) fn decode_settled(first: Sequence, value: Bytes) -> Result<Vec<Range<u64>>, StoreError> {
+    let mut reader = Reader::new(value, SETTLED)?;
+    let mut runs = Vec::new();
+    let mut base = first.0;
+    while !reader.is_empty() {
+        let start = base.wrapping_add(reader.varint()?);
+        base = start.wrapping_add(reader.varint()?);
+        runs.push(start..base);
+    }
+    Ok(runs)
+}
+
+/// What a durable queue knows without reading its chunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// The sequence that the next message gets.
+    pub(crate) next: Sequence,
+    /// Every chunk that begins below is forgotten.
+    pub(crate) low: Sequence,
+    /// Durable messages not settled.
+    pub(crate) messages: u64,
+    /// Chunks in these ranges above `low` were purged.
+    pub(crate) purged: Vec<Range<u64>>,
+}
+
+impl Counters {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut writer = Writer::new(COUNTERS);
+        writer.varint(self.next.0);
+        writer.varint(self.low.0);
+        writer.varint(self.messages);
+        writer.list(&self.purged, |writer, range| {
+            writer.varint(range.start);
+            writer.varint(range.end);
+        });
+        writer.done()
+    }
+
+    pub(crate) fn decode(value: Bytes) -> Result<Counters, StoreError> {
+        let mut reader = Reader::new(value, COUNTERS)?;
+        Ok(Counters {
+            next: Sequence(reader.varint()?),
+            low: Sequence(reader.varint()?),
+            messages: reader.varint()?,
+            purged: reader.list(|reader| Ok(reader.varint()?..reader.varint()?))?,
+        })
+    }
+}
+
+/// Encodes a retained message.
+pub(crate) fn encode_retained(message: &Arc<Message>, accepted: Timestamp) -> Bytes {
+    let stored = Stored {
+        sequence: Sequence(0),
+        message: message.clone(),
+        accepted,
+        tags: SmallVec::new(),
+        body: None,
+        durable: true,
+    };
+    let mut writer = Writer::with_capacity(RETAINED, message.size() + 64);
+    encode_message(&mut writer, &stored, None);
+    writer.done()
+}
+
+/// Decodes what [`encode_retained`] wrote.
+pub(crate) fn decode_retained(value: Bytes, dialects: &Dialects) -> Result<(Arc<Message>, Timestamp), StoreError> {
+    let mut reader = Reader::new(value, RETAINED)?;
+    let stored = decode_message(&mut reader, None, dialects)?;
+    Ok((stored.message, stored.accepted))
+}
+
+/// The texts that every message of a queue repeats; only for tests.
+#[cfg(test)]
+pub(crate) fn message(topic: &str, body: &str) -> Arc<Message> {
+    Arc::new(Message {
+        exchange: Text::from_static(""),
+        topic: Topic::new(topic.into(), Grammar::Dots),
+        body: Some(Bytes::copy_from_slice(body.as_bytes())),
+        key: None,
+        timestamp: None,
+        expiry_ms: None,
+        persistence: Persistence::Persistent,
+        priority: None,
+        retain: false,
+        native: Native { dialect: &Plain, block: Bytes::new() },
+        origin: Arc::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+
+    fn stored(sequence: u64, message: Arc<Message>) -> Stored {
+        let accepted = Timestamp(1_700_000_000_000 + sequence);
+        Stored { sequence: Sequence(sequence), message, accepted, tags: smallvec![], body: None, durable: true }
+    }
+
+    #[test]
+    fn chunks_round_trip() {
+        let mut odd = (*message("a.b", "x")).clone();
+        odd.body = None;
+        odd.key = Some(Bytes::from_static(b"k"));
+        odd.expiry_ms = Some(5);
+        odd.priority = Some(9);
+        odd.persistence = Persistence::Transient;
+        odd.origin = Arc::new(Origin { client: "c".into(), ..Origin::default() });
+        let mut tagged = stored(12, message("q", "third"));
+        tagged.tags = smallvec![BindingTag(7), BindingTag(8)];
+        tagged.body = Some(BodyReference { number: 4, index: 2 });
+        tagged.durable = false;
+        let chunk = vec![
+            stored(7, message("q", "first")),
+            stored(8, message("q", "second")),
+            stored(11, Arc::new(odd)),
+            tagged,
+        ];
+        let decoded = decode_chunk(encode_chunk(chunk.iter(), 64), &Dialects::new(vec![])).unwrap();
+        assert_eq!(decoded.len(), chunk.len());
+        for (decoded, chunk) in decoded.iter().zip(&chunk) {
+            assert_eq!((decoded.sequence, decoded.accepted), (chunk.sequence, chunk.accepted));
+            assert_eq!((&decoded.tags, decoded.body, decoded.durable), (&chunk.tags, chunk.body, chunk.durable));
+            assert_eq!(decoded.message.topic, chunk.message.topic);
+            assert_eq!(decoded.message.key, chunk.message.key);
+            assert_eq!(decoded.message.expiry_ms, chunk.message.expiry_ms);
+            assert_eq!(decoded.message.priority, chunk.message.priority);
+            assert_eq!(decoded.message.persistence, chunk.message.persistence);
+            assert_eq!(decoded.message.origin, chunk.message.origin);
+            if chunk.body.is_none() {
+                assert_eq!(decoded.message.body, chunk.message.body);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_an_error() {
+        let chunk = encode_chunk([stored(7, message("q", "first"))].iter(), 64);
+        for length in 1..chunk.len() {
+            if length > 1 {
+                assert!(decode_chunk(chunk.slice(..length), &Dialects::new(vec![])).is_err());
+            }
+        }
+        assert!(decode_chunk(Bytes::from_static(&[9]), &Dialects::new(vec![])).is_err());
+    }
+
+    #[test]
+    fn settled_runs_round_trip() {
+        let runs = vec![10..12, 15..16, 20..400];
+        assert_eq!(decode_settled(Sequence(10), encode_settled(Sequence(10), &runs)).unwrap(), runs);
+    }
+}
