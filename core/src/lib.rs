@@ -9,6 +9,7 @@
 //! [`Link`], then `shard`, which owns queues, partitions and groups, and [`store`], the seam below.
 
 mod broker;
+mod catalog;
 mod command;
 mod event;
 pub mod group;
@@ -17,6 +18,7 @@ mod link;
 mod log;
 mod message;
 mod properties;
+mod retained;
 pub mod store;
 mod time;
 mod topic;

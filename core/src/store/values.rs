@@ -163,7 +163,9 @@ impl Reader {
     pub(crate) fn new(mut value: Bytes, format: u8) -> Result<Reader, StoreError> {
         match value.try_get_u8() {
             Ok(found) if found == format => Ok(Reader(value)),
-            Ok(found) => Err(StoreError::Corrupt(format!("unknown value format {found}, expected {format}").into())),
+            Ok(found) => Err(StoreError::Corrupt(
+                format!("unknown value format {found}, expected {format}").into(),
+            )),
             Err(_) => Err(StoreError::Corrupt("empty value".into())),
         }
     }
@@ -195,7 +197,9 @@ impl Reader {
     pub(crate) fn bytes(&mut self) -> Result<Bytes, StoreError> {
         let length = self.varint()?;
         if length > self.0.len() as u64 {
-            return Err(StoreError::Corrupt("length runs past the end of a value".into()));
+            return Err(StoreError::Corrupt(
+                "length runs past the end of a value".into(),
+            ));
         }
         Ok(self.0.split_to(length as usize))
     }
@@ -208,7 +212,11 @@ impl Reader {
         &mut self,
         read: impl FnOnce(&mut Reader) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        if self.bool()? { read(self).map(Some) } else { Ok(None) }
+        if self.bool()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(crate) fn list<T>(
@@ -248,8 +256,14 @@ impl Reader {
             b'x' => Value::Bytes(self.bytes()?),
             b'T' => Value::Timestamp(self.0.try_get_u64().map_err(short)?),
             b'A' => Value::Array(self.list(|reader| reader.value_at(depth + 1))?),
-            b'F' => Value::Table(self.list(|reader| Ok((reader.text()?, reader.value_at(depth + 1)?)))?),
-            tag => return Err(StoreError::Corrupt(format!("unknown value tag {tag}").into())),
+            b'F' => {
+                Value::Table(self.list(|reader| Ok((reader.text()?, reader.value_at(depth + 1)?)))?)
+            }
+            tag => {
+                return Err(StoreError::Corrupt(
+                    format!("unknown value tag {tag}").into(),
+                ));
+            }
         })
     }
 
@@ -260,4 +274,258 @@ impl Reader {
 
 fn short(_: bytes::TryGetError) -> StoreError {
     StoreError::Corrupt("value ends too early".into())
+}
+
+/// Rows of [`super::Table::Catalog`].
+pub(crate) mod catalog {
+    use std::time::Duration;
+
+    use super::{Bytes, Reader, StoreError, Text, Writer};
+    use crate::{
+        command::{
+            Binding, Destination, ExchangeKind, ExchangeSpec, LogSpec, QueueSpec, Subscription,
+        },
+        id::BindingTag,
+        topic::Grammar,
+    };
+
+    const FORMAT: u8 = 1;
+
+    /// An exchange with its vhost and name.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct ExchangeRow {
+        pub vhost: Text,
+        pub name: Text,
+        pub spec: ExchangeSpec,
+    }
+
+    /// A queue with its vhost and name; its id is in the key.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct QueueRow {
+        pub vhost: Text,
+        pub name: Text,
+        pub spec: QueueSpec,
+    }
+
+    /// A log with its vhost and name; its id is in the key.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct LogRow {
+        pub vhost: Text,
+        pub name: Text,
+        pub uuid: [u8; 16],
+        pub spec: LogSpec,
+    }
+
+    /// A binding with its vhost; its number is in the key.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct BindingRow {
+        pub vhost: Text,
+        pub binding: Binding,
+    }
+
+    /// The next number for a queue or log.
+    pub(crate) fn write_next_id(next: u64) -> Bytes {
+        let mut writer = Writer::new(FORMAT);
+        writer.varint(next);
+        writer.done()
+    }
+
+    pub(crate) fn read_next_id(value: Bytes) -> Result<u64, StoreError> {
+        Reader::new(value, FORMAT)?.varint()
+    }
+
+    impl ExchangeRow {
+        /// Only durable exchanges have rows, so that is not said in them.
+        pub(crate) fn write(vhost: &str, name: &str, spec: &ExchangeSpec) -> Bytes {
+            let mut writer = Writer::new(FORMAT);
+            writer.text(vhost);
+            writer.text(name);
+            writer.u8(match spec.kind {
+                ExchangeKind::Direct => 0,
+                ExchangeKind::Fanout => 1,
+                ExchangeKind::Topic => 2,
+                ExchangeKind::Headers => 3,
+            });
+            writer.bool(spec.auto_delete);
+            writer.bool(spec.internal);
+            writer.table(&spec.arguments);
+            writer.done()
+        }
+
+        pub(crate) fn read(value: Bytes) -> Result<ExchangeRow, StoreError> {
+            let mut reader = Reader::new(value, FORMAT)?;
+            let (vhost, name) = (reader.text()?, reader.text()?);
+            let kind = match reader.u8()? {
+                0 => ExchangeKind::Direct,
+                1 => ExchangeKind::Fanout,
+                2 => ExchangeKind::Topic,
+                3 => ExchangeKind::Headers,
+                kind => return Err(unknown("exchange kind", kind)),
+            };
+            let (auto_delete, internal) = (reader.bool()?, reader.bool()?);
+            let arguments = reader.table()?;
+            Ok(ExchangeRow {
+                vhost,
+                name,
+                spec: ExchangeSpec {
+                    kind,
+                    durable: true,
+                    auto_delete,
+                    internal,
+                    arguments,
+                },
+            })
+        }
+    }
+
+    impl QueueRow {
+        /// Only durable queues have rows, so that is not said in them.
+        pub(crate) fn write(vhost: &str, name: &str, spec: &QueueSpec) -> Bytes {
+            let mut writer = Writer::new(FORMAT);
+            writer.text(vhost);
+            writer.text(name);
+            writer.bool(spec.auto_delete);
+            writer.option(spec.expires, |writer, expires| {
+                writer.varint(expires.as_millis() as u64)
+            });
+            writer.bool(spec.session);
+            writer.table(&spec.arguments);
+            writer.done()
+        }
+
+        pub(crate) fn read(value: Bytes) -> Result<QueueRow, StoreError> {
+            let mut reader = Reader::new(value, FORMAT)?;
+            let (vhost, name) = (reader.text()?, reader.text()?);
+            let auto_delete = reader.bool()?;
+            let expires = reader.option(Reader::varint)?.map(Duration::from_millis);
+            let session = reader.bool()?;
+            let arguments = reader.table()?;
+            let spec = QueueSpec {
+                durable: true,
+                exclusive: false,
+                auto_delete,
+                expires,
+                session,
+                arguments,
+            };
+            Ok(QueueRow { vhost, name, spec })
+        }
+    }
+
+    impl LogRow {
+        pub(crate) fn write(vhost: &str, name: &str, uuid: &[u8; 16], spec: &LogSpec) -> Bytes {
+            let mut writer = Writer::new(FORMAT);
+            writer.text(vhost);
+            writer.text(name);
+            writer.bytes(uuid);
+            writer.varint(spec.partitions.into());
+            writer.list(&spec.settings, |writer, (name, value)| {
+                writer.text(name);
+                writer.text(value);
+            });
+            writer.done()
+        }
+
+        pub(crate) fn read(value: Bytes) -> Result<LogRow, StoreError> {
+            let mut reader = Reader::new(value, FORMAT)?;
+            let (vhost, name) = (reader.text()?, reader.text()?);
+            let uuid = reader.bytes()?[..]
+                .try_into()
+                .map_err(|_| StoreError::Corrupt("uuid is not 16 bytes".into()))?;
+            let partitions = u32::try_from(reader.varint()?)
+                .map_err(|_| StoreError::Corrupt("number of partitions is out of range".into()))?;
+            let settings = reader.list(|reader| Ok((reader.text()?, reader.text()?)))?;
+            Ok(LogRow {
+                vhost,
+                name,
+                uuid,
+                spec: LogSpec {
+                    partitions,
+                    settings,
+                },
+            })
+        }
+    }
+
+    impl BindingRow {
+        pub(crate) fn write(vhost: &str, binding: &Binding) -> Bytes {
+            let mut writer = Writer::new(FORMAT);
+            writer.text(vhost);
+            writer.text(&binding.source);
+            let (kind, name) = match &binding.destination {
+                Destination::Queue(name) => (0, name),
+                Destination::Session(name) => (1, name),
+                Destination::Exchange(name) => (2, name),
+                Destination::Log(name) => (3, name),
+            };
+            writer.u8(kind);
+            writer.text(name);
+            writer.text(&binding.key);
+            writer.u8(match binding.grammar {
+                Grammar::Dots => 0,
+                Grammar::Slashes => 1,
+            });
+            writer.table(&binding.arguments);
+            writer.option(binding.subscription, |writer, subscription| {
+                writer.varint(subscription.tag.0);
+                writer.bool(subscription.best_effort);
+                writer.bool(subscription.no_local);
+            });
+            writer.done()
+        }
+
+        pub(crate) fn read(value: Bytes) -> Result<BindingRow, StoreError> {
+            let mut reader = Reader::new(value, FORMAT)?;
+            let (vhost, source) = (reader.text()?, reader.text()?);
+            let destination = match (reader.u8()?, reader.text()?) {
+                (0, name) => Destination::Queue(name),
+                (1, name) => Destination::Session(name),
+                (2, name) => Destination::Exchange(name),
+                (3, name) => Destination::Log(name),
+                (kind, _) => return Err(unknown("destination", kind)),
+            };
+            let key = reader.text()?;
+            let grammar = match reader.u8()? {
+                0 => Grammar::Dots,
+                1 => Grammar::Slashes,
+                grammar => return Err(unknown("grammar", grammar)),
+            };
+            let arguments = reader.table()?;
+            let subscription = reader.option(|reader| {
+                let tag = BindingTag(reader.varint()?);
+                Ok(Subscription {
+                    tag,
+                    best_effort: reader.bool()?,
+                    no_local: reader.bool()?,
+                })
+            })?;
+            Ok(BindingRow {
+                vhost,
+                binding: Binding {
+                    source,
+                    destination,
+                    key,
+                    grammar,
+                    arguments,
+                    subscription,
+                },
+            })
+        }
+    }
+
+    /// Arguments without regard to their order, as RabbitMQ compares those of bindings.
+    pub(crate) fn arguments_key(arguments: &[(Text, crate::properties::Value)]) -> Bytes {
+        if arguments.is_empty() {
+            return Bytes::new();
+        }
+        let mut sorted = arguments.to_vec();
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut writer = Writer::new(FORMAT);
+        writer.table(&sorted);
+        writer.done()
+    }
+
+    fn unknown(what: &str, found: u8) -> StoreError {
+        StoreError::Corrupt(format!("unknown {what} {found}").into())
+    }
 }

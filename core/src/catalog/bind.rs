@@ -1,0 +1,214 @@
+//! Binding and unbinding.
+
+use super::{
+    Actor, Applied, Catalog, Outcome,
+    bindings::{Bound, End, ExchangeName, Identity},
+    check,
+    headers::HeaderMatch,
+    routes::{Edge, Place},
+    topic_trie,
+};
+use crate::{
+    command::{Binding, Destination, ExchangeKind},
+    event::{Kind, Refusal},
+    properties::Text,
+    store::{Table, keys::catalog as keys, values::catalog::BindingRow},
+};
+
+impl Catalog {
+    pub(super) fn bind(&mut self, by: &Actor, binding: &Binding) -> Result<Applied, Refusal> {
+        let place = self.check_binding(by, binding)?;
+        let identity = Identity::new(&by.vhost, place.end(&by.vhost), binding);
+        let existing = self.bindings.number(&identity);
+        let mut applied = Applied::from(Outcome::Bound {
+            created: existing.is_none(),
+        });
+        let unchanged = |number| {
+            self.bindings
+                .get(number)
+                .is_some_and(|bound| bound.binding == *binding)
+        };
+        if !existing.is_some_and(unchanged) {
+            let number = existing.unwrap_or_else(|| self.bindings.next_number());
+            let stored = self.is_stored(&by.vhost, &binding.source, &place);
+            if stored {
+                let row = BindingRow::write(&by.vhost, binding);
+                applied
+                    .batch
+                    .put(Table::Catalog, keys::binding(number), row);
+            }
+            self.put_binding(
+                number,
+                Bound {
+                    identity,
+                    binding: binding.clone(),
+                    stored,
+                },
+                place,
+            );
+        }
+        Ok(applied)
+    }
+
+    pub(super) fn unbind(&mut self, by: &Actor, binding: &Binding) -> Result<Applied, Refusal> {
+        not_default(binding)?;
+        let Some(place) = self.find(&by.vhost, &binding.destination) else {
+            return Ok(Outcome::Unbound { existed: false }.into());
+        };
+        place.may_be_used(by)?;
+        let identity = Identity::new(&by.vhost, place.end(&by.vhost), binding);
+        let number = self.bindings.number(&identity);
+        let mut applied = Applied::from(Outcome::Unbound {
+            existed: number.is_some(),
+        });
+        let unused = number.and_then(|number| self.remove_binding(number, &mut applied));
+        self.remove_exchanges(unused.into_iter().collect(), &mut applied);
+        Ok(applied)
+    }
+
+    /// Where a binding leads, if it may be made.
+    pub(super) fn check_binding(&self, by: &Actor, binding: &Binding) -> Result<Place, Refusal> {
+        not_default(binding)?;
+        let Some(source) = self.routes.exchange(&by.vhost, &binding.source) else {
+            return Err(check::not_found(Kind::Exchange, &binding.source, by));
+        };
+        if source.kind == ExchangeKind::Topic
+            && topic_trie::is_too_deep(&binding.key, binding.grammar)
+        {
+            let text = format!(
+                "a binding key has at most {} levels",
+                topic_trie::LEVELS_MAX
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
+        if source.kind == ExchangeKind::Headers {
+            HeaderMatch::new(&binding.arguments).map_err(Refusal::Invalid)?;
+        }
+        let Some(place) = self.find(&by.vhost, &binding.destination) else {
+            let (kind, name) = match &binding.destination {
+                Destination::Queue(name) | Destination::Session(name) => (Kind::Queue, name),
+                Destination::Exchange(name) => (Kind::Exchange, name),
+                Destination::Log(name) => (Kind::Log, name),
+            };
+            return Err(check::not_found(kind, name, by));
+        };
+        place.may_be_used(by)?;
+        Ok(place)
+    }
+
+    pub(super) fn find(&self, vhost: &str, destination: &Destination) -> Option<Place> {
+        let routes = &self.routes;
+        match destination {
+            Destination::Queue(name) => routes.queue(vhost, name).cloned().map(Place::Queue),
+            Destination::Session(client) => {
+                routes.session(vhost, client).cloned().map(Place::Queue)
+            }
+            Destination::Log(name) => routes.log(vhost, name).cloned().map(Place::Log),
+            Destination::Exchange(name) => routes
+                .exchange(vhost, name)
+                .map(|_| Place::Exchange((&**name).into())),
+        }
+    }
+
+    /// A binding survives a restart when both of its ends do.
+    pub(super) fn is_stored(&self, vhost: &str, source: &str, place: &Place) -> bool {
+        let durable = |name: &str| {
+            self.routes
+                .exchange(vhost, name)
+                .is_some_and(|spec| spec.durable)
+        };
+        let end = match place {
+            Place::Queue(queue) => queue.spec.durable,
+            Place::Log(_) => true,
+            Place::Exchange(name) => durable(name),
+        };
+        end && durable(source)
+    }
+
+    pub(super) fn put_binding(&mut self, number: u64, bound: Bound, place: Place) {
+        let edge = Edge {
+            to: place,
+            subscription: bound.binding.subscription,
+        };
+        let vhost = bound.identity.source.0.clone();
+        self.routes_mut().bind(&vhost, number, &bound.binding, edge);
+        self.bindings.insert(number, bound);
+    }
+
+    /// Makes a binding lead to its destination as that is now described.
+    pub(super) fn refresh_binding(&mut self, number: u64, applied: &mut Applied) {
+        let Some(mut bound) = self.bindings.get(number).cloned() else {
+            return;
+        };
+        let vhost = bound.identity.source.0.clone();
+        let Some(place) = self.find(&vhost, &bound.binding.destination) else {
+            return;
+        };
+        let stored = self.is_stored(&vhost, &bound.binding.source, &place);
+        if stored && !bound.stored {
+            let row = BindingRow::write(&vhost, &bound.binding);
+            applied
+                .batch
+                .put(Table::Catalog, keys::binding(number), row);
+        }
+        if bound.stored && !stored {
+            applied.batch.delete(Table::Catalog, keys::binding(number));
+        }
+        bound.stored = stored;
+        self.put_binding(number, bound, place);
+    }
+
+    /// Removes a binding. Returns its source if that is to go with its last binding, which this was.
+    pub(super) fn remove_binding(
+        &mut self,
+        number: u64,
+        applied: &mut Applied,
+    ) -> Option<ExchangeName> {
+        let bound = self.bindings.remove(number)?;
+        let source = bound.identity.source;
+        self.routes_mut().unbind(&source.0, number, &bound.binding);
+        if bound.stored {
+            applied.batch.delete(Table::Catalog, keys::binding(number));
+        }
+        let auto_delete = self
+            .routes
+            .exchange(&source.0, &source.1)
+            .is_some_and(|spec| spec.auto_delete);
+        (auto_delete && !self.bindings.any_from(&source)).then_some(source)
+    }
+
+    pub(super) fn remove_bindings_to(&mut self, end: &End, applied: &mut Applied) {
+        let numbers = self.bindings.to(end);
+        let unused = numbers
+            .into_iter()
+            .filter_map(|number| self.remove_binding(number, applied))
+            .collect();
+        self.remove_exchanges(unused, applied);
+    }
+}
+
+impl Place {
+    pub(super) fn end(&self, vhost: &Text) -> End {
+        match self {
+            Place::Queue(queue) => End::Queue(queue.id),
+            Place::Log(log) => End::Log(log.info.id),
+            Place::Exchange(name) => End::Exchange((vhost.clone(), Text::from(&**name))),
+        }
+    }
+
+    fn may_be_used(&self, by: &Actor) -> Result<(), Refusal> {
+        match self {
+            Place::Queue(queue) => check::may_use(queue, by),
+            Place::Log(_) | Place::Exchange(_) => Ok(()),
+        }
+    }
+}
+
+fn not_default(binding: &Binding) -> Result<(), Refusal> {
+    let to_default = matches!(&binding.destination, Destination::Exchange(name) if name.is_empty());
+    if binding.source.is_empty() || to_default {
+        Err(check::default_exchange())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Every binding by number, and found by what it is, where it leads from and where it leads.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use crate::{
+    command::Binding,
+    id::{LogId, QueueId},
+    properties::Text,
+    store::values::catalog::arguments_key,
+    topic::Grammar,
+};
+
+/// An exchange, by vhost and name.
+pub(super) type ExchangeName = (Text, Text);
+
+/// What a binding leads to, in a form that stays the same when the thing is described anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    Exchange(ExchangeName),
+    Queue(QueueId),
+    Log(LogId),
+}
+
+/// What makes a binding another one than the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub source: ExchangeName,
+    pub end: End,
+    key: Text,
+    grammar: Grammar,
+    arguments: Bytes,
+}
+
+impl Identity {
+    pub(super) fn new(vhost: &Text, end: End, binding: &Binding) -> Identity {
+        Identity {
+            source: (vhost.clone(), binding.source.clone()),
+            end,
+            key: binding.key.clone(),
+            grammar: binding.grammar,
+            arguments: arguments_key(&binding.arguments),
+        }
+    }
+}
+
+/// A binding that is in force.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub identity: Identity,
+    pub binding: Binding,
+    /// Whether it has a row.
+    pub stored: bool,
+}
+
+/// The bindings of all vhosts.
+#[derive(Debug, Default)]
+pub(super) struct Bindings {
+    by_number: BTreeMap<u64, Bound>,
+    by_identity: HashMap<Identity, u64>,
+    from: HashMap<ExchangeName, BTreeSet<u64>>,
+    to: HashMap<End, BTreeSet<u64>>,
+}
+
+impl Bindings {
+    /// A number greater than any in use.
+    pub(super) fn next_number(&self) -> u64 {
+        self.by_number
+            .last_key_value()
+            .map_or(1, |(number, _)| number + 1)
+    }
+
+    pub(super) fn number(&self, identity: &Identity) -> Option<u64> {
+        self.by_identity.get(identity).copied()
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Bound> {
+        self.by_number.get(&number)
+    }
+
+    fn from(&self, source: &ExchangeName) -> Vec<u64> {
+        self.from
+            .get(source)
+            .map(|numbers| numbers.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn any_from(&self, source: &ExchangeName) -> bool {
+        self.from.contains_key(source)
+    }
+
+    /// Numbers of the bindings from and to an exchange.
+    pub(super) fn around(&self, exchange: &ExchangeName) -> Vec<u64> {
+        let mut numbers = self.from(exchange);
+        numbers.extend(self.to(&End::Exchange(exchange.clone())));
+        numbers
+    }
+
+    /// Numbers of the bindings that lead to `end`.
+    pub(super) fn to(&self, end: &End) -> Vec<u64> {
+        self.to
+            .get(end)
+            .map(|numbers| numbers.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// Adds a binding, or replaces the one of that number, which has the same identity.
+    pub(super) fn insert(&mut self, number: u64, bound: Bound) {
+        self.by_identity.insert(bound.identity.clone(), number);
+        self.from
+            .entry(bound.identity.source.clone())
+            .or_default()
+            .insert(number);
+        self.to
+            .entry(bound.identity.end.clone())
+            .or_default()
+            .insert(number);
+        self.by_number.insert(number, bound);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Bound> {
+        let bound = self.by_number.remove(&number)?;
+        self.by_identity.remove(&bound.identity);
+        remove_from(&mut self.from, &bound.identity.source, number);
+        remove_from(&mut self.to, &bound.identity.end, number);
+        Some(bound)
+    }
+}
+
+fn remove_from<K: std::hash::Hash + Eq>(
+    index: &mut HashMap<K, BTreeSet<u64>>,
+    key: &K,
+    number: u64,
+) {
+    if let Some(numbers) = index.get_mut(key) {
+        numbers.remove(&number);
+        if numbers.is_empty() {
+            index.remove(key);
+        }
+    }
+}

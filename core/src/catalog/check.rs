@@ -1,0 +1,280 @@
+//! Whether something may be declared as asked: names, equivalence with what is there, ownership. The
+//! texts are RabbitMQ's, because clients match on them.
+
+use super::{
+    Actor,
+    headers::same_value,
+    routes::{LogEntry, QueueEntry},
+};
+use crate::{
+    command::{ExchangeKind, ExchangeSpec, QueueSpec},
+    event::{Kind, Refusal},
+    properties::{Text, Value},
+};
+
+/// Queue arguments that a declaration must repeat; RabbitMQ ignores those it does not know.
+const COMPARED: [&str; 19] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-consumer-timeout",
+    "x-consumer-disconnected-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
+    "x-quorum-initial-group-size",
+];
+
+const QUEUE_TYPE: &str = "x-queue-type";
+
+pub(super) fn not_found(kind: Kind, name: &Text, by: &Actor) -> Refusal {
+    Refusal::NotFound {
+        kind,
+        name: name.clone(),
+        vhost: by.vhost.clone(),
+    }
+}
+
+pub(super) fn default_exchange() -> Refusal {
+    Refusal::Denied("operation not permitted on the default exchange".into())
+}
+
+/// Names that begin with `amq.` are the broker's own.
+pub(super) fn not_reserved(kind: Kind, name: &str) -> Result<(), Refusal> {
+    if !name.starts_with("amq.") {
+        return Ok(());
+    }
+    Err(Refusal::Denied(
+        format!("{kind} name '{name}' contains reserved prefix 'amq.*'").into(),
+    ))
+}
+
+/// An exclusive queue is for its owner only.
+pub(super) fn may_use(queue: &QueueEntry, by: &Actor) -> Result<(), Refusal> {
+    match queue.owner {
+        Some(owner) if owner != by.connection => Err(locked(queue)),
+        _ => Ok(()),
+    }
+}
+
+/// A queue that is declared again must be what it is (AMQP 0-9-1, queue.declare).
+pub(super) fn same_queue(queue: &QueueEntry, spec: &QueueSpec, by: &Actor) -> Result<(), Refusal> {
+    may_use(queue, by)?;
+    if spec.exclusive != queue.owner.is_some() {
+        return Err(locked(queue));
+    }
+    let subject = Subject {
+        kind: Kind::Queue,
+        name: &queue.name,
+        vhost: &queue.vhost,
+    };
+    subject.same_flag("durable", spec.durable, queue.spec.durable)?;
+    subject.same_flag("auto_delete", spec.auto_delete, queue.spec.auto_delete)?;
+    if let (Some(received), Some(current)) = (queue_type(spec), queue_type(&queue.spec)) {
+        subject.same_word(QUEUE_TYPE, received, current)?;
+    }
+    for name in COMPARED {
+        subject.same_argument(name, &spec.arguments, &queue.spec.arguments)?;
+    }
+    Ok(())
+}
+
+/// Queues and logs share one name space, and a log is what RabbitMQ calls a queue of type stream.
+pub(super) fn is_a_log(log: &LogEntry, received: Option<&str>) -> Refusal {
+    let subject = Subject {
+        kind: Kind::Queue,
+        name: &log.info.name,
+        vhost: &log.vhost,
+    };
+    subject.inequivalent(
+        QUEUE_TYPE,
+        format!("'{}'", received.unwrap_or("classic")),
+        "'stream'".into(),
+    )
+}
+
+/// The type that a queue was asked to have.
+pub(super) fn queue_type(spec: &QueueSpec) -> Option<&str> {
+    match argument(&spec.arguments, QUEUE_TYPE) {
+        Some(Value::Text(name)) => Some(name),
+        _ => None,
+    }
+}
+
+/// Streams are logs, which are not declared as queues.
+pub(super) fn known_queue_type(name: &str, spec: &QueueSpec, by: &Actor) -> Result<(), Refusal> {
+    let reason = match argument(&spec.arguments, QUEUE_TYPE) {
+        None => return Ok(()),
+        Some(Value::Text(kind)) if matches!(&**kind, "classic" | "quorum") => return Ok(()),
+        Some(Value::Text(kind)) => format!("unsupported queue type '{kind}'"),
+        Some(value) => format!("expected longstr, got {}", type_name(value)),
+    };
+    let text = format!(
+        "invalid arg '{QUEUE_TYPE}' for queue '{name}' in vhost '{}': \"{reason}\"",
+        by.vhost
+    );
+    Err(Refusal::Invalid(text.into()))
+}
+
+/// An exchange that is declared again must be what it is (AMQP 0-9-1, exchange.declare).
+pub(super) fn same_exchange(
+    name: &Text,
+    current: &ExchangeSpec,
+    received: &ExchangeSpec,
+    by: &Actor,
+) -> Result<(), Refusal> {
+    let subject = Subject {
+        kind: Kind::Exchange,
+        name,
+        vhost: &by.vhost,
+    };
+    subject.same_word("type", kind_name(received.kind), kind_name(current.kind))?;
+    subject.same_flag("durable", received.durable, current.durable)?;
+    subject.same_flag("auto_delete", received.auto_delete, current.auto_delete)?;
+    subject.same_flag("internal", received.internal, current.internal)?;
+    subject.same_argument(
+        "alternate-exchange",
+        &received.arguments,
+        &current.arguments,
+    )
+}
+
+fn locked(queue: &QueueEntry) -> Refusal {
+    Refusal::Locked {
+        name: queue.name.clone(),
+        vhost: queue.vhost.clone(),
+    }
+}
+
+/// What an equivalence check is about.
+struct Subject<'a> {
+    kind: Kind,
+    name: &'a Text,
+    vhost: &'a Text,
+}
+
+impl Subject<'_> {
+    fn same_flag(&self, argument: &str, received: bool, current: bool) -> Result<(), Refusal> {
+        self.same_word(
+            argument,
+            if received { "true" } else { "false" },
+            if current { "true" } else { "false" },
+        )
+    }
+
+    fn same_word(&self, argument: &str, received: &str, current: &str) -> Result<(), Refusal> {
+        if received == current {
+            return Ok(());
+        }
+        Err(self.inequivalent(argument, format!("'{received}'"), format!("'{current}'")))
+    }
+
+    fn same_argument(
+        &self,
+        name: &str,
+        received: &[(Text, Value)],
+        current: &[(Text, Value)],
+    ) -> Result<(), Refusal> {
+        match (argument(received, name), argument(current, name)) {
+            (None, None) => Ok(()),
+            (Some(received), Some(current)) if same_value(received, current) => Ok(()),
+            (Some(received), Some(current)) => Err(self.inequivalent(
+                name,
+                format!("'{}'", plain(received)),
+                format!("'{}'", plain(current)),
+            )),
+            (received, current) => Err(self.inequivalent(name, typed(received), typed(current))),
+        }
+    }
+
+    fn inequivalent(&self, argument: &str, received: String, current: String) -> Refusal {
+        Refusal::Inequivalent {
+            kind: self.kind,
+            name: self.name.clone(),
+            vhost: self.vhost.clone(),
+            argument: argument.into(),
+            received: received.into(),
+            current: current.into(),
+        }
+    }
+}
+
+fn argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Value> {
+    arguments
+        .iter()
+        .find(|(n, _)| n == name)
+        .map(|(_, value)| value)
+}
+
+fn typed(value: Option<&Value>) -> String {
+    match value {
+        None => "none".into(),
+        Some(value) => format!(
+            "the value '{}' of type '{}'",
+            plain(value),
+            type_name(value)
+        ),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "undefined".into(),
+        Value::Bool(v) => v.to_string(),
+        Value::I8(v) => v.to_string(),
+        Value::U8(v) => v.to_string(),
+        Value::I16(v) => v.to_string(),
+        Value::U16(v) => v.to_string(),
+        Value::I32(v) => v.to_string(),
+        Value::U32(v) => v.to_string(),
+        Value::I64(v) => v.to_string(),
+        Value::F32(v) => v.to_string(),
+        Value::F64(v) => v.to_string(),
+        Value::Text(v) => v.to_string(),
+        Value::Bytes(v) => String::from_utf8_lossy(v).into_owned(),
+        Value::Timestamp(v) => v.to_string(),
+        Value::Decimal(..) | Value::Array(_) | Value::Table(_) => format!("{value:?}"),
+    }
+}
+
+/// RabbitMQ's names of the field types.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "void",
+        Value::Bool(_) => "bool",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) => "long",
+        Value::F32(_) => "float",
+        Value::F64(_) => "double",
+        Value::Decimal(..) => "decimal",
+        Value::Text(_) => "longstr",
+        Value::Bytes(_) => "binary",
+        Value::Timestamp(_) => "timestamp",
+        Value::Array(_) => "array",
+        Value::Table(_) => "table",
+    }
+}
+
+fn kind_name(kind: ExchangeKind) -> &'static str {
+    match kind {
+        ExchangeKind::Direct => "direct",
+        ExchangeKind::Fanout => "fanout",
+        ExchangeKind::Topic => "topic",
+        ExchangeKind::Headers => "headers",
+    }
+}

@@ -1,0 +1,101 @@
+//! What a headers exchange compares: the arguments of a binding with the headers of a message.
+
+use crate::properties::{Text, Value};
+
+/// The condition of one binding of a headers exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderMatch {
+    any: bool,
+    wanted: Vec<(Text, Value)>,
+}
+
+impl HeaderMatch {
+    /// Reads `x-match` (`all` when absent) and the wanted headers; those named `x-…` count only with
+    /// `all-with-x` and `any-with-x`.
+    pub(crate) fn new(arguments: &[(Text, Value)]) -> Result<HeaderMatch, Text> {
+        let (any, with_x) = match arguments
+            .iter()
+            .find(|(name, _)| name == "x-match")
+            .map(|(_, value)| value)
+        {
+            None => (false, false),
+            Some(Value::Text(mode)) => match &**mode {
+                "all" => (false, false),
+                "any" => (true, false),
+                "all-with-x" => (false, true),
+                "any-with-x" => (true, true),
+                _ => {
+                    let text = format!(
+                        "Invalid x-match field value \"{mode}\"; expected all, any, all-with-x, or any-with-x"
+                    );
+                    return Err(text.into());
+                }
+            },
+            Some(_) => return Err("Invalid x-match field type; expected longstr".into()),
+        };
+        let counts = |name: &Text| name != "x-match" && (with_x || !name.starts_with("x-"));
+        let wanted = arguments
+            .iter()
+            .filter(|(name, _)| counts(name))
+            .cloned()
+            .collect();
+        Ok(HeaderMatch { any, wanted })
+    }
+
+    /// Whether a message with these headers is wanted.
+    pub(crate) fn matches(&self, headers: &[(Text, Value)]) -> bool {
+        let has = |(name, wanted): &(Text, Value)| {
+            headers
+                .iter()
+                .any(|(n, value)| n == name && agrees(wanted, value))
+        };
+        if self.any {
+            self.wanted.iter().any(has)
+        } else {
+            self.wanted.iter().all(has)
+        }
+    }
+}
+
+/// An argument without a value asks only that the header is there.
+fn agrees(wanted: &Value, value: &Value) -> bool {
+    *wanted == Value::Null || same_value(wanted, value)
+}
+
+/// Whether two values are the same to a user: numbers of any width, text or bytes.
+pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
+    if let (Some(a), Some(b)) = (integer(a), integer(b)) {
+        return a == b;
+    }
+    if let (Some(a), Some(b)) = (float(a), float(b)) {
+        return a == b;
+    }
+    match (a, b) {
+        (Value::Text(text), Value::Bytes(bytes)) | (Value::Bytes(bytes), Value::Text(text)) => {
+            text.as_bytes() == bytes
+        }
+        _ => a == b,
+    }
+}
+
+/// The value of an integer of any width.
+pub(crate) fn integer(value: &Value) -> Option<i64> {
+    Some(match *value {
+        Value::I8(v) => v.into(),
+        Value::U8(v) => v.into(),
+        Value::I16(v) => v.into(),
+        Value::U16(v) => v.into(),
+        Value::I32(v) => v.into(),
+        Value::U32(v) => v.into(),
+        Value::I64(v) => v,
+        _ => return None,
+    })
+}
+
+fn float(value: &Value) -> Option<f64> {
+    match *value {
+        Value::F32(v) => Some(v.into()),
+        Value::F64(v) => Some(v),
+        _ => integer(value).map(|v| v as f64),
+    }
+}

@@ -1,0 +1,183 @@
+//! Logs: created with their captures and tap, deleted.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::LogEntry};
+use crate::{
+    command::{Binding, Destination, LogSpec},
+    event::{Kind, LogInfo, Refusal},
+    id::LogId,
+    log::Tail,
+    properties::Text,
+    store::{Table, keys::catalog as keys, values::catalog::LogRow},
+    topic::{Grammar, Pattern, Step},
+};
+
+/// Partitions of a log at most: each costs memory as soon as the log is there.
+const PARTITIONS_MAX: u32 = 10_000;
+
+/// Where logs meet the other protocols unless their settings say otherwise (DESIGN section 3.2).
+const SQUARE: &str = "amq.topic";
+
+impl Catalog {
+    pub(super) fn create_log(
+        &mut self,
+        by: &Actor,
+        name: &Text,
+        spec: &LogSpec,
+        validate_only: bool,
+    ) -> Result<Applied, Refusal> {
+        let captures = self.check_log(by, name, spec)?;
+        let uuid = Uuid::new_v4().into_bytes();
+        let mut info = LogInfo {
+            name: name.clone(),
+            id: LogId(self.next_id),
+            uuid,
+            spec: spec.clone(),
+        };
+        if validate_only {
+            return Ok(Outcome::Log(info).into());
+        }
+        let mut applied = Applied::default();
+        info.id = LogId(self.next_id(true, &mut applied));
+        let row = LogRow::write(&by.vhost, name, &uuid, spec);
+        applied.batch.put(Table::Catalog, keys::log(info.id), row);
+        let log = Arc::new(LogEntry::new(by.vhost.clone(), info.clone()));
+        self.routes_mut().put_log(log.clone());
+        for capture in captures {
+            applied.batch.append(self.bind(by, &capture)?.batch);
+        }
+        applied.outcome = Outcome::Log(info);
+        applied.effects.push(Effect::LogCreated(log));
+        Ok(applied)
+    }
+
+    /// The bindings that a new log is to have, or why it may not be.
+    fn check_log(&self, by: &Actor, name: &Text, spec: &LogSpec) -> Result<Vec<Binding>, Refusal> {
+        check::not_reserved(Kind::Log, name)?;
+        let (routes, vhost) = (&self.routes, &by.vhost);
+        if routes.log(vhost, name).is_some() {
+            return Err(Refusal::Exists {
+                kind: Kind::Log,
+                name: name.clone(),
+                vhost: vhost.clone(),
+            });
+        }
+        if routes.queue(vhost, name).is_some() {
+            return Err(Refusal::Exists {
+                kind: Kind::Queue,
+                name: name.clone(),
+                vhost: vhost.clone(),
+            });
+        }
+        if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
+            let text = format!(
+                "a log has between 1 and {PARTITIONS_MAX} partitions, not {}",
+                spec.partitions
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
+        let captures = captures(name, spec)?;
+        let taps = tap(name, spec);
+        for exchange in captures.iter().map(|capture| &capture.source).chain(&taps) {
+            if routes.exchange(vhost, exchange).is_none() {
+                return Err(check::not_found(Kind::Exchange, exchange, by));
+            }
+        }
+        for capture in &captures {
+            self.check_binding(by, capture)?;
+        }
+        Ok(captures)
+    }
+
+    pub(super) fn delete_log(&mut self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        let Some(log) = self.routes.log(&by.vhost, name).cloned() else {
+            return Err(check::not_found(Kind::Log, name, by));
+        };
+        let mut applied = Applied::default();
+        self.remove_bindings_to(&End::Log(log.info.id), &mut applied);
+        self.routes_mut().remove_log(&log);
+        applied.batch.delete(Table::Catalog, keys::log(log.info.id));
+        applied.effects.push(Effect::LogRemoved(log));
+        Ok(applied)
+    }
+}
+
+impl LogEntry {
+    pub(super) fn new(vhost: Text, info: LogInfo) -> LogEntry {
+        let tails = (0..info.spec.partitions)
+            .map(|_| Arc::new(Tail::default()))
+            .collect();
+        let tap = tap(&info.name, &info.spec);
+        let root_wildcards =
+            setting(&info.spec, "mq.tap.root.wildcards").is_some_and(|value| value == "true");
+        LogEntry {
+            tails,
+            tap,
+            root_wildcards,
+            vhost,
+            info,
+        }
+    }
+}
+
+/// The exchange that is offered what is appended.
+fn tap(name: &str, spec: &LogSpec) -> Option<Text> {
+    match setting(spec, "mq.tap") {
+        Some(exchange) if exchange == "off" || exchange.is_empty() => None,
+        Some(exchange) => Some(exchange.clone()),
+        None if is_internal(name) => None,
+        None => Some(SQUARE.into()),
+    }
+}
+
+/// What the log records of what is published elsewhere: `mq.bind` as a list of `exchange:pattern`.
+fn captures(name: &Text, spec: &LogSpec) -> Result<Vec<Binding>, Refusal> {
+    let Some(list) = setting(spec, "mq.bind") else {
+        let spells_itself = Pattern::new(name.clone(), Grammar::Dots)
+            .steps()
+            .all(|step| matches!(step, Step::Token(_)));
+        let wanted = !is_internal(name) && spells_itself;
+        return Ok(wanted
+            .then(|| capture(name, SQUARE.into(), name.clone()))
+            .into_iter()
+            .collect());
+    };
+    let items = list
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty() && *item != "off");
+    items
+        .map(|item| match item.split_once(':') {
+            Some((exchange, pattern)) => Ok(capture(name, exchange.into(), pattern.into())),
+            None => Err(Refusal::Invalid(
+                format!("mq.bind: expected exchange:pattern, not '{item}'").into(),
+            )),
+        })
+        .collect()
+}
+
+fn capture(log: &Text, source: Text, key: Text) -> Binding {
+    Binding {
+        source,
+        destination: Destination::Log(log.clone()),
+        key,
+        grammar: Grammar::Dots,
+        arguments: Vec::new(),
+        subscription: None,
+    }
+}
+
+fn setting<'a>(spec: &'a LogSpec, name: &str) -> Option<&'a Text> {
+    spec.settings
+        .iter()
+        .find(|(n, _)| n == name)
+        .map(|(_, value)| value)
+}
+
+/// Names that are never captured or tapped (DESIGN section 3.2).
+fn is_internal(name: &str) -> bool {
+    name.starts_with("amq.") || name.starts_with('$') || name.starts_with("__")
+}

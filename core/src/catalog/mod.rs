@@ -1,0 +1,198 @@
+//! The declared things of all vhosts, with one owner: exchanges, queues, sessions, logs and bindings.
+//!
+//! A change is checked, carried out, and described: what to write, what shards must hear of. Every
+//! change ends in a new [`Routes`] snapshot, which is all that routing ever reads. The catalog does
+//! no I/O and waits for nothing.
+
+pub(crate) mod access;
+mod bind;
+mod bindings;
+mod check;
+mod exchanges;
+mod headers;
+mod logs;
+mod queues;
+mod recover;
+mod routes;
+mod small_map;
+mod topic_trie;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets};
+
+use self::bindings::Bindings;
+use crate::{
+    command::Change,
+    event::{LogInfo, Refusal},
+    id::{ConnectionId, QueueId},
+    properties::Text,
+    store::{Batch, Table, keys::catalog as keys, values::catalog as values},
+};
+
+/// Who asks for a change.
+#[derive(Clone, Debug)]
+pub(crate) struct Actor {
+    pub connection: ConnectionId,
+    pub user: Text,
+    pub vhost: Text,
+    /// MQTT client identifier, Kafka client id, or empty.
+    pub client: Text,
+}
+
+/// All that is declared.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    routes: Arc<Routes>,
+    queues: BTreeMap<QueueId, Arc<QueueEntry>>,
+    /// Exclusive queues.
+    owned: HashMap<ConnectionId, BTreeSet<QueueId>>,
+    bindings: Bindings,
+    /// For the next queue or log.
+    next_id: u64,
+}
+
+/// A change that is made, in memory; `batch` makes it durable.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub batch: Batch,
+    pub outcome: Outcome,
+    pub effects: Vec<Effect>,
+}
+
+/// What a change came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Outcome {
+    /// Done, or there was nothing to do.
+    #[default]
+    Ok,
+    /// The queue is there.
+    Queue {
+        queue: Arc<QueueEntry>,
+        created: bool,
+    },
+    /// The binding is there.
+    Bound { created: bool },
+    /// The binding is not there.
+    Unbound { existed: bool },
+    /// The log is there, or could be.
+    Log(LogInfo),
+    /// The queue may be deleted as far as the catalog knows. Nothing is removed yet: its shard knows
+    /// messages and consumers, and [`Catalog::remove_queue`] is next.
+    DeleteQueue {
+        queue: Arc<QueueEntry>,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    /// The queue may be purged.
+    Purge { queue: Arc<QueueEntry> },
+}
+
+/// What shards must hear of.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    QueueCreated(Arc<QueueEntry>),
+    /// A session's client asks for another expiry or durability.
+    QueueChanged(Arc<QueueEntry>),
+    QueueRemoved(Arc<QueueEntry>),
+    LogCreated(Arc<LogEntry>),
+    LogRemoved(Arc<LogEntry>),
+}
+
+impl From<Outcome> for Applied {
+    fn from(outcome: Outcome) -> Applied {
+        Applied {
+            outcome,
+            ..Applied::default()
+        }
+    }
+}
+
+impl Catalog {
+    /// Checks and makes a change; a refused one leaves everything as it was.
+    pub(crate) fn apply(&mut self, by: &Actor, change: &Change) -> Result<Applied, Refusal> {
+        if !self.routes.vhost_exists(&by.vhost) {
+            return Err(Refusal::NoVhost(by.vhost.clone()));
+        }
+        match change {
+            Change::DeclareExchange { name, spec } => self.declare_exchange(by, name, spec),
+            Change::ExpectExchange { name } => self.expect_exchange(by, name),
+            Change::DeleteExchange { name, if_unused } => {
+                self.delete_exchange(by, name, *if_unused)
+            }
+            Change::DeclareQueue { name, spec } => self.declare_queue(by, name, spec),
+            Change::ExpectQueue { name, session } => self.expect_queue(by, name, *session),
+            Change::DeleteQueue {
+                name,
+                session,
+                if_unused,
+                if_empty,
+            } => self.delete_queue(by, name, *session, *if_unused, *if_empty),
+            Change::PurgeQueue { name } => self.purge_queue(by, name),
+            Change::Bind(binding) => self.bind(by, binding),
+            Change::Unbind(binding) => self.unbind(by, binding),
+            Change::CreateLog {
+                name,
+                spec,
+                validate_only,
+            } => self.create_log(by, name, spec, *validate_only),
+            Change::DeleteLog { name } => self.delete_log(by, name),
+        }
+    }
+
+    /// The current snapshot.
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes.clone()
+    }
+
+    /// The queues that end with a connection.
+    pub(crate) fn exclusive_queues(&self, of: ConnectionId) -> Vec<QueueId> {
+        self.owned
+            .get(&of)
+            .map(|queues| queues.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// Every queue and session of all vhosts, by id.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Arc<QueueEntry>> {
+        self.queues.values()
+    }
+
+    /// A queue or session by id.
+    pub(crate) fn queue(&self, id: QueueId) -> Option<&Arc<QueueEntry>> {
+        self.queues.get(&id)
+    }
+
+    /// Every log of all vhosts.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &Arc<LogEntry>> {
+        self.routes.all_logs()
+    }
+
+    /// The next snapshot in the making. Snapshots handed out before stay as they are.
+    fn routes_mut(&mut self) -> &mut Routes {
+        let routes = Arc::make_mut(&mut self.routes);
+        routes.generation += 1;
+        routes
+    }
+
+    /// A number that was never used. Only durable things make it known to the store: numbers of others
+    /// may be used again after a restart, which forgets them.
+    fn next_id(&mut self, durable: bool, applied: &mut Applied) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if durable {
+            applied.batch.put(
+                Table::Catalog,
+                keys::next_id(),
+                values::write_next_id(self.next_id),
+            );
+        }
+        id
+    }
+}

@@ -1,0 +1,236 @@
+//! Queues and sessions: declared, checked, changed (sessions only), removed.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::QueueEntry};
+use crate::{
+    command::QueueSpec,
+    event::{Kind, Refusal},
+    id::QueueId,
+    properties::Text,
+    store::{
+        Table,
+        keys::{self, TRANSIENT_QUEUE},
+        values::catalog::QueueRow,
+    },
+};
+
+impl Catalog {
+    pub(super) fn declare_queue(
+        &mut self,
+        by: &Actor,
+        name: &Text,
+        spec: &QueueSpec,
+    ) -> Result<Applied, Refusal> {
+        if spec.session {
+            return self.declare_session(by, name, spec);
+        }
+        let mut spec = spec.clone();
+        // As RabbitMQ has it: what ends with its connection does not survive a restart.
+        spec.durable &= !spec.exclusive;
+        if let Some(queue) = self.routes.queue(&by.vhost, name) {
+            check::same_queue(queue, &spec, by)?;
+            return Ok(Outcome::Queue {
+                queue: queue.clone(),
+                created: false,
+            }
+            .into());
+        }
+        check::known_queue_type(name, &spec, by)?;
+        if let Some(log) = self.routes.log(&by.vhost, name) {
+            return Err(check::is_a_log(log, check::queue_type(&spec)));
+        }
+        check::not_reserved(Kind::Queue, name)?;
+        let name = if name.is_empty() {
+            fresh_name()
+        } else {
+            name.clone()
+        };
+        Ok(self.create_queue(by, name, spec))
+    }
+
+    /// A session that is there already is changed to what its client now asks for.
+    fn declare_session(
+        &mut self,
+        by: &Actor,
+        client: &Text,
+        spec: &QueueSpec,
+    ) -> Result<Applied, Refusal> {
+        if client.is_empty() {
+            return Err(Refusal::Invalid(
+                "a session needs a client identifier".into(),
+            ));
+        }
+        let Some(old) = self.routes.session(&by.vhost, client).cloned() else {
+            return Ok(self.create_queue(by, client.clone(), spec.clone()));
+        };
+        let queue = QueueEntry {
+            spec: spec.clone(),
+            owner: spec.exclusive.then_some(by.connection),
+            ..(*old).clone()
+        };
+        if queue.spec == old.spec && queue.owner == old.owner {
+            return Ok(Outcome::Queue {
+                queue: old,
+                created: false,
+            }
+            .into());
+        }
+        let queue = Arc::new(queue);
+        let mut applied = Applied::from(Outcome::Queue {
+            queue: queue.clone(),
+            created: false,
+        });
+        self.forget_owner(&old);
+        self.put_queue(queue.clone());
+        self.store_queue(&queue, old.spec.durable, &mut applied);
+        for number in self.bindings.to(&End::Queue(queue.id)) {
+            self.refresh_binding(number, &mut applied);
+        }
+        applied.effects.push(Effect::QueueChanged(queue));
+        Ok(applied)
+    }
+
+    pub(super) fn expect_queue(
+        &self,
+        by: &Actor,
+        name: &Text,
+        session: bool,
+    ) -> Result<Applied, Refusal> {
+        match self.usable_queue(by, name, session)? {
+            Some(queue) => Ok(Outcome::Queue {
+                queue,
+                created: false,
+            }
+            .into()),
+            None => Err(check::not_found(Kind::Queue, name, by)),
+        }
+    }
+
+    pub(super) fn purge_queue(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        match self.usable_queue(by, name, false)? {
+            Some(queue) => Ok(Outcome::Purge { queue }.into()),
+            None => Err(check::not_found(Kind::Queue, name, by)),
+        }
+    }
+
+    pub(super) fn delete_queue(
+        &self,
+        by: &Actor,
+        name: &Text,
+        session: bool,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<Applied, Refusal> {
+        match self.usable_queue(by, name, session)? {
+            Some(queue) => Ok(Outcome::DeleteQueue {
+                queue,
+                if_unused,
+                if_empty,
+            }
+            .into()),
+            None => Ok(Outcome::Ok.into()),
+        }
+    }
+
+    fn usable_queue(
+        &self,
+        by: &Actor,
+        name: &Text,
+        session: bool,
+    ) -> Result<Option<Arc<QueueEntry>>, Refusal> {
+        if session {
+            return Ok(self.routes.session(&by.vhost, name).cloned());
+        }
+        if let Some(log) = self.routes.log(&by.vhost, name) {
+            return Err(check::is_a_log(log, None));
+        }
+        let Some(queue) = self.routes.queue(&by.vhost, name) else {
+            return Ok(None);
+        };
+        check::may_use(queue, by)?;
+        Ok(Some(queue.clone()))
+    }
+
+    /// Removes a queue and its bindings: after its shard agreed to a deletion, or because it ended by itself.
+    pub(crate) fn remove_queue(&mut self, id: QueueId) -> Option<Applied> {
+        let queue = self.queues.remove(&id)?;
+        let mut applied = Applied::default();
+        self.remove_bindings_to(&End::Queue(id), &mut applied);
+        self.forget_owner(&queue);
+        self.routes_mut().remove_queue(&queue);
+        if queue.spec.durable {
+            applied
+                .batch
+                .delete(Table::Catalog, keys::catalog::queue(id));
+        }
+        applied.effects.push(Effect::QueueRemoved(queue));
+        Some(applied)
+    }
+
+    fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
+        let mut applied = Applied::default();
+        let mut id = self.next_id(spec.durable, &mut applied);
+        if !spec.durable {
+            id |= TRANSIENT_QUEUE;
+        }
+        let owner = spec.exclusive.then_some(by.connection);
+        let queue = Arc::new(QueueEntry {
+            id: QueueId(id),
+            vhost: by.vhost.clone(),
+            name,
+            spec,
+            owner,
+        });
+        self.put_queue(queue.clone());
+        self.store_queue(&queue, false, &mut applied);
+        applied.outcome = Outcome::Queue {
+            queue: queue.clone(),
+            created: true,
+        };
+        applied.effects.push(Effect::QueueCreated(queue));
+        applied
+    }
+
+    pub(super) fn put_queue(&mut self, queue: Arc<QueueEntry>) {
+        if let Some(owner) = queue.owner {
+            self.owned.entry(owner).or_default().insert(queue.id);
+        }
+        self.queues.insert(queue.id, queue.clone());
+        self.routes_mut().put_queue(queue);
+    }
+
+    pub(super) fn store_queue(&self, queue: &QueueEntry, was_stored: bool, applied: &mut Applied) {
+        let key = keys::catalog::queue(queue.id);
+        if queue.spec.durable {
+            applied.batch.put(
+                Table::Catalog,
+                key,
+                QueueRow::write(&queue.vhost, &queue.name, &queue.spec),
+            );
+        } else if was_stored {
+            applied.batch.delete(Table::Catalog, key);
+        }
+    }
+
+    fn forget_owner(&mut self, queue: &QueueEntry) {
+        let Some(owner) = queue.owner else { return };
+        if let Some(queues) = self.owned.get_mut(&owner) {
+            queues.remove(&queue.id);
+            if queues.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
+    }
+}
+
+/// `amq.gen-` and 22 characters that nobody can guess.
+fn fresh_name() -> Text {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let random = Uuid::new_v4().as_u128();
+    let digit = |i: u32| char::from(ALPHABET[(random.rotate_left(6 * i + 6) & 63) as usize]);
+    let name: String = "amq.gen-".chars().chain((0..22).map(digit)).collect();
+    name.into()
+}

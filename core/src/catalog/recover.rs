@@ -1,0 +1,152 @@
+//! The catalog from its rows.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Applied, Catalog,
+    bindings::{Bindings, Bound, Identity},
+    routes::{LogEntry, QueueEntry, Routes},
+};
+use crate::{
+    event::LogInfo,
+    id::{LogId, QueueId},
+    store::{
+        Batch, StoreError, Table,
+        keys::{TRANSIENT_QUEUE, catalog as keys},
+        values::catalog::{BindingRow, ExchangeRow, LogRow, QueueRow, read_next_id},
+    },
+};
+
+/// The vhost that is always there.
+const DEFAULT_VHOST: &str = "/";
+
+impl Catalog {
+    /// Reads what was declared, from all rows of [`Table::Catalog`] in any order. The batch removes rows
+    /// that lead nowhere.
+    pub(crate) fn recover(rows: Vec<(Bytes, Bytes)>) -> Result<(Catalog, Batch), StoreError> {
+        let mut catalog = Catalog {
+            routes: Arc::new(Routes::default()),
+            queues: BTreeMap::new(),
+            owned: HashMap::new(),
+            bindings: Bindings::default(),
+            next_id: 1,
+        };
+        catalog.add_vhost(DEFAULT_VHOST);
+        let mut applied = Applied::default();
+        let (bindings, things): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|(key, _)| key.first() == Some(&keys::BINDING));
+        for (key, value) in things {
+            catalog.recover_thing(&key, value)?;
+        }
+        catalog.renumber_transient(&mut applied);
+        for (key, value) in bindings {
+            if !catalog.recover_binding(number(&key)?, BindingRow::read(value)?) {
+                applied.batch.delete(Table::Catalog, key);
+            }
+        }
+        Ok((catalog, applied.batch))
+    }
+
+    fn recover_thing(&mut self, key: &[u8], value: Bytes) -> Result<(), StoreError> {
+        match key.first() {
+            Some(&keys::FORMAT) => {}
+            Some(&keys::NEXT_ID) => self.next_id = self.next_id.max(read_next_id(value)?),
+            Some(&keys::EXCHANGE) => {
+                let row = ExchangeRow::read(value)?;
+                self.known_vhost(&row.vhost)?;
+                self.routes_mut()
+                    .put_exchange(&row.vhost, row.name, row.spec);
+            }
+            Some(&keys::QUEUE) => {
+                let (id, row) = (QueueId(number(key)?), QueueRow::read(value)?);
+                self.known_vhost(&row.vhost)?;
+                self.next_id = self.next_id.max((id.0 & !TRANSIENT_QUEUE) + 1);
+                let QueueRow { vhost, name, spec } = row;
+                self.put_queue(Arc::new(QueueEntry {
+                    id,
+                    vhost,
+                    name,
+                    spec,
+                    owner: None,
+                }));
+            }
+            Some(&keys::LOG) => {
+                let (id, row) = (LogId(number(key)?), LogRow::read(value)?);
+                self.known_vhost(&row.vhost)?;
+                self.next_id = self.next_id.max(id.0 + 1);
+                let info = LogInfo {
+                    name: row.name,
+                    id,
+                    uuid: row.uuid,
+                    spec: row.spec,
+                };
+                self.routes_mut()
+                    .put_log(Arc::new(LogEntry::new(row.vhost, info)));
+            }
+            kind => {
+                return Err(StoreError::Corrupt(
+                    format!("unknown kind of catalog row {kind:?}").into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A session that began transient and became durable keeps its number while the process lives. What is
+    /// stored under such a number is forgotten by a restart, so it goes on under a new one.
+    fn renumber_transient(&mut self, applied: &mut Applied) {
+        let transient = self.queues.split_off(&QueueId(TRANSIENT_QUEUE));
+        for (old, queue) in transient {
+            let id = QueueId(self.next_id(true, applied));
+            applied.batch.delete(Table::Catalog, keys::queue(old));
+            let queue = QueueEntry {
+                id,
+                ..(*queue).clone()
+            };
+            self.store_queue(&queue, false, applied);
+            self.put_queue(Arc::new(queue));
+        }
+    }
+
+    /// False when one of its ends is not there any more.
+    fn recover_binding(&mut self, number: u64, row: BindingRow) -> bool {
+        let BindingRow { vhost, binding } = row;
+        let Some(place) = self.find(&vhost, &binding.destination) else {
+            return false;
+        };
+        if !self.is_stored(&vhost, &binding.source, &place) {
+            return false;
+        }
+        let identity = Identity::new(&vhost, place.end(&vhost), &binding);
+        self.put_binding(
+            number,
+            Bound {
+                identity,
+                binding,
+                stored: true,
+            },
+            place,
+        );
+        true
+    }
+
+    fn known_vhost(&self, vhost: &str) -> Result<(), StoreError> {
+        if self.routes.vhost_exists(vhost) {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt(
+            format!("row of vhost '{vhost}', which is not there").into(),
+        ))
+    }
+}
+
+fn number(key: &[u8]) -> Result<u64, StoreError> {
+    keys::number(key)
+        .ok_or_else(|| StoreError::Corrupt("key of a catalog row has a wrong length".into()))
+}

@@ -1,0 +1,557 @@
+//! Where messages go: an immutable snapshot of what is declared, published anew with every change and
+//! sharing with its predecessor everything that the change did not touch.
+
+use std::{borrow::Cow, hash::RandomState, sync::Arc};
+
+use imbl::OrdMap;
+use rustc_hash::{FxBuildHasher, FxHashSet};
+use smallvec::SmallVec;
+
+use super::{
+    headers::HeaderMatch,
+    small_map::SmallMap,
+    topic_trie::{Leading, TopicTrie},
+};
+use crate::{
+    command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
+    event::{Kind, LogInfo, Refusal},
+    id::{BindingTag, ConnectionId, QueueId},
+    log::Tail,
+    properties::{Text, Value},
+    topic::{Grammar, Pattern, Topic},
+};
+
+/// A queue as declared.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueEntry {
+    pub id: QueueId,
+    pub vhost: Text,
+    /// The client identifier when it is a session's.
+    pub name: Text,
+    pub spec: QueueSpec,
+    /// The only connection that may use it.
+    pub owner: Option<ConnectionId>,
+}
+
+/// A log as created.
+#[derive(Debug)]
+pub(crate) struct LogEntry {
+    pub info: LogInfo,
+    pub vhost: Text,
+    /// The committed end of each partition.
+    pub tails: Arc<[Arc<Tail>]>,
+    /// The exchange that is offered what is appended directly.
+    pub tap: Option<Text>,
+    /// Whether patterns that begin with a wildcard see what is tapped.
+    pub root_wildcards: bool,
+}
+
+/// The destinations of one message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    pub queues: SmallVec<[QueueTarget; 2]>,
+    pub logs: SmallVec<[Arc<LogEntry>; 1]>,
+}
+
+/// A queue that a message goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueTarget {
+    pub queue: Arc<QueueEntry>,
+    /// Of all subscriptions that matched.
+    pub tags: SmallVec<[BindingTag; 2]>,
+    /// It need not be kept: all that matched are subscriptions with QoS 0.
+    pub best_effort: bool,
+}
+
+/// The snapshot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    /// Differs between any two snapshots; greater is later.
+    pub generation: u64,
+    vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
+}
+
+type Names<V> = SmallMap<Text, V, RandomState>;
+
+#[derive(Clone, Debug, Default)]
+struct Vhost {
+    exchanges: Names<Arc<Exchange>>,
+    /// Share one name space with `logs`.
+    queues: Names<Arc<QueueEntry>>,
+    sessions: Names<Arc<QueueEntry>>,
+    logs: OrdMap<Text, Arc<LogEntry>>,
+}
+
+#[derive(Clone, Debug)]
+struct Exchange {
+    spec: Arc<ExchangeSpec>,
+    /// Where goes what matches no binding.
+    alternate: Option<Text>,
+    table: Table,
+}
+
+/// The bindings of an exchange, by how it routes. Each has a number.
+#[derive(Clone, Debug)]
+enum Table {
+    Direct(Names<Edges>),
+    Fanout(Edges),
+    Topic(TopicTrie<Edge>),
+    Headers(SmallMap<u64, (Arc<HeaderMatch>, Edge), FxBuildHasher>),
+}
+
+type Edges = SmallMap<u64, Edge, FxBuildHasher>;
+
+/// Where a binding leads.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    pub to: Place,
+    pub subscription: Option<Subscription>,
+}
+
+/// A destination, found.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Queue(Arc<QueueEntry>),
+    Log(Arc<LogEntry>),
+    Exchange(Arc<str>),
+}
+
+impl Targets {
+    /// Whether the message goes nowhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.logs.is_empty()
+    }
+
+    /// Makes the targets empty, keeping their memory.
+    pub(crate) fn clear(&mut self) {
+        self.queues.clear();
+        self.logs.clear();
+    }
+
+    fn push_queue(&mut self, queue: &Arc<QueueEntry>, subscription: Option<Subscription>) {
+        self.queues.push(QueueTarget {
+            queue: queue.clone(),
+            tags: subscription
+                .iter()
+                .map(|subscription| subscription.tag)
+                .collect(),
+            best_effort: subscription.is_some_and(|subscription| subscription.best_effort),
+        });
+    }
+
+    /// Makes each destination appear once.
+    fn merge(&mut self) {
+        if self.queues.len() > 1 {
+            self.queues.sort_unstable_by_key(|target| target.queue.id);
+            self.queues.dedup_by(|twin, kept| {
+                let same = twin.queue.id == kept.queue.id;
+                if same {
+                    kept.tags.append(&mut twin.tags);
+                    kept.tags.sort_unstable();
+                    kept.best_effort &= twin.best_effort;
+                }
+                same
+            });
+        }
+        if self.logs.len() > 1 {
+            self.logs.sort_unstable_by_key(|log| log.info.id);
+            self.logs.dedup_by_key(|log| log.info.id);
+        }
+    }
+}
+
+impl Routes {
+    /// Whether there is such a vhost.
+    pub(crate) fn vhost_exists(&self, vhost: &str) -> bool {
+        self.vhosts.get(vhost).is_some()
+    }
+
+    /// A queue by name; sessions have names of their own.
+    pub(crate) fn queue(&self, vhost: &str, name: &str) -> Option<&Arc<QueueEntry>> {
+        self.vhosts.get(vhost)?.queues.get(name)
+    }
+
+    /// The queue of an MQTT client.
+    pub(crate) fn session(&self, vhost: &str, client: &str) -> Option<&Arc<QueueEntry>> {
+        self.vhosts.get(vhost)?.sessions.get(client)
+    }
+
+    /// A log by name.
+    pub(crate) fn log(&self, vhost: &str, name: &str) -> Option<&Arc<LogEntry>> {
+        self.vhosts.get(vhost)?.logs.get(name)
+    }
+
+    /// The logs of a vhost, by name.
+    pub(crate) fn logs(&self, vhost: &str) -> impl Iterator<Item = &Arc<LogEntry>> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.logs.values())
+    }
+
+    /// The logs of all vhosts.
+    pub(crate) fn all_logs(&self) -> impl Iterator<Item = &Arc<LogEntry>> {
+        self.vhosts.values().flat_map(|vhost| vhost.logs.values())
+    }
+
+    /// What an exchange was declared as.
+    pub(crate) fn exchange(&self, vhost: &str, name: &str) -> Option<&Arc<ExchangeSpec>> {
+        Some(&self.vhosts.get(vhost)?.exchanges.get(name)?.spec)
+    }
+
+    /// Whether there is such an exchange; the default one always is.
+    pub(crate) fn exchange_exists(&self, vhost: &str, name: &str) -> bool {
+        (name.is_empty() && self.vhost_exists(vhost)) || self.exchange(vhost, name).is_some()
+    }
+
+    /// Adds to `targets` where a message goes: each destination once, however many bindings match.
+    ///
+    /// `headers` is asked at most once, by headers exchanges only. `client` is the publisher's client
+    /// identifier, which subscriptions with "no local" leave out.
+    pub(crate) fn route(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        topic: &Topic,
+        headers: &mut dyn FnMut() -> Vec<(Text, Value)>,
+        client: &str,
+        targets: &mut Targets,
+    ) -> Result<(), Refusal> {
+        let Some(names) = self.vhosts.get(vhost) else {
+            return Err(Refusal::NoVhost(vhost.into()));
+        };
+        if exchange.is_empty() {
+            names.route_by_name(topic, targets);
+            return Ok(());
+        }
+        let Some(start) = names.exchanges.get(exchange) else {
+            return Err(Refusal::NotFound {
+                kind: Kind::Exchange,
+                name: exchange.into(),
+                vhost: vhost.into(),
+            });
+        };
+        if start.spec.internal {
+            let text =
+                format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
+            return Err(Refusal::Denied(text.into()));
+        }
+        Walk::new(names, topic, headers, client, Leading::Any, true, targets).run(start);
+        Ok(())
+    }
+
+    /// Adds to `targets` who is offered a record that was appended to `log`: as [`Routes::route`] by the
+    /// log's tap, but to queues only, and patterns that begin with a wildcard do not see it unless the log
+    /// opts in.
+    pub(crate) fn route_tapped(
+        &self,
+        log: &LogEntry,
+        topic: &Topic,
+        headers: &mut dyn FnMut() -> Vec<(Text, Value)>,
+        targets: &mut Targets,
+    ) {
+        let Some(names) = self.vhosts.get(&log.vhost) else {
+            return;
+        };
+        let Some(start) = log.tap.as_ref().and_then(|tap| names.exchanges.get(tap)) else {
+            return;
+        };
+        let leading = if log.root_wildcards {
+            Leading::Any
+        } else {
+            Leading::Literal
+        };
+        Walk::new(names, topic, headers, "", leading, false, targets).run(start);
+    }
+
+    pub(super) fn add_vhost(&mut self, name: Text) {
+        self.vhosts.insert(name, Arc::default());
+    }
+
+    pub(super) fn put_exchange(&mut self, vhost: &str, name: Text, spec: ExchangeSpec) {
+        let exchange = Exchange {
+            alternate: spec.arguments.iter().find_map(|(name, value)| match value {
+                Value::Text(alternate) if name == "alternate-exchange" => Some(alternate.clone()),
+                _ => None,
+            }),
+            table: Table::new(spec.kind),
+            spec: Arc::new(spec),
+        };
+        self.vhost_mut(vhost)
+            .exchanges
+            .insert(name, Arc::new(exchange));
+    }
+
+    pub(super) fn remove_exchange(&mut self, vhost: &str, name: &str) {
+        self.vhost_mut(vhost).exchanges.remove(name);
+    }
+
+    pub(super) fn put_queue(&mut self, queue: Arc<QueueEntry>) {
+        self.vhost_mut(&queue.vhost)
+            .queues_of(queue.spec.session)
+            .insert(queue.name.clone(), queue);
+    }
+
+    pub(super) fn remove_queue(&mut self, queue: &QueueEntry) {
+        self.vhost_mut(&queue.vhost)
+            .queues_of(queue.spec.session)
+            .remove(&*queue.name);
+    }
+
+    pub(super) fn put_log(&mut self, log: Arc<LogEntry>) {
+        self.vhost_mut(&log.vhost)
+            .logs
+            .insert(log.info.name.clone(), log);
+    }
+
+    pub(super) fn remove_log(&mut self, log: &LogEntry) {
+        self.vhost_mut(&log.vhost).logs.remove(&*log.info.name);
+    }
+
+    /// Adds a binding, or replaces the one of the same number.
+    pub(super) fn bind(&mut self, vhost: &str, number: u64, binding: &Binding, edge: Edge) {
+        if let Some(table) = self.table_mut(vhost, &binding.source) {
+            table.bind(number, binding, edge);
+        }
+    }
+
+    pub(super) fn unbind(&mut self, vhost: &str, number: u64, binding: &Binding) {
+        if let Some(table) = self.table_mut(vhost, &binding.source) {
+            table.unbind(number, binding);
+        }
+    }
+
+    fn table_mut(&mut self, vhost: &str, exchange: &str) -> Option<&mut Table> {
+        let exchange = self.vhost_mut(vhost).exchanges.get_mut(exchange)?;
+        Some(&mut Arc::make_mut(exchange).table)
+    }
+
+    fn vhost_mut(&mut self, vhost: &str) -> &mut Vhost {
+        Arc::make_mut(
+            self.vhosts
+                .get_mut(vhost)
+                .expect("a connection is in a vhost that exists"),
+        )
+    }
+}
+
+impl Vhost {
+    fn queues_of(&mut self, session: bool) -> &mut Names<Arc<QueueEntry>> {
+        if session {
+            &mut self.sessions
+        } else {
+            &mut self.queues
+        }
+    }
+
+    /// What the default exchange does.
+    fn route_by_name(&self, topic: &Topic, targets: &mut Targets) {
+        let name = dots(topic);
+        if let Some(queue) = self.queues.get(&*name) {
+            targets.push_queue(queue, None);
+        } else if let Some(log) = self.logs.get(&*name) {
+            targets.logs.push(log.clone());
+        }
+        targets.merge();
+    }
+}
+
+impl Table {
+    fn new(kind: ExchangeKind) -> Table {
+        match kind {
+            ExchangeKind::Direct => Table::Direct(Names::default()),
+            ExchangeKind::Fanout => Table::Fanout(Edges::default()),
+            ExchangeKind::Topic => Table::Topic(TopicTrie::default()),
+            ExchangeKind::Headers => Table::Headers(SmallMap::default()),
+        }
+    }
+
+    fn bind(&mut self, number: u64, binding: &Binding, edge: Edge) {
+        match self {
+            Table::Direct(keys) => {
+                let key = direct_key(binding);
+                match keys.get_mut(&*key) {
+                    Some(edges) => edges.insert(number, edge),
+                    None => {
+                        let mut edges = Edges::default();
+                        edges.insert(number, edge);
+                        keys.insert(key, edges);
+                    }
+                }
+            }
+            Table::Fanout(edges) => edges.insert(number, edge),
+            Table::Topic(trie) => trie.insert(&pattern(binding), number, edge),
+            Table::Headers(edges) => {
+                // The catalog has checked the arguments; from a damaged row none is better than a wrong one.
+                if let Ok(condition) = HeaderMatch::new(&binding.arguments) {
+                    edges.insert(number, (Arc::new(condition), edge));
+                }
+            }
+        }
+    }
+
+    fn unbind(&mut self, number: u64, binding: &Binding) {
+        match self {
+            Table::Direct(keys) => {
+                let key = direct_key(binding);
+                if let Some(edges) = keys.get_mut(&*key) {
+                    edges.remove(&number);
+                    if edges.is_empty() {
+                        keys.remove(&*key);
+                    }
+                }
+            }
+            Table::Fanout(edges) => {
+                edges.remove(&number);
+            }
+            Table::Topic(trie) => trie.remove(&pattern(binding), number),
+            Table::Headers(edges) => {
+                edges.remove(&number);
+            }
+        }
+    }
+}
+
+fn direct_key(binding: &Binding) -> Text {
+    Topic::new(binding.key.clone(), binding.grammar).render(Grammar::Dots)
+}
+
+fn pattern(binding: &Binding) -> Pattern {
+    Pattern::new(binding.key.clone(), binding.grammar)
+}
+
+/// The topic as a routing key or name.
+fn dots(topic: &Topic) -> Cow<'_, str> {
+    match topic.grammar() {
+        Grammar::Dots => Cow::Borrowed(topic.text()),
+        Grammar::Slashes => Cow::Owned(topic.render(Grammar::Dots).to_string()),
+    }
+}
+
+/// One message on its way through exchanges. Each exchange is visited once, so cycles end.
+struct Walk<'r, 'm> {
+    vhost: &'r Vhost,
+    topic: &'m Topic,
+    headers: Headers<'m>,
+    client: &'m str,
+    leading: Leading,
+    /// Whether logs are destinations.
+    logs: bool,
+    targets: &'m mut Targets,
+    /// Exchanges to visit.
+    pending: SmallVec<[&'r Exchange; 4]>,
+    /// Exchanges that are or were pending. Empty until one exchange leads to another.
+    seen: FxHashSet<*const Exchange>,
+    /// Whether the exchange that is being visited has a binding that matches.
+    matched: bool,
+}
+
+/// The headers of a message, decoded when first wanted.
+enum Headers<'m> {
+    Encoded(&'m mut dyn FnMut() -> Vec<(Text, Value)>),
+    Decoded(Vec<(Text, Value)>),
+}
+
+impl Headers<'_> {
+    fn decode(&mut self) -> Vec<(Text, Value)> {
+        match self {
+            Headers::Encoded(decode) => decode(),
+            Headers::Decoded(headers) => std::mem::take(headers),
+        }
+    }
+}
+
+impl<'r, 'm> Walk<'r, 'm> {
+    fn new(
+        vhost: &'r Vhost,
+        topic: &'m Topic,
+        headers: &'m mut dyn FnMut() -> Vec<(Text, Value)>,
+        client: &'m str,
+        leading: Leading,
+        logs: bool,
+        targets: &'m mut Targets,
+    ) -> Self {
+        let headers = Headers::Encoded(headers);
+        let (pending, seen) = (SmallVec::new(), FxHashSet::default());
+        Walk {
+            vhost,
+            topic,
+            headers,
+            client,
+            leading,
+            logs,
+            targets,
+            pending,
+            seen,
+            matched: false,
+        }
+    }
+
+    fn run(mut self, start: &'r Exchange) {
+        self.visit(start, start);
+        while let Some(exchange) = self.pending.pop() {
+            self.visit(exchange, start);
+        }
+        self.targets.merge();
+    }
+
+    fn visit(&mut self, exchange: &'r Exchange, start: &'r Exchange) {
+        self.matched = false;
+        let topic = self.topic;
+        match &exchange.table {
+            Table::Direct(keys) => {
+                let edges = keys
+                    .get(&*dots(topic))
+                    .into_iter()
+                    .flat_map(|edges| edges.values());
+                edges.for_each(|edge| self.follow(edge, start));
+            }
+            Table::Fanout(edges) => edges.values().for_each(|edge| self.follow(edge, start)),
+            Table::Topic(trie) => {
+                trie.for_each_match(topic, self.leading, |edge| self.follow(edge, start))
+            }
+            Table::Headers(edges) => {
+                let headers = self.headers.decode();
+                let matching = edges
+                    .values()
+                    .filter(|(condition, _)| condition.matches(&headers));
+                matching.for_each(|(_, edge)| self.follow(edge, start));
+                self.headers = Headers::Decoded(headers);
+            }
+        }
+        if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {
+            self.enter(alternate, start);
+        }
+    }
+
+    fn follow(&mut self, edge: &'r Edge, start: &'r Exchange) {
+        self.matched = true;
+        match &edge.to {
+            Place::Queue(queue) => {
+                let own = queue.spec.session && queue.name == self.client;
+                if !(own
+                    && edge
+                        .subscription
+                        .is_some_and(|subscription| subscription.no_local))
+                {
+                    self.targets.push_queue(queue, edge.subscription);
+                }
+            }
+            Place::Log(log) if self.logs => self.targets.logs.push(log.clone()),
+            Place::Log(_) => {}
+            Place::Exchange(name) => self.enter(name, start),
+        }
+    }
+
+    fn enter(&mut self, name: &str, start: &'r Exchange) {
+        let Some(exchange) = self.vhost.exchanges.get(name) else {
+            return;
+        };
+        if self.seen.is_empty() {
+            self.seen.insert(start);
+        }
+        if self.seen.insert(&**exchange) {
+            self.pending.push(exchange);
+        }
+    }
+}
