@@ -36,6 +36,10 @@ mod state {
     pub const PARTITION: u8 = b'p';
     /// `o`: a group's committed offset.
     pub const GROUP_OFFSET: u8 = b'o';
+    /// `d`: what an idempotent producer last appended to a partition.
+    pub const PRODUCER: u8 = b'd';
+    /// `g`: a full segment of a partition.
+    pub const SEGMENT: u8 = b'g';
     /// `i`: the next producer id.
     pub const PRODUCER_ID: u8 = b'i';
 }
@@ -76,7 +80,9 @@ pub(crate) fn chunk_range(queue: QueueId, from: Sequence, to: Sequence) -> Range
 
 /// The sequence in a chunk's key.
 pub(crate) fn chunk_first(key: &[u8]) -> Option<Sequence> {
-    Some(Sequence(u64::from_be_bytes(key.get(8..16)?.try_into().ok()?)))
+    Some(Sequence(u64::from_be_bytes(
+        key.get(8..16)?.try_into().ok()?,
+    )))
 }
 
 /// `Bodies`: a chunk of bodies that several queues share.
@@ -92,22 +98,96 @@ pub(crate) fn body_chunk_number(key: &[u8]) -> Option<u64> {
 /// `State`: that the chunk at `first` of `queue` refers to a body chunk. A body chunk without
 /// references is garbage.
 pub(crate) fn body_reference(number: u64, queue: QueueId, first: Sequence) -> Bytes {
-    key(25).u8(state::BODY_REFERENCE).u64(number).u64(queue.0).u64(first.0).done()
+    key(25)
+        .u8(state::BODY_REFERENCE)
+        .u64(number)
+        .u64(queue.0)
+        .u64(first.0)
+        .done()
 }
 
 /// `State`: every reference to a body chunk.
 pub(crate) fn body_references(number: u64) -> Range<Bytes> {
-    key(9).u8(state::BODY_REFERENCE).u64(number).done()..key(9).u8(state::BODY_REFERENCE).u64(number + 1).done()
+    key(9).u8(state::BODY_REFERENCE).u64(number).done()
+        ..key(9).u8(state::BODY_REFERENCE).u64(number + 1).done()
 }
 
 /// `State`: a partition's counters.
 pub(crate) fn partition_state(log: LogId, partition: u32) -> Bytes {
-    key(13).u8(state::PARTITION).u64(log.0).u32(partition).done()
+    key(13)
+        .u8(state::PARTITION)
+        .u64(log.0)
+        .u32(partition)
+        .done()
 }
 
 /// `State`: the counters of all partitions of a log.
 pub(crate) fn partition_states(log: LogId) -> Range<Bytes> {
     key(9).u8(state::PARTITION).u64(log.0).done()..key(9).u8(state::PARTITION).u64(log.0 + 1).done()
+}
+
+/// `State`: the counters of all partitions of all logs.
+pub(crate) fn all_partition_states() -> Range<Bytes> {
+    prefix(&[state::PARTITION])
+}
+
+/// `State`: what a producer last appended to a partition.
+pub(crate) fn producer(log: LogId, partition: u32, id: i64) -> Bytes {
+    key(21)
+        .u8(state::PRODUCER)
+        .u64(log.0)
+        .u32(partition)
+        .u64(id as u64)
+        .done()
+}
+
+/// `State`: the producers of all partitions of a log.
+pub(crate) fn producers(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::PRODUCER).u64(log.0).done()..key(9).u8(state::PRODUCER).u64(log.0 + 1).done()
+}
+
+/// `State`: the producers of all logs.
+pub(crate) fn all_producers() -> Range<Bytes> {
+    prefix(&[state::PRODUCER])
+}
+
+/// `State`: the segment whose last record is at `last`.
+pub(crate) fn segment(log: LogId, partition: u32, last: Offset) -> Bytes {
+    key(21)
+        .u8(state::SEGMENT)
+        .u64(log.0)
+        .u32(partition)
+        .u64(last.0)
+        .done()
+}
+
+/// `State`: segments of a partition that hold an offset in `[from, to)`, by their last records.
+pub(crate) fn segments(log: LogId, partition: u32, from: Offset, to: Offset) -> Range<Bytes> {
+    segment(log, partition, from)..segment(log, partition, to)
+}
+
+/// `State`: the segments of all partitions of a log.
+pub(crate) fn log_segments(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::SEGMENT).u64(log.0).done()..key(9).u8(state::SEGMENT).u64(log.0 + 1).done()
+}
+
+/// `State`: the segments of all logs.
+pub(crate) fn all_segments() -> Range<Bytes> {
+    prefix(&[state::SEGMENT])
+}
+
+/// The partition in the key of a partition's state, producer or segment.
+pub(crate) fn state_partition(key: &[u8]) -> Option<(LogId, u32)> {
+    let log = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((
+        LogId(log),
+        u32::from_be_bytes(key.get(9..13)?.try_into().ok()?),
+    ))
+}
+
+/// The number after the partition in the key of a producer or segment.
+pub(crate) fn state_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(13..21)?.try_into().ok()?))
 }
 
 /// Flags in the last byte of a record batch's key: facts about the batch that are not the producer's.
@@ -119,7 +199,12 @@ pub(crate) mod record_flags {
 /// `Records`: the batch whose *last* record is at `last`, so that one seek finds the batch that
 /// holds an offset.
 pub(crate) fn record_batch(log: LogId, partition: u32, last: Offset, flags: u8) -> Bytes {
-    key(21).u64(log.0).u32(partition).u64(last.0).u8(flags).done()
+    key(21)
+        .u64(log.0)
+        .u32(partition)
+        .u64(last.0)
+        .u8(flags)
+        .done()
 }
 
 /// `Records`: batches of a partition that hold an offset in `[from, to)`, by their last records.
@@ -129,7 +214,10 @@ pub(crate) fn record_batches(log: LogId, partition: u32, from: Offset, to: Offse
 
 /// The last offset and flags in a record batch's key.
 pub(crate) fn record_batch_last(key: &[u8]) -> Option<(Offset, u8)> {
-    Some((Offset(u64::from_be_bytes(key.get(12..20)?.try_into().ok()?)), *key.get(20)?))
+    Some((
+        Offset(u64::from_be_bytes(key.get(12..20)?.try_into().ok()?)),
+        *key.get(20)?,
+    ))
 }
 
 /// `Records`: all batches of a log.
@@ -150,7 +238,11 @@ pub(crate) fn group_offset(vhost: &str, group: &str, log: &str, partition: u32) 
 
 /// `State`: all offsets of a group.
 pub(crate) fn group_offsets(vhost: &str, group: &str) -> Range<Bytes> {
-    let start = key(16 + vhost.len() + group.len()).u8(state::GROUP_OFFSET).text(vhost).text(group).done();
+    let start = key(16 + vhost.len() + group.len())
+        .u8(state::GROUP_OFFSET)
+        .text(vhost)
+        .text(group)
+        .done();
     prefix(&start)
 }
 
@@ -166,7 +258,10 @@ pub(crate) fn producer_id() -> Bytes {
 
 /// `Retained`: the retained message of a topic, by its text in the grammar of slashes.
 pub(crate) fn retained(vhost: &str, topic: &str) -> Bytes {
-    key(4 + vhost.len() + topic.len()).text(vhost).bytes(topic.as_bytes()).done()
+    key(4 + vhost.len() + topic.len())
+        .text(vhost)
+        .bytes(topic.as_bytes())
+        .done()
 }
 
 /// All keys that begin with `start`.
