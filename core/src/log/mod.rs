@@ -1,5 +1,21 @@
 //! Logs: partitions of record batches, offsets, and the tail that readers wait on.
+//!
+//! Start at [`Partition`], which a shard owns and appends to, and [`Tail`], its committed end that readers share;
+//! `fetch` serves reads from the tail or the store. `batch`, `record`, `codec` and `builder` are the format,
+//! `convert` the way between records and messages of other protocols.
 
+mod batch;
+mod builder;
+mod codec;
+mod convert;
+mod partition;
+mod producer;
+mod record;
+mod segment;
+mod settings;
 mod tail;
 
-pub(crate) use tail::Tail;
+pub(crate) use batch::{BatchError, Header, validate};
+pub(crate) use partition::{Appended, Committed, Partition, recover};
+pub(crate) use settings::Settings;
+pub(crate) use tail::{Tail, TailBudget};

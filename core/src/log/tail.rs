@@ -1,5 +1,377 @@
 //! The committed end of a partition, shared between the shard that appends and the links that read.
+//!
+//! It knows what may be read (log start to high watermark), keeps the newest batches in memory within bounds,
+//! and wakes the readers that wait for more. Its lock is held only to clone `Bytes`, once per batch of records.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use crate::{event::FetchedBatch, id::Offset};
+
+/// Bytes of batches that one partition keeps at most. Readers at the tail are a few batches behind.
+const PARTITION_BYTES_MAX: usize = 2 << 20;
+
+/// Below this a batch is copied into the cache, because a slice keeps the whole buffer that it was read into.
+const COPY_BYTES_MAX: usize = 16 << 10;
+
+/// A batch and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogBatch {
+    pub base: Offset,
+    /// The offset of its last record.
+    pub last: Offset,
+    /// See [`crate::store::keys::record_flags`].
+    pub flags: u8,
+    pub bytes: Bytes,
+}
+
+impl From<&LogBatch> for FetchedBatch {
+    fn from(batch: &LogBatch) -> FetchedBatch {
+        FetchedBatch {
+            base: batch.base,
+            bytes: batch.bytes.clone(),
+        }
+    }
+}
+
+/// The memory that all tails of a broker share.
+#[derive(Debug)]
+pub(crate) struct TailBudget {
+    used: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl TailBudget {
+    pub fn new(bytes_max: usize) -> Arc<TailBudget> {
+        Arc::new(TailBudget {
+            used: AtomicUsize::new(0),
+            bytes_max,
+        })
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used() > self.bytes_max
+    }
+}
 
 /// The committed end of one partition.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    state: Mutex<State>,
+    budget: Arc<TailBudget>,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Tail {}
+struct State {
+    bounds: Bounds,
+    closed: bool,
+    /// The newest batches, without gaps, up to the high watermark.
+    batches: VecDeque<LogBatch>,
+    bytes: usize,
+    /// Who waits, by the address of what wakes it.
+    waiters: FxHashMap<usize, Arc<Notify>>,
+}
+
+/// What may be read: from `log_start` up to and without `high_watermark`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+}
+
+/// Where to read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Here they are.
+    Cached(Vec<LogBatch>),
+    /// In the store, between these offsets.
+    Store(Range<Offset>),
+    /// Nothing yet: the offset is the next one.
+    End,
+    /// Removed already, or not there yet.
+    OutOfRange,
+    /// The log was deleted.
+    Closed,
+}
+
+impl Tail {
+    /// A partition whose records are all in the store.
+    pub fn new(bounds: Bounds, budget: Arc<TailBudget>) -> Tail {
+        Tail {
+            state: Mutex::new(State {
+                bounds,
+                ..State::default()
+            }),
+            budget,
+        }
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        self.lock().bounds
+    }
+
+    /// Whether the log was deleted.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Whole batches from the one that holds `from`, about `bytes_max` bytes of them but at least one.
+    pub fn read(&self, from: Offset, bytes_max: usize) -> (Source, Bounds) {
+        let state = self.lock();
+        (state.read(from, bytes_max), state.bounds)
+    }
+
+    /// Makes committed batches readable and wakes who waits for them.
+    pub fn publish(&self, batches: Vec<LogBatch>, bounds: Bounds) {
+        let mut state = self.lock();
+        debug_assert!(
+            bounds.high_watermark >= state.bounds.high_watermark,
+            "a commit never takes records back"
+        );
+        let moved = bounds.high_watermark != state.bounds.high_watermark;
+        let before = state.bytes;
+        state.bounds = bounds;
+        for batch in batches {
+            state.push(batch);
+        }
+        self.budget
+            .used
+            .fetch_add(state.bytes.saturating_sub(before), Ordering::Relaxed);
+        let before = state.bytes;
+        state.evict(self.budget.is_exceeded());
+        self.budget
+            .used
+            .fetch_sub(before - state.bytes, Ordering::Relaxed);
+        if moved {
+            state.wake();
+        }
+    }
+
+    /// Gives the memory back: nothing came for a while, so who reads at the tail has read it.
+    pub fn release(&self) {
+        self.lock().clear(&self.budget);
+    }
+
+    /// The log is deleted: readers are told so.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.clear(&self.budget);
+        state.wake();
+    }
+
+    /// Wakes `waiter` whenever there is more, until it is forgotten.
+    pub fn watch(&self, waiter: &Arc<Notify>) {
+        self.lock().waiters.insert(address(waiter), waiter.clone());
+    }
+
+    pub fn forget(&self, waiter: &Arc<Notify>) {
+        self.lock().waiters.remove(&address(waiter));
+    }
+
+    /// The state is whole after every statement, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl State {
+    fn read(&self, from: Offset, bytes_max: usize) -> Source {
+        let Bounds {
+            log_start,
+            high_watermark,
+        } = self.bounds;
+        if self.closed {
+            return Source::Closed;
+        }
+        if from < log_start || from > high_watermark {
+            return Source::OutOfRange;
+        }
+        if from == high_watermark {
+            return Source::End;
+        }
+        match self.batches.front() {
+            Some(first) if first.base <= from => Source::Cached(self.cached(from, bytes_max)),
+            Some(first) => Source::Store(from..first.base),
+            None => Source::Store(from..high_watermark),
+        }
+    }
+
+    fn cached(&self, from: Offset, bytes_max: usize) -> Vec<LogBatch> {
+        let first = self.batches.partition_point(|batch| batch.last < from);
+        let mut bytes = 0;
+        let fits = |batch: &&LogBatch| {
+            let fits = bytes == 0 || bytes + batch.bytes.len() <= bytes_max;
+            bytes += batch.bytes.len();
+            fits
+        };
+        self.batches
+            .range(first..)
+            .take_while(fits)
+            .cloned()
+            .collect()
+    }
+
+    fn push(&mut self, mut batch: LogBatch) {
+        if batch.bytes.len() < COPY_BYTES_MAX {
+            batch.bytes = Bytes::copy_from_slice(&batch.bytes);
+        }
+        self.bytes += batch.bytes.len();
+        self.batches.push_back(batch);
+    }
+
+    /// Drops the oldest; the newest batch stays whatever its size, for those who wait for it.
+    fn evict(&mut self, budget_exceeded: bool) {
+        while self.batches.len() > 1
+            && (budget_exceeded || self.bytes > PARTITION_BYTES_MAX || self.is_trimmed())
+        {
+            let Some(oldest) = self.batches.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.bytes.len();
+        }
+    }
+
+    fn is_trimmed(&self) -> bool {
+        self.batches
+            .front()
+            .is_some_and(|batch| batch.last < self.bounds.log_start)
+    }
+
+    fn clear(&mut self, budget: &TailBudget) {
+        budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = 0;
+        self.batches = VecDeque::new();
+    }
+
+    fn wake(&self) {
+        for waiter in self.waiters.values() {
+            waiter.notify_one();
+        }
+    }
+}
+
+fn address(waiter: &Arc<Notify>) -> usize {
+    Arc::as_ptr(waiter) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base: u64, last: u64, size: usize) -> LogBatch {
+        LogBatch {
+            base: Offset(base),
+            last: Offset(last),
+            flags: 0,
+            bytes: vec![base as u8; size].into(),
+        }
+    }
+
+    fn bounds(log_start: u64, high_watermark: u64) -> Bounds {
+        Bounds {
+            log_start: Offset(log_start),
+            high_watermark: Offset(high_watermark),
+        }
+    }
+
+    fn tail(budget: &Arc<TailBudget>, start: Bounds) -> Tail {
+        Tail::new(start, budget.clone())
+    }
+
+    fn bases(source: Source) -> Vec<u64> {
+        match source {
+            Source::Cached(batches) => batches.iter().map(|batch| batch.base.0).collect(),
+            other => panic!("not cached: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_begin_with_the_batch_that_holds_the_offset() {
+        let tail = tail(&TailBudget::new(1 << 20), bounds(0, 0));
+        tail.publish(
+            vec![batch(0, 2, 10), batch(3, 3, 10), batch(4, 9, 10)],
+            bounds(0, 10),
+        );
+        assert_eq!(bases(tail.read(Offset(0), 1000).0), [0, 3, 4]);
+        assert_eq!(bases(tail.read(Offset(2), 1000).0), [0, 3, 4]);
+        assert_eq!(bases(tail.read(Offset(7), 1000).0), [4]);
+        assert_eq!(bases(tail.read(Offset(1), 20).0), [0, 3]);
+        assert_eq!(bases(tail.read(Offset(1), 0).0), [0], "at least one");
+    }
+
+    #[test]
+    fn the_high_watermark_is_the_end_and_what_is_beyond_is_out_of_range() {
+        let tail = tail(&TailBudget::new(1 << 20), bounds(5, 10));
+        assert_eq!(tail.read(Offset(10), 1).0, Source::End);
+        assert_eq!(tail.read(Offset(11), 1).0, Source::OutOfRange);
+        assert_eq!(tail.read(Offset(4), 1).0, Source::OutOfRange);
+        assert_eq!(
+            tail.read(Offset(5), 1).0,
+            Source::Store(Offset(5)..Offset(10))
+        );
+    }
+
+    #[test]
+    fn what_was_evicted_is_in_the_store() {
+        let budget = TailBudget::new(64 << 20);
+        let tail = tail(&budget, bounds(0, 0));
+        for n in 0..40 {
+            tail.publish(vec![batch(n, n, 100 << 10)], bounds(0, n + 1));
+        }
+        assert!(budget.used() <= PARTITION_BYTES_MAX);
+        assert_eq!(
+            tail.read(Offset(3), 1).0,
+            Source::Store(Offset(3)..Offset(20))
+        );
+        assert_eq!(bases(tail.read(Offset(39), 1).0), [39]);
+    }
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let budget = TailBudget::new(100);
+        let (one, two) = (tail(&budget, bounds(0, 0)), tail(&budget, bounds(0, 0)));
+        one.publish(vec![batch(0, 0, 90)], bounds(0, 1));
+        two.publish(vec![batch(0, 0, 50), batch(1, 1, 50)], bounds(0, 2));
+        assert_eq!(bases(two.read(Offset(1), 1).0), [1], "the newest stays");
+        assert_eq!(budget.used(), 140);
+        one.release();
+        drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_waiter_is_woken_by_more_and_by_the_end() {
+        let tail = tail(&TailBudget::new(100), bounds(0, 0));
+        let waiter = Arc::new(Notify::new());
+        tail.watch(&waiter);
+        tail.publish(vec![batch(0, 0, 1)], bounds(0, 1));
+        waiter.notified().await;
+        tail.close();
+        waiter.notified().await;
+        assert_eq!(tail.read(Offset(0), 1).0, Source::Closed);
+        tail.forget(&waiter);
+        assert_eq!(Arc::strong_count(&waiter), 1);
+    }
+}

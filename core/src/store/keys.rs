@@ -67,6 +67,10 @@ mod state {
     pub const PARTITION: u8 = b'p';
     /// `o`: a group's committed offset.
     pub const GROUP_OFFSET: u8 = b'o';
+    /// `d`: what an idempotent producer last appended to a partition.
+    pub const PRODUCER: u8 = b'd';
+    /// `g`: a full segment of a partition.
+    pub const SEGMENT: u8 = b'g';
     /// `i`: the next producer id.
     pub const PRODUCER_ID: u8 = b'i';
 }
@@ -151,6 +155,70 @@ pub(crate) fn partition_state(log: LogId, partition: u32) -> Bytes {
 /// `State`: the counters of all partitions of a log.
 pub(crate) fn partition_states(log: LogId) -> Range<Bytes> {
     key(9).u8(state::PARTITION).u64(log.0).done()..key(9).u8(state::PARTITION).u64(log.0 + 1).done()
+}
+
+/// `State`: the counters of all partitions of all logs.
+pub(crate) fn all_partition_states() -> Range<Bytes> {
+    prefix(&[state::PARTITION])
+}
+
+/// `State`: what a producer last appended to a partition.
+pub(crate) fn producer(log: LogId, partition: u32, id: i64) -> Bytes {
+    key(21)
+        .u8(state::PRODUCER)
+        .u64(log.0)
+        .u32(partition)
+        .u64(id as u64)
+        .done()
+}
+
+/// `State`: the producers of all partitions of a log.
+pub(crate) fn producers(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::PRODUCER).u64(log.0).done()..key(9).u8(state::PRODUCER).u64(log.0 + 1).done()
+}
+
+/// `State`: the producers of all logs.
+pub(crate) fn all_producers() -> Range<Bytes> {
+    prefix(&[state::PRODUCER])
+}
+
+/// `State`: the segment whose last record is at `last`.
+pub(crate) fn segment(log: LogId, partition: u32, last: Offset) -> Bytes {
+    key(21)
+        .u8(state::SEGMENT)
+        .u64(log.0)
+        .u32(partition)
+        .u64(last.0)
+        .done()
+}
+
+/// `State`: segments of a partition that hold an offset in `[from, to)`, by their last records.
+pub(crate) fn segments(log: LogId, partition: u32, from: Offset, to: Offset) -> Range<Bytes> {
+    segment(log, partition, from)..segment(log, partition, to)
+}
+
+/// `State`: the segments of all partitions of a log.
+pub(crate) fn log_segments(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::SEGMENT).u64(log.0).done()..key(9).u8(state::SEGMENT).u64(log.0 + 1).done()
+}
+
+/// `State`: the segments of all logs.
+pub(crate) fn all_segments() -> Range<Bytes> {
+    prefix(&[state::SEGMENT])
+}
+
+/// The partition in the key of a partition's state, producer or segment.
+pub(crate) fn state_partition(key: &[u8]) -> Option<(LogId, u32)> {
+    let log = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((
+        LogId(log),
+        u32::from_be_bytes(key.get(9..13)?.try_into().ok()?),
+    ))
+}
+
+/// The number after the partition in the key of a producer or segment.
+pub(crate) fn state_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(13..21)?.try_into().ok()?))
 }
 
 /// Flags in the last byte of a record batch's key: facts about the batch that are not the producer's.

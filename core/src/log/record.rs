@@ -1,0 +1,175 @@
+//! The records inside a batch: an iterator over those of a batch, and one over a record's headers.
+//!
+//! ```text
+//! record:  length │ attributes i8 │ timestamp delta │ offset delta │ key │ value │ headers
+//! headers: count │ (name │ value)*          all numbers zigzag varints, lengths of -1 are null
+//! ```
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    batch::{self, BatchError, Header},
+    codec,
+};
+use crate::properties::Text;
+
+/// One record. Its bytes are slices of the batch, or of what the batch decompressed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// From the batch's base offset.
+    pub offset_delta: u32,
+    /// Milliseconds, or negative for none.
+    pub timestamp: i64,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    /// The header section as sent, count included: see [`headers`].
+    pub headers: Bytes,
+}
+
+/// The records of a batch. What the codec expands to more than `bytes_max` bytes is refused.
+pub(crate) fn records(batch: &Bytes, bytes_max: usize) -> Result<Records, BatchError> {
+    let header = batch::parse(batch)?;
+    let bytes = codec::decompress(header.attributes.codec(), batch::payload(batch), bytes_max)?;
+    Ok(Records {
+        left: header.count,
+        header,
+        bytes,
+    })
+}
+
+/// Iterates over records; ends after the first that is malformed.
+#[derive(Debug)]
+pub(crate) struct Records {
+    header: Header,
+    left: u32,
+    bytes: Bytes,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let record = self.record().ok_or(BatchError::Record);
+        if record.is_err() {
+            self.left = 0;
+        }
+        Some(record)
+    }
+}
+
+impl Records {
+    fn record(&mut self) -> Option<Record> {
+        let mut record = section(&mut self.bytes)??;
+        record.try_get_i8().ok()?;
+        let timestamp_delta = varint(&mut record)?;
+        let offset_delta = u32::try_from(varint(&mut record)?).ok()?;
+        if offset_delta > self.header.last_offset_delta {
+            return None;
+        }
+        let key = section(&mut record)?;
+        let value = section(&mut record)?;
+        if !are_headers(record.clone()) {
+            return None;
+        }
+        Some(Record {
+            offset_delta,
+            timestamp: self.timestamp(timestamp_delta),
+            key,
+            value,
+            headers: record,
+        })
+    }
+
+    fn timestamp(&self, delta: i64) -> i64 {
+        match self.header.attributes.is_log_append_time() {
+            true => self.header.max_timestamp,
+            false => self.header.base_timestamp.saturating_add(delta),
+        }
+    }
+}
+
+/// A header's name, and its value unless it is null.
+pub(crate) type RecordHeader = (Text, Option<Bytes>);
+
+/// The headers in a record's header section, in order, duplicates kept. Stops at what is malformed, which
+/// [`Records`] never lets through.
+pub(crate) fn headers(mut section: Bytes) -> impl Iterator<Item = RecordHeader> {
+    let count = varint(&mut section).unwrap_or(0);
+    (0..count).map_while(move |_| header(&mut section))
+}
+
+/// Whether `section` is exactly the headers that it counts.
+fn are_headers(mut section: Bytes) -> bool {
+    let Some(count) = varint(&mut section).filter(|count| *count >= 0) else {
+        return false;
+    };
+    (0..count).all(|_| header(&mut section).is_some()) && section.is_empty()
+}
+
+fn header(bytes: &mut Bytes) -> Option<RecordHeader> {
+    let name = Text::try_from(section(bytes)??).ok()?;
+    Some((name, section(bytes)?))
+}
+
+/// Writes a header section.
+pub(crate) fn write_headers(headers: &[RecordHeader]) -> Bytes {
+    let size: usize = headers
+        .iter()
+        .map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, Bytes::len))
+        .sum();
+    let mut out = BytesMut::with_capacity(5 + size);
+    put_varint(&mut out, headers.len() as i64);
+    for (name, value) in headers {
+        put_section(&mut out, Some(name.as_bytes()));
+        put_section(&mut out, value.as_deref());
+    }
+    out.freeze()
+}
+
+/// A length and so many bytes; `Some(None)` is null.
+pub(super) fn section(bytes: &mut Bytes) -> Option<Option<Bytes>> {
+    match varint(bytes)? {
+        -1 => Some(None),
+        length => {
+            let length = usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= bytes.len())?;
+            Some(Some(bytes.split_to(length)))
+        }
+    }
+}
+
+/// A zigzag varint of at most 64 bits.
+pub(super) fn varint(bytes: &mut Bytes) -> Option<i64> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if *byte < 0x80 {
+            bytes.advance(at + 1);
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
+pub(super) fn put_varint(out: &mut BytesMut, value: i64) {
+    use bytes::BufMut;
+    let mut value = ((value << 1) ^ (value >> 63)) as u64;
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Bytes that [`put_varint`] writes.
+pub(super) fn varint_bytes(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+pub(super) fn put_section(out: &mut BytesMut, bytes: Option<&[u8]>) {
+    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    out.extend_from_slice(bytes.unwrap_or_default());
+}

@@ -1,0 +1,142 @@
+//! What the settings of a log (Kafka topic configs and `mq.*`) mean to its partitions.
+
+use std::time::Duration;
+
+use crate::{log::convert::KeyRule, properties::Text};
+
+/// As Kafka's `retention.ms`.
+const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// As Kafka's `max.message.bytes`: of a batch, compressed as it is.
+const BATCH_BYTES_MAX: usize = 1024 * 1024 + 12;
+
+/// The checked settings of a log. A partition acts on them; names that are not here are kept by the catalog only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// `retention.ms`: records older than this go; -1 is forever.
+    pub retention: Option<Duration>,
+    /// `retention.bytes`: the oldest go while a partition is larger; -1 is no bound.
+    pub retention_bytes: Option<u64>,
+    /// `cleanup.policy` holds `compact`: every record needs a key.
+    pub compact: bool,
+    /// `max.message.bytes`: a larger batch is refused.
+    pub batch_bytes_max: usize,
+    /// `mq.key`: what becomes the key of a message from another protocol.
+    pub key: KeyRule,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            retention: Some(RETENTION_DEFAULT),
+            retention_bytes: None,
+            compact: false,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            key: KeyRule::Topic,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads settings by name. What is wrong is said in a text that names the setting.
+    pub fn parse(settings: &[(Text, Text)]) -> Result<Settings, String> {
+        let mut parsed = Settings::default();
+        let mut delete = true;
+        for (name, value) in settings {
+            let invalid = || format!("Invalid value {value} for configuration {name}");
+            match &**name {
+                "retention.ms" => {
+                    parsed.retention = unlimited(value)
+                        .ok_or_else(invalid)?
+                        .map(Duration::from_millis);
+                }
+                "retention.bytes" => {
+                    parsed.retention_bytes = unlimited(value).ok_or_else(invalid)?
+                }
+                "max.message.bytes" => {
+                    let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;
+                    parsed.batch_bytes_max = bytes.min(i32::MAX as u32) as usize;
+                }
+                "cleanup.policy" => {
+                    (parsed.compact, delete) = cleanup(value).ok_or_else(invalid)?
+                }
+                "mq.key" => parsed.key = KeyRule::parse(value).ok_or_else(invalid)?,
+                _ => {}
+            }
+        }
+        if !delete {
+            (parsed.retention, parsed.retention_bytes) = (None, None);
+        }
+        Ok(parsed)
+    }
+}
+
+/// A number of at least 0, or -1 for none.
+fn unlimited(value: &str) -> Option<Option<u64>> {
+    match value.trim().parse::<i64>().ok()? {
+        -1 => Some(None),
+        number => Some(Some(u64::try_from(number).ok()?)),
+    }
+}
+
+/// Whether a list of policies holds `compact`, and `delete`.
+fn cleanup(value: &str) -> Option<(bool, bool)> {
+    let (mut compact, mut delete) = (false, false);
+    for policy in value.split(',').map(str::trim) {
+        match policy {
+            "compact" => compact = true,
+            "delete" => delete = true,
+            _ => return None,
+        }
+    }
+    Some((compact, delete))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(settings: &[(&'static str, &'static str)]) -> Result<Settings, String> {
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
+        Settings::parse(&settings)
+    }
+
+    #[test]
+    fn defaults_are_those_of_kafka() {
+        let settings = parse(&[("segment.ms", "1000")]).unwrap();
+        assert_eq!(settings.retention, Some(Duration::from_millis(604_800_000)));
+        assert_eq!(settings.retention_bytes, None);
+        assert_eq!(settings.batch_bytes_max, 1_048_588);
+    }
+
+    #[test]
+    fn minus_one_is_unlimited() {
+        let settings = parse(&[("retention.ms", "-1"), ("retention.bytes", "5000")]).unwrap();
+        assert_eq!(
+            (settings.retention, settings.retention_bytes),
+            (None, Some(5000))
+        );
+    }
+
+    #[test]
+    fn a_log_that_is_only_compacted_is_never_trimmed() {
+        let settings = parse(&[("retention.ms", "10"), ("cleanup.policy", "compact")]).unwrap();
+        assert!(settings.compact && settings.retention.is_none());
+        let both = parse(&[("retention.ms", "10"), ("cleanup.policy", "compact,delete")]).unwrap();
+        assert!(both.compact && both.retention.is_some());
+    }
+
+    #[test]
+    fn wrong_values_name_their_setting() {
+        for (name, value) in [
+            ("retention.ms", "-2"),
+            ("retention.bytes", "x"),
+            ("cleanup.policy", ""),
+            ("mq.key", "level()"),
+        ] {
+            assert!(parse(&[(name, value)]).unwrap_err().contains(name));
+        }
+    }
+}
