@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    catalog::{Access, Actor, Catalog, Effect, Outcome},
+    catalog::{Actor, Catalog, Effect, Outcome, access::Access},
     command::Change,
     commit::Committer,
     event::{Event, Refusal, Reply},
@@ -47,6 +47,8 @@ pub struct Options {
     pub dialects: Vec<&'static dyn Dialect>,
     /// Bytes of queue messages kept in memory, over all queues.
     pub queue_memory: usize,
+    /// Bytes of record batches kept in memory for readers at the ends of logs.
+    pub log_memory: usize,
     /// How long an empty group waits for more members before its first generation.
     pub initial_rebalance_delay: Duration,
     /// A user besides `guest`, and its password; this one may come from anywhere.
@@ -73,6 +75,7 @@ pub(crate) struct Inner {
     connections: Mutex<Vec<Weak<Mailbox>>>,
     next_connection: AtomicU64,
     next_span: AtomicU64,
+    first_body_chunk: u64,
     next_body_chunk: AtomicU64,
     next_producer: AtomicU64,
     clock: fn() -> Now,
@@ -96,6 +99,7 @@ impl Broker {
             connections: Mutex::default(),
             next_connection: AtomicU64::new(1),
             next_span: AtomicU64::new(1),
+            first_body_chunk: recovered.epoch << 32,
             next_body_chunk: AtomicU64::new(recovered.epoch << 32),
             next_producer: AtomicU64::new(recovered.epoch << 24),
             clock: options.clock,
@@ -180,6 +184,15 @@ impl Inner {
         shard_of_name(name, self.shards.len())
     }
 
+    pub(crate) fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// Body chunks from this number on are of this process.
+    pub(crate) fn first_body_chunk(&self) -> u64 {
+        self.first_body_chunk
+    }
+
     pub(crate) fn next_span(&self) -> u64 {
         self.next_span.fetch_add(1, Ordering::Relaxed)
     }
@@ -212,7 +225,7 @@ impl Inner {
     }
 
     async fn send_from(&self, from: &Arc<Mailbox>, shard: &mpsc::Sender<Request>, ops: Vec<Op>) -> Result<(), Refusal> {
-        let request = Request { from: from.clone(), now: (self.clock)(), ops, span: None };
+        let request = Request { from: from.clone(), now: self.now(), ops, span: None };
         shard.send(request).await.map_err(|_| Refusal::Stopping)
     }
 
@@ -245,8 +258,7 @@ impl Inner {
 
     async fn answer(&self, from: &Arc<Mailbox>, token: Token, outcome: Outcome) -> Result<Option<Reply>, Refusal> {
         let (queue, op) = match outcome {
-            Outcome::Done | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
-            Outcome::NoQueue => return Ok(Some(Reply::Deleted { messages: 0 })),
+            Outcome::Ok | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
             Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),

@@ -91,6 +91,10 @@ pub enum Reply {
     },
     /// So many messages went.
     Deleted { messages: u64 },
+    /// A binding is there; `created` when it was not there before.
+    Bound { created: bool },
+    /// A binding is not there; `existed` when it was there before.
+    Unbound { existed: bool },
     /// One message, with how many are left; or the queue is empty.
     Got {
         delivery: Option<Delivery>,
@@ -151,6 +155,8 @@ pub struct Fetched {
 pub struct FetchedBatch {
     /// The offset of its first record.
     pub base: Offset,
+    /// Facts about it that are not the producer's: 1 says that the broker packed it for a capture.
+    pub flags: u8,
     /// The whole v2 batch, verbatim.
     pub bytes: Bytes,
 }

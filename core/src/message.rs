@@ -52,6 +52,11 @@ impl Message {
         self.persistence != Persistence::Transient
     }
 
+    /// Whether its time is up, if the broker accepted it at `accepted`.
+    pub fn is_expired(&self, accepted: Timestamp, now: Timestamp) -> bool {
+        self.expiry_ms.is_some_and(|expiry_ms| accepted.0.saturating_add(expiry_ms) <= now.0)
+    }
+
     /// Bytes it occupies in memory, for budgets.
     pub fn size(&self) -> usize {
         self.body.as_ref().map_or(0, Bytes::len)

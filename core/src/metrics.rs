@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::{shard::Count, store::StoreError};
@@ -20,6 +20,7 @@ pub struct Metrics {
     batch_bytes: AtomicU64,
     fetched_bytes: AtomicU64,
     tapped: AtomicU64,
+    failed: AtomicBool,
     failure: Mutex<Option<String>>,
 }
 
@@ -66,8 +67,13 @@ impl Metrics {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.is_none() {
             tracing::error!(%error, "storage failed: nothing more is acknowledged until the broker is restarted");
+            self.failed.store(true, Ordering::Relaxed);
             *failure = Some(error.to_string());
         }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Why the store has failed, if it has.

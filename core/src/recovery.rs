@@ -8,14 +8,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    broker::{Inner, Options, shard_of_name, shard_of_partition, shard_of_queue},
+    broker::{Inner, Options, shard_of_name, shard_of_queue},
     catalog::Catalog,
     group::Groups,
     id::{QueueId, Sequence},
-    log::Partition,
-    properties::Text,
+    log::TailBudget,
     queue::{LoadedChunk, Read},
-    shard::{self, Op, Request, Services, Shard, Turn},
+    shard::{self, Op, Place, Request, Services, Shard, Turn},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Counters, Dialects, Stored},
@@ -43,22 +42,21 @@ pub(crate) async fn recover(store: &Arc<dyn Store>, options: &Options) -> Result
     let now = (options.clock)();
     let (catalog, mut cleanup) = Catalog::recover(scan_all(store, Table::Catalog, everything()).await?)?;
     let epoch = next_epoch(store, &mut cleanup).await?;
-    let count = options.shards;
+    let (count, tails) = (options.shards, TailBudget::new(options.log_memory));
     let mut shards: Vec<Shard> = (0..count)
-        .map(|_| Shard::new(options.queue_memory / count, Groups::new(options.initial_rebalance_delay)))
+        .map(|index| {
+            let groups = Groups::new(options.initial_rebalance_delay);
+            Shard::new(Place { index, count }, options.queue_memory / count, tails.clone(), groups)
+        })
         .collect();
     let mut counters = queue_counters(store).await?;
     for entry in catalog.queues() {
         let found = counters.remove(&entry.id);
         shards[shard_of_queue(entry.id, count)].recover_queue(entry.clone(), found, now);
     }
-    for entry in catalog.logs() {
-        for (number, tail) in entry.tails.iter().enumerate() {
-            let number = number as u32;
-            let state = store.get(Table::State, keys::partition_state(entry.info.id, number)).await?;
-            let partition = Partition::recover(&entry, number, tail.clone(), state)?;
-            shards[shard_of_partition(entry.info.id, number, count)].recover_partition(entry.info.id, number, partition);
-        }
+    let logs: Vec<_> = catalog.routes().all_logs().cloned().collect();
+    for shard in &mut shards {
+        shard.recover_logs(&**store, &logs).await?;
     }
     for (key, value) in scan_all(store, Table::State, keys::all_group_offsets()).await? {
         let group = crate::group::stored_group(&key)?;
@@ -126,6 +124,7 @@ pub(crate) fn start(
     let mut tasks = JoinSet::new();
     let (idle, mut idle_queues) = mpsc::unbounded_channel();
     let (sweeper, sweeps) = mpsc::unbounded_channel();
+    let positions = shards.iter().flat_map(Shard::tap_positions).collect();
     let signals = Arc::new(tap::Signals::default());
     let services = Services {
         committer: inner.committer.clone(),
@@ -140,7 +139,7 @@ pub(crate) fn start(
         tasks.spawn(shard::run(shard, inbox, services.clone()));
     }
     tasks.spawn(sweep(inner.clone(), sweeps));
-    tasks.spawn(tap::run(inner.clone(), signals));
+    tasks.spawn(tap::run(inner.clone(), signals, positions));
     let broker = inner.clone();
     tasks.spawn(async move {
         while let Some(queue) = idle_queues.recv().await {
@@ -340,9 +339,4 @@ async fn sweep_orphans(inner: &Inner) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// The vhost of a stored name.
-pub(crate) fn _vhost(text: &str) -> Text {
-    text.into()
 }

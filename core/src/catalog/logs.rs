@@ -9,7 +9,7 @@ use crate::{
     command::{Binding, Destination, LogSpec},
     event::{Kind, LogInfo, Refusal},
     id::LogId,
-    log::Tail,
+    log::{Settings, Tail},
     properties::Text,
     store::{Table, keys::catalog as keys, values::catalog::LogRow},
     topic::{Grammar, Pattern, Step},
@@ -113,8 +113,11 @@ impl LogEntry {
         let tap = tap(&info.name, &info.spec);
         let root_wildcards =
             setting(&info.spec, "mq.tap.root.wildcards").is_some_and(|value| value == "true");
+        // Settings were checked when the log was created; a format that is newer than this program is the default.
+        let settings = Settings::parse(&info.spec.settings).unwrap_or_default();
         LogEntry {
             tails,
+            settings,
             tap,
             root_wildcards,
             vhost,

@@ -16,7 +16,7 @@ use crate::{
     command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
     event::{Kind, LogInfo, Refusal},
     id::{BindingTag, ConnectionId, QueueId},
-    log::Tail,
+    log::{Settings, Tail},
     properties::{Text, Value},
     topic::{Grammar, Pattern, Topic},
 };
@@ -40,6 +40,7 @@ pub(crate) struct LogEntry {
     pub vhost: Text,
     /// The committed end of each partition.
     pub tails: Arc<[Arc<Tail>]>,
+    pub settings: Settings,
     /// The exchange that is offered what is appended directly.
     pub tap: Option<Text>,
     /// Whether patterns that begin with a wildcard see what is tapped.
@@ -51,6 +52,8 @@ pub(crate) struct LogEntry {
 pub(crate) struct Targets {
     pub queues: SmallVec<[QueueTarget; 2]>,
     pub logs: SmallVec<[Arc<LogEntry>; 1]>,
+    /// Headers had a say, so another message of the same topic may go elsewhere.
+    pub by_headers: bool,
 }
 
 /// A queue that a message goes to.
@@ -517,6 +520,7 @@ impl<'r, 'm> Walk<'r, 'm> {
                     .filter(|(condition, _)| condition.matches(&headers));
                 matching.for_each(|(_, edge)| self.follow(edge, start));
                 self.headers = Headers::Decoded(headers);
+                self.targets.by_headers = true;
             }
         }
         if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {

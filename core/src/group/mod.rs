@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+mod pending;
+pub(crate) use pending::*;
+
 use bytes::Bytes;
 
 use crate::{id::Offset, properties::Text};

@@ -118,7 +118,7 @@ impl Link {
                 Command::Define { token, change } => {
                     // What was published before must be there first.
                     self.outgoing.flush(&self.broker, &self.mailbox, now).await?;
-                    match self.broker.define(&self.actor, &self.mailbox, now, token, change).await {
+                    match self.broker.define(&self.actor, &self.mailbox, token, change).await {
                         Ok(Some(reply)) => self.done(token, Ok(reply)),
                         Ok(None) => {}
                         Err(refusal) => self.done(token, Err(refusal)),
@@ -211,7 +211,7 @@ impl Link {
     }
 
     fn enter(&mut self, token: Token, vhost: Text) {
-        let result = if self.routing.current().has_vhost(&vhost) {
+        let result = if self.routing.current().vhost_exists(&vhost) {
             self.actor.vhost = vhost;
             Ok(Reply::Ok)
         } else {
@@ -248,9 +248,17 @@ impl Link {
         let entry = self.routing.current().log(&self.actor.vhost, log).cloned();
         match entry.filter(|entry| (partition as usize) < entry.tails.len()) {
             Some(entry) => {
+                let header = match log::parse(&batch) {
+                    Ok(header) => Box::new(header),
+                    Err(error) => return self.done(token, Err(Refusal::Corrupt(error.to_string().into()))),
+                };
+                let (name, limit) = (log.clone(), entry.settings.batch_bytes_max);
+                if batch.len() > limit {
+                    return self.done(token, Err(Refusal::TooLarge { name, size: batch.len(), limit }));
+                }
                 self.broker.metrics.appended(1, batch.len() as u64);
-                let shard = self.broker.shard_of_partition(entry.info.id, partition);
-                self.outgoing.push(shard, Op::Append { log: entry.info.id, partition, batch, token });
+                let (log, shard) = (entry.info.id, self.broker.shard_of_partition(entry.info.id, partition));
+                self.outgoing.push(shard, Op::Append { log, partition, header, batch, token });
             }
             None => {
                 let refusal = self.not_found(Kind::Log, log);

@@ -47,11 +47,12 @@ impl Link {
             shards |= 1 << shard;
         }
         for entry in &targets.logs {
-            let direct = message.exchange.is_empty();
-            let partition = log::partition_for(&message, entry, self.actor.connection);
+            let record = log::record_from_message(&message, &entry.settings.key);
+            let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), self.actor.connection);
             let shard = self.broker.shard_of_partition(entry.info.id, partition);
-            let (log, message) = (entry.info.id, message.clone());
-            self.outgoing.push(shard, Op::Capture { log, partition, message, token, direct });
+            // What is sent to the log by its name is tapped, what an exchange led there is not.
+            let captured = !message.exchange.is_empty();
+            self.outgoing.push(shard, Op::Capture { log: entry.info.id, partition, record, token, captured });
             destinations += 1;
             shards |= 1 << shard;
         }

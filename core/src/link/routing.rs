@@ -50,7 +50,8 @@ impl Routing {
             return Ok(targets.clone());
         }
         let targets = self.look_up(vhost, message)?;
-        self.last = Some((message.exchange.clone(), message.topic.clone(), targets.clone()));
+        let last = (message.exchange.clone(), message.topic.clone(), targets.clone());
+        self.last = (!targets.by_headers).then_some(last);
         Ok(targets)
     }
 
@@ -63,9 +64,9 @@ impl Routing {
         let mut targets = Targets::default();
         let mut headers = || message.properties().headers;
         let client = &message.origin.client;
-        let by_topic = self.routes.route(vhost, &message.exchange, &message.topic, &mut headers, client, &mut targets)?;
+        self.routes.route(vhost, &message.exchange, &message.topic, &mut headers, client, &mut targets)?;
         let targets = Arc::new(targets);
-        if by_topic {
+        if !targets.by_headers {
             if self.remembered.len() >= REMEMBERED_MAX {
                 self.remembered.clear();
             }

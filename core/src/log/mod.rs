@@ -14,8 +14,12 @@ mod record;
 mod segment;
 mod settings;
 mod tail;
+mod pending;
+pub(crate) use pending::*;
+pub(crate) use convert::{KeyRule, NewRecord};
+pub(crate) use record::{Record, records};
 
-pub(crate) use batch::{BatchError, Header, validate};
-pub(crate) use partition::{Appended, Committed, Partition, recover};
+pub(crate) use batch::{BatchError, Header, parse, validate};
+pub(crate) use partition::{Committed, Partition, delete_log, recover};
 pub(crate) use settings::Settings;
-pub(crate) use tail::{Tail, TailBudget};
+pub(crate) use tail::{Bounds, Tail, TailBudget};

@@ -16,7 +16,7 @@ use super::{
     producer::{self, Arrival, Producer},
     segment::Segment,
     settings::Settings,
-    tail::{Bounds, LogBatch, Tail, TailBudget},
+    tail::{Bounds, LogBatch, Tail},
 };
 use crate::{
     event::Refusal,
@@ -99,12 +99,12 @@ impl Committed {
 
 impl Partition {
     /// An empty partition.
-    pub fn new(log: LogId, number: u32, settings: Settings, budget: Arc<TailBudget>) -> Partition {
+    pub fn new(log: LogId, number: u32, settings: Settings, tail: Arc<Tail>) -> Partition {
         Partition {
             log,
             number,
             settings,
-            tail: Arc::new(Tail::new(Bounds::default(), budget)),
+            tail,
             next: Offset(0),
             log_start: Offset(0),
             tap: None,
@@ -517,6 +517,7 @@ mod tests {
     use super::*;
     use crate::{
         log::{
+            TailBudget,
             batch::tests::{batch, batch_at, produced},
             tail::Source,
             validate,
@@ -534,7 +535,8 @@ mod tests {
     }
 
     fn partition(settings: Settings) -> Partition {
-        Partition::new(LogId(1), 0, settings, TailBudget::new(64 << 20))
+        let tail = Arc::new(Tail::new(Bounds::default(), TailBudget::new(64 << 20)));
+        Partition::new(LogId(1), 0, settings, tail)
     }
 
     fn append(partition: &mut Partition, bytes: &Bytes) -> Result<Appended, Refusal> {

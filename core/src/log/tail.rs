@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -39,6 +39,7 @@ impl From<&LogBatch> for FetchedBatch {
     fn from(batch: &LogBatch) -> FetchedBatch {
         FetchedBatch {
             base: batch.base,
+            flags: batch.flags,
             bytes: batch.bytes.clone(),
         }
     }
@@ -70,10 +71,11 @@ impl TailBudget {
 }
 
 /// The committed end of one partition.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tail {
     state: Mutex<State>,
-    budget: Arc<TailBudget>,
+    /// Set by the partition's owner before anything is published.
+    budget: OnceLock<Arc<TailBudget>>,
 }
 
 #[derive(Debug, Default)]
@@ -111,14 +113,22 @@ pub(crate) enum Source {
 
 impl Tail {
     /// A partition whose records are all in the store.
+    #[cfg(test)]
     pub fn new(bounds: Bounds, budget: Arc<TailBudget>) -> Tail {
-        Tail {
-            state: Mutex::new(State {
-                bounds,
-                ..State::default()
-            }),
-            budget,
-        }
+        let tail = Tail::default();
+        tail.lock().bounds = bounds;
+        tail.share(budget);
+        tail
+    }
+
+    /// Shares memory with the other tails of the broker.
+    pub fn share(&self, budget: Arc<TailBudget>) {
+        // A second budget would be the same one: a tail has one owner.
+        let _ = self.budget.set(budget);
+    }
+
+    fn budget(&self) -> &TailBudget {
+        self.budget.get_or_init(|| TailBudget::new(usize::MAX))
     }
 
     pub fn bounds(&self) -> Bounds {
@@ -149,12 +159,12 @@ impl Tail {
         for batch in batches {
             state.push(batch);
         }
-        self.budget
+        self.budget()
             .used
             .fetch_add(state.bytes.saturating_sub(before), Ordering::Relaxed);
         let before = state.bytes;
-        state.evict(self.budget.is_exceeded());
-        self.budget
+        state.evict(self.budget().is_exceeded());
+        self.budget()
             .used
             .fetch_sub(before - state.bytes, Ordering::Relaxed);
         if moved {
@@ -164,14 +174,14 @@ impl Tail {
 
     /// Gives the memory back: nothing came for a while, so who reads at the tail has read it.
     pub fn release(&self) {
-        self.lock().clear(&self.budget);
+        self.lock().clear(self.budget());
     }
 
     /// The log is deleted: readers are told so.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.clear(&self.budget);
+        state.clear(self.budget());
         state.wake();
     }
 

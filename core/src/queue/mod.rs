@@ -89,10 +89,6 @@ impl Held {
         }
     }
 
-    fn is_expired(&self, now: Timestamp) -> bool {
-        self.message.expiry_ms.is_some_and(|expiry_ms| self.accepted.0.saturating_add(expiry_ms) <= now.0)
-    }
-
     fn to_stored(&self) -> Stored {
         Stored {
             sequence: self.sequence,
@@ -304,7 +300,7 @@ impl Queue {
 
     /// Drops messages at the head whose time is up. Those behind an unexpired one wait for their turn, as in RabbitMQ.
     fn expire(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        while self.head().is_some_and(|held| held.is_expired(turn.now.wall)) {
+        while self.head().is_some_and(|held| held.message.is_expired(held.accepted, turn.now.wall)) {
             let held = self.take_head().expect("head was just seen");
             turn.count.expired += 1;
             self.forget(&held, budget);

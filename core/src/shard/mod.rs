@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(crate) use op::{Op, Report, Request};
@@ -20,23 +21,34 @@ pub(crate) use run::{Services, run};
 pub(crate) use turn::{Count, Outbox, Turn};
 
 use crate::{
+    broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
     event::{Event, Kind, Refusal, Reply},
     group::Groups,
-    id::{ConnectionId, ConsumerId, LogId, QueueId, Token},
+    id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
-    log::Partition,
+    log::{self, Partition, Tail, TailBudget},
     message::Message,
     properties::Text,
     queue::{Budget, Queue},
     retained::Retained,
-    store::{Table, keys, messages},
+    store::{Store, StoreError, Table, keys, messages},
     time::{Now, Timestamp},
-    topic::Grammar,
+    topic::{Grammar, Pattern},
 };
 
 /// A queue that goes away without consumers is given this long to get its first.
 const FIRST_CONSUMER: Duration = Duration::from_secs(10);
+
+/// Retained messages that one subscription is sent at most.
+const RETAINED_MAX: usize = 1_000_000;
+
+/// Which of how many shards one is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+}
 
 /// A connection that this shard has heard of.
 struct Connection {
@@ -56,11 +68,13 @@ pub(crate) struct Shard {
     deadlines: BTreeSet<(Timestamp, QueueId)>,
     budget: Budget,
     touched_queues: Vec<QueueId>,
-    touched_partitions: Vec<(LogId, u32)>,
+    touched_partitions: BTreeSet<(LogId, u32)>,
+    tails: Arc<TailBudget>,
+    place: Place,
 }
 
 impl Shard {
-    pub(crate) fn new(memory: usize, groups: Groups) -> Shard {
+    pub(crate) fn new(place: Place, memory: usize, tails: Arc<TailBudget>, groups: Groups) -> Shard {
         Shard {
             queues: FxHashMap::default(),
             partitions: FxHashMap::default(),
@@ -70,7 +84,9 @@ impl Shard {
             deadlines: BTreeSet::new(),
             budget: Budget { used: 0, limit: memory },
             touched_queues: Vec::new(),
-            touched_partitions: Vec::new(),
+            touched_partitions: BTreeSet::new(),
+            tails,
+            place,
         }
     }
 
@@ -79,14 +95,28 @@ impl Shard {
         self.add_queue(entry, counters, now);
     }
 
-    /// A partition found in the store.
-    pub(crate) fn recover_partition(&mut self, log: LogId, number: u32, partition: Partition) {
-        self.partitions.insert((log, number), partition);
+    /// The logs found in the store, and what the store holds of this shard's partitions.
+    pub(crate) async fn recover_logs(&mut self, store: &dyn Store, logs: &[Arc<LogEntry>]) -> Result<(), StoreError> {
+        for entry in logs {
+            self.create_log(entry);
+        }
+        log::recover(store, &mut self.partitions).await
+    }
+
+    /// How far the tap has read this shard's partitions.
+    pub(crate) fn tap_positions(&self) -> impl Iterator<Item = ((LogId, u32), Offset)> {
+        self.partitions.iter().filter_map(|(id, partition)| Some((*id, partition.tap()?)))
+    }
+
+    /// An offset that a group has committed.
+    pub(crate) fn recover_group_offset(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        self.groups.recover(key, value)
     }
 
     /// A retained message found in the store.
     pub(crate) fn recover_retained(&mut self, vhost: Text, message: Arc<Message>, accepted: Timestamp) {
-        self.retained.entry(vhost).or_default().set(message, accepted);
+        let topic = message.topic.clone();
+        self.retained.entry(vhost).or_default().set(&topic, message, accepted);
     }
 
     /// Where events for a connection go.
@@ -113,22 +143,29 @@ impl Shard {
                 // A queue that has just gone took the message with it.
                 confirm(from, token, turn);
             }
-            Op::Capture { log, partition, message, token, direct } => {
+            Op::Capture { log, partition, record, token, captured } => {
                 if let Some(found) = self.partition(log, partition) {
-                    found.capture(message, direct);
+                    found.collect(turn.now, &record, captured);
                 }
                 confirm(from, token, turn);
             }
-            Op::Append { log, partition, batch, token } => {
+            Op::Append { log, partition, header, batch, token } => {
                 let appended = match self.partition(log, partition) {
-                    Some(found) => found.append(turn.now, batch),
+                    Some(found) => found.append(turn.now, &header, batch),
                     None => Err(missing(Kind::Log)),
                 };
-                turn.held.push(from, Event::Done { token, result: appended });
+                // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
+                let result = appended.map(|appended| Reply::Appended {
+                    base: appended.base,
+                    timestamp: None,
+                    log_start: appended.log_start,
+                });
+                turn.in_order = true;
+                turn.held.push(from, Event::Done { token, result });
             }
             Op::Tapped { log, partition, offset } => {
                 if let Some(found) = self.partition(log, partition) {
-                    found.tapped(offset);
+                    found.set_tap(Some(offset));
                 }
             }
             Op::Consume { token, consumer, queue, spec } => {
@@ -206,14 +243,17 @@ impl Shard {
                 confirm(from, token, turn);
             }
             Op::Retained { token, vhost, filter } => {
-                let now = turn.now.wall;
-                let found = self.retained.get(&vhost).map(|retained| retained.matching(&filter, now)).unwrap_or_default();
+                let found = self.retained_matching(&vhost, &filter, turn.now.wall);
                 turn.free.push(from, Event::Done { token, result: Ok(Reply::Retained(found)) });
             }
             Op::Loaded { queue, chunks, read_to } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(chunks, read_to, &mut self.budget);
                 }
+            }
+            Op::Drain(reply) => {
+                turn.in_order = true;
+                turn.drained.push(reply);
             }
             Op::Report(reply) => {
                 let _ = reply.send(self.report());
@@ -231,10 +271,9 @@ impl Shard {
             }
         }
         for (log, number) in std::mem::take(&mut self.touched_partitions) {
-            if let Some(partition) = self.partitions.get_mut(&(log, number))
-                && let Some(committed) = partition.seal(turn.now, &mut turn.batch)
-            {
-                turn.committed.push((log, number, committed));
+            if let Some(partition) = self.partitions.get_mut(&(log, number)) {
+                let committed = partition.seal(&mut turn.batch);
+                turn.committed.extend(committed.map(|committed| ((log, number), committed)));
             }
         }
     }
@@ -256,13 +295,6 @@ impl Shard {
         [queues, groups].into_iter().flatten().min()
     }
 
-    /// A snapshot of the committed view of a partition has been written: show it.
-    pub(crate) fn publish(&mut self, log: LogId, number: u32, committed: crate::log::Committed) {
-        if let Some(partition) = self.partitions.get(&(log, number)) {
-            partition.publish(committed);
-        }
-    }
-
     fn pump(&mut self, id: QueueId, turn: &mut Turn) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.pump(&mut self.budget, turn);
@@ -271,9 +303,7 @@ impl Shard {
 
     fn partition(&mut self, log: LogId, number: u32) -> Option<&mut Partition> {
         let partition = self.partitions.get_mut(&(log, number))?;
-        if !std::mem::replace(&mut partition.touched, true) {
-            self.touched_partitions.push((log, number));
-        }
+        self.touched_partitions.insert((log, number));
         Some(partition)
     }
 
@@ -301,7 +331,6 @@ impl Shard {
             }
             self.watch_queue(queue);
         }
-        self.groups.disconnect(from);
     }
 
     fn add_queue(&mut self, entry: Arc<QueueEntry>, counters: Option<messages::Counters>, now: Now) {
@@ -343,17 +372,31 @@ impl Shard {
     fn create_log(&mut self, entry: &LogEntry) {
         for (number, tail) in entry.tails.iter().enumerate() {
             let number = number as u32;
-            let partition = Partition::new(entry, number, tail.clone());
-            self.partitions.insert((entry.info.id, number), partition);
+            if self.owns(entry.info.id, number) {
+                let partition = self.new_partition(entry, number, tail);
+                self.partitions.insert((entry.info.id, number), partition);
+            }
         }
     }
 
     fn remove_log(&mut self, entry: &LogEntry, turn: &mut Turn) {
         for number in 0..entry.tails.len() as u32 {
-            if let Some(mut partition) = self.partitions.remove(&(entry.info.id, number)) {
-                partition.remove(&mut turn.batch);
+            if let Some(partition) = self.partitions.remove(&(entry.info.id, number)) {
+                partition.tail().close();
+                log::delete_log(entry.info.id, &mut turn.batch);
             }
         }
+    }
+
+    fn owns(&self, log: LogId, number: u32) -> bool {
+        shard_of_partition(log, number, self.place.count) == self.place.index
+    }
+
+    fn new_partition(&self, entry: &LogEntry, number: u32, tail: &Arc<Tail>) -> Partition {
+        tail.share(self.tails.clone());
+        let mut partition = Partition::new(entry.info.id, number, entry.settings.clone(), tail.clone());
+        partition.set_tap(entry.tap.is_some().then_some(Offset(0)));
+        partition
     }
 
     fn retain(&mut self, vhost: Text, message: Arc<Message>, turn: &mut Turn) {
@@ -364,8 +407,15 @@ impl Shard {
             turn.batch.delete(Table::Retained, key);
         } else {
             turn.batch.put(Table::Retained, key, messages::encode_retained(&message, turn.now.wall));
-            retained.set(message, turn.now.wall);
+            let topic = message.topic.clone();
+            retained.set(&topic, message, turn.now.wall);
         }
+    }
+
+    fn retained_matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Arc<Message>> {
+        let found = self.retained.get(vhost).map(|retained| retained.matching(filter, RETAINED_MAX));
+        let alive = |found: &crate::retained::RetainedMessage| !found.message.is_expired(found.accepted, now);
+        found.into_iter().flatten().filter(alive).map(|found| found.message).collect()
     }
 
     fn report(&self) -> Report {

@@ -13,7 +13,9 @@ use crate::{
     group::GroupRequest,
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
     link::Mailbox,
+    log::{Header, NewRecord},
     message::Message,
+    metrics::Sample,
     properties::Text,
     queue::{Arrival, LoadedChunk},
     time::Now,
@@ -34,9 +36,9 @@ pub(crate) enum Op {
     /// Puts a message into a queue; confirmed when durable.
     Enqueue { queue: QueueId, arrival: Arrival, token: Option<Token> },
     /// Puts a message into a log, by way of an exchange or its name; confirmed when durable.
-    Capture { log: LogId, partition: u32, message: Arc<Message>, token: Option<Token>, direct: bool },
+    Capture { log: LogId, partition: u32, record: NewRecord, token: Option<Token>, captured: bool },
     /// Appends a producer's batch.
-    Append { log: LogId, partition: u32, batch: Bytes, token: Token },
+    Append { log: LogId, partition: u32, header: Box<Header>, batch: Bytes, token: Token },
     /// The tap has offered everything below `offset`.
     Tapped { log: LogId, partition: u32, offset: Offset },
     Consume { token: Token, consumer: ConsumerId, queue: QueueId, spec: ConsumeSpec },
@@ -61,6 +63,8 @@ pub(crate) enum Op {
     /// A read that a queue asked for.
     Loaded { queue: QueueId, chunks: Vec<LoadedChunk>, read_to: Sequence },
     Report(oneshot::Sender<Report>),
+    /// Answered once everything before it is committed.
+    Drain(oneshot::Sender<()>),
 }
 
 /// What a shard holds, for the metrics.
@@ -74,4 +78,31 @@ pub(crate) struct Report {
     pub(crate) partitions: u64,
     pub(crate) groups: u64,
     pub(crate) retained: u64,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Report) {
+        self.queues += other.queues;
+        self.ready += other.ready;
+        self.unsettled += other.unsettled;
+        self.consumers += other.consumers;
+        self.held_bytes += other.held_bytes;
+        self.partitions += other.partitions;
+        self.groups += other.groups;
+        self.retained += other.retained;
+    }
+
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let gauge = |name, help, value| Sample { name, help, counter: false, value };
+        vec![
+            gauge("trivium_queues", "Queues, sessions included", self.queues),
+            gauge("trivium_queue_messages_ready", "Messages ready for delivery", self.ready),
+            gauge("trivium_queue_messages_unsettled", "Messages delivered and not settled", self.unsettled),
+            gauge("trivium_consumers", "Consumers of queues", self.consumers),
+            gauge("trivium_queue_memory_bytes", "Queue messages in memory", self.held_bytes),
+            gauge("trivium_log_partitions", "Partitions of logs", self.partitions),
+            gauge("trivium_groups", "Consumer groups", self.groups),
+            gauge("trivium_retained_messages", "Retained messages", self.retained),
+        ]
+    }
 }

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Op, Outbox, Request, Shard, Turn};
 use crate::{
@@ -48,8 +48,9 @@ struct InFlight {
     done: BoxFuture<'static, Result<(), StoreError>>,
     bytes: usize,
     held: Outbox,
-    committed: Vec<(LogId, u32, Committed)>,
+    committed: Vec<((LogId, u32), Committed)>,
     reads: Vec<Read>,
+    drained: Vec<oneshot::Sender<()>>,
 }
 
 /// Runs a shard until its inbox is closed and everything is committed.
@@ -127,12 +128,12 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     }
     let bytes = turn.batch.bytes();
     let nothing_to_write = turn.batch.is_empty() && spans.is_empty();
-    if nothing_to_write && turn.reads.is_empty() {
+    if nothing_to_write && turn.reads.is_empty() && !turn.in_order {
         send(shard, turn.held.drain());
         return None;
     }
     let commit = if nothing_to_write {
-        // The reads must see what was committed before.
+        // The reads must see what was committed before, and answers about it must not overtake it.
         Commit { done: async { Ok(()) }.boxed(), started: true }
     } else {
         services.committer.commit(turn.batch, spans)
@@ -144,16 +145,20 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
         held: turn.held,
         committed: turn.committed,
         reads: turn.reads,
+        drained: turn.drained,
     })
 }
 
 /// The commit has resolved: what was held for it goes out, as a refusal if it failed.
 fn release(shard: &mut Shard, mut done: InFlight, result: Result<(), StoreError>, services: &Services) {
+    for drained in done.drained.drain(..) {
+        let _ = drained.send(());
+    }
     match result {
         Ok(()) => {
-            for (log, number, committed) in done.committed {
-                shard.publish(log, number, committed);
-                services.tap.signal(log, number);
+            for (partition, committed) in done.committed {
+                committed.publish();
+                services.tap.signal(partition);
             }
             send(shard, done.held.drain());
         }

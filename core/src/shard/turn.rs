@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
 use crate::{
     event::{Event, Refusal},
@@ -31,7 +32,11 @@ pub(crate) struct Turn {
     /// Stretches of queues in the store that will never be read: references in them are to be dropped.
     pub(crate) abandoned: Vec<(QueueId, Range<Sequence>)>,
     /// What partitions show to readers once the batch is committed.
-    pub(crate) committed: Vec<(LogId, u32, Committed)>,
+    pub(crate) committed: Vec<((LogId, u32), Committed)>,
+    /// Who wants to know when everything so far is committed.
+    pub(crate) drained: Vec<oneshot::Sender<()>>,
+    /// What is held must wait for earlier commits even when there is nothing to commit.
+    pub(crate) in_order: bool,
     /// For the metrics.
     pub(crate) count: Count,
 }
@@ -57,6 +62,8 @@ impl Turn {
             bodies: Vec::new(),
             abandoned: Vec::new(),
             committed: Vec::new(),
+            drained: Vec::new(),
+            in_order: false,
             count: Count::default(),
         }
     }

@@ -6,7 +6,10 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::id::{LogId, Offset, QueueId, Sequence};
+use crate::{
+    id::{LogId, Offset, QueueId, Sequence},
+    properties::Text,
+};
 
 /// Kinds of rows in [`super::Table::Catalog`].
 pub(crate) mod catalog {
@@ -71,8 +74,8 @@ mod state {
     pub const PRODUCER: u8 = b'd';
     /// `g`: a full segment of a partition.
     pub const SEGMENT: u8 = b'g';
-    /// `i`: the next producer id.
-    pub const PRODUCER_ID: u8 = b'i';
+    /// `e`: how often this store was opened.
+    pub const EPOCH: u8 = b'e';
 }
 
 /// The bit of a [`QueueId`] that says: not durable. What such queues leave behind is forgotten when
@@ -84,6 +87,11 @@ pub(crate) fn queue_state(queue: QueueId) -> Bytes {
     key(9).u8(state::QUEUE).u64(queue.0).done()
 }
 
+/// The queue in the key of its counters.
+pub(crate) fn queue_of_state(key: &[u8]) -> Option<QueueId> {
+    Some(QueueId(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?)))
+}
+
 /// `State`: every queue's counters.
 pub(crate) fn queue_states() -> Range<Bytes> {
     prefix(&[state::QUEUE])
@@ -92,6 +100,11 @@ pub(crate) fn queue_states() -> Range<Bytes> {
 /// `State`: what is settled of the chunk that begins at `first`.
 pub(crate) fn settled(queue: QueueId, first: Sequence) -> Bytes {
     key(17).u8(state::SETTLED).u64(queue.0).u64(first.0).done()
+}
+
+/// The sequence in the key of what is settled of a chunk.
+pub(crate) fn settled_first(key: &[u8]) -> Option<Sequence> {
+    Some(Sequence(u64::from_be_bytes(key.get(9..17)?.try_into().ok()?)))
 }
 
 /// `State`: what is settled of a queue's chunks from `from` up to and without `to`.
@@ -282,9 +295,9 @@ pub(crate) fn all_group_offsets() -> Range<Bytes> {
     prefix(&[state::GROUP_OFFSET])
 }
 
-/// `State`: the next producer id.
-pub(crate) fn producer_id() -> Bytes {
-    key(1).u8(state::PRODUCER_ID).done()
+/// `State`: how often this store was opened.
+pub(crate) fn epoch() -> Bytes {
+    key(1).u8(state::EPOCH).done()
 }
 
 /// `Retained`: the retained message of a topic, by its text in the grammar of slashes.
@@ -293,6 +306,18 @@ pub(crate) fn retained(vhost: &str, topic: &str) -> Bytes {
         .text(vhost)
         .bytes(topic.as_bytes())
         .done()
+}
+
+/// The vhost in the key of a retained message.
+pub(crate) fn retained_vhost(key: &Bytes) -> Option<Text> {
+    let length = u32::from_be_bytes(key.get(..4)?.try_into().ok()?) as usize;
+    let end = length.checked_add(4).filter(|end| *end <= key.len())?;
+    Text::try_from(key.slice(4..end)).ok()
+}
+
+/// Above every key.
+pub(crate) fn end() -> Bytes {
+    Bytes::from_static(&[u8::MAX; 64])
 }
 
 /// All keys that begin with `start`.

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     id::{BindingTag, Sequence},
     message::{Dialect, Message, Native, Origin, Persistence, Plain},
-    properties::Text,
     time::Timestamp,
     topic::{Grammar, Topic},
 };
@@ -353,7 +352,7 @@ pub(crate) fn decode_retained(value: Bytes, dialects: &Dialects) -> Result<(Arc<
 #[cfg(test)]
 pub(crate) fn message(topic: &str, body: &str) -> Arc<Message> {
     Arc::new(Message {
-        exchange: Text::from_static(""),
+        exchange: crate::Text::from_static(""),
         topic: Topic::new(topic.into(), Grammar::Dots),
         body: Some(Bytes::copy_from_slice(body.as_bytes())),
         key: None,

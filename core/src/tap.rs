@@ -1,0 +1,227 @@
+//! The tap: offers what is appended to logs to the bindings of an exchange (DESIGN section 3.2).
+//!
+//! One task reads committed records behind the tails of the partitions, so that a producer never
+//! waits for it. What a record leads to is written in one storage batch with the tap's new position,
+//! so a record is offered once. Where no binding matches, batches are not even decoded.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::Notify;
+
+use crate::{
+    broker::Inner,
+    catalog::{LogEntry, Targets},
+    command::{Fetch, FetchPartition},
+    event::FetchedBatch,
+    id::{ConnectionId, LogId, Offset},
+    link::{Mailbox, Outgoing},
+    log::{self, Bounds},
+    queue::Arrival,
+    shard::Op,
+    store::keys::record_flags,
+    time::Now,
+    topic::{Grammar, Topic},
+};
+
+/// Bytes of batches read at once for one partition, before others have their turn.
+const READ_BYTES: usize = 1 << 20;
+
+/// A batch is decompressed to so many bytes at most.
+const DECOMPRESSED_MAX: usize = 64 << 20;
+
+/// Partitions with something new, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    order: VecDeque<(LogId, u32)>,
+    known: FxHashSet<(LogId, u32)>,
+}
+
+impl Signals {
+    /// A partition has something new.
+    pub(crate) fn signal(&self, partition: (LogId, u32)) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.known.insert(partition) {
+            waiting.order.push_back(partition);
+            self.arrived.notify_one();
+        }
+    }
+
+    async fn next(&self) -> (LogId, u32) {
+        loop {
+            if let Some(partition) = self.take() {
+                return partition;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<(LogId, u32)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let partition = waiting.order.pop_front()?;
+        waiting.known.remove(&partition);
+        Some(partition)
+    }
+}
+
+/// Runs the tap of a broker. `positions` are where it was when the broker was last open.
+pub(crate) async fn run(inner: Arc<Inner>, signals: Arc<Signals>, positions: FxHashMap<(LogId, u32), Offset>) {
+    let mut tap = Tap {
+        mailbox: Arc::new(Mailbox::new(ConnectionId(0))),
+        outgoing: Outgoing::new(inner.shards.len()),
+        inner,
+        positions,
+        entries: FxHashMap::default(),
+        generation: None,
+    };
+    let known: Vec<_> = tap.positions.keys().copied().collect();
+    known.into_iter().for_each(|partition| signals.signal(partition));
+    loop {
+        let partition = signals.next().await;
+        match tap.offer(partition).await {
+            Ok(Progress::More) => signals.signal(partition),
+            Ok(Progress::Done) => {}
+            Err(Stop::Broker) => return,
+            Err(Stop::Unreadable(reason)) => {
+                tracing::error!(log = %partition.0, partition = partition.1, %reason, "tap cannot read a log");
+            }
+        }
+    }
+}
+
+enum Progress {
+    More,
+    Done,
+}
+
+enum Stop {
+    Broker,
+    Unreadable(String),
+}
+
+struct Tap {
+    inner: Arc<Inner>,
+    mailbox: Arc<Mailbox>,
+    outgoing: Outgoing,
+    positions: FxHashMap<(LogId, u32), Offset>,
+    /// The logs of the current routes, by id.
+    entries: FxHashMap<LogId, Arc<LogEntry>>,
+    generation: Option<u64>,
+}
+
+impl Tap {
+    async fn offer(&mut self, partition: (LogId, u32)) -> Result<Progress, Stop> {
+        self.refresh();
+        let Some(entry) = self.entries.get(&partition.0).filter(|entry| entry.tap.is_some()).cloned() else {
+            self.positions.remove(&partition);
+            return Ok(Progress::Done);
+        };
+        let Some(tail) = entry.tails.get(partition.1 as usize) else { return Ok(Progress::Done) };
+        let Bounds { log_start, high_watermark } = tail.bounds();
+        let from = self.positions.get(&partition).copied().unwrap_or_default().max(log_start);
+        if from >= high_watermark {
+            return Ok(Progress::Done);
+        }
+        let topic = Topic::new(entry.info.name.clone(), Grammar::Dots);
+        let mut targets = Targets::default();
+        let routes = self.inner.snapshot.load();
+        routes.route_tapped(&entry, &topic, &mut Vec::new, &mut targets);
+        let next = if targets.is_empty() {
+            high_watermark
+        } else {
+            self.offer_records(&entry, partition.1, from, &targets).await?
+        };
+        self.advance(&entry, partition, next).await?;
+        Ok(if next < high_watermark { Progress::More } else { Progress::Done })
+    }
+
+    fn refresh(&mut self) {
+        let generation = self.inner.snapshot.generation();
+        if self.generation != Some(generation) {
+            let routes = self.inner.snapshot.load();
+            self.entries = routes.all_logs().map(|entry| (entry.info.id, entry.clone())).collect();
+            self.generation = Some(generation);
+        }
+    }
+
+    /// Queues what the records from `from` on lead to; the offset behind the last one looked at.
+    async fn offer_records(
+        &mut self,
+        entry: &Arc<LogEntry>,
+        partition: u32,
+        from: Offset,
+        targets: &Targets,
+    ) -> Result<Offset, Stop> {
+        let wanted = FetchPartition { log: entry.info.name.clone(), partition, from, max_bytes: READ_BYTES };
+        let fetch = Fetch { partitions: vec![wanted], min_bytes: 0, max_bytes: READ_BYTES, wait: Duration::ZERO };
+        let tails = vec![Some((entry.info.id, entry.tails[partition as usize].clone()))];
+        let store = self.inner.committer.store().clone();
+        let fetched = log::fetch(store, entry.vhost.clone(), tails, fetch).await;
+        let Some(fetched) = fetched.into_iter().next() else { return Ok(from) };
+        let batches = fetched.result.map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
+        let mut next = from;
+        for batch in &batches {
+            next = self.offer_batch(entry, partition, from, batch, targets)?;
+        }
+        Ok(next)
+    }
+
+    fn offer_batch(
+        &mut self,
+        entry: &LogEntry,
+        partition: u32,
+        from: Offset,
+        batch: &FetchedBatch,
+        targets: &Targets,
+    ) -> Result<Offset, Stop> {
+        let header = log::parse(&batch.bytes).map_err(|error| Stop::Unreadable(error.to_string()))?;
+        let next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
+        if batch.flags & record_flags::CAPTURED != 0 || header.attributes.is_control() {
+            return Ok(next);
+        }
+        let records = log::records(&batch.bytes, DECOMPRESSED_MAX);
+        let mut offered = 0;
+        for record in records.map_err(|error| Stop::Unreadable(error.to_string()))? {
+            let record = record.map_err(|error| Stop::Unreadable(error.to_string()))?;
+            let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
+            if offset < from {
+                continue;
+            }
+            let message = log::message_from_record(&entry.info.name, partition, offset, record, &entry.vhost);
+            let message = Arc::new(message);
+            for target in &targets.queues {
+                let shard = self.inner.shard_of_queue(target.queue.id);
+                let (tags, best_effort) = (target.tags.clone(), target.best_effort);
+                let arrival = Arrival { message: message.clone(), tags, best_effort, body: None };
+                self.outgoing.push(shard, Op::Enqueue { queue: target.queue.id, arrival, token: None });
+                self.outgoing.spanned |= 1 << shard;
+            }
+            offered += 1;
+        }
+        self.inner.metrics.tapped(offered);
+        Ok(next)
+    }
+
+    /// Stores the position together with what was queued.
+    async fn advance(&mut self, entry: &LogEntry, partition: (LogId, u32), next: Offset) -> Result<(), Stop> {
+        let shard = self.inner.shard_of_partition(entry.info.id, partition.1);
+        let (log, number) = partition;
+        self.outgoing.push(shard, Op::Tapped { log, partition: number, offset: next });
+        if self.outgoing.spanned != 0 {
+            self.outgoing.spanned |= 1 << shard;
+        }
+        self.positions.insert(partition, next);
+        let now: Now = self.inner.now();
+        self.outgoing.flush(&self.inner, &self.mailbox, now).await.map_err(|_| Stop::Broker)
+    }
+}
