@@ -84,11 +84,16 @@ pub(crate) struct Inner {
 impl Broker {
     /// Recovers what the store holds and starts the shards.
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Broker, StoreError> {
-        assert!((1..=SHARDS_MAX).contains(&options.shards), "options are checked by whoever built them");
+        assert!(
+            (1..=SHARDS_MAX).contains(&options.shards),
+            "options are checked by whoever built them"
+        );
         let recovered = recovery::recover(&store, &options).await?;
         let committer = Arc::new(Committer::new(store, options.durability));
         let metrics = Arc::new(Metrics::default());
-        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..options.shards).map(|_| mpsc::channel(INBOX_MAX)).unzip();
+        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..options.shards)
+            .map(|_| mpsc::channel(INBOX_MAX))
+            .unzip();
         let inner = Arc::new(Inner {
             shards,
             snapshot: Arc::new(Snapshot::new(recovered.catalog.routes())),
@@ -105,7 +110,10 @@ impl Broker {
             clock: options.clock,
         });
         let tasks = recovery::start(&inner, recovered.shards, inboxes, &options);
-        Ok(Broker { inner, tasks: Arc::new(Mutex::new(tasks)) })
+        Ok(Broker {
+            inner,
+            tasks: Arc::new(Mutex::new(tasks)),
+        })
     }
 
     /// A link for a new connection. `origin` says which protocol and, where it is known, which client and vhost.
@@ -142,7 +150,8 @@ impl Broker {
     /// Ends the broker: what shards have accepted is made durable, then the store is closed.
     pub async fn close(self) -> Result<(), StoreError> {
         self.shut_down();
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for shard in &self.inner.shards {
             let (reply, applied) = oneshot::channel();
             if self.inner.send(shard, vec![Op::Drain(reply)]).await.is_ok() {
@@ -169,7 +178,9 @@ impl Inner {
     }
 
     fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Mailbox>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn shard_of_queue(&self, id: QueueId) -> usize {
@@ -210,7 +221,9 @@ impl Inner {
         if !self.metrics.has_failed() {
             return None;
         }
-        self.metrics.failure().map(|failure| Refusal::StorageFailed(failure.into()))
+        self.metrics
+            .failure()
+            .map(|failure| Refusal::StorageFailed(failure.into()))
     }
 
     async fn report(&self, shard: &mpsc::Sender<Request>) -> Option<Report> {
@@ -224,8 +237,18 @@ impl Inner {
         self.send_from(&from, shard, ops).await
     }
 
-    async fn send_from(&self, from: &Arc<Mailbox>, shard: &mpsc::Sender<Request>, ops: Vec<Op>) -> Result<(), Refusal> {
-        let request = Request { from: from.clone(), now: self.now(), ops, span: None };
+    async fn send_from(
+        &self,
+        from: &Arc<Mailbox>,
+        shard: &mpsc::Sender<Request>,
+        ops: Vec<Op>,
+    ) -> Result<(), Refusal> {
+        let request = Request {
+            from: from.clone(),
+            now: self.now(),
+            ops,
+            span: None,
+        };
         shard.send(request).await.map_err(|_| Refusal::Stopping)
     }
 
@@ -239,31 +262,58 @@ impl Inner {
     ) -> Result<Option<Reply>, Refusal> {
         let mut catalog = self.catalog.lock().await;
         let applied = catalog.apply(actor, &change)?;
-        let committed = (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
+        let committed =
+            (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
         self.carry_out(from, &applied.effects).await?;
         self.snapshot.store(catalog.routes());
         let outcome = match applied.outcome {
-            Outcome::DeleteQueue { queue, if_unused, if_empty } => {
-                let messages = self.remove_queue(&mut catalog, queue.id, if_unused, if_empty).await?;
+            Outcome::DeleteQueue {
+                queue,
+                if_unused,
+                if_empty,
+            } => {
+                let messages = self
+                    .remove_queue(&mut catalog, queue.id, if_unused, if_empty)
+                    .await?;
                 return Ok(Some(Reply::Deleted { messages }));
             }
             outcome => outcome,
         };
         drop(catalog);
         if let Some(committed) = committed {
-            committed.await.map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+            committed
+                .await
+                .map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
         }
         self.answer(from, token, outcome).await
     }
 
-    async fn answer(&self, from: &Arc<Mailbox>, token: Token, outcome: Outcome) -> Result<Option<Reply>, Refusal> {
+    async fn answer(
+        &self,
+        from: &Arc<Mailbox>,
+        token: Token,
+        outcome: Outcome,
+    ) -> Result<Option<Reply>, Refusal> {
         let (queue, op) = match outcome {
             Outcome::Ok | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
             Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),
-            Outcome::Queue { queue, created } => (queue.id, Op::Inspect { token, queue, created }),
-            Outcome::Purge { queue } => (queue.id, Op::Purge { token, queue: queue.id }),
+            Outcome::Queue { queue, created } => (
+                queue.id,
+                Op::Inspect {
+                    token,
+                    queue,
+                    created,
+                },
+            ),
+            Outcome::Purge { queue } => (
+                queue.id,
+                Op::Purge {
+                    token,
+                    queue: queue.id,
+                },
+            ),
         };
         let shard = &self.shards[self.shard_of_queue(queue)];
         self.send_from(from, shard, vec![op]).await?;
@@ -276,21 +326,25 @@ impl Inner {
             match effect {
                 Effect::QueueCreated(entry) => {
                     let shard = &self.shards[self.shard_of_queue(entry.id)];
-                    self.send_from(from, shard, vec![Op::CreateQueue(entry.clone())]).await?;
+                    self.send_from(from, shard, vec![Op::CreateQueue(entry.clone())])
+                        .await?;
                 }
                 Effect::QueueChanged(entry) => {
                     let shard = &self.shards[self.shard_of_queue(entry.id)];
-                    self.send_from(from, shard, vec![Op::ChangeQueue(entry.clone())]).await?;
+                    self.send_from(from, shard, vec![Op::ChangeQueue(entry.clone())])
+                        .await?;
                 }
                 Effect::QueueRemoved(_) => {}
                 Effect::LogCreated(entry) => {
                     for shard in &self.shards {
-                        self.send_from(from, shard, vec![Op::CreateLog(entry.clone())]).await?;
+                        self.send_from(from, shard, vec![Op::CreateLog(entry.clone())])
+                            .await?;
                     }
                 }
                 Effect::LogRemoved(entry) => {
                     for shard in &self.shards {
-                        self.send_from(from, shard, vec![Op::RemoveLog(entry.clone())]).await?;
+                        self.send_from(from, shard, vec![Op::RemoveLog(entry.clone())])
+                            .await?;
                     }
                 }
             }
@@ -299,10 +353,25 @@ impl Inner {
     }
 
     /// Removes a queue if its shard agrees; how many messages were ready.
-    async fn remove_queue(&self, catalog: &mut Catalog, id: QueueId, if_unused: bool, if_empty: bool) -> Result<u64, Refusal> {
+    async fn remove_queue(
+        &self,
+        catalog: &mut Catalog,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u64, Refusal> {
         let (reply, removed) = oneshot::channel();
         let shard = &self.shards[self.shard_of_queue(id)];
-        self.send(shard, vec![Op::RemoveQueue { queue: id, if_unused, if_empty, reply }]).await?;
+        self.send(
+            shard,
+            vec![Op::RemoveQueue {
+                queue: id,
+                if_unused,
+                if_empty,
+                reply,
+            }],
+        )
+        .await?;
         let messages = removed.await.map_err(|_| Refusal::Stopping)??;
         if let Some(applied) = catalog.remove_queue(id) {
             self.snapshot.store(catalog.routes());
@@ -325,7 +394,11 @@ impl Inner {
     /// A link has gone.
     pub(crate) async fn disconnect(&self, mailbox: &Arc<Mailbox>, shards: Vec<usize>) {
         for shard in shards {
-            if self.send_from(mailbox, &self.shards[shard], vec![Op::Disconnect]).await.is_err() {
+            if self
+                .send_from(mailbox, &self.shards[shard], vec![Op::Disconnect])
+                .await
+                .is_err()
+            {
                 return;
             }
         }

@@ -51,7 +51,11 @@ pub(crate) struct Commit {
 
 impl Committer {
     pub(crate) fn new(store: Arc<dyn Store>, durability: Durability) -> Committer {
-        Committer { store, durability, waiting: Mutex::default() }
+        Committer {
+            store,
+            durability,
+            waiting: Mutex::default(),
+        }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -66,7 +70,10 @@ impl Committer {
         }
         if waiting.open.is_empty() && waiting.commits.is_empty() {
             // Under the lock, so that no later batch overtakes this one.
-            return Commit { done: self.store.commit(batch, self.durability), started: true };
+            return Commit {
+                done: self.store.commit(batch, self.durability),
+                started: true,
+            };
         }
         waiting.batch.append(batch);
         let (sender, receiver) = oneshot::channel();
@@ -76,7 +83,10 @@ impl Committer {
             waiting.start(&*self.store, self.durability);
         }
         let done = receiver.then(|commit| async { commit.map_err(|_| StoreError::Closed)?.await });
-        Commit { done: Box::pin(done), started }
+        Commit {
+            done: Box::pin(done),
+            started,
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -94,7 +104,9 @@ impl Waiting {
     }
 
     fn start(&mut self, store: &dyn Store, durability: Durability) {
-        let commit = store.commit(std::mem::take(&mut self.batch), durability).shared();
+        let commit = store
+            .commit(std::mem::take(&mut self.batch), durability)
+            .shared();
         for waiter in self.commits.drain(..) {
             // A waiter that has gone does not need to know.
             let _ = waiter.send(commit.clone());

@@ -27,7 +27,10 @@ pub enum Event {
     /// These publishes were refused; nothing of them is stored.
     Refused { tokens: Vec<Token>, reason: Refusal },
     /// A publish without a token was refused.
-    Rejected { message: Arc<Message>, reason: Refusal },
+    Rejected {
+        message: Arc<Message>,
+        reason: Refusal,
+    },
     /// A mandatory publish that had no destination. Comes before its `Confirmed`.
     Returned { message: Arc<Message> },
     /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).

@@ -54,7 +54,8 @@ impl Message {
 
     /// Whether its time is up, if the broker accepted it at `accepted`.
     pub fn is_expired(&self, accepted: Timestamp, now: Timestamp) -> bool {
-        self.expiry_ms.is_some_and(|expiry_ms| accepted.0.saturating_add(expiry_ms) <= now.0)
+        self.expiry_ms
+            .is_some_and(|expiry_ms| accepted.0.saturating_add(expiry_ms) <= now.0)
     }
 
     /// Bytes it occupies in memory, for budgets.

@@ -78,25 +78,73 @@ impl Metrics {
 
     /// Why the store has failed, if it has.
     pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn samples(&self) -> Vec<Sample> {
         let counter = |name, help, value: &AtomicU64| {
             let value = value.load(Ordering::Relaxed);
-            Sample { name, help, counter: true, value }
+            Sample {
+                name,
+                help,
+                counter: true,
+                value,
+            }
         };
         vec![
-            counter("trivium_messages_published_total", "Messages published to exchanges", &self.published),
-            counter("trivium_messages_unroutable_total", "Published messages that no binding matched", &self.unroutable),
-            counter("trivium_messages_delivered_total", "Messages delivered to consumers", &self.delivered),
-            counter("trivium_messages_settled_total", "Deliveries acknowledged, rejected or returned", &self.settled),
-            counter("trivium_messages_dropped_total", "Messages that nobody was promised and nobody took", &self.dropped),
-            counter("trivium_messages_expired_total", "Messages whose time was up", &self.expired),
-            counter("trivium_log_batches_total", "Record batches appended by producers", &self.batches),
-            counter("trivium_log_bytes_total", "Bytes of record batches appended by producers", &self.batch_bytes),
-            counter("trivium_log_fetched_bytes_total", "Bytes of record batches read", &self.fetched_bytes),
-            counter("trivium_tapped_records_total", "Records of logs offered to exchanges", &self.tapped),
+            counter(
+                "trivium_messages_published_total",
+                "Messages published to exchanges",
+                &self.published,
+            ),
+            counter(
+                "trivium_messages_unroutable_total",
+                "Published messages that no binding matched",
+                &self.unroutable,
+            ),
+            counter(
+                "trivium_messages_delivered_total",
+                "Messages delivered to consumers",
+                &self.delivered,
+            ),
+            counter(
+                "trivium_messages_settled_total",
+                "Deliveries acknowledged, rejected or returned",
+                &self.settled,
+            ),
+            counter(
+                "trivium_messages_dropped_total",
+                "Messages that nobody was promised and nobody took",
+                &self.dropped,
+            ),
+            counter(
+                "trivium_messages_expired_total",
+                "Messages whose time was up",
+                &self.expired,
+            ),
+            counter(
+                "trivium_log_batches_total",
+                "Record batches appended by producers",
+                &self.batches,
+            ),
+            counter(
+                "trivium_log_bytes_total",
+                "Bytes of record batches appended by producers",
+                &self.batch_bytes,
+            ),
+            counter(
+                "trivium_log_fetched_bytes_total",
+                "Bytes of record batches read",
+                &self.fetched_bytes,
+            ),
+            counter(
+                "trivium_tapped_records_total",
+                "Records of logs offered to exchanges",
+                &self.tapped,
+            ),
         ]
     }
 }

@@ -25,7 +25,10 @@ use crate::{
 };
 
 /// What a scan returns at once when everything is wanted.
-const PAGE: ScanLimit = ScanLimit { entries: 4096, bytes: 1 << 20 };
+const PAGE: ScanLimit = ScanLimit {
+    entries: 4096,
+    bytes: 1 << 20,
+};
 
 /// What was found in the store.
 pub(crate) struct Recovered {
@@ -37,16 +40,25 @@ pub(crate) struct Recovered {
 
 /// Rebuilds the broker's state. Takes time with the number of queues, partitions, groups and retained
 /// topics, not with the number of messages.
-pub(crate) async fn recover(store: &Arc<dyn Store>, options: &Options) -> Result<Recovered, StoreError> {
+pub(crate) async fn recover(
+    store: &Arc<dyn Store>,
+    options: &Options,
+) -> Result<Recovered, StoreError> {
     let dialects = Dialects::new(options.dialects.clone());
     let now = (options.clock)();
-    let (catalog, mut cleanup) = Catalog::recover(scan_all(store, Table::Catalog, everything()).await?)?;
+    let (catalog, mut cleanup) =
+        Catalog::recover(scan_all(store, Table::Catalog, everything()).await?)?;
     let epoch = next_epoch(store, &mut cleanup).await?;
     let (count, tails) = (options.shards, TailBudget::new(options.log_memory));
     let mut shards: Vec<Shard> = (0..count)
         .map(|index| {
             let groups = Groups::new(options.initial_rebalance_delay);
-            Shard::new(Place { index, count }, options.queue_memory / count, tails.clone(), groups)
+            Shard::new(
+                Place { index, count },
+                options.queue_memory / count,
+                tails.clone(),
+                groups,
+            )
         })
         .collect();
     let mut counters = queue_counters(store).await?;
@@ -63,15 +75,23 @@ pub(crate) async fn recover(store: &Arc<dyn Store>, options: &Options) -> Result
         shards[shard_of_name(&group, count)].recover_group_offset(&key, value)?;
     }
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
-        let vhost = keys::retained_vhost(&key).ok_or_else(|| StoreError::Corrupt("retained key".into()))?;
+        let vhost =
+            keys::retained_vhost(&key).ok_or_else(|| StoreError::Corrupt("retained key".into()))?;
         let (message, accepted) = messages::decode_retained(value, &dialects)?;
         let shard = shard_of_name(&message.topic.render(Grammar::Slashes), count);
         shards[shard].recover_retained(vhost, message, accepted);
     }
     // What queues left behind that went away with an earlier process.
-    cleanup.forget(Table::Messages, keys::chunk(QueueId(keys::TRANSIENT_QUEUE), Sequence(0))..keys::end());
+    cleanup.forget(
+        Table::Messages,
+        keys::chunk(QueueId(keys::TRANSIENT_QUEUE), Sequence(0))..keys::end(),
+    );
     store.commit(cleanup, Durability::Written).await?;
-    Ok(Recovered { catalog, shards, epoch })
+    Ok(Recovered {
+        catalog,
+        shards,
+        epoch,
+    })
 }
 
 async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, StoreError> {
@@ -86,11 +106,14 @@ async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, St
     Ok(epoch)
 }
 
-async fn queue_counters(store: &Arc<dyn Store>) -> Result<FxHashMap<QueueId, Counters>, StoreError> {
+async fn queue_counters(
+    store: &Arc<dyn Store>,
+) -> Result<FxHashMap<QueueId, Counters>, StoreError> {
     let rows = scan_all(store, Table::State, keys::queue_states()).await?;
     rows.into_iter()
         .map(|(key, value)| {
-            let id = keys::queue_of_state(&key).ok_or_else(|| StoreError::Corrupt("queue state key".into()))?;
+            let id = keys::queue_of_state(&key)
+                .ok_or_else(|| StoreError::Corrupt("queue state key".into()))?;
             Ok((id, Counters::decode(value)?))
         })
         .collect()
@@ -101,7 +124,11 @@ fn everything() -> Range<Bytes> {
 }
 
 /// Every entry of a range, page by page.
-async fn scan_all(store: &Arc<dyn Store>, table: Table, range: Range<Bytes>) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+async fn scan_all(
+    store: &Arc<dyn Store>,
+    table: Table,
+    range: Range<Bytes>,
+) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
     let mut all = Vec::new();
     let mut range = range;
     loop {
@@ -129,7 +156,10 @@ pub(crate) fn start(
     let services = Services {
         committer: inner.committer.clone(),
         metrics: inner.metrics.clone(),
-        loader: Loader { store: inner.committer.store().clone(), dialects: Dialects::new(options.dialects.clone()) },
+        loader: Loader {
+            store: inner.committer.store().clone(),
+            dialects: Dialects::new(options.dialects.clone()),
+        },
         idle,
         sweeper,
         tap: signals.clone(),
@@ -159,14 +189,23 @@ pub(crate) struct Loader {
 impl Loader {
     /// Reads a page of a queue's backlog; the operation gives it to the queue.
     pub(crate) fn load(&self, read: &Read) -> BoxFuture<'static, Op> {
-        let (loader, queue, range, bytes) = (self.clone(), read.queue, read.range.clone(), read.bytes);
+        let (loader, queue, range, bytes) =
+            (self.clone(), read.queue, read.range.clone(), read.bytes);
         Box::pin(async move {
             match loader.read(queue, range.clone(), bytes).await {
-                Ok((chunks, read_to)) => Op::Loaded { queue, chunks, read_to },
+                Ok((chunks, read_to)) => Op::Loaded {
+                    queue,
+                    chunks,
+                    read_to,
+                },
                 Err(error) => {
                     // Nothing is deleted: the rest of the backlog can be read after a restart.
                     tracing::error!(%queue, %error, "cannot read the backlog of a queue");
-                    Op::Loaded { queue, chunks: Vec::new(), read_to: range.end }
+                    Op::Loaded {
+                        queue,
+                        chunks: Vec::new(),
+                        read_to: range.end,
+                    }
                 }
             }
         })
@@ -178,20 +217,40 @@ impl Loader {
         range: Range<Sequence>,
         bytes: usize,
     ) -> Result<(Vec<LoadedChunk>, Sequence), StoreError> {
-        let limit = ScanLimit { entries: 1024, bytes };
-        let page = self.store.scan(Table::Messages, keys::chunk_range(queue, range.start, range.end), limit).await?;
-        let read_to = page.next.as_deref().and_then(keys::chunk_first).unwrap_or(range.end);
+        let limit = ScanLimit {
+            entries: 1024,
+            bytes,
+        };
+        let page = self
+            .store
+            .scan(
+                Table::Messages,
+                keys::chunk_range(queue, range.start, range.end),
+                limit,
+            )
+            .await?;
+        let read_to = page
+            .next
+            .as_deref()
+            .and_then(keys::chunk_first)
+            .unwrap_or(range.end);
         let mut settled = self.settled(queue, range.start, read_to).await?;
         let mut bodies = FxHashMap::default();
         let mut chunks = Vec::with_capacity(page.entries.len());
         for (key, value) in page.entries {
-            let first = keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
+            let first =
+                keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
             let bytes = value.len();
             let mut messages = messages::decode_chunk(value, &self.dialects)?;
             for stored in &mut messages {
                 self.add_body(stored, &mut bodies).await?;
             }
-            chunks.push(LoadedChunk { first, messages, settled: settled.remove(&first).unwrap_or_default(), bytes });
+            chunks.push(LoadedChunk {
+                first,
+                messages,
+                settled: settled.remove(&first).unwrap_or_default(),
+                bytes,
+            });
         }
         Ok((chunks, read_to))
     }
@@ -202,20 +261,36 @@ impl Loader {
         from: Sequence,
         to: Sequence,
     ) -> Result<FxHashMap<Sequence, Vec<Range<u64>>>, StoreError> {
-        let rows = scan_all(&self.store, Table::State, keys::settled_range(queue, from, to)).await?;
+        let rows = scan_all(
+            &self.store,
+            Table::State,
+            keys::settled_range(queue, from, to),
+        )
+        .await?;
         rows.into_iter()
             .map(|(key, value)| {
-                let first = keys::settled_first(&key).ok_or_else(|| StoreError::Corrupt("settled key".into()))?;
+                let first = keys::settled_first(&key)
+                    .ok_or_else(|| StoreError::Corrupt("settled key".into()))?;
                 Ok((first, messages::decode_settled(first, value)?))
             })
             .collect()
     }
 
-    async fn add_body(&self, stored: &mut Stored, chunks: &mut FxHashMap<u64, Vec<Bytes>>) -> Result<(), StoreError> {
-        let Some(reference) = stored.body else { return Ok(()) };
+    async fn add_body(
+        &self,
+        stored: &mut Stored,
+        chunks: &mut FxHashMap<u64, Vec<Bytes>>,
+    ) -> Result<(), StoreError> {
+        let Some(reference) = stored.body else {
+            return Ok(());
+        };
         if !chunks.contains_key(&reference.number) {
-            let value = self.store.get(Table::Bodies, keys::body_chunk(reference.number)).await?;
-            let value = value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
+            let value = self
+                .store
+                .get(Table::Bodies, keys::body_chunk(reference.number))
+                .await?;
+            let value =
+                value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
             chunks.insert(reference.number, messages::decode_bodies(value)?);
         }
         let body = chunks[&reference.number].get(reference.index as usize);
@@ -239,7 +314,10 @@ impl Sweep {
     /// What a turn leaves to clean up.
     pub(crate) fn of(turn: &mut Turn) -> Vec<Sweep> {
         let bodies = turn.bodies.drain(..).map(Sweep::Body);
-        let abandoned = turn.abandoned.drain(..).map(|(queue, range)| Sweep::Abandoned(queue, range));
+        let abandoned = turn
+            .abandoned
+            .drain(..)
+            .map(|(queue, range)| Sweep::Abandoned(queue, range));
         abandoned.chain(bodies).collect()
     }
 }
@@ -292,9 +370,16 @@ async fn drop_references(
     while !rest.is_empty() {
         let page = store.scan(Table::Messages, rest.clone(), PAGE).await?;
         for (key, value) in page.entries {
-            let first = keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
-            for reference in messages::decode_chunk(value, &dialects)?.iter().filter_map(|stored| stored.body) {
-                batch.delete(Table::State, keys::body_reference(reference.number, queue, first));
+            let first =
+                keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
+            for reference in messages::decode_chunk(value, &dialects)?
+                .iter()
+                .filter_map(|stored| stored.body)
+            {
+                batch.delete(
+                    Table::State,
+                    keys::body_reference(reference.number, queue, first),
+                );
                 bodies.insert(reference.number);
             }
             batch.delete(Table::Messages, key);
@@ -304,20 +389,36 @@ async fn drop_references(
             None => break,
         }
     }
-    batch.forget(Table::Messages, keys::chunk_range(queue, range.start, range.end));
-    batch.forget(Table::State, keys::settled_range(queue, range.start, range.end));
+    batch.forget(
+        Table::Messages,
+        keys::chunk_range(queue, range.start, range.end),
+    );
+    batch.forget(
+        Table::State,
+        keys::settled_range(queue, range.start, range.end),
+    );
     Ok(())
 }
 
 async fn forget_body(inner: &Inner, number: u64) -> Result<(), StoreError> {
-    let one = ScanLimit { entries: 1, bytes: usize::MAX };
-    let references = inner.committer.store().scan(Table::State, keys::body_references(number), one).await?;
+    let one = ScanLimit {
+        entries: 1,
+        bytes: usize::MAX,
+    };
+    let references = inner
+        .committer
+        .store()
+        .scan(Table::State, keys::body_references(number), one)
+        .await?;
     if !references.entries.is_empty() {
         return Ok(());
     }
     let mut batch = Batch::new();
     batch.delete(Table::Bodies, keys::body_chunk(number));
-    batch.forget(Table::Bodies, keys::body_chunk(number)..keys::body_chunk(number + 1));
+    batch.forget(
+        Table::Bodies,
+        keys::body_chunk(number)..keys::body_chunk(number + 1),
+    );
     inner.committer.commit(batch, &[]).done.await
 }
 
@@ -326,8 +427,15 @@ async fn sweep_orphans(inner: &Inner) -> Result<(), StoreError> {
     let mut range = Bytes::new()..keys::body_chunk(inner.first_body_chunk());
     while !range.is_empty() {
         // Bodies are large: only their keys matter here, so a few at a time.
-        let limit = ScanLimit { entries: 64, bytes: 1 << 20 };
-        let page = inner.committer.store().scan(Table::Bodies, range.clone(), limit).await?;
+        let limit = ScanLimit {
+            entries: 64,
+            bytes: 1 << 20,
+        };
+        let page = inner
+            .committer
+            .store()
+            .scan(Table::Bodies, range.clone(), limit)
+            .await?;
         for (key, _) in &page.entries {
             if let Some(number) = keys::body_chunk_number(key) {
                 forget_body(inner, number).await?;

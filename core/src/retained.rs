@@ -84,4 +84,8 @@ impl Retained {
         self.bytes
     }
 }
-impl Retained { pub(crate) fn matching(&self, _f: &crate::topic::Pattern, _l: usize) -> Vec<RetainedMessage> { Vec::new() } }
+impl Retained {
+    pub(crate) fn matching(&self, _f: &crate::topic::Pattern, _l: usize) -> Vec<RetainedMessage> {
+        Vec::new()
+    }
+}

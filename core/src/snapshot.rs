@@ -16,7 +16,10 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(routes: Arc<Routes>) -> Snapshot {
-        Snapshot { generation: AtomicU64::new(routes.generation), routes: RwLock::new(routes) }
+        Snapshot {
+            generation: AtomicU64::new(routes.generation),
+            routes: RwLock::new(routes),
+        }
     }
 
     /// Publishes new routes.
@@ -27,7 +30,10 @@ impl Snapshot {
     }
 
     pub(crate) fn load(&self) -> Arc<Routes> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -75,7 +75,11 @@ impl Signals {
 }
 
 /// Runs the tap of a broker. `positions` are where it was when the broker was last open.
-pub(crate) async fn run(inner: Arc<Inner>, signals: Arc<Signals>, positions: FxHashMap<(LogId, u32), Offset>) {
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    signals: Arc<Signals>,
+    positions: FxHashMap<(LogId, u32), Offset>,
+) {
     let mut tap = Tap {
         mailbox: Arc::new(Mailbox::new(ConnectionId(0))),
         outgoing: Outgoing::new(inner.shards.len()),
@@ -85,7 +89,9 @@ pub(crate) async fn run(inner: Arc<Inner>, signals: Arc<Signals>, positions: FxH
         generation: None,
     };
     let known: Vec<_> = tap.positions.keys().copied().collect();
-    known.into_iter().for_each(|partition| signals.signal(partition));
+    known
+        .into_iter()
+        .for_each(|partition| signals.signal(partition));
     loop {
         let partition = signals.next().await;
         match tap.offer(partition).await {
@@ -122,13 +128,28 @@ struct Tap {
 impl Tap {
     async fn offer(&mut self, partition: (LogId, u32)) -> Result<Progress, Stop> {
         self.refresh();
-        let Some(entry) = self.entries.get(&partition.0).filter(|entry| entry.tap.is_some()).cloned() else {
+        let Some(entry) = self
+            .entries
+            .get(&partition.0)
+            .filter(|entry| entry.tap.is_some())
+            .cloned()
+        else {
             self.positions.remove(&partition);
             return Ok(Progress::Done);
         };
-        let Some(tail) = entry.tails.get(partition.1 as usize) else { return Ok(Progress::Done) };
-        let Bounds { log_start, high_watermark } = tail.bounds();
-        let from = self.positions.get(&partition).copied().unwrap_or_default().max(log_start);
+        let Some(tail) = entry.tails.get(partition.1 as usize) else {
+            return Ok(Progress::Done);
+        };
+        let Bounds {
+            log_start,
+            high_watermark,
+        } = tail.bounds();
+        let from = self
+            .positions
+            .get(&partition)
+            .copied()
+            .unwrap_or_default()
+            .max(log_start);
         if from >= high_watermark {
             return Ok(Progress::Done);
         }
@@ -139,17 +160,25 @@ impl Tap {
         let next = if targets.is_empty() {
             high_watermark
         } else {
-            self.offer_records(&entry, partition.1, from, &targets).await?
+            self.offer_records(&entry, partition.1, from, &targets)
+                .await?
         };
         self.advance(&entry, partition, next).await?;
-        Ok(if next < high_watermark { Progress::More } else { Progress::Done })
+        Ok(if next < high_watermark {
+            Progress::More
+        } else {
+            Progress::Done
+        })
     }
 
     fn refresh(&mut self) {
         let generation = self.inner.snapshot.generation();
         if self.generation != Some(generation) {
             let routes = self.inner.snapshot.load();
-            self.entries = routes.all_logs().map(|entry| (entry.info.id, entry.clone())).collect();
+            self.entries = routes
+                .all_logs()
+                .map(|entry| (entry.info.id, entry.clone()))
+                .collect();
             self.generation = Some(generation);
         }
     }
@@ -162,13 +191,30 @@ impl Tap {
         from: Offset,
         targets: &Targets,
     ) -> Result<Offset, Stop> {
-        let wanted = FetchPartition { log: entry.info.name.clone(), partition, from, max_bytes: READ_BYTES };
-        let fetch = Fetch { partitions: vec![wanted], min_bytes: 0, max_bytes: READ_BYTES, wait: Duration::ZERO };
-        let tails = vec![Some((entry.info.id, entry.tails[partition as usize].clone()))];
+        let wanted = FetchPartition {
+            log: entry.info.name.clone(),
+            partition,
+            from,
+            max_bytes: READ_BYTES,
+        };
+        let fetch = Fetch {
+            partitions: vec![wanted],
+            min_bytes: 0,
+            max_bytes: READ_BYTES,
+            wait: Duration::ZERO,
+        };
+        let tails = vec![Some((
+            entry.info.id,
+            entry.tails[partition as usize].clone(),
+        ))];
         let store = self.inner.committer.store().clone();
         let fetched = log::fetch(store, entry.vhost.clone(), tails, fetch).await;
-        let Some(fetched) = fetched.into_iter().next() else { return Ok(from) };
-        let batches = fetched.result.map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
+        let Some(fetched) = fetched.into_iter().next() else {
+            return Ok(from);
+        };
+        let batches = fetched
+            .result
+            .map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
         let mut next = from;
         for batch in &batches {
             next = self.offer_batch(entry, partition, from, batch, targets)?;
@@ -184,7 +230,8 @@ impl Tap {
         batch: &FetchedBatch,
         targets: &Targets,
     ) -> Result<Offset, Stop> {
-        let header = log::parse(&batch.bytes).map_err(|error| Stop::Unreadable(error.to_string()))?;
+        let header =
+            log::parse(&batch.bytes).map_err(|error| Stop::Unreadable(error.to_string()))?;
         let next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
         if batch.flags & record_flags::CAPTURED != 0 || header.attributes.is_control() {
             return Ok(next);
@@ -197,13 +244,26 @@ impl Tap {
             if offset < from {
                 continue;
             }
-            let message = log::message_from_record(&entry.info.name, partition, offset, record, &entry.vhost);
+            let message =
+                log::message_from_record(&entry.info.name, partition, offset, record, &entry.vhost);
             let message = Arc::new(message);
             for target in &targets.queues {
                 let shard = self.inner.shard_of_queue(target.queue.id);
                 let (tags, best_effort) = (target.tags.clone(), target.best_effort);
-                let arrival = Arrival { message: message.clone(), tags, best_effort, body: None };
-                self.outgoing.push(shard, Op::Enqueue { queue: target.queue.id, arrival, token: None });
+                let arrival = Arrival {
+                    message: message.clone(),
+                    tags,
+                    best_effort,
+                    body: None,
+                };
+                self.outgoing.push(
+                    shard,
+                    Op::Enqueue {
+                        queue: target.queue.id,
+                        arrival,
+                        token: None,
+                    },
+                );
                 self.outgoing.spanned |= 1 << shard;
             }
             offered += 1;
@@ -213,15 +273,30 @@ impl Tap {
     }
 
     /// Stores the position together with what was queued.
-    async fn advance(&mut self, entry: &LogEntry, partition: (LogId, u32), next: Offset) -> Result<(), Stop> {
+    async fn advance(
+        &mut self,
+        entry: &LogEntry,
+        partition: (LogId, u32),
+        next: Offset,
+    ) -> Result<(), Stop> {
         let shard = self.inner.shard_of_partition(entry.info.id, partition.1);
         let (log, number) = partition;
-        self.outgoing.push(shard, Op::Tapped { log, partition: number, offset: next });
+        self.outgoing.push(
+            shard,
+            Op::Tapped {
+                log,
+                partition: number,
+                offset: next,
+            },
+        );
         if self.outgoing.spanned != 0 {
             self.outgoing.spanned |= 1 << shard;
         }
         self.positions.insert(partition, next);
         let now: Now = self.inner.now();
-        self.outgoing.flush(&self.inner, &self.mailbox, now).await.map_err(|_| Stop::Broker)
+        self.outgoing
+            .flush(&self.inner, &self.mailbox, now)
+            .await
+            .map_err(|_| Stop::Broker)
     }
 }

@@ -33,7 +33,9 @@ impl Confirms {
     }
 
     fn is_last(&mut self, token: Token) -> bool {
-        let Some(left) = self.left.get_mut(&token) else { return true };
+        let Some(left) = self.left.get_mut(&token) else {
+            return true;
+        };
         *left -= 1;
         let last = *left == 0;
         if last {

@@ -19,7 +19,11 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(connection: ConnectionId) -> Mailbox {
-        Mailbox { connection, events: Mutex::default(), arrived: Notify::new() }
+        Mailbox {
+            connection,
+            events: Mutex::default(),
+            arrived: Notify::new(),
+        }
     }
 
     /// Leaves events and wakes the connection.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 
-pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use self::confirms::Confirms;
+pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use crate::{
     broker::Inner,
     catalog::Actor,
@@ -57,8 +57,17 @@ impl Link {
     pub(crate) fn new(broker: Arc<Inner>, mailbox: Arc<Mailbox>, origin: Origin) -> Link {
         let routing = Routing::new(broker.snapshot.clone());
         let outgoing = Outgoing::new(broker.shards.len());
-        let vhost = if origin.vhost.is_empty() { Text::from_static("/") } else { origin.vhost };
-        let actor = Actor { connection: mailbox.connection, user: origin.user, vhost, client: origin.client };
+        let vhost = if origin.vhost.is_empty() {
+            Text::from_static("/")
+        } else {
+            origin.vhost
+        };
+        let actor = Actor {
+            connection: mailbox.connection,
+            user: origin.user,
+            vhost,
+            client: origin.client,
+        };
         Link {
             broker,
             mailbox,
@@ -79,33 +88,96 @@ impl Link {
     pub async fn submit(&mut self, now: Now, commands: &mut Vec<Command>) -> Result<(), Stopped> {
         for command in commands.drain(..) {
             match command {
-                Command::Publish { token, message, mandatory } => self.publish(token, message, mandatory),
-                Command::Settle { consumer, deliveries, outcome } => {
+                Command::Publish {
+                    token,
+                    message,
+                    mandatory,
+                } => self.publish(token, message, mandatory),
+                Command::Settle {
+                    consumer,
+                    deliveries,
+                    outcome,
+                } => {
                     if let Some(&shard) = self.consumers.get(&consumer) {
-                        self.outgoing.push(shard, Op::Settle { consumer, deliveries, outcome });
+                        self.outgoing.push(
+                            shard,
+                            Op::Settle {
+                                consumer,
+                                deliveries,
+                                outcome,
+                            },
+                        );
                     }
                 }
-                Command::Append { token, log, partition, batch } => self.append(token, &log, partition, batch),
+                Command::Append {
+                    token,
+                    log,
+                    partition,
+                    batch,
+                } => self.append(token, &log, partition, batch),
                 Command::Fetch { token, fetch } => self.fetch(token, fetch),
-                Command::FindOffset { token, log, partition, at } => self.find_offset(token, &log, partition, at),
-                Command::Consume { token, consumer, queue, spec } => {
+                Command::FindOffset {
+                    token,
+                    log,
+                    partition,
+                    at,
+                } => self.find_offset(token, &log, partition, at),
+                Command::Consume {
+                    token,
+                    consumer,
+                    queue,
+                    spec,
+                } => {
                     if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
-                        self.outgoing.push(shard.0, Op::Consume { token, consumer, queue: shard.1, spec });
+                        self.outgoing.push(
+                            shard.0,
+                            Op::Consume {
+                                token,
+                                consumer,
+                                queue: shard.1,
+                                spec,
+                            },
+                        );
                     }
                 }
-                Command::Get { token, consumer, queue, auto_ack } => {
+                Command::Get {
+                    token,
+                    consumer,
+                    queue,
+                    auto_ack,
+                } => {
                     if let Some(shard) = self.resolve(token, consumer, &queue, false) {
-                        self.outgoing.push(shard.0, Op::Get { token, consumer, queue: shard.1, auto_ack });
+                        self.outgoing.push(
+                            shard.0,
+                            Op::Get {
+                                token,
+                                consumer,
+                                queue: shard.1,
+                                auto_ack,
+                            },
+                        );
                     }
                 }
                 Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
                     Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
                     None => self.done(token, Ok(Reply::Ok)),
                 },
-                Command::Group { token, group, request } => {
+                Command::Group {
+                    token,
+                    group,
+                    request,
+                } => {
                     let shard = self.broker.shard_of_name(&group);
                     let vhost = self.actor.vhost.clone();
-                    self.outgoing.push(shard, Op::Group { token, vhost, group, request });
+                    self.outgoing.push(
+                        shard,
+                        Op::Group {
+                            token,
+                            vhost,
+                            group,
+                            request,
+                        },
+                    );
                 }
                 Command::Retained { token, filter } => self.look_up_retained(token, &filter),
                 Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
@@ -113,12 +185,20 @@ impl Link {
                     let id = self.broker.next_producer();
                     self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
                 }
-                Command::Authenticate { token, credentials } => self.authenticate(token, &credentials),
+                Command::Authenticate { token, credentials } => {
+                    self.authenticate(token, &credentials)
+                }
                 Command::Enter { token, vhost } => self.enter(token, vhost),
                 Command::Define { token, change } => {
                     // What was published before must be there first.
-                    self.outgoing.flush(&self.broker, &self.mailbox, now).await?;
-                    match self.broker.define(&self.actor, &self.mailbox, token, change).await {
+                    self.outgoing
+                        .flush(&self.broker, &self.mailbox, now)
+                        .await?;
+                    match self
+                        .broker
+                        .define(&self.actor, &self.mailbox, token, change)
+                        .await
+                    {
                         Ok(Some(reply)) => self.done(token, Ok(reply)),
                         Ok(None) => {}
                         Err(refusal) => self.done(token, Err(refusal)),
@@ -177,24 +257,41 @@ impl Link {
                     events.push(Event::Refused { tokens, reason });
                 }
             }
-            Event::Deliver { consumer, deliveries } => {
-                let bytes: usize = deliveries.iter().map(|delivery| queue::size(&delivery.message)).sum();
+            Event::Deliver {
+                consumer,
+                deliveries,
+            } => {
+                let bytes: usize = deliveries
+                    .iter()
+                    .map(|delivery| queue::size(&delivery.message))
+                    .sum();
                 *self.owed.entry(consumer).or_default() += bytes;
-                events.push(Event::Deliver { consumer, deliveries });
+                events.push(Event::Deliver {
+                    consumer,
+                    deliveries,
+                });
             }
-            Event::Done { token, result: Ok(Reply::Retained(found)) } => self.gather(token, found, events),
+            Event::Done {
+                token,
+                result: Ok(Reply::Retained(found)),
+            } => self.gather(token, found, events),
             event => events.push(event),
         }
     }
 
     fn gather(&mut self, token: Token, mut found: Vec<Arc<Message>>, events: &mut Vec<Event>) {
-        let Some((missing, all)) = self.gathered.get_mut(&token) else { return };
+        let Some((missing, all)) = self.gathered.get_mut(&token) else {
+            return;
+        };
         all.append(&mut found);
         *missing -= 1;
         if *missing == 0
             && let Some((_, all)) = self.gathered.remove(&token)
         {
-            events.push(Event::Done { token, result: Ok(Reply::Retained(all)) });
+            events.push(Event::Done {
+                token,
+                result: Ok(Reply::Retained(all)),
+            });
         }
     }
 
@@ -221,10 +318,20 @@ impl Link {
     }
 
     /// Finds a queue for a consumer and remembers where it is; answers if there is none.
-    fn resolve(&mut self, token: Token, consumer: ConsumerId, name: &Text, session: bool) -> Option<(usize, crate::QueueId)> {
+    fn resolve(
+        &mut self,
+        token: Token,
+        consumer: ConsumerId,
+        name: &Text,
+        session: bool,
+    ) -> Option<(usize, crate::QueueId)> {
         let routes = self.routing.current();
         let vhost = &self.actor.vhost;
-        let entry = if session { routes.session(vhost, name) } else { routes.queue(vhost, name) };
+        let entry = if session {
+            routes.session(vhost, name)
+        } else {
+            routes.queue(vhost, name)
+        };
         match entry {
             Some(entry) => {
                 let (shard, id) = (self.broker.shard_of_queue(entry.id), entry.id);
@@ -241,7 +348,11 @@ impl Link {
     }
 
     fn not_found(&self, kind: Kind, name: &Text) -> Refusal {
-        Refusal::NotFound { kind, name: name.clone(), vhost: self.actor.vhost.clone() }
+        Refusal::NotFound {
+            kind,
+            name: name.clone(),
+            vhost: self.actor.vhost.clone(),
+        }
     }
 
     fn append(&mut self, token: Token, log: &Text, partition: u32, batch: bytes::Bytes) {
@@ -250,15 +361,36 @@ impl Link {
             Some(entry) => {
                 let header = match log::parse(&batch) {
                     Ok(header) => Box::new(header),
-                    Err(error) => return self.done(token, Err(Refusal::Corrupt(error.to_string().into()))),
+                    Err(error) => {
+                        return self.done(token, Err(Refusal::Corrupt(error.to_string().into())));
+                    }
                 };
                 let (name, limit) = (log.clone(), entry.settings.batch_bytes_max);
                 if batch.len() > limit {
-                    return self.done(token, Err(Refusal::TooLarge { name, size: batch.len(), limit }));
+                    return self.done(
+                        token,
+                        Err(Refusal::TooLarge {
+                            name,
+                            size: batch.len(),
+                            limit,
+                        }),
+                    );
                 }
                 self.broker.metrics.appended(1, batch.len() as u64);
-                let (log, shard) = (entry.info.id, self.broker.shard_of_partition(entry.info.id, partition));
-                self.outgoing.push(shard, Op::Append { log, partition, header, batch, token });
+                let (log, shard) = (
+                    entry.info.id,
+                    self.broker.shard_of_partition(entry.info.id, partition),
+                );
+                self.outgoing.push(
+                    shard,
+                    Op::Append {
+                        log,
+                        partition,
+                        header,
+                        batch,
+                        token,
+                    },
+                );
             }
             None => {
                 let refusal = self.not_found(Kind::Log, log);
@@ -271,14 +403,23 @@ impl Link {
         let routes = self.routing.current();
         let tails = fetch.partitions.iter().map(|wanted| {
             let entry = routes.log(&self.actor.vhost, &wanted.log)?;
-            Some((entry.info.id, entry.tails.get(wanted.partition as usize)?.clone()))
+            Some((
+                entry.info.id,
+                entry.tails.get(wanted.partition as usize)?.clone(),
+            ))
         });
         let tails = tails.collect::<Vec<_>>();
-        let (store, metrics) = (self.broker.committer.store().clone(), self.broker.metrics.clone());
+        let (store, metrics) = (
+            self.broker.committer.store().clone(),
+            self.broker.metrics.clone(),
+        );
         let vhost = self.actor.vhost.clone();
         self.reads.push(Box::pin(async move {
             let partitions = log::fetch(store, vhost, tails, fetch).await;
-            let batches = partitions.iter().filter_map(|fetched| fetched.result.as_ref().ok()).flatten();
+            let batches = partitions
+                .iter()
+                .filter_map(|fetched| fetched.result.as_ref().ok())
+                .flatten();
             metrics.fetched(batches.map(|batch| batch.bytes.len() as u64).sum());
             Event::Fetched { token, partitions }
         }));
@@ -286,7 +427,8 @@ impl Link {
 
     fn find_offset(&mut self, token: Token, log: &Text, partition: u32, at: OffsetSpec) {
         let found = self.routing.current().log(&self.actor.vhost, log);
-        let tail = found.and_then(|entry| Some((entry.info.id, entry.tails.get(partition as usize)?.clone())));
+        let tail = found
+            .and_then(|entry| Some((entry.info.id, entry.tails.get(partition as usize)?.clone())));
         let Some((id, tail)) = tail else {
             let refusal = self.not_found(Kind::Log, log);
             return self.done(token, Err(refusal));
@@ -294,7 +436,10 @@ impl Link {
         let store = self.broker.committer.store().clone();
         self.reads.push(Box::pin(async move {
             let result = log::find_offset(store, id, partition, tail, at).await;
-            Event::Done { token, result: result.map(|found| Reply::Offset { spec: at, found }) }
+            Event::Done {
+                token,
+                result: result.map(|found| Reply::Offset { spec: at, found }),
+            }
         }));
     }
 
@@ -303,7 +448,14 @@ impl Link {
         self.gathered.insert(token, (shards, Vec::new()));
         for shard in 0..shards {
             let vhost = self.actor.vhost.clone();
-            self.outgoing.push(shard, Op::Retained { token, vhost, filter: filter.clone() });
+            self.outgoing.push(
+                shard,
+                Op::Retained {
+                    token,
+                    vhost,
+                    filter: filter.clone(),
+                },
+            );
         }
     }
 
@@ -311,10 +463,18 @@ impl Link {
         let routes = self.routing.current().clone();
         let vhost = &self.actor.vhost;
         let logs = match names {
-            None => routes.logs(vhost).map(|entry| Ok(entry.info.clone())).collect(),
+            None => routes
+                .logs(vhost)
+                .map(|entry| Ok(entry.info.clone()))
+                .collect(),
             Some(names) => names
                 .iter()
-                .map(|name| routes.log(vhost, name).map(|entry| entry.info.clone()).ok_or_else(|| self.not_found(Kind::Log, name)))
+                .map(|name| {
+                    routes
+                        .log(vhost, name)
+                        .map(|entry| entry.info.clone())
+                        .ok_or_else(|| self.not_found(Kind::Log, name))
+                })
                 .collect(),
         };
         self.done(token, Ok(Reply::Logs(logs)));

@@ -42,24 +42,51 @@ impl Link {
                 best_effort: target.best_effort,
                 body: body.clone(),
             };
-            self.outgoing.push(shard, Op::Enqueue { queue: target.queue.id, arrival, token });
+            self.outgoing.push(
+                shard,
+                Op::Enqueue {
+                    queue: target.queue.id,
+                    arrival,
+                    token,
+                },
+            );
             destinations += 1;
             shards |= 1 << shard;
         }
         for entry in &targets.logs {
             let record = log::record_from_message(&message, &entry.settings.key);
-            let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), self.actor.connection);
+            let partition = log::partition_for(
+                record.key.as_deref(),
+                entry.tails.len(),
+                self.actor.connection,
+            );
             let shard = self.broker.shard_of_partition(entry.info.id, partition);
             // What is sent to the log by its name is tapped, what an exchange led there is not.
             let captured = !message.exchange.is_empty();
-            self.outgoing.push(shard, Op::Capture { log: entry.info.id, partition, record, token, captured });
+            self.outgoing.push(
+                shard,
+                Op::Capture {
+                    log: entry.info.id,
+                    partition,
+                    record,
+                    token,
+                    captured,
+                },
+            );
             destinations += 1;
             shards |= 1 << shard;
         }
         if message.retain {
             let shard = self.broker.shard_of_name(message.topic.text());
             let vhost = self.actor.vhost.clone();
-            self.outgoing.push(shard, Op::Retain { vhost, message: message.clone(), token });
+            self.outgoing.push(
+                shard,
+                Op::Retain {
+                    vhost,
+                    message: message.clone(),
+                    token,
+                },
+            );
             destinations += 1;
             shards |= 1 << shard;
         }
@@ -77,12 +104,21 @@ impl Link {
 
     fn refuse(&mut self, token: Option<Token>, message: Arc<Message>, reason: Refusal) {
         self.local.push(match token {
-            Some(token) => Event::Refused { tokens: vec![token], reason },
+            Some(token) => Event::Refused {
+                tokens: vec![token],
+                reason,
+            },
             None => Event::Rejected { message, reason },
         });
     }
 
-    fn unrouted(&mut self, token: Option<Token>, message: Arc<Message>, mandatory: bool, confirm: bool) {
+    fn unrouted(
+        &mut self,
+        token: Option<Token>,
+        message: Arc<Message>,
+        mandatory: bool,
+        confirm: bool,
+    ) {
         self.outgoing.unroutable += 1;
         if mandatory {
             self.local.push(Event::Returned { message });
@@ -90,14 +126,23 @@ impl Link {
         if let Some(token) = token {
             self.local.push(Event::Unrouted { token });
             if confirm {
-                self.local.push(Event::Confirmed { tokens: vec![token] });
+                self.local.push(Event::Confirmed {
+                    tokens: vec![token],
+                });
             }
         }
     }
 
     /// Puts a body that several queues will store into the turn's body chunk.
-    fn share_body(&mut self, message: &Message, queues: &[QueueTarget]) -> Option<(Arc<BodyChunk>, u32)> {
-        let body = message.body.as_ref().filter(|body| body.len() >= SHARED_BODY_MIN && queues.len() > 1)?;
+    fn share_body(
+        &mut self,
+        message: &Message,
+        queues: &[QueueTarget],
+    ) -> Option<(Arc<BodyChunk>, u32)> {
+        let body = message
+            .body
+            .as_ref()
+            .filter(|body| body.len() >= SHARED_BODY_MIN && queues.len() > 1)?;
         let storing = |target: &&QueueTarget| target.queue.spec.durable && !target.best_effort;
         if !message.is_persistent() || queues.iter().filter(storing).count() < 2 {
             return None;
@@ -105,7 +150,10 @@ impl Link {
         let index = self.outgoing.bodies.len() as u32;
         self.outgoing.bodies.push(body.clone());
         let broker = &self.broker;
-        let chunk = self.outgoing.body_chunk.get_or_insert_with(|| Arc::new(BodyChunk::new(broker.next_body_chunk())));
+        let chunk = self
+            .outgoing
+            .body_chunk
+            .get_or_insert_with(|| Arc::new(BodyChunk::new(broker.next_body_chunk())));
         Some((chunk.clone(), index))
     }
 }
@@ -141,31 +189,52 @@ impl Outgoing {
 
     /// Shards that have ever heard of this connection.
     pub(crate) fn visited(&self) -> Vec<usize> {
-        (0..self.ops.len()).filter(|shard| self.visited & (1 << shard) != 0).collect()
+        (0..self.ops.len())
+            .filter(|shard| self.visited & (1 << shard) != 0)
+            .collect()
     }
 
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
     /// arrive without anything awaited in between.
-    pub(crate) async fn flush(&mut self, broker: &Inner, from: &Arc<Mailbox>, now: Now) -> Result<(), Stopped> {
+    pub(crate) async fn flush(
+        &mut self,
+        broker: &Inner,
+        from: &Arc<Mailbox>,
+        now: Now,
+    ) -> Result<(), Stopped> {
         if let Some(chunk) = self.body_chunk.take() {
             chunk.fill(std::mem::take(&mut self.bodies));
         }
         if self.published > 0 {
-            broker.metrics.published(std::mem::take(&mut self.published), std::mem::take(&mut self.unroutable));
+            broker.metrics.published(
+                std::mem::take(&mut self.published),
+                std::mem::take(&mut self.unroutable),
+            );
         }
         let mut permits = smallvec::SmallVec::<[_; 8]>::new();
         for (shard, ops) in self.ops.iter().enumerate() {
             if !ops.is_empty() {
-                permits.push((shard, broker.shards[shard].reserve().await.map_err(|_| Stopped)?));
+                permits.push((
+                    shard,
+                    broker.shards[shard].reserve().await.map_err(|_| Stopped)?,
+                ));
             }
         }
         let spanned = std::mem::take(&mut self.spanned);
-        let span = (spanned != 0).then(|| Span { id: broker.next_span(), parts: spanned.count_ones() });
+        let span = (spanned != 0).then(|| Span {
+            id: broker.next_span(),
+            parts: spanned.count_ones(),
+        });
         for (shard, permit) in permits {
             self.visited |= 1 << shard;
             let ops = std::mem::take(&mut self.ops[shard]);
             let span = span.filter(|_| spanned & (1 << shard) != 0);
-            permit.send(Request { from: from.clone(), now, ops, span });
+            permit.send(Request {
+                from: from.clone(),
+                now,
+                ops,
+                span,
+            });
         }
         Ok(())
     }

@@ -27,7 +27,12 @@ pub(crate) struct Routing {
 impl Routing {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Routing {
         let routes = snapshot.load();
-        Routing { snapshot, routes, remembered: FxHashMap::default(), last: None }
+        Routing {
+            snapshot,
+            routes,
+            remembered: FxHashMap::default(),
+            last: None,
+        }
     }
 
     /// The current snapshot.
@@ -41,7 +46,11 @@ impl Routing {
     }
 
     /// Where a message goes; the same `Arc` again and again for the same exchange and topic.
-    pub(crate) fn route(&mut self, vhost: &str, message: &Message) -> Result<Arc<Targets>, Refusal> {
+    pub(crate) fn route(
+        &mut self,
+        vhost: &str,
+        message: &Message,
+    ) -> Result<Arc<Targets>, Refusal> {
         self.current();
         if let Some((exchange, topic, targets)) = &self.last
             && *topic == message.topic
@@ -50,7 +59,11 @@ impl Routing {
             return Ok(targets.clone());
         }
         let targets = self.look_up(vhost, message)?;
-        let last = (message.exchange.clone(), message.topic.clone(), targets.clone());
+        let last = (
+            message.exchange.clone(),
+            message.topic.clone(),
+            targets.clone(),
+        );
         self.last = (!targets.by_headers).then_some(last);
         Ok(targets)
     }
@@ -64,13 +77,23 @@ impl Routing {
         let mut targets = Targets::default();
         let mut headers = || message.properties().headers;
         let client = &message.origin.client;
-        self.routes.route(vhost, &message.exchange, &message.topic, &mut headers, client, &mut targets)?;
+        self.routes.route(
+            vhost,
+            &message.exchange,
+            &message.topic,
+            &mut headers,
+            client,
+            &mut targets,
+        )?;
         let targets = Arc::new(targets);
         if !targets.by_headers {
             if self.remembered.len() >= REMEMBERED_MAX {
                 self.remembered.clear();
             }
-            self.remembered.insert(message.topic.clone(), (message.exchange.clone(), targets.clone()));
+            self.remembered.insert(
+                message.topic.clone(),
+                (message.exchange.clone(), targets.clone()),
+            );
         }
         Ok(targets)
     }

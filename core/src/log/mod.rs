@@ -9,14 +9,14 @@ mod builder;
 mod codec;
 mod convert;
 mod partition;
+mod pending;
 mod producer;
 mod record;
 mod segment;
 mod settings;
 mod tail;
-mod pending;
-pub(crate) use pending::*;
 pub(crate) use convert::{KeyRule, NewRecord};
+pub(crate) use pending::*;
 pub(crate) use record::{Record, records};
 
 pub(crate) use batch::{BatchError, Header, parse, validate};

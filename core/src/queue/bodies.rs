@@ -26,7 +26,11 @@ pub(crate) struct BodyChunk {
 
 impl BodyChunk {
     pub(crate) fn new(number: u64) -> BodyChunk {
-        BodyChunk { number, bodies: OnceLock::new(), written: AtomicBool::new(false) }
+        BodyChunk {
+            number,
+            bodies: OnceLock::new(),
+            written: AtomicBool::new(false),
+        }
     }
 
     /// Completes the chunk.
@@ -37,14 +41,24 @@ impl BodyChunk {
 
     /// Where a body of this chunk is.
     pub(crate) fn reference(&self, index: u32) -> BodyReference {
-        BodyReference { number: self.number, index }
+        BodyReference {
+            number: self.number,
+            index,
+        }
     }
 
     /// Puts the chunk into the batch, unless it is in one already.
     pub(crate) fn write(&self, batch: &mut Batch) {
         if !self.written.swap(true, Ordering::Relaxed) {
-            let bodies = self.bodies.get().expect("a chunk is filled before a shard sees it");
-            batch.put(Table::Bodies, keys::body_chunk(self.number), messages::encode_bodies(bodies));
+            let bodies = self
+                .bodies
+                .get()
+                .expect("a chunk is filled before a shard sees it");
+            batch.put(
+                Table::Bodies,
+                keys::body_chunk(self.number),
+                messages::encode_bodies(bodies),
+            );
         }
     }
 }

@@ -43,7 +43,11 @@ impl Chunk {
             Some(run) if run.contains(&sequence) => return,
             Some(run) if run.end == sequence => {
                 run.end += 1;
-                if self.settled.get(at + 1).is_some_and(|next| next.start == sequence + 1) {
+                if self
+                    .settled
+                    .get(at + 1)
+                    .is_some_and(|next| next.start == sequence + 1)
+                {
                     self.settled[at].end = self.settled.remove(at + 1).end;
                 }
             }
@@ -67,7 +71,10 @@ pub(crate) struct Chunks {
 impl Chunks {
     /// Nothing below `low` is to be forgotten again.
     pub(crate) fn recovered(low: Sequence) -> Chunks {
-        Chunks { forgotten_to: low, ..Chunks::default() }
+        Chunks {
+            forgotten_to: low,
+            ..Chunks::default()
+        }
     }
 
     /// A chunk was written, or read back; newer than those before.
@@ -79,7 +86,10 @@ impl Chunks {
     /// A stored message is settled.
     pub(crate) fn settle(&mut self, sequence: Sequence) {
         let at = self.live.partition_point(|chunk| chunk.last < sequence);
-        let chunk = self.live.get_mut(at).expect("a stored message in memory has its chunk");
+        let chunk = self
+            .live
+            .get_mut(at)
+            .expect("a stored message in memory has its chunk");
         debug_assert!(chunk.first <= sequence && chunk.remaining > 0);
         chunk.settle(sequence.0);
         if !chunk.dirty {
@@ -103,7 +113,8 @@ impl Chunks {
             if chunk.remaining > 0 {
                 chunk.has_row = true;
                 let runs = messages::encode_settled(first, &chunk.settled);
-                turn.batch.put(Table::State, keys::settled(queue, first), runs);
+                turn.batch
+                    .put(Table::State, keys::settled(queue, first), runs);
             } else {
                 drop_chunk(queue, chunk, turn);
                 self.forgettable += chunk.bytes;
@@ -114,7 +125,10 @@ impl Chunks {
         }
         let low = self.low().unwrap_or(end);
         if self.forgettable >= FORGET_BYTES || (self.forgettable > 0 && self.live.is_empty()) {
-            turn.batch.forget(Table::Messages, keys::chunk_range(queue, self.forgotten_to, low));
+            turn.batch.forget(
+                Table::Messages,
+                keys::chunk_range(queue, self.forgotten_to, low),
+            );
             self.forgotten_to = low;
             self.forgettable = 0;
         }
@@ -130,12 +144,17 @@ impl Chunks {
 }
 
 fn drop_chunk(queue: QueueId, chunk: &Chunk, turn: &mut Turn) {
-    turn.batch.delete(Table::Messages, keys::chunk(queue, chunk.first));
+    turn.batch
+        .delete(Table::Messages, keys::chunk(queue, chunk.first));
     if chunk.has_row {
-        turn.batch.delete(Table::State, keys::settled(queue, chunk.first));
+        turn.batch
+            .delete(Table::State, keys::settled(queue, chunk.first));
     }
     for &number in &chunk.bodies {
-        turn.batch.delete(Table::State, keys::body_reference(number, queue, chunk.first));
+        turn.batch.delete(
+            Table::State,
+            keys::body_reference(number, queue, chunk.first),
+        );
         turn.bodies.push(number);
     }
 }

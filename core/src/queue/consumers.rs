@@ -51,7 +51,8 @@ impl Consumer {
     }
 
     fn takes(&self, fleeting: bool) -> bool {
-        let within_prefetch = fleeting || self.auto_ack || self.prefetch.is_none_or(|limit| self.outstanding < limit);
+        let within_prefetch =
+            fleeting || self.auto_ack || self.prefetch.is_none_or(|limit| self.outstanding < limit);
         !self.cancelled && self.window > 0 && within_prefetch
     }
 
@@ -59,7 +60,11 @@ impl Consumer {
     fn deliver(&mut self, held: Held, fleeting: bool) -> Option<Held> {
         self.window -= held.size as i64;
         let settled = fleeting || self.auto_ack;
-        let id = if fleeting { DeliveryId(0) } else { self.next_delivery };
+        let id = if fleeting {
+            DeliveryId(0)
+        } else {
+            self.next_delivery
+        };
         self.outgoing.push(held.delivery(id));
         if !fleeting {
             self.next_delivery = self.next_delivery.next();
@@ -89,7 +94,11 @@ impl Consumer {
 
     /// How many of its unsettled messages are so.
     pub(crate) fn unsettled_where(&self, is: impl Fn(&Held) -> bool) -> u64 {
-        self.unsettled.iter().flatten().filter(|held| is(held)).count() as u64
+        self.unsettled
+            .iter()
+            .flatten()
+            .filter(|held| is(held))
+            .count() as u64
     }
 
     fn is_done(&self) -> bool {
@@ -128,7 +137,13 @@ impl Consumers {
     }
 
     /// A delivery outside of the turns, for `basic.get`; with the message if it is settled by that.
-    pub(crate) fn get(&mut self, connection: ConnectionId, id: ConsumerId, held: Held, auto_ack: bool) -> (Delivery, Option<Held>) {
+    pub(crate) fn get(
+        &mut self,
+        connection: ConnectionId,
+        id: ConsumerId,
+        held: Held,
+        auto_ack: bool,
+    ) -> (Delivery, Option<Held>) {
         if auto_ack {
             return (held.delivery(DeliveryId(0)), Some(held));
         }
@@ -137,7 +152,9 @@ impl Consumers {
             consumer.cancelled = true;
             self.insert(consumer)
         });
-        let consumer = self.slots[slot].as_mut().expect("slot was just found or filled");
+        let consumer = self.slots[slot]
+            .as_mut()
+            .expect("slot was just found or filled");
         let delivery = held.delivery(consumer.next_delivery);
         consumer.next_delivery = consumer.next_delivery.next();
         consumer.hold(held);
@@ -147,7 +164,9 @@ impl Consumers {
     /// The next consumer in turn that takes a message now.
     pub(crate) fn next(&mut self, fleeting: bool) -> Option<usize> {
         while let Some(&slot) = self.ring.front() {
-            let consumer = self.slots[slot].as_mut().expect("slots in the ring are filled");
+            let consumer = self.slots[slot]
+                .as_mut()
+                .expect("slots in the ring are filled");
             if consumer.takes(fleeting) {
                 return Some(slot);
             }
@@ -155,8 +174,13 @@ impl Consumers {
             consumer.in_ring = false;
         }
         // A full prefetch does not hold back what is not to be settled.
-        let parked = |slot: &Option<Consumer>| slot.as_ref().is_some_and(|consumer| consumer.takes(true));
-        if fleeting { self.slots.iter().position(parked) } else { None }
+        let parked =
+            |slot: &Option<Consumer>| slot.as_ref().is_some_and(|consumer| consumer.takes(true));
+        if fleeting {
+            self.slots.iter().position(parked)
+        } else {
+            None
+        }
     }
 
     /// Delivers to the consumer at `slot` and gives the turn to the one behind it.
@@ -164,7 +188,10 @@ impl Consumers {
         if self.ring.front() == Some(&slot) {
             self.ring.rotate_left(1);
         }
-        self.slots[slot].as_mut().expect("next() named a filled slot").deliver(held, fleeting)
+        self.slots[slot]
+            .as_mut()
+            .expect("next() named a filled slot")
+            .deliver(held, fleeting)
     }
 
     /// Takes one delivery back, if it is unsettled.
@@ -186,13 +213,16 @@ impl Consumers {
 
     pub(crate) fn find(&self, connection: ConnectionId, id: ConsumerId) -> Option<usize> {
         self.slots.iter().position(|slot| {
-            slot.as_ref().is_some_and(|consumer| consumer.connection == connection && consumer.id == id)
+            slot.as_ref()
+                .is_some_and(|consumer| consumer.connection == connection && consumer.id == id)
         })
     }
 
     /// Ends a consumer; what it holds stays with it. True if it took messages until now.
     pub(crate) fn cancel(&mut self, slot: usize) -> bool {
-        let Some(consumer) = self.slots[slot].as_mut() else { return false };
+        let Some(consumer) = self.slots[slot].as_mut() else {
+            return false;
+        };
         let was_active = !std::mem::replace(&mut consumer.cancelled, true);
         self.active -= u32::from(was_active);
         self.free_if_done(slot);
@@ -201,7 +231,10 @@ impl Consumers {
 
     /// Frees the slot of a cancelled consumer that holds nothing.
     pub(crate) fn free_if_done(&mut self, slot: usize) {
-        if self.slots[slot].as_ref().is_some_and(|consumer| consumer.is_done() && consumer.outgoing.is_empty()) {
+        if self.slots[slot]
+            .as_ref()
+            .is_some_and(|consumer| consumer.is_done() && consumer.outgoing.is_empty())
+        {
             self.remove(slot);
         }
     }
@@ -210,7 +243,10 @@ impl Consumers {
     pub(crate) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Held> {
         let mut held = Vec::new();
         for slot in 0..self.slots.len() {
-            if self.slots[slot].as_ref().is_some_and(|consumer| consumer.connection == connection) {
+            if self.slots[slot]
+                .as_ref()
+                .is_some_and(|consumer| consumer.connection == connection)
+            {
                 held.extend(self.remove(slot));
             }
         }
@@ -219,19 +255,29 @@ impl Consumers {
 
     /// Removes one consumer; what it held comes back.
     pub(crate) fn remove(&mut self, slot: usize) -> Vec<Held> {
-        let Some(consumer) = self.slots[slot].take() else { return Vec::new() };
+        let Some(consumer) = self.slots[slot].take() else {
+            return Vec::new();
+        };
         self.active -= u32::from(!consumer.cancelled);
         self.ring.retain(|&other| other != slot);
         consumer.unsettled.into_iter().flatten().collect()
     }
 
     /// The consumers that got something in this turn.
-    pub(crate) fn drain_outgoing(&mut self) -> impl Iterator<Item = (ConnectionId, ConsumerId, Vec<Delivery>)> {
+    pub(crate) fn drain_outgoing(
+        &mut self,
+    ) -> impl Iterator<Item = (ConnectionId, ConsumerId, Vec<Delivery>)> {
         self.slots
             .iter_mut()
             .flatten()
             .filter(|consumer| !consumer.outgoing.is_empty())
-            .map(|consumer| (consumer.connection, consumer.id, std::mem::take(&mut consumer.outgoing)))
+            .map(|consumer| {
+                (
+                    consumer.connection,
+                    consumer.id,
+                    std::mem::take(&mut consumer.outgoing),
+                )
+            })
     }
 
     fn insert(&mut self, consumer: Consumer) -> usize {

@@ -95,7 +95,10 @@ impl Held {
             message: self.message.clone(),
             accepted: self.accepted,
             tags: self.tags.clone(),
-            body: self.body.as_ref().map(|(chunk, index)| chunk.reference(*index)),
+            body: self
+                .body
+                .as_ref()
+                .map(|(chunk, index)| chunk.reference(*index)),
             durable: self.durable,
         }
     }
@@ -182,7 +185,10 @@ impl Queue {
     /// A new queue, or one whose counters were found in the store.
     pub(crate) fn new(entry: Arc<QueueEntry>, counters: Option<Counters>, now: Timestamp) -> Queue {
         let counters = counters.unwrap_or_default();
-        let backlog = (counters.messages > 0).then(|| Backlog { range: counters.low..counters.next, reading: false });
+        let backlog = (counters.messages > 0).then(|| Backlog {
+            range: counters.low..counters.next,
+            reading: false,
+        });
         Queue {
             entry,
             next: counters.next,
@@ -265,7 +271,10 @@ impl Queue {
             return;
         }
         let sequence = held.sequence;
-        let backlog = self.backlog.get_or_insert(Backlog { range: sequence..sequence, reading: false });
+        let backlog = self.backlog.get_or_insert(Backlog {
+            range: sequence..sequence,
+            reading: false,
+        });
         backlog.range.end = sequence.next();
     }
 
@@ -284,7 +293,9 @@ impl Queue {
         self.expire(budget, turn);
         self.serve_gets(budget, turn);
         while let Some(fleeting) = self.head().map(|held| held.fleeting) {
-            let Some(slot) = self.consumers.next(fleeting) else { break };
+            let Some(slot) = self.consumers.next(fleeting) else {
+                break;
+            };
             let held = self.take_head().expect("head was just seen");
             turn.count.delivered += 1;
             match self.consumers.deliver(slot, held, fleeting) {
@@ -293,14 +304,23 @@ impl Queue {
             }
         }
         for (connection, consumer, deliveries) in self.consumers.drain_outgoing() {
-            turn.free.push(connection, Event::Deliver { consumer, deliveries });
+            turn.free.push(
+                connection,
+                Event::Deliver {
+                    consumer,
+                    deliveries,
+                },
+            );
         }
         self.read_ahead(turn);
     }
 
     /// Drops messages at the head whose time is up. Those behind an unexpired one wait for their turn, as in RabbitMQ.
     fn expire(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        while self.head().is_some_and(|held| held.message.is_expired(held.accepted, turn.now.wall)) {
+        while self
+            .head()
+            .is_some_and(|held| held.message.is_expired(held.accepted, turn.now.wall))
+        {
             let held = self.take_head().expect("head was just seen");
             turn.count.expired += 1;
             self.forget(&held, budget);
@@ -308,7 +328,10 @@ impl Queue {
     }
 
     fn head(&self) -> Option<&Held> {
-        self.returned.first_key_value().map(|(_, held)| held).or_else(|| self.ready.front())
+        self.returned
+            .first_key_value()
+            .map(|(_, held)| held)
+            .or_else(|| self.ready.front())
     }
 
     fn take_head(&mut self) -> Option<Held> {
@@ -328,20 +351,35 @@ impl Queue {
             && self.ready.len() < 256
         {
             backlog.reading = true;
-            turn.reads.push(Read { queue: self.entry.id, range: backlog.range.clone(), bytes: READ_AHEAD });
+            turn.reads.push(Read {
+                queue: self.entry.id,
+                range: backlog.range.clone(),
+                bytes: READ_AHEAD,
+            });
         }
     }
 
     /// Takes what a [`Read`] found. Everything below `read_to` has been looked at.
-    pub(crate) fn loaded(&mut self, chunks: Vec<LoadedChunk>, read_to: Sequence, budget: &mut Budget) {
-        let Some(backlog) = &mut self.backlog else { return };
+    pub(crate) fn loaded(
+        &mut self,
+        chunks: Vec<LoadedChunk>,
+        read_to: Sequence,
+        budget: &mut Budget,
+    ) {
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
         let from = std::mem::replace(&mut backlog.range.start, read_to);
         backlog.reading = false;
         if backlog.range.is_empty() {
             self.backlog = None;
         }
         for chunk in chunks.into_iter().filter(|chunk| chunk.first >= from) {
-            if !self.purged.iter().any(|range| range.contains(&chunk.first.0)) {
+            if !self
+                .purged
+                .iter()
+                .any(|range| range.contains(&chunk.first.0))
+            {
                 self.load(chunk, budget);
             }
         }
@@ -352,7 +390,9 @@ impl Queue {
     }
 
     fn load(&mut self, loaded: LoadedChunk, budget: &mut Budget) {
-        let Some(last) = loaded.messages.last().map(|stored| stored.sequence) else { return };
+        let Some(last) = loaded.messages.last().map(|stored| stored.sequence) else {
+            return;
+        };
         let mut chunk = Chunk {
             first: loaded.first,
             last,
@@ -409,7 +449,10 @@ impl Queue {
             return;
         }
         self.counters_dirty = true;
-        match self.pending.binary_search_by_key(&held.sequence, |(pending, _)| pending.sequence) {
+        match self
+            .pending
+            .binary_search_by_key(&held.sequence, |(pending, _)| pending.sequence)
+        {
             Ok(at) => self.pending[at].0.stored = false,
             Err(_) => self.chunks.settle(held.sequence),
         }
@@ -425,9 +468,13 @@ impl Queue {
         budget: &mut Budget,
         turn: &mut Turn,
     ) {
-        let Some(slot) = self.consumers.find(connection, consumer) else { return };
+        let Some(slot) = self.consumers.find(connection, consumer) else {
+            return;
+        };
         for delivery in deliveries.start().0..=deliveries.end().0 {
-            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else { continue };
+            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
+                continue;
+            };
             self.unsettled_count -= 1;
             turn.count.settled += 1;
             match outcome {
@@ -467,9 +514,19 @@ impl Queue {
     }
 
     fn take_over(&mut self, turn: &mut Turn) {
-        let old: Vec<_> = self.consumers.iter().map(|old| (old.connection, old.id)).collect();
+        let old: Vec<_> = self
+            .consumers
+            .iter()
+            .map(|old| (old.connection, old.id))
+            .collect();
         for (connection, consumer) in old {
-            turn.free.push(connection, Event::Cancelled { consumer, reason: CancelReason::TakenOver });
+            turn.free.push(
+                connection,
+                Event::Cancelled {
+                    consumer,
+                    reason: CancelReason::TakenOver,
+                },
+            );
             if let Some(slot) = self.consumers.find(connection, consumer) {
                 let held = self.consumers.remove(slot);
                 self.requeue_all(held);
@@ -493,24 +550,54 @@ impl Queue {
     }
 
     /// Takes one message, when it is there; otherwise once the backlog is read.
-    pub(crate) fn get(&mut self, connection: ConnectionId, token: Token, consumer: ConsumerId, auto_ack: bool) -> Result<(), Refusal> {
+    pub(crate) fn get(
+        &mut self,
+        connection: ConnectionId,
+        token: Token,
+        consumer: ConsumerId,
+        auto_ack: bool,
+    ) -> Result<(), Refusal> {
         self.check_owner(connection)?;
-        self.gets.push_back(PendingGet { connection, token, consumer, auto_ack });
+        self.gets.push_back(PendingGet {
+            connection,
+            token,
+            consumer,
+            auto_ack,
+        });
         Ok(())
     }
 
     fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) {
         while !self.gets.is_empty() && (self.head().is_some() || self.backlog.is_none()) {
             let get = self.gets.pop_front().expect("there is a get");
-            let delivery = self.take_head().map(|held| self.deliver_get(&get, held, budget, turn));
-            let reply = Reply::Got { delivery, remaining: self.ready_count };
-            turn.free.push(get.connection, Event::Done { token: get.token, result: Ok(reply) });
+            let delivery = self
+                .take_head()
+                .map(|held| self.deliver_get(&get, held, budget, turn));
+            let reply = Reply::Got {
+                delivery,
+                remaining: self.ready_count,
+            };
+            turn.free.push(
+                get.connection,
+                Event::Done {
+                    token: get.token,
+                    result: Ok(reply),
+                },
+            );
         }
     }
 
-    fn deliver_get(&mut self, get: &PendingGet, held: Held, budget: &mut Budget, turn: &mut Turn) -> Delivery {
+    fn deliver_get(
+        &mut self,
+        get: &PendingGet,
+        held: Held,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) -> Delivery {
         turn.count.delivered += 1;
-        let (delivery, settled) = self.consumers.get(get.connection, get.consumer, held, get.auto_ack);
+        let (delivery, settled) =
+            self.consumers
+                .get(get.connection, get.consumer, held, get.auto_ack);
         match settled {
             Some(held) => self.forget(&held, budget),
             None => self.unsettled_count += 1,
@@ -524,7 +611,12 @@ impl Queue {
     }
 
     /// Ends a consumer from its own side. What it holds stays unsettled.
-    pub(crate) fn cancel(&mut self, connection: ConnectionId, consumer: ConsumerId, turn: &mut Turn) {
+    pub(crate) fn cancel(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        turn: &mut Turn,
+    ) {
         if let Some(slot) = self.consumers.find(connection, consumer)
             && self.consumers.cancel(slot)
         {
@@ -583,16 +675,33 @@ impl Queue {
     }
 
     fn unsettled_durable(&self) -> u64 {
-        self.consumers.iter().map(|consumer| consumer.unsettled_where(|held| held.durable)).sum()
+        self.consumers
+            .iter()
+            .map(|consumer| consumer.unsettled_where(|held| held.durable))
+            .sum()
     }
 
     /// Empties the queue because it goes; its consumers are told. How many messages were ready.
     pub(crate) fn remove(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
         let ready = self.ready_count;
-        let consumers: Vec<_> = self.consumers.iter().map(|c| (c.connection, c.id)).collect();
-        let active: Vec<_> = self.consumers.actives().map(|c| (c.connection, c.id)).collect();
+        let consumers: Vec<_> = self
+            .consumers
+            .iter()
+            .map(|c| (c.connection, c.id))
+            .collect();
+        let active: Vec<_> = self
+            .consumers
+            .actives()
+            .map(|c| (c.connection, c.id))
+            .collect();
         for (connection, consumer) in active {
-            turn.free.push(connection, Event::Cancelled { consumer, reason: CancelReason::QueueDeleted });
+            turn.free.push(
+                connection,
+                Event::Cancelled {
+                    consumer,
+                    reason: CancelReason::QueueDeleted,
+                },
+            );
         }
         for (connection, consumer) in consumers {
             if let Some(slot) = self.consumers.find(connection, consumer) {
@@ -601,15 +710,36 @@ impl Queue {
         }
         for get in self.gets.drain(..) {
             let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
-            let result = Err(Refusal::NotFound { kind: Kind::Queue, name, vhost });
-            turn.free.push(get.connection, Event::Done { token: get.token, result });
+            let result = Err(Refusal::NotFound {
+                kind: Kind::Queue,
+                name,
+                vhost,
+            });
+            turn.free.push(
+                get.connection,
+                Event::Done {
+                    token: get.token,
+                    result,
+                },
+            );
         }
         let id = self.entry.id;
         self.chunks.clear(id, turn);
         turn.batch.delete(Table::State, keys::queue_state(id));
-        turn.abandoned.push((id, self.backlog.take().map_or(self.next..self.next, |backlog| backlog.range)));
-        turn.batch.forget(Table::Messages, keys::chunk_range(id, Sequence(0), self.next.next()));
-        turn.batch.forget(Table::State, keys::settled_range(id, Sequence(0), self.next.next()));
+        turn.abandoned.push((
+            id,
+            self.backlog
+                .take()
+                .map_or(self.next..self.next, |backlog| backlog.range),
+        ));
+        turn.batch.forget(
+            Table::Messages,
+            keys::chunk_range(id, Sequence(0), self.next.next()),
+        );
+        turn.batch.forget(
+            Table::State,
+            keys::settled_range(id, Sequence(0), self.next.next()),
+        );
         budget.used -= self.held_bytes;
         self.held_bytes = 0;
         ready
@@ -626,37 +756,75 @@ impl Queue {
             self.pending = pending;
             self.counters_dirty = true;
         }
-        let end = self.backlog.as_ref().map_or(self.next, |backlog| backlog.range.start);
+        let end = self
+            .backlog
+            .as_ref()
+            .map_or(self.next, |backlog| backlog.range.start);
         self.chunks.seal(self.entry.id, end, turn);
         if std::mem::take(&mut self.counters_dirty) && self.entry.spec.durable {
             let low = self.chunks.low().unwrap_or(end);
             self.purged.retain(|range| range.end > low.0);
             let purged = self.purged.clone();
-            let counters = Counters { next: self.next, low, messages: self.durable_count, purged };
-            turn.batch.put(Table::State, keys::queue_state(self.entry.id), counters.encode());
+            let counters = Counters {
+                next: self.next,
+                low,
+                messages: self.durable_count,
+                purged,
+            };
+            turn.batch.put(
+                Table::State,
+                keys::queue_state(self.entry.id),
+                counters.encode(),
+            );
         }
     }
 
     fn write_chunk(&mut self, pending: &[(Held, bool)], in_memory: bool, turn: &mut Turn) {
-        let messages: Vec<Stored> =
-            pending.iter().filter(|(held, _)| held.stored).map(|(held, _)| held.to_stored()).collect();
-        let (Some(first), Some(last)) = (messages.first(), messages.last()) else { return };
+        let messages: Vec<Stored> = pending
+            .iter()
+            .filter(|(held, _)| held.stored)
+            .map(|(held, _)| held.to_stored())
+            .collect();
+        let (Some(first), Some(last)) = (messages.first(), messages.last()) else {
+            return;
+        };
         let (first, last, id) = (first.sequence, last.sequence, self.entry.id);
-        let size = messages.iter().map(|stored| stored.message.size() + 48).sum();
+        let size = messages
+            .iter()
+            .map(|stored| stored.message.size() + 48)
+            .sum();
         let value = messages::encode_chunk(messages.iter(), size);
         let bodies = bodies_of(messages.iter().filter_map(|stored| stored.body));
         for &number in &bodies {
-            turn.batch.put(Table::State, keys::body_reference(number, id, first), &b""[..]);
+            turn.batch.put(
+                Table::State,
+                keys::body_reference(number, id, first),
+                &b""[..],
+            );
         }
-        for (chunk, _) in pending.iter().filter(|(held, _)| held.stored).filter_map(|(held, _)| held.body.as_ref()) {
+        for (chunk, _) in pending
+            .iter()
+            .filter(|(held, _)| held.stored)
+            .filter_map(|(held, _)| held.body.as_ref())
+        {
             chunk.write(&mut turn.batch);
         }
         if in_memory {
             let (remaining, bytes) = (messages.len() as u32, value.len());
             let settled = Vec::new();
-            self.chunks.add(Chunk { first, last, remaining, settled, bodies, bytes, has_row: false, dirty: false });
+            self.chunks.add(Chunk {
+                first,
+                last,
+                remaining,
+                settled,
+                bodies,
+                bytes,
+                has_row: false,
+                dirty: false,
+            });
         }
-        turn.batch.put(Table::Messages, keys::chunk(id, first), value);
+        turn.batch
+            .put(Table::Messages, keys::chunk(id, first), value);
     }
 }
 

@@ -74,7 +74,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(place: Place, memory: usize, tails: Arc<TailBudget>, groups: Groups) -> Shard {
+    pub(crate) fn new(
+        place: Place,
+        memory: usize,
+        tails: Arc<TailBudget>,
+        groups: Groups,
+    ) -> Shard {
         Shard {
             queues: FxHashMap::default(),
             partitions: FxHashMap::default(),
@@ -82,7 +87,10 @@ impl Shard {
             retained: FxHashMap::default(),
             connections: FxHashMap::default(),
             deadlines: BTreeSet::new(),
-            budget: Budget { used: 0, limit: memory },
+            budget: Budget {
+                used: 0,
+                limit: memory,
+            },
             touched_queues: Vec::new(),
             touched_partitions: BTreeSet::new(),
             tails,
@@ -91,12 +99,21 @@ impl Shard {
     }
 
     /// A queue found in the store.
-    pub(crate) fn recover_queue(&mut self, entry: Arc<QueueEntry>, counters: Option<messages::Counters>, now: Now) {
+    pub(crate) fn recover_queue(
+        &mut self,
+        entry: Arc<QueueEntry>,
+        counters: Option<messages::Counters>,
+        now: Now,
+    ) {
         self.add_queue(entry, counters, now);
     }
 
     /// The logs found in the store, and what the store holds of this shard's partitions.
-    pub(crate) async fn recover_logs(&mut self, store: &dyn Store, logs: &[Arc<LogEntry>]) -> Result<(), StoreError> {
+    pub(crate) async fn recover_logs(
+        &mut self,
+        store: &dyn Store,
+        logs: &[Arc<LogEntry>],
+    ) -> Result<(), StoreError> {
         for entry in logs {
             self.create_log(entry);
         }
@@ -105,30 +122,49 @@ impl Shard {
 
     /// How far the tap has read this shard's partitions.
     pub(crate) fn tap_positions(&self) -> impl Iterator<Item = ((LogId, u32), Offset)> {
-        self.partitions.iter().filter_map(|(id, partition)| Some((*id, partition.tap()?)))
+        self.partitions
+            .iter()
+            .filter_map(|(id, partition)| Some((*id, partition.tap()?)))
     }
 
     /// An offset that a group has committed.
-    pub(crate) fn recover_group_offset(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+    pub(crate) fn recover_group_offset(
+        &mut self,
+        key: &Bytes,
+        value: Bytes,
+    ) -> Result<(), StoreError> {
         self.groups.recover(key, value)
     }
 
     /// A retained message found in the store.
-    pub(crate) fn recover_retained(&mut self, vhost: Text, message: Arc<Message>, accepted: Timestamp) {
+    pub(crate) fn recover_retained(
+        &mut self,
+        vhost: Text,
+        message: Arc<Message>,
+        accepted: Timestamp,
+    ) {
         let topic = message.topic.clone();
-        self.retained.entry(vhost).or_default().set(&topic, message, accepted);
+        self.retained
+            .entry(vhost)
+            .or_default()
+            .set(&topic, message, accepted);
     }
 
     /// Where events for a connection go.
     pub(crate) fn mailbox(&self, connection: ConnectionId) -> Option<&Arc<Mailbox>> {
-        self.connections.get(&connection).map(|connection| &connection.mailbox)
+        self.connections
+            .get(&connection)
+            .map(|connection| &connection.mailbox)
     }
 
     /// Applies one connection's operations.
     pub(crate) fn apply(&mut self, request: Request, turn: &mut Turn) {
         let from = request.from.connection;
         let mailbox = request.from;
-        self.connections.entry(from).or_insert_with(|| Connection { mailbox, consumers: FxHashMap::default() });
+        self.connections.entry(from).or_insert_with(|| Connection {
+            mailbox,
+            consumers: FxHashMap::default(),
+        });
         for op in request.ops {
             self.apply_op(from, op, turn);
         }
@@ -136,20 +172,36 @@ impl Shard {
 
     fn apply_op(&mut self, from: ConnectionId, op: Op, turn: &mut Turn) {
         match op {
-            Op::Enqueue { queue, arrival, token } => {
+            Op::Enqueue {
+                queue,
+                arrival,
+                token,
+            } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.enqueue(arrival, &mut self.budget, turn);
                 }
                 // A queue that has just gone took the message with it.
                 confirm(from, token, turn);
             }
-            Op::Capture { log, partition, record, token, captured } => {
+            Op::Capture {
+                log,
+                partition,
+                record,
+                token,
+                captured,
+            } => {
                 if let Some(found) = self.partition(log, partition) {
                     found.collect(turn.now, &record, captured);
                 }
                 confirm(from, token, turn);
             }
-            Op::Append { log, partition, header, batch, token } => {
+            Op::Append {
+                log,
+                partition,
+                header,
+                batch,
+                token,
+            } => {
                 let appended = match self.partition(log, partition) {
                     Some(found) => found.append(turn.now, &header, batch),
                     None => Err(missing(Kind::Log)),
@@ -163,14 +215,25 @@ impl Shard {
                 turn.in_order = true;
                 turn.held.push(from, Event::Done { token, result });
             }
-            Op::Tapped { log, partition, offset } => {
+            Op::Tapped {
+                log,
+                partition,
+                offset,
+            } => {
                 if let Some(found) = self.partition(log, partition) {
                     found.set_tap(Some(offset));
                 }
             }
-            Op::Consume { token, consumer, queue, spec } => {
+            Op::Consume {
+                token,
+                consumer,
+                queue,
+                spec,
+            } => {
                 let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => found.consume(from, consumer, &spec, turn).map(|()| Reply::Ok),
+                    Some(found) => found
+                        .consume(from, consumer, &spec, turn)
+                        .map(|()| Reply::Ok),
                     None => Err(missing(Kind::Queue)),
                 };
                 if result.is_ok() {
@@ -178,7 +241,12 @@ impl Shard {
                 }
                 turn.free.push(from, Event::Done { token, result });
             }
-            Op::Get { token, consumer, queue, auto_ack } => {
+            Op::Get {
+                token,
+                consumer,
+                queue,
+                auto_ack,
+            } => {
                 self.remember(from, consumer, queue);
                 let got = match touch(&mut self.queues, &mut self.touched_queues, queue) {
                     Some(found) => found.get(from, token, consumer, auto_ack),
@@ -186,10 +254,20 @@ impl Shard {
                 };
                 match got {
                     Ok(()) => self.pump(queue, turn),
-                    Err(refusal) => turn.free.push(from, Event::Done { token, result: Err(refusal) }),
+                    Err(refusal) => turn.free.push(
+                        from,
+                        Event::Done {
+                            token,
+                            result: Err(refusal),
+                        },
+                    ),
                 }
             }
-            Op::Settle { consumer, deliveries, outcome } => {
+            Op::Settle {
+                consumer,
+                deliveries,
+                outcome,
+            } => {
                 if let Some(queue) = self.consumed(from, consumer) {
                     let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
                     if let Some(found) = touch(queues, touched, queue) {
@@ -207,7 +285,13 @@ impl Shard {
                     found.cancel(from, consumer, turn);
                     self.watch(from, consumer);
                 }
-                turn.free.push(from, Event::Done { token, result: Ok(Reply::Ok) });
+                turn.free.push(
+                    from,
+                    Event::Done {
+                        token,
+                        result: Ok(Reply::Ok),
+                    },
+                );
             }
             Op::Disconnect => self.disconnect(from, turn),
             Op::CreateQueue(entry) => self.add_queue(entry, None, turn.now),
@@ -216,37 +300,91 @@ impl Shard {
                     found.entry = entry;
                 }
             }
-            Op::Inspect { token, queue, created } => {
+            Op::Inspect {
+                token,
+                queue,
+                created,
+            } => {
                 let found = self.queues.get(&queue.id);
-                let (messages, consumers) = found.map_or((0, 0), |found| (found.ready(), found.consumers()));
-                let reply = Reply::Queue { name: queue.name.clone(), messages, consumers, created };
-                turn.free.push(from, Event::Done { token, result: Ok(reply) });
+                let (messages, consumers) =
+                    found.map_or((0, 0), |found| (found.ready(), found.consumers()));
+                let reply = Reply::Queue {
+                    name: queue.name.clone(),
+                    messages,
+                    consumers,
+                    created,
+                };
+                turn.free.push(
+                    from,
+                    Event::Done {
+                        token,
+                        result: Ok(reply),
+                    },
+                );
             }
             Op::Purge { token, queue } => {
                 let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => Ok(Reply::Deleted { messages: found.purge(&mut self.budget, turn) }),
+                    Some(found) => Ok(Reply::Deleted {
+                        messages: found.purge(&mut self.budget, turn),
+                    }),
                     None => Err(missing(Kind::Queue)),
                 };
                 turn.held.push(from, Event::Done { token, result });
             }
-            Op::RemoveQueue { queue, if_unused, if_empty, reply } => {
+            Op::RemoveQueue {
+                queue,
+                if_unused,
+                if_empty,
+                reply,
+            } => {
                 // Whoever asked has gone if nobody takes the answer.
                 let _ = reply.send(self.remove_queue(queue, if_unused, if_empty, turn));
             }
             Op::CreateLog(entry) => self.create_log(&entry),
             Op::RemoveLog(entry) => self.remove_log(&entry, turn),
-            Op::Group { token, vhost, group, request } => {
-                self.groups.handle(turn.now, (from, token), vhost, group, request, &mut turn.held, &mut turn.batch);
+            Op::Group {
+                token,
+                vhost,
+                group,
+                request,
+            } => {
+                self.groups.handle(
+                    turn.now,
+                    (from, token),
+                    vhost,
+                    group,
+                    request,
+                    &mut turn.held,
+                    &mut turn.batch,
+                );
             }
-            Op::Retain { vhost, message, token } => {
+            Op::Retain {
+                vhost,
+                message,
+                token,
+            } => {
                 self.retain(vhost, message, turn);
                 confirm(from, token, turn);
             }
-            Op::Retained { token, vhost, filter } => {
+            Op::Retained {
+                token,
+                vhost,
+                filter,
+            } => {
                 let found = self.retained_matching(&vhost, &filter, turn.now.wall);
-                turn.free.push(from, Event::Done { token, result: Ok(Reply::Retained(found)) });
+                turn.free.push(
+                    from,
+                    Event::Done {
+                        token,
+                        result: Ok(Reply::Retained(found)),
+                    },
+                );
             }
-            Op::Loaded { queue, chunks, read_to } => {
+            Op::Loaded {
+                queue,
+                chunks,
+                read_to,
+            } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(chunks, read_to, &mut self.budget);
                 }
@@ -273,7 +411,8 @@ impl Shard {
         for (log, number) in std::mem::take(&mut self.touched_partitions) {
             if let Some(partition) = self.partitions.get_mut(&(log, number)) {
                 let committed = partition.seal(&mut turn.batch);
-                turn.committed.extend(committed.map(|committed| ((log, number), committed)));
+                turn.committed
+                    .extend(committed.map(|committed| ((log, number), committed)));
             }
         }
     }
@@ -284,7 +423,11 @@ impl Shard {
             && at <= turn.now.wall
         {
             self.deadlines.pop_first();
-            if self.queues.get(&id).is_some_and(|queue| queue.consumers() == 0) {
+            if self
+                .queues
+                .get(&id)
+                .is_some_and(|queue| queue.consumers() == 0)
+            {
                 turn.idle.push(id);
             }
         }
@@ -314,7 +457,11 @@ impl Shard {
     }
 
     fn consumed(&self, from: ConnectionId, consumer: ConsumerId) -> Option<QueueId> {
-        self.connections.get(&from)?.consumers.get(&consumer).copied()
+        self.connections
+            .get(&from)?
+            .consumers
+            .get(&consumer)
+            .copied()
     }
 
     fn consumed_queue(&mut self, from: ConnectionId, consumer: ConsumerId) -> Option<&mut Queue> {
@@ -323,7 +470,9 @@ impl Shard {
     }
 
     fn disconnect(&mut self, from: ConnectionId, turn: &mut Turn) {
-        let Some(connection) = self.connections.remove(&from) else { return };
+        let Some(connection) = self.connections.remove(&from) else {
+            return;
+        };
         let queues: FxHashSet<QueueId> = connection.consumers.into_values().collect();
         for queue in queues {
             if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
@@ -333,11 +482,18 @@ impl Shard {
         }
     }
 
-    fn add_queue(&mut self, entry: Arc<QueueEntry>, counters: Option<messages::Counters>, now: Now) {
+    fn add_queue(
+        &mut self,
+        entry: Arc<QueueEntry>,
+        counters: Option<messages::Counters>,
+        now: Now,
+    ) {
         if let Some(expires) = entry.spec.expires {
-            self.deadlines.insert((now.wall.after(expires.max(FIRST_CONSUMER)), entry.id));
+            self.deadlines
+                .insert((now.wall.after(expires.max(FIRST_CONSUMER)), entry.id));
         }
-        self.queues.insert(entry.id, Queue::new(entry, counters, now.wall));
+        self.queues
+            .insert(entry.id, Queue::new(entry, counters, now.wall));
     }
 
     fn watch(&mut self, from: ConnectionId, consumer: ConsumerId) {
@@ -355,11 +511,23 @@ impl Shard {
         }
     }
 
-    fn remove_queue(&mut self, id: QueueId, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<u64, Refusal> {
-        let Some(queue) = self.queues.get_mut(&id) else { return Ok(0) };
+    fn remove_queue(
+        &mut self,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+        turn: &mut Turn,
+    ) -> Result<u64, Refusal> {
+        let Some(queue) = self.queues.get_mut(&id) else {
+            return Ok(0);
+        };
         let (name, vhost) = (queue.entry.name.clone(), queue.entry.vhost.clone());
         if if_unused && queue.consumers() > 0 {
-            return Err(Refusal::InUse { kind: Kind::Queue, name, vhost });
+            return Err(Refusal::InUse {
+                kind: Kind::Queue,
+                name,
+                vhost,
+            });
         }
         if if_empty && queue.ready() > 0 {
             return Err(Refusal::NotEmpty { name, vhost });
@@ -394,7 +562,8 @@ impl Shard {
 
     fn new_partition(&self, entry: &LogEntry, number: u32, tail: &Arc<Tail>) -> Partition {
         tail.share(self.tails.clone());
-        let mut partition = Partition::new(entry.info.id, number, entry.settings.clone(), tail.clone());
+        let mut partition =
+            Partition::new(entry.info.id, number, entry.settings.clone(), tail.clone());
         partition.set_tap(entry.tap.is_some().then_some(Offset(0)));
         partition
     }
@@ -406,16 +575,35 @@ impl Shard {
             retained.clear(&message.topic);
             turn.batch.delete(Table::Retained, key);
         } else {
-            turn.batch.put(Table::Retained, key, messages::encode_retained(&message, turn.now.wall));
+            turn.batch.put(
+                Table::Retained,
+                key,
+                messages::encode_retained(&message, turn.now.wall),
+            );
             let topic = message.topic.clone();
             retained.set(&topic, message, turn.now.wall);
         }
     }
 
-    fn retained_matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Arc<Message>> {
-        let found = self.retained.get(vhost).map(|retained| retained.matching(filter, RETAINED_MAX));
-        let alive = |found: &crate::retained::RetainedMessage| !found.message.is_expired(found.accepted, now);
-        found.into_iter().flatten().filter(alive).map(|found| found.message).collect()
+    fn retained_matching(
+        &self,
+        vhost: &Text,
+        filter: &Pattern,
+        now: Timestamp,
+    ) -> Vec<Arc<Message>> {
+        let found = self
+            .retained
+            .get(vhost)
+            .map(|retained| retained.matching(filter, RETAINED_MAX));
+        let alive = |found: &crate::retained::RetainedMessage| {
+            !found.message.is_expired(found.accepted, now)
+        };
+        found
+            .into_iter()
+            .flatten()
+            .filter(alive)
+            .map(|found| found.message)
+            .collect()
     }
 
     fn report(&self) -> Report {
@@ -424,7 +612,11 @@ impl Shard {
             held_bytes: self.budget.used as u64,
             partitions: self.partitions.len() as u64,
             groups: self.groups.len() as u64,
-            retained: self.retained.values().map(|retained| retained.len() as u64).sum(),
+            retained: self
+                .retained
+                .values()
+                .map(|retained| retained.len() as u64)
+                .sum(),
             ..Report::default()
         };
         for queue in self.queues.values() {
@@ -457,5 +649,9 @@ fn confirm(from: ConnectionId, token: Option<Token>, turn: &mut Turn) {
 
 /// What was asked for has gone since it was looked up.
 fn missing(kind: Kind) -> Refusal {
-    Refusal::NotFound { kind, name: Text::new(), vhost: Text::new() }
+    Refusal::NotFound {
+        kind,
+        name: Text::new(),
+        vhost: Text::new(),
+    }
 }

@@ -34,34 +34,103 @@ pub(crate) struct Request {
 /// One operation.
 pub(crate) enum Op {
     /// Puts a message into a queue; confirmed when durable.
-    Enqueue { queue: QueueId, arrival: Arrival, token: Option<Token> },
+    Enqueue {
+        queue: QueueId,
+        arrival: Arrival,
+        token: Option<Token>,
+    },
     /// Puts a message into a log, by way of an exchange or its name; confirmed when durable.
-    Capture { log: LogId, partition: u32, record: NewRecord, token: Option<Token>, captured: bool },
+    Capture {
+        log: LogId,
+        partition: u32,
+        record: NewRecord,
+        token: Option<Token>,
+        captured: bool,
+    },
     /// Appends a producer's batch.
-    Append { log: LogId, partition: u32, header: Box<Header>, batch: Bytes, token: Token },
+    Append {
+        log: LogId,
+        partition: u32,
+        header: Box<Header>,
+        batch: Bytes,
+        token: Token,
+    },
     /// The tap has offered everything below `offset`.
-    Tapped { log: LogId, partition: u32, offset: Offset },
-    Consume { token: Token, consumer: ConsumerId, queue: QueueId, spec: ConsumeSpec },
-    Get { token: Token, consumer: ConsumerId, queue: QueueId, auto_ack: bool },
-    Settle { consumer: ConsumerId, deliveries: RangeInclusive<DeliveryId>, outcome: Outcome },
-    Credit { consumer: ConsumerId, bytes: u32 },
-    Cancel { token: Token, consumer: ConsumerId },
+    Tapped {
+        log: LogId,
+        partition: u32,
+        offset: Offset,
+    },
+    Consume {
+        token: Token,
+        consumer: ConsumerId,
+        queue: QueueId,
+        spec: ConsumeSpec,
+    },
+    Get {
+        token: Token,
+        consumer: ConsumerId,
+        queue: QueueId,
+        auto_ack: bool,
+    },
+    Settle {
+        consumer: ConsumerId,
+        deliveries: RangeInclusive<DeliveryId>,
+        outcome: Outcome,
+    },
+    Credit {
+        consumer: ConsumerId,
+        bytes: u32,
+    },
+    Cancel {
+        token: Token,
+        consumer: ConsumerId,
+    },
     /// The connection has gone.
     Disconnect,
     CreateQueue(Arc<QueueEntry>),
     ChangeQueue(Arc<QueueEntry>),
     /// Answers a declaration.
-    Inspect { token: Token, queue: Arc<QueueEntry>, created: bool },
-    Purge { token: Token, queue: QueueId },
-    RemoveQueue { queue: QueueId, if_unused: bool, if_empty: bool, reply: oneshot::Sender<Result<u64, Refusal>> },
+    Inspect {
+        token: Token,
+        queue: Arc<QueueEntry>,
+        created: bool,
+    },
+    Purge {
+        token: Token,
+        queue: QueueId,
+    },
+    RemoveQueue {
+        queue: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
     CreateLog(Arc<LogEntry>),
     RemoveLog(Arc<LogEntry>),
-    Group { token: Token, vhost: Text, group: Text, request: GroupRequest },
+    Group {
+        token: Token,
+        vhost: Text,
+        group: Text,
+        request: GroupRequest,
+    },
     /// Keeps or clears the retained message of a topic; confirmed when durable.
-    Retain { vhost: Text, message: Arc<Message>, token: Option<Token> },
-    Retained { token: Token, vhost: Text, filter: Pattern },
+    Retain {
+        vhost: Text,
+        message: Arc<Message>,
+        token: Option<Token>,
+    },
+    Retained {
+        token: Token,
+        vhost: Text,
+        filter: Pattern,
+    },
     /// A read that a queue asked for.
-    Loaded { queue: QueueId, chunks: Vec<LoadedChunk>, read_to: Sequence },
+    Loaded {
+        queue: QueueId,
+        chunks: Vec<LoadedChunk>,
+        read_to: Sequence,
+    },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.
     Drain(oneshot::Sender<()>),
@@ -93,16 +162,41 @@ impl Report {
     }
 
     pub(crate) fn samples(&self) -> Vec<Sample> {
-        let gauge = |name, help, value| Sample { name, help, counter: false, value };
+        let gauge = |name, help, value| Sample {
+            name,
+            help,
+            counter: false,
+            value,
+        };
         vec![
             gauge("trivium_queues", "Queues, sessions included", self.queues),
-            gauge("trivium_queue_messages_ready", "Messages ready for delivery", self.ready),
-            gauge("trivium_queue_messages_unsettled", "Messages delivered and not settled", self.unsettled),
+            gauge(
+                "trivium_queue_messages_ready",
+                "Messages ready for delivery",
+                self.ready,
+            ),
+            gauge(
+                "trivium_queue_messages_unsettled",
+                "Messages delivered and not settled",
+                self.unsettled,
+            ),
             gauge("trivium_consumers", "Consumers of queues", self.consumers),
-            gauge("trivium_queue_memory_bytes", "Queue messages in memory", self.held_bytes),
-            gauge("trivium_log_partitions", "Partitions of logs", self.partitions),
+            gauge(
+                "trivium_queue_memory_bytes",
+                "Queue messages in memory",
+                self.held_bytes,
+            ),
+            gauge(
+                "trivium_log_partitions",
+                "Partitions of logs",
+                self.partitions,
+            ),
             gauge("trivium_groups", "Consumer groups", self.groups),
-            gauge("trivium_retained_messages", "Retained messages", self.retained),
+            gauge(
+                "trivium_retained_messages",
+                "Retained messages",
+                self.retained,
+            ),
         ]
     }
 }

@@ -134,7 +134,10 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     }
     let commit = if nothing_to_write {
         // The reads must see what was committed before, and answers about it must not overtake it.
-        Commit { done: async { Ok(()) }.boxed(), started: true }
+        Commit {
+            done: async { Ok(()) }.boxed(),
+            started: true,
+        }
     } else {
         services.committer.commit(turn.batch, spans)
     };
@@ -150,7 +153,12 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
 }
 
 /// The commit has resolved: what was held for it goes out, as a refusal if it failed.
-fn release(shard: &mut Shard, mut done: InFlight, result: Result<(), StoreError>, services: &Services) {
+fn release(
+    shard: &mut Shard,
+    mut done: InFlight,
+    result: Result<(), StoreError>,
+    services: &Services,
+) {
     for drained in done.drained.drain(..) {
         let _ = drained.send(());
     }

@@ -88,7 +88,11 @@ impl Outbox {
 
     /// A publish is done with here; all of a turn become one event.
     pub(crate) fn confirm(&mut self, connection: ConnectionId, token: Token) {
-        self.mail.entry(connection).or_default().confirmed.push(token);
+        self.mail
+            .entry(connection)
+            .or_default()
+            .confirmed
+            .push(token);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -99,22 +103,33 @@ impl Outbox {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
         self.mail.drain().map(|(connection, mut mail)| {
             if !mail.confirmed.is_empty() {
-                mail.events.push(Event::Confirmed { tokens: mail.confirmed });
+                mail.events.push(Event::Confirmed {
+                    tokens: mail.confirmed,
+                });
             }
             (connection, mail.events)
         })
     }
 
     /// Everything, with each success turned into a refusal: the commit has failed.
-    pub(crate) fn refuse(&mut self, reason: &Refusal) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
+    pub(crate) fn refuse(
+        &mut self,
+        reason: &Refusal,
+    ) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
         self.mail.drain().map(|(connection, mail)| {
             let refuse = |event| match event {
-                Event::Done { token, .. } => Event::Done { token, result: Err(reason.clone()) },
+                Event::Done { token, .. } => Event::Done {
+                    token,
+                    result: Err(reason.clone()),
+                },
                 other => other,
             };
             let mut events: Vec<Event> = mail.events.into_iter().map(refuse).collect();
             if !mail.confirmed.is_empty() {
-                events.push(Event::Refused { tokens: mail.confirmed, reason: reason.clone() });
+                events.push(Event::Refused {
+                    tokens: mail.confirmed,
+                    reason: reason.clone(),
+                });
             }
             (connection, events)
         })

@@ -104,7 +104,9 @@ pub(crate) fn settled(queue: QueueId, first: Sequence) -> Bytes {
 
 /// The sequence in the key of what is settled of a chunk.
 pub(crate) fn settled_first(key: &[u8]) -> Option<Sequence> {
-    Some(Sequence(u64::from_be_bytes(key.get(9..17)?.try_into().ok()?)))
+    Some(Sequence(u64::from_be_bytes(
+        key.get(9..17)?.try_into().ok()?,
+    )))
 }
 
 /// `State`: what is settled of a queue's chunks from `from` up to and without `to`.

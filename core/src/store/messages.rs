@@ -36,7 +36,11 @@ impl Dialects {
 
     /// The dialect of a stored message; one that is not registered any more has no properties.
     fn find(&self, id: u8) -> &'static dyn Dialect {
-        self.0.iter().copied().find(|dialect| dialect.id() == id).unwrap_or(&Plain)
+        self.0
+            .iter()
+            .copied()
+            .find(|dialect| dialect.id() == id)
+            .unwrap_or(&Plain)
     }
 }
 
@@ -87,8 +91,10 @@ pub(crate) fn encode_chunk<'a>(messages: impl Iterator<Item = &'a Stored>, size:
 fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored>) {
     let message = &*stored.message;
     let before = previous.map(|previous| &*previous.message);
-    let same_route = before.is_some_and(|b| b.topic == message.topic && b.exchange == message.exchange);
-    let same_origin = before.is_some_and(|b| Arc::ptr_eq(&b.origin, &message.origin) || b.origin == message.origin);
+    let same_route =
+        before.is_some_and(|b| b.topic == message.topic && b.exchange == message.exchange);
+    let same_origin = before
+        .is_some_and(|b| Arc::ptr_eq(&b.origin, &message.origin) || b.origin == message.origin);
     let details = has_details(stored);
     let mut bits = 0;
     for (set, bit) in [
@@ -106,7 +112,9 @@ fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored
         }
     }
     writer.u8(bits);
-    let base = previous.map_or((0, 0), |previous| (previous.sequence.0, previous.accepted.0));
+    let base = previous.map_or((0, 0), |previous| {
+        (previous.sequence.0, previous.accepted.0)
+    });
     writer.varint(stored.sequence.0 - base.0);
     writer.varint(stored.accepted.0.wrapping_sub(base.1));
     if !same_route {
@@ -114,7 +122,12 @@ fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored
         writer.text(message.topic.text());
     }
     if !same_origin {
-        for text in [&message.origin.protocol, &message.origin.client, &message.origin.user, &message.origin.vhost] {
+        for text in [
+            &message.origin.protocol,
+            &message.origin.client,
+            &message.origin.user,
+            &message.origin.vhost,
+        ] {
             writer.text(text);
         }
     }
@@ -146,7 +159,9 @@ fn has_details(stored: &Stored) -> bool {
 fn encode_details(writer: &mut Writer, stored: &Stored) {
     let message = &*stored.message;
     writer.option(message.key.as_ref(), |writer, key| writer.bytes(key));
-    writer.option(message.timestamp, |writer, timestamp| writer.varint(timestamp.0));
+    writer.option(message.timestamp, |writer, timestamp| {
+        writer.varint(timestamp.0)
+    });
     writer.option(message.expiry_ms, Writer::varint);
     writer.option(message.priority, Writer::u8);
     writer.u8(match message.persistence {
@@ -168,29 +183,62 @@ pub(crate) fn decode_chunk(value: Bytes, dialects: &Dialects) -> Result<Vec<Stor
     Ok(messages)
 }
 
-fn decode_message(reader: &mut Reader, previous: Option<&Stored>, dialects: &Dialects) -> Result<Stored, StoreError> {
+fn decode_message(
+    reader: &mut Reader,
+    previous: Option<&Stored>,
+    dialects: &Dialects,
+) -> Result<Stored, StoreError> {
     let corrupt = || StoreError::Corrupt("first message of a chunk refers to one before it".into());
     let bits = reader.u8()?;
-    let base = previous.map_or((0, 0), |previous| (previous.sequence.0, previous.accepted.0));
+    let base = previous.map_or((0, 0), |previous| {
+        (previous.sequence.0, previous.accepted.0)
+    });
     let sequence = Sequence(base.0.wrapping_add(reader.varint()?));
     let accepted = Timestamp(base.1.wrapping_add(reader.varint()?));
     let (exchange, topic) = if bits & flags::SAME_ROUTE != 0 {
         let before = &previous.ok_or_else(corrupt)?.message;
         (before.exchange.clone(), before.topic.clone())
     } else {
-        let grammar = if bits & flags::SLASHES != 0 { Grammar::Slashes } else { Grammar::Dots };
+        let grammar = if bits & flags::SLASHES != 0 {
+            Grammar::Slashes
+        } else {
+            Grammar::Dots
+        };
         (reader.text()?, Topic::new(reader.text()?, grammar))
     };
     let origin = if bits & flags::SAME_ORIGIN != 0 {
         previous.ok_or_else(corrupt)?.message.origin.clone()
     } else {
-        let [protocol, client, user, vhost] = [reader.text()?, reader.text()?, reader.text()?, reader.text()?];
-        Arc::new(Origin { protocol, client, user, vhost })
+        let [protocol, client, user, vhost] = [
+            reader.text()?,
+            reader.text()?,
+            reader.text()?,
+            reader.text()?,
+        ];
+        Arc::new(Origin {
+            protocol,
+            client,
+            user,
+            vhost,
+        })
     };
-    let native = Native { dialect: dialects.find(reader.u8()?), block: reader.bytes()? };
-    let details = if bits & flags::DETAILS != 0 { decode_details(reader)? } else { Details::default() };
+    let native = Native {
+        dialect: dialects.find(reader.u8()?),
+        block: reader.bytes()?,
+    };
+    let details = if bits & flags::DETAILS != 0 {
+        decode_details(reader)?
+    } else {
+        Details::default()
+    };
     let (body, reference) = if bits & flags::SHARED_BODY != 0 {
-        (None, Some(BodyReference { number: reader.varint()?, index: reader.varint()? as u32 }))
+        (
+            None,
+            Some(BodyReference {
+                number: reader.varint()?,
+                index: reader.varint()? as u32,
+            }),
+        )
     } else if bits & flags::NULL_BODY != 0 {
         (None, None)
     } else {
@@ -210,7 +258,14 @@ fn decode_message(reader: &mut Reader, previous: Option<&Stored>, dialects: &Dia
         origin,
     };
     let durable = bits & flags::DURABLE != 0;
-    Ok(Stored { sequence, message: Arc::new(message), accepted, tags: details.tags, body: reference, durable })
+    Ok(Stored {
+        sequence,
+        message: Arc::new(message),
+        accepted,
+        tags: details.tags,
+        body: reference,
+        durable,
+    })
 }
 
 struct Details {
@@ -225,7 +280,14 @@ struct Details {
 impl Default for Details {
     fn default() -> Details {
         let persistence = Persistence::Persistent;
-        Details { key: None, timestamp: None, expiry_ms: None, priority: None, persistence, tags: SmallVec::new() }
+        Details {
+            key: None,
+            timestamp: None,
+            expiry_ms: None,
+            priority: None,
+            persistence,
+            tags: SmallVec::new(),
+        }
     }
 }
 
@@ -240,7 +302,9 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
             1 => Persistence::Transient,
             _ => Persistence::Persistent,
         },
-        tags: reader.list(|reader| reader.varint().map(BindingTag))?.into(),
+        tags: reader
+            .list(|reader| reader.varint().map(BindingTag))?
+            .into(),
     })
 }
 
@@ -342,7 +406,10 @@ pub(crate) fn encode_retained(message: &Arc<Message>, accepted: Timestamp) -> By
 }
 
 /// Decodes what [`encode_retained`] wrote.
-pub(crate) fn decode_retained(value: Bytes, dialects: &Dialects) -> Result<(Arc<Message>, Timestamp), StoreError> {
+pub(crate) fn decode_retained(
+    value: Bytes,
+    dialects: &Dialects,
+) -> Result<(Arc<Message>, Timestamp), StoreError> {
     let mut reader = Reader::new(value, RETAINED)?;
     let stored = decode_message(&mut reader, None, dialects)?;
     Ok((stored.message, stored.accepted))
@@ -361,7 +428,10 @@ pub(crate) fn message(topic: &str, body: &str) -> Arc<Message> {
         persistence: Persistence::Persistent,
         priority: None,
         retain: false,
-        native: Native { dialect: &Plain, block: Bytes::new() },
+        native: Native {
+            dialect: &Plain,
+            block: Bytes::new(),
+        },
         origin: Arc::default(),
     })
 }
@@ -374,7 +444,14 @@ mod tests {
 
     fn stored(sequence: u64, message: Arc<Message>) -> Stored {
         let accepted = Timestamp(1_700_000_000_000 + sequence);
-        Stored { sequence: Sequence(sequence), message, accepted, tags: smallvec![], body: None, durable: true }
+        Stored {
+            sequence: Sequence(sequence),
+            message,
+            accepted,
+            tags: smallvec![],
+            body: None,
+            durable: true,
+        }
     }
 
     #[test]
@@ -385,10 +462,16 @@ mod tests {
         odd.expiry_ms = Some(5);
         odd.priority = Some(9);
         odd.persistence = Persistence::Transient;
-        odd.origin = Arc::new(Origin { client: "c".into(), ..Origin::default() });
+        odd.origin = Arc::new(Origin {
+            client: "c".into(),
+            ..Origin::default()
+        });
         let mut tagged = stored(12, message("q", "third"));
         tagged.tags = smallvec![BindingTag(7), BindingTag(8)];
-        tagged.body = Some(BodyReference { number: 4, index: 2 });
+        tagged.body = Some(BodyReference {
+            number: 4,
+            index: 2,
+        });
         tagged.durable = false;
         let chunk = vec![
             stored(7, message("q", "first")),
@@ -399,8 +482,14 @@ mod tests {
         let decoded = decode_chunk(encode_chunk(chunk.iter(), 64), &Dialects::new(vec![])).unwrap();
         assert_eq!(decoded.len(), chunk.len());
         for (decoded, chunk) in decoded.iter().zip(&chunk) {
-            assert_eq!((decoded.sequence, decoded.accepted), (chunk.sequence, chunk.accepted));
-            assert_eq!((&decoded.tags, decoded.body, decoded.durable), (&chunk.tags, chunk.body, chunk.durable));
+            assert_eq!(
+                (decoded.sequence, decoded.accepted),
+                (chunk.sequence, chunk.accepted)
+            );
+            assert_eq!(
+                (&decoded.tags, decoded.body, decoded.durable),
+                (&chunk.tags, chunk.body, chunk.durable)
+            );
             assert_eq!(decoded.message.topic, chunk.message.topic);
             assert_eq!(decoded.message.key, chunk.message.key);
             assert_eq!(decoded.message.expiry_ms, chunk.message.expiry_ms);
@@ -427,6 +516,9 @@ mod tests {
     #[test]
     fn settled_runs_round_trip() {
         let runs = vec![10..12, 15..16, 20..400];
-        assert_eq!(decode_settled(Sequence(10), encode_settled(Sequence(10), &runs)).unwrap(), runs);
+        assert_eq!(
+            decode_settled(Sequence(10), encode_settled(Sequence(10), &runs)).unwrap(),
+            runs
+        );
     }
 }
