@@ -239,6 +239,12 @@ mod testing {
             self.state().release();
         }
 
+        /// Key and value bytes that are readable.
+        pub fn bytes(&self) -> usize {
+            let entries = |tables: &Tables| tables.0.iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
+            entries(&self.state().tables)
+        }
+
         /// How many commits wait.
         pub fn held(&self) -> usize {
             self.state().faults.held.len()

@@ -1,0 +1,225 @@
+//! A client of the core for tests: one link, and waiting for what it expects.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use trivium_core::{
+    Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event, ExchangeKind,
+    ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Persistence, Plain, QueueSpec, Refusal, Reply,
+    Text, Timestamp, Token, Topic,
+    store::{Durability, Store},
+};
+
+/// Both clocks; tests compare no times.
+#[expect(clippy::disallowed_methods, reason = "a test is a server to the core")]
+pub fn now() -> Now {
+    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
+    Now { instant: std::time::Instant::now(), wall: Timestamp(wall) }
+}
+
+/// Options of a small broker with several shards.
+pub fn options() -> Options {
+    Options {
+        shards: 3,
+        durability: Durability::Synced,
+        dialects: vec![&Plain],
+        queue_memory: 1 << 20,
+        log_memory: 1 << 20,
+        initial_rebalance_delay: Duration::ZERO,
+        user: None,
+        clock: now,
+    }
+}
+
+/// A broker over a store.
+pub async fn open(store: Arc<dyn Store>) -> Broker {
+    Broker::open(store, options()).await.expect("the store is sound")
+}
+
+/// One connection.
+pub struct Client {
+    link: Link,
+    waiting: VecDeque<Event>,
+    token: u64,
+}
+
+impl Client {
+    pub fn new(broker: &Broker) -> Client {
+        Client::named(broker, "")
+    }
+
+    pub fn named(broker: &Broker, client: &str) -> Client {
+        let origin = Origin { protocol: "test".into(), client: client.into(), user: "guest".into(), vhost: "/".into() };
+        Client { link: broker.connect(origin), waiting: VecDeque::new(), token: 0 }
+    }
+
+    pub fn token(&mut self) -> Token {
+        self.token += 1;
+        Token(self.token)
+    }
+
+    pub async fn submit(&mut self, command: Command) {
+        self.submit_all(vec![command]).await;
+    }
+
+    pub async fn submit_all(&mut self, mut commands: Vec<Command>) {
+        self.link.submit(now(), &mut commands).await.expect("the broker is up");
+    }
+
+    /// Waits for the first event that `pick` takes; others stay.
+    pub async fn expect<T>(&mut self, mut pick: impl FnMut(&mut Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                for at in 0..self.waiting.len() {
+                    if let Some(found) = pick(&mut self.waiting[at]) {
+                        self.waiting.remove(at);
+                        return found;
+                    }
+                }
+                let mut events = Vec::new();
+                self.link.receive(&mut events).await.expect("the broker is up");
+                self.waiting.extend(events.into_iter().flat_map(singly));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.expect("the event comes")
+    }
+
+    /// Submits a command and waits for its answer.
+    pub async fn ask(&mut self, command: impl FnOnce(Token) -> Command) -> Result<Reply, Refusal> {
+        let token = self.token();
+        self.submit(command(token)).await;
+        self.expect(|event| match event {
+            Event::Done { token: done, result } if *done == token => {
+                Some(std::mem::replace(result, Ok(Reply::Ok)))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn define(&mut self, change: Change) -> Result<Reply, Refusal> {
+        self.ask(|token| Command::Define { token, change }).await
+    }
+
+    /// Declares a durable queue.
+    pub async fn queue(&mut self, name: &str) -> (u64, u32) {
+        match self.define(Change::DeclareQueue { name: name.into(), spec: durable() }).await {
+            Ok(Reply::Queue { messages, consumers, .. }) => (messages, consumers),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn bind(&mut self, exchange: &str, key: &str, queue: &str) {
+        let binding = Binding {
+            source: exchange.into(),
+            destination: Destination::Queue(queue.into()),
+            key: key.into(),
+            grammar: Grammar::Dots,
+            arguments: Vec::new(),
+            subscription: None,
+        };
+        self.define(Change::Bind(binding)).await.expect("both ends are there");
+    }
+
+    /// Publishes and waits for the confirm.
+    pub async fn publish(&mut self, exchange: &str, key: &str, body: &str) {
+        let token = self.token();
+        let message = Arc::new(message(exchange, key, body));
+        self.submit(Command::Publish { token: Some(token), message, mandatory: false }).await;
+        self.confirmed(token).await.expect("nothing refuses it");
+    }
+
+    pub async fn confirmed(&mut self, token: Token) -> Result<(), Refusal> {
+        self.expect(|event| match event {
+            Event::Confirmed { tokens } => tokens.contains(&token).then_some(Ok(())),
+            Event::Refused { tokens, reason } => tokens.contains(&token).then(|| Err(reason.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn consume(&mut self, consumer: u32, queue: &str, spec: ConsumeSpec) {
+        let (consumer, queue) = (ConsumerId(consumer), queue.into());
+        self.ask(|token| Command::Consume { token, consumer, queue, spec }).await.expect("the queue is there");
+    }
+
+    /// The next delivery of any consumer.
+    pub async fn delivery(&mut self) -> Delivery {
+        self.expect(|event| match event {
+            Event::Deliver { deliveries, .. } if !deliveries.is_empty() => Some(deliveries.remove(0)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The bodies of the next deliveries.
+    pub async fn bodies(&mut self, count: usize) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for _ in 0..count {
+            bodies.push(body(&self.delivery().await.message));
+        }
+        bodies
+    }
+
+    /// Takes one message and acknowledges it.
+    pub async fn get(&mut self, queue: &str) -> Option<String> {
+        let (consumer, queue) = (ConsumerId(u32::MAX), Text::from(queue));
+        match self.ask(|token| Command::Get { token, consumer, queue, auto_ack: true }).await {
+            Ok(Reply::Got { delivery, .. }) => delivery.map(|delivery| body(&delivery.message)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn flushed(&mut self) {
+        self.link.flushed(now()).await.expect("the broker is up");
+    }
+}
+
+/// Deliveries and confirms one by one, so that what is expected can be taken out.
+fn singly(event: Event) -> Vec<Event> {
+    match event {
+        Event::Deliver { consumer, deliveries } => deliveries
+            .into_iter()
+            .map(|delivery| Event::Deliver { consumer, deliveries: vec![delivery] })
+            .collect(),
+        Event::Confirmed { tokens } => {
+            tokens.into_iter().map(|token| Event::Confirmed { tokens: vec![token] }).collect()
+        }
+        event => vec![event],
+    }
+}
+
+pub fn durable() -> QueueSpec {
+    QueueSpec {
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        expires: None,
+        session: false,
+        arguments: Vec::new(),
+    }
+}
+
+pub fn exchange(kind: ExchangeKind) -> ExchangeSpec {
+    ExchangeSpec { kind, durable: true, auto_delete: false, internal: false, arguments: Vec::new() }
+}
+
+pub fn message(exchange: &str, key: &str, body: &str) -> Message {
+    Message {
+        exchange: exchange.into(),
+        topic: Topic::new(key.into(), Grammar::Dots),
+        body: Some(Bytes::copy_from_slice(body.as_bytes())),
+        key: None,
+        timestamp: None,
+        expiry_ms: None,
+        persistence: Persistence::Persistent,
+        priority: None,
+        retain: false,
+        native: Native { dialect: &Plain, block: Bytes::new() },
+        origin: Arc::default(),
+    }
+}
+
+pub fn body(message: &Message) -> String {
+    String::from_utf8(message.body.as_ref().expect("it has a body").to_vec()).expect("it is text")
+}
