@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use support::{Client, durable, message, now, open};
 use trivium_core::{
-    Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Outcome, QueueSpec, Refusal, Reply, Text,
+    Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Outcome, QueueSpec, Refusal,
+    Reply, Text,
     store::{Store, memory::MemoryStore},
 };
 
@@ -15,11 +16,18 @@ fn store() -> Arc<MemoryStore> {
 }
 
 fn prefetch(limit: u32) -> ConsumeSpec {
-    ConsumeSpec { prefetch: Some(limit), ..ConsumeSpec::default() }
+    ConsumeSpec {
+        prefetch: Some(limit),
+        ..ConsumeSpec::default()
+    }
 }
 
 fn settle(first: u64, last: u64, outcome: Outcome) -> Command {
-    Command::Settle { consumer: ConsumerId(1), deliveries: DeliveryId(first)..=DeliveryId(last), outcome }
+    Command::Settle {
+        consumer: ConsumerId(1),
+        deliveries: DeliveryId(first)..=DeliveryId(last),
+        outcome,
+    }
 }
 
 #[tokio::test]
@@ -32,7 +40,11 @@ async fn a_message_goes_in_and_comes_out() {
     assert_eq!(client.queue("q").await, (2, 0));
     client.consume(1, "q", ConsumeSpec::default()).await;
     assert_eq!(client.bodies(2).await, ["one", "two"]);
-    assert_eq!(client.queue("q").await, (0, 1), "unsettled messages are not counted as ready");
+    assert_eq!(
+        client.queue("q").await,
+        (0, 1),
+        "unsettled messages are not counted as ready"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +120,11 @@ async fn unsettled_messages_survive_a_crash_and_settled_ones_do_not_return() {
     let mut client = Client::new(&broker);
     assert_eq!(client.queue("q").await.0, 51);
     client.consume(1, "q", ConsumeSpec::default()).await;
-    let left: Vec<String> = (40..50).chain(60..100).map(|n| n.to_string()).chain(["last".into()]).collect();
+    let left: Vec<String> = (40..50)
+        .chain(60..100)
+        .map(|n| n.to_string())
+        .chain(["last".into()])
+        .collect();
     assert_eq!(client.bodies(51).await, left);
 }
 
@@ -121,13 +137,22 @@ async fn a_backlog_larger_than_memory_is_read_back_in_order() {
     let filler = "x".repeat(1000);
     for n in 0..5000 {
         let message = Arc::new(message("", "q", &format!("{n} {filler}")));
-        client.submit(Command::Publish { token: None, message, mandatory: false }).await;
+        client
+            .submit(Command::Publish {
+                token: None,
+                message,
+                mandatory: false,
+            })
+            .await;
     }
     assert_eq!(client.queue("q").await.0, 5000);
     client.consume(1, "q", prefetch(100)).await;
     for n in 0..5000u64 {
         let delivery = client.delivery().await;
-        assert!(support::body(&delivery.message).starts_with(&format!("{n} ")), "message {n}");
+        assert!(
+            support::body(&delivery.message).starts_with(&format!("{n} ")),
+            "message {n}"
+        );
         assert_eq!(delivery.id, DeliveryId(n + 1));
         client.submit(settle(n + 1, n + 1, Outcome::Accept)).await;
         client.flushed().await;
@@ -152,14 +177,19 @@ async fn a_body_for_many_queues_is_stored_once_and_goes_with_the_last() {
     let broker = open(reopened.clone()).await;
     let mut client = Client::new(&broker);
     for n in 0..10 {
-        assert_eq!(client.get(&format!("q{n}")).await.expect("it survived"), large);
+        assert_eq!(
+            client.get(&format!("q{n}")).await.expect("it survived"),
+            large
+        );
     }
     let gone = async {
         while reopened.bytes() >= 100_000 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the body is removed");
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .expect("the body is removed");
 }
 
 #[tokio::test]
@@ -175,7 +205,13 @@ async fn a_publish_to_queues_of_several_shards_is_all_or_nothing() {
         for n in 0..20 {
             let token = Some(client.token());
             let message = Arc::new(message("amq.fanout", "", &n.to_string()));
-            client.submit(Command::Publish { token, message, mandatory: false }).await;
+            client
+                .submit(Command::Publish {
+                    token,
+                    message,
+                    mandatory: false,
+                })
+                .await;
             tokio::task::yield_now().await;
         }
         let broker = open(Arc::new(store.crash(seed))).await;
@@ -184,7 +220,10 @@ async fn a_publish_to_queues_of_several_shards_is_all_or_nothing() {
         for n in 0..6 {
             counts.push(client.queue(&format!("q{n}")).await.0);
         }
-        assert!(counts.iter().all(|count| *count == counts[0]), "seed {seed}: {counts:?}");
+        assert!(
+            counts.iter().all(|count| *count == counts[0]),
+            "seed {seed}: {counts:?}"
+        );
     }
 }
 
@@ -197,11 +236,32 @@ async fn a_failed_write_is_never_a_confirm() {
     store.fail_next_commit("disk full");
     let token = client.token();
     let message = Arc::new(message("", "q", "a"));
-    client.submit(Command::Publish { token: Some(token), message: message.clone(), mandatory: false }).await;
-    assert!(matches!(client.confirmed(token).await, Err(Refusal::StorageFailed(_))));
+    client
+        .submit(Command::Publish {
+            token: Some(token),
+            message: message.clone(),
+            mandatory: false,
+        })
+        .await;
+    assert!(matches!(
+        client.confirmed(token).await,
+        Err(Refusal::StorageFailed(_))
+    ));
     let token = client.token();
-    client.submit(Command::Publish { token: Some(token), message, mandatory: false }).await;
-    assert!(matches!(client.confirmed(token).await, Err(Refusal::StorageFailed(_))), "nothing is accepted any more");
+    client
+        .submit(Command::Publish {
+            token: Some(token),
+            message,
+            mandatory: false,
+        })
+        .await;
+    assert!(
+        matches!(
+            client.confirmed(token).await,
+            Err(Refusal::StorageFailed(_))
+        ),
+        "nothing is accepted any more"
+    );
     assert!(broker.failure().is_some());
 }
 
@@ -214,11 +274,21 @@ async fn confirms_wait_for_the_store() {
     store.hold();
     let token = client.token();
     let message = Arc::new(message("", "q", "a"));
-    client.submit(Command::Publish { token: Some(token), message, mandatory: false }).await;
+    client
+        .submit(Command::Publish {
+            token: Some(token),
+            message,
+            mandatory: false,
+        })
+        .await;
     // The queue has it already, and delivers it before it is durable.
     client.consume(1, "q", ConsumeSpec::default()).await;
     assert_eq!(client.bodies(1).await, ["a"]);
-    let early = tokio::time::timeout(std::time::Duration::from_millis(20), client.confirmed(token)).await;
+    let early = tokio::time::timeout(
+        std::time::Duration::from_millis(20),
+        client.confirmed(token),
+    )
+    .await;
     assert!(early.is_err(), "confirmed before the commit");
     store.release();
     client.confirmed(token).await.expect("it is stored now");
@@ -230,9 +300,20 @@ async fn an_unroutable_message_is_confirmed_and_returned_if_mandatory() {
     let mut client = Client::new(&broker);
     let token = client.token();
     let message = Arc::new(message("amq.direct", "nobody", "a"));
-    client.submit(Command::Publish { token: Some(token), message, mandatory: true }).await;
-    client.expect(|event| matches!(event, Event::Returned { .. }).then_some(())).await;
-    client.confirmed(token).await.expect("unroutable is not a failure");
+    client
+        .submit(Command::Publish {
+            token: Some(token),
+            message,
+            mandatory: true,
+        })
+        .await;
+    client
+        .expect(|event| matches!(event, Event::Returned { .. }).then_some(()))
+        .await;
+    client
+        .confirmed(token)
+        .await
+        .expect("unroutable is not a failure");
 }
 
 #[tokio::test]
@@ -240,7 +321,13 @@ async fn a_publish_to_a_missing_exchange_is_refused() {
     let broker = open(store()).await;
     let mut client = Client::new(&broker);
     let message = Arc::new(message("nowhere", "k", "a"));
-    client.submit(Command::Publish { token: None, message, mandatory: false }).await;
+    client
+        .submit(Command::Publish {
+            token: None,
+            message,
+            mandatory: false,
+        })
+        .await;
     let reason = client.expect(|event| match event {
         Event::Rejected { reason, .. } => Some(reason.clone()),
         _ => None,
@@ -252,30 +339,67 @@ async fn a_publish_to_a_missing_exchange_is_refused() {
 async fn exclusive_queues_go_with_their_connection() {
     let broker = open(store()).await;
     let (mut one, mut two) = (Client::new(&broker), Client::new(&broker));
-    let spec = QueueSpec { durable: false, exclusive: true, ..durable() };
-    one.define(Change::DeclareQueue { name: "mine".into(), spec }).await.expect("the name is free");
-    let expect = || Change::ExpectQueue { name: "mine".into(), session: false };
-    assert!(matches!(two.define(expect()).await, Err(Refusal::Locked { .. })));
+    let spec = QueueSpec {
+        durable: false,
+        exclusive: true,
+        ..durable()
+    };
+    one.define(Change::DeclareQueue {
+        name: "mine".into(),
+        spec,
+    })
+    .await
+    .expect("the name is free");
+    let expect = || Change::ExpectQueue {
+        name: "mine".into(),
+        session: false,
+    };
+    assert!(matches!(
+        two.define(expect()).await,
+        Err(Refusal::Locked { .. })
+    ));
     drop(one);
     let gone = async {
         while !matches!(two.define(expect()).await, Err(Refusal::NotFound { .. })) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("it is removed");
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .expect("it is removed");
 }
 
 #[tokio::test]
 async fn an_auto_delete_queue_goes_with_its_last_consumer() {
     let broker = open(store()).await;
     let mut client = Client::new(&broker);
-    let spec = QueueSpec { auto_delete: true, ..durable() };
-    client.define(Change::DeclareQueue { name: "q".into(), spec }).await.expect("the name is free");
+    let spec = QueueSpec {
+        auto_delete: true,
+        ..durable()
+    };
+    client
+        .define(Change::DeclareQueue {
+            name: "q".into(),
+            spec,
+        })
+        .await
+        .expect("the name is free");
     client.consume(1, "q", ConsumeSpec::default()).await;
-    client.ask(|token| Command::Cancel { token, consumer: ConsumerId(1) }).await.expect("it is there");
-    let expect = || Change::ExpectQueue { name: "q".into(), session: false };
+    client
+        .ask(|token| Command::Cancel {
+            token,
+            consumer: ConsumerId(1),
+        })
+        .await
+        .expect("it is there");
+    let expect = || Change::ExpectQueue {
+        name: "q".into(),
+        session: false,
+    };
     let gone = async { while client.define(expect()).await.is_ok() {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("it is removed");
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .expect("it is removed");
 }
 
 #[tokio::test]
@@ -290,18 +414,36 @@ async fn purge_and_delete_say_how_many_messages_went() {
     client.consume(1, "q", prefetch(1)).await;
     assert_eq!(client.bodies(1).await, ["a"]);
     let purged = client.define(Change::PurgeQueue { name: "q".into() }).await;
-    assert!(matches!(purged, Ok(Reply::Deleted { messages: 2 })), "{purged:?}");
+    assert!(
+        matches!(purged, Ok(Reply::Deleted { messages: 2 })),
+        "{purged:?}"
+    );
     client.publish("", "q", "d").await;
     let broker = open(Arc::new(store.crash(3))).await;
     let mut client = Client::new(&broker);
-    assert_eq!(client.queue("q").await.0, 2, "the unsettled one and the new one");
+    assert_eq!(
+        client.queue("q").await.0,
+        2,
+        "the unsettled one and the new one"
+    );
     assert_eq!(client.get("q").await.as_deref(), Some("a"));
     assert_eq!(client.get("q").await.as_deref(), Some("d"));
     client.publish("", "q", "e").await;
-    let delete = |if_empty| Change::DeleteQueue { name: "q".into(), session: false, if_unused: false, if_empty };
-    assert!(matches!(client.define(delete(true)).await, Err(Refusal::NotEmpty { .. })));
+    let delete = |if_empty| Change::DeleteQueue {
+        name: "q".into(),
+        session: false,
+        if_unused: false,
+        if_empty,
+    };
+    assert!(matches!(
+        client.define(delete(true)).await,
+        Err(Refusal::NotEmpty { .. })
+    ));
     let deleted = client.define(delete(false)).await;
-    assert!(matches!(deleted, Ok(Reply::Deleted { messages: 1 })), "{deleted:?}");
+    assert!(
+        matches!(deleted, Ok(Reply::Deleted { messages: 1 })),
+        "{deleted:?}"
+    );
 }
 
 #[tokio::test]
@@ -310,23 +452,47 @@ async fn a_consumer_is_told_when_its_queue_is_deleted() {
     let (mut one, mut two) = (Client::new(&broker), Client::new(&broker));
     one.queue("q").await;
     one.consume(1, "q", ConsumeSpec::default()).await;
-    let change = Change::DeleteQueue { name: "q".into(), session: false, if_unused: false, if_empty: false };
+    let change = Change::DeleteQueue {
+        name: "q".into(),
+        session: false,
+        if_unused: false,
+        if_empty: false,
+    };
     two.define(change).await.expect("nothing keeps it");
-    one.expect(|event| matches!(event, Event::Cancelled { .. }).then_some(())).await;
+    one.expect(|event| matches!(event, Event::Cancelled { .. }).then_some(()))
+        .await;
 }
 
 #[tokio::test]
 async fn a_session_is_taken_over() {
     let broker = open(store()).await;
     let (mut old, mut new) = (Client::named(&broker, "c"), Client::named(&broker, "c"));
-    let spec = QueueSpec { session: true, ..durable() };
-    let declare = || Change::DeclareQueue { name: "c".into(), spec: spec.clone() };
-    assert!(matches!(old.define(declare()).await, Ok(Reply::Queue { created: true, .. })));
-    let consume = || ConsumeSpec { session: true, takeover: true, prefetch: Some(10), ..ConsumeSpec::default() };
+    let spec = QueueSpec {
+        session: true,
+        ..durable()
+    };
+    let declare = || Change::DeclareQueue {
+        name: "c".into(),
+        spec: spec.clone(),
+    };
+    assert!(matches!(
+        old.define(declare()).await,
+        Ok(Reply::Queue { created: true, .. })
+    ));
+    let consume = || ConsumeSpec {
+        session: true,
+        takeover: true,
+        prefetch: Some(10),
+        ..ConsumeSpec::default()
+    };
     old.consume(1, "c", consume()).await;
-    assert!(matches!(new.define(declare()).await, Ok(Reply::Queue { created: false, .. })));
+    assert!(matches!(
+        new.define(declare()).await,
+        Ok(Reply::Queue { created: false, .. })
+    ));
     new.consume(1, "c", consume()).await;
-    old.expect(|event| matches!(event, Event::Cancelled { .. }).then_some(())).await;
+    old.expect(|event| matches!(event, Event::Cancelled { .. }).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -336,7 +502,13 @@ async fn everything_is_durable_after_close() {
     let mut client = Client::new(&broker);
     client.queue("q").await;
     let message = Arc::new(message("", "q", "a"));
-    client.submit(Command::Publish { token: None, message, mandatory: false }).await;
+    client
+        .submit(Command::Publish {
+            token: None,
+            message,
+            mandatory: false,
+        })
+        .await;
     drop(client);
     broker.close().await.expect("the store is sound");
     let kept: Arc<dyn Store> = Arc::new(store.crash(5));

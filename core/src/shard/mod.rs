@@ -40,6 +40,9 @@ use crate::{
 /// A queue that goes away without consumers is given this long to get its first.
 const FIRST_CONSUMER: Duration = Duration::from_secs(10);
 
+/// How often retention is looked at.
+const LOG_UPKEEP: Duration = Duration::from_secs(5);
+
 /// Retained messages that one subscription is sent at most.
 const RETAINED_MAX: usize = 1_000_000;
 
@@ -71,6 +74,7 @@ pub(crate) struct Shard {
     touched_partitions: BTreeSet<(LogId, u32)>,
     tails: Arc<TailBudget>,
     place: Place,
+    next_log_upkeep: Timestamp,
 }
 
 impl Shard {
@@ -95,6 +99,7 @@ impl Shard {
             touched_partitions: BTreeSet::new(),
             tails,
             place,
+            next_log_upkeep: Timestamp::default(),
         }
     }
 
@@ -419,8 +424,9 @@ impl Shard {
 
     /// Does what time brings; when it wants to be called again.
     pub(crate) fn tick(&mut self, turn: &mut Turn) -> Option<Instant> {
+        let now = turn.now.wall;
         while let Some(&(at, id)) = self.deadlines.first()
-            && at <= turn.now.wall
+            && at <= now
         {
             self.deadlines.pop_first();
             if self
@@ -431,11 +437,30 @@ impl Shard {
                 turn.idle.push(id);
             }
         }
-        let queues = self.deadlines.first().map(|(at, _)| {
-            turn.now.instant + Duration::from_millis(at.0.saturating_sub(turn.now.wall.0))
-        });
+        self.keep_logs(turn);
         let groups = self.groups.tick(turn.now, &mut turn.held, &mut turn.batch);
-        [queues, groups].into_iter().flatten().min()
+        let queues = self.deadlines.first().map(|(at, _)| *at);
+        let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
+        let instant =
+            |at: Timestamp| turn.now.instant + Duration::from_millis(at.0.saturating_sub(now.0));
+        [queues, logs]
+            .into_iter()
+            .flatten()
+            .map(instant)
+            .chain(groups)
+            .min()
+    }
+
+    /// Retention and what else partitions do by the clock.
+    fn keep_logs(&mut self, turn: &mut Turn) {
+        if turn.now.wall < self.next_log_upkeep {
+            return;
+        }
+        self.next_log_upkeep = turn.now.wall.after(LOG_UPKEEP);
+        for (id, partition) in &mut self.partitions {
+            partition.tick(turn.now);
+            self.touched_partitions.insert(*id);
+        }
     }
 
     fn pump(&mut self, id: QueueId, turn: &mut Turn) {

@@ -241,7 +241,14 @@ mod testing {
 
         /// Key and value bytes that are readable.
         pub fn bytes(&self) -> usize {
-            let entries = |tables: &Tables| tables.0.iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
+            let entries = |tables: &Tables| {
+                tables
+                    .0
+                    .iter()
+                    .flatten()
+                    .map(|(key, value)| key.len() + value.len())
+                    .sum()
+            };
             entries(&self.state().tables)
         }
 

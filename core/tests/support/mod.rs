@@ -1,20 +1,26 @@
 //! A client of the core for tests: one link, and waiting for what it expects.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use trivium_core::{
-    Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event, ExchangeKind,
-    ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Persistence, Plain, QueueSpec, Refusal, Reply,
-    Text, Timestamp, Token, Topic,
+    Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event,
+    ExchangeKind, ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Persistence,
+    Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
     store::{Durability, Store},
 };
 
 /// Both clocks; tests compare no times.
 #[expect(clippy::disallowed_methods, reason = "a test is a server to the core")]
 pub fn now() -> Now {
-    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
-    Now { instant: std::time::Instant::now(), wall: Timestamp(wall) }
+    let wall = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_millis() as u64);
+    Now {
+        instant: std::time::Instant::now(),
+        wall: Timestamp(wall),
+    }
 }
 
 /// Options of a small broker with several shards.
@@ -33,7 +39,9 @@ pub fn options() -> Options {
 
 /// A broker over a store.
 pub async fn open(store: Arc<dyn Store>) -> Broker {
-    Broker::open(store, options()).await.expect("the store is sound")
+    Broker::open(store, options())
+        .await
+        .expect("the store is sound")
 }
 
 /// One connection.
@@ -49,8 +57,17 @@ impl Client {
     }
 
     pub fn named(broker: &Broker, client: &str) -> Client {
-        let origin = Origin { protocol: "test".into(), client: client.into(), user: "guest".into(), vhost: "/".into() };
-        Client { link: broker.connect(origin), waiting: VecDeque::new(), token: 0 }
+        let origin = Origin {
+            protocol: "test".into(),
+            client: client.into(),
+            user: "guest".into(),
+            vhost: "/".into(),
+        };
+        Client {
+            link: broker.connect(origin),
+            waiting: VecDeque::new(),
+            token: 0,
+        }
     }
 
     pub fn token(&mut self) -> Token {
@@ -63,7 +80,10 @@ impl Client {
     }
 
     pub async fn submit_all(&mut self, mut commands: Vec<Command>) {
-        self.link.submit(now(), &mut commands).await.expect("the broker is up");
+        self.link
+            .submit(now(), &mut commands)
+            .await
+            .expect("the broker is up");
     }
 
     /// Waits for the first event that `pick` takes; others stay.
@@ -77,11 +97,16 @@ impl Client {
                     }
                 }
                 let mut events = Vec::new();
-                self.link.receive(&mut events).await.expect("the broker is up");
+                self.link
+                    .receive(&mut events)
+                    .await
+                    .expect("the broker is up");
                 self.waiting.extend(events.into_iter().flat_map(singly));
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), found).await.expect("the event comes")
+        tokio::time::timeout(Duration::from_secs(20), found)
+            .await
+            .expect("the event comes")
     }
 
     /// Submits a command and waits for its answer.
@@ -89,9 +114,10 @@ impl Client {
         let token = self.token();
         self.submit(command(token)).await;
         self.expect(|event| match event {
-            Event::Done { token: done, result } if *done == token => {
-                Some(std::mem::replace(result, Ok(Reply::Ok)))
-            }
+            Event::Done {
+                token: done,
+                result,
+            } if *done == token => Some(std::mem::replace(result, Ok(Reply::Ok))),
             _ => None,
         })
         .await
@@ -103,8 +129,37 @@ impl Client {
 
     /// Declares a durable queue.
     pub async fn queue(&mut self, name: &str) -> (u64, u32) {
-        match self.define(Change::DeclareQueue { name: name.into(), spec: durable() }).await {
-            Ok(Reply::Queue { messages, consumers, .. }) => (messages, consumers),
+        match self
+            .define(Change::DeclareQueue {
+                name: name.into(),
+                spec: durable(),
+            })
+            .await
+        {
+            Ok(Reply::Queue {
+                messages,
+                consumers,
+                ..
+            }) => (messages, consumers),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ready messages and consumers of the model's queue of this number.
+    pub async fn queue_spec(&mut self, queue: usize) -> (u64, u32) {
+        let name = format!("q{queue}").as_str().into();
+        match self
+            .define(Change::ExpectQueue {
+                name,
+                session: false,
+            })
+            .await
+        {
+            Ok(Reply::Queue {
+                messages,
+                consumers,
+                ..
+            }) => (messages, consumers),
             other => panic!("{other:?}"),
         }
     }
@@ -118,21 +173,30 @@ impl Client {
             arguments: Vec::new(),
             subscription: None,
         };
-        self.define(Change::Bind(binding)).await.expect("both ends are there");
+        self.define(Change::Bind(binding))
+            .await
+            .expect("both ends are there");
     }
 
     /// Publishes and waits for the confirm.
     pub async fn publish(&mut self, exchange: &str, key: &str, body: &str) {
         let token = self.token();
         let message = Arc::new(message(exchange, key, body));
-        self.submit(Command::Publish { token: Some(token), message, mandatory: false }).await;
+        self.submit(Command::Publish {
+            token: Some(token),
+            message,
+            mandatory: false,
+        })
+        .await;
         self.confirmed(token).await.expect("nothing refuses it");
     }
 
     pub async fn confirmed(&mut self, token: Token) -> Result<(), Refusal> {
         self.expect(|event| match event {
             Event::Confirmed { tokens } => tokens.contains(&token).then_some(Ok(())),
-            Event::Refused { tokens, reason } => tokens.contains(&token).then(|| Err(reason.clone())),
+            Event::Refused { tokens, reason } => {
+                tokens.contains(&token).then(|| Err(reason.clone()))
+            }
             _ => None,
         })
         .await
@@ -140,13 +204,22 @@ impl Client {
 
     pub async fn consume(&mut self, consumer: u32, queue: &str, spec: ConsumeSpec) {
         let (consumer, queue) = (ConsumerId(consumer), queue.into());
-        self.ask(|token| Command::Consume { token, consumer, queue, spec }).await.expect("the queue is there");
+        self.ask(|token| Command::Consume {
+            token,
+            consumer,
+            queue,
+            spec,
+        })
+        .await
+        .expect("the queue is there");
     }
 
     /// The next delivery of any consumer.
     pub async fn delivery(&mut self) -> Delivery {
         self.expect(|event| match event {
-            Event::Deliver { deliveries, .. } if !deliveries.is_empty() => Some(deliveries.remove(0)),
+            Event::Deliver { deliveries, .. } if !deliveries.is_empty() => {
+                Some(deliveries.remove(0))
+            }
             _ => None,
         })
         .await
@@ -164,7 +237,15 @@ impl Client {
     /// Takes one message and acknowledges it.
     pub async fn get(&mut self, queue: &str) -> Option<String> {
         let (consumer, queue) = (ConsumerId(u32::MAX), Text::from(queue));
-        match self.ask(|token| Command::Get { token, consumer, queue, auto_ack: true }).await {
+        match self
+            .ask(|token| Command::Get {
+                token,
+                consumer,
+                queue,
+                auto_ack: true,
+            })
+            .await
+        {
             Ok(Reply::Got { delivery, .. }) => delivery.map(|delivery| body(&delivery.message)),
             other => panic!("{other:?}"),
         }
@@ -178,13 +259,22 @@ impl Client {
 /// Deliveries and confirms one by one, so that what is expected can be taken out.
 fn singly(event: Event) -> Vec<Event> {
     match event {
-        Event::Deliver { consumer, deliveries } => deliveries
+        Event::Deliver {
+            consumer,
+            deliveries,
+        } => deliveries
             .into_iter()
-            .map(|delivery| Event::Deliver { consumer, deliveries: vec![delivery] })
+            .map(|delivery| Event::Deliver {
+                consumer,
+                deliveries: vec![delivery],
+            })
             .collect(),
-        Event::Confirmed { tokens } => {
-            tokens.into_iter().map(|token| Event::Confirmed { tokens: vec![token] }).collect()
-        }
+        Event::Confirmed { tokens } => tokens
+            .into_iter()
+            .map(|token| Event::Confirmed {
+                tokens: vec![token],
+            })
+            .collect(),
         event => vec![event],
     }
 }
@@ -201,7 +291,13 @@ pub fn durable() -> QueueSpec {
 }
 
 pub fn exchange(kind: ExchangeKind) -> ExchangeSpec {
-    ExchangeSpec { kind, durable: true, auto_delete: false, internal: false, arguments: Vec::new() }
+    ExchangeSpec {
+        kind,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: Vec::new(),
+    }
 }
 
 pub fn message(exchange: &str, key: &str, body: &str) -> Message {
@@ -215,7 +311,10 @@ pub fn message(exchange: &str, key: &str, body: &str) -> Message {
         persistence: Persistence::Persistent,
         priority: None,
         retain: false,
-        native: Native { dialect: &Plain, block: Bytes::new() },
+        native: Native {
+            dialect: &Plain,
+            block: Bytes::new(),
+        },
         origin: Arc::default(),
     }
 }
