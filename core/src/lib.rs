@@ -16,6 +16,7 @@ mod id;
 mod link;
 mod log;
 mod message;
+pub mod metrics;
 mod properties;
 pub mod store;
 mod time;
