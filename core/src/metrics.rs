@@ -30,7 +30,13 @@ pub enum Kind {
 impl Sample {
     /// A sample without labels.
     pub fn new(name: &'static str, help: &'static str, kind: Kind, value: f64) -> Sample {
-        Sample { name, help, kind, labels: Vec::new(), value }
+        Sample {
+            name,
+            help,
+            kind,
+            labels: Vec::new(),
+            value,
+        }
     }
 
     /// With one more label.
