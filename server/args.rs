@@ -22,8 +22,10 @@ pub enum Command {
 
 /// How to run the broker.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(after_help = "Settings come from defaults, the configuration file, TRIVIUM_* variables and flags; \
-                        the last wins. docs/configuration.md lists them.")]
+#[command(
+    after_help = "Settings come from defaults, the configuration file, TRIVIUM_* variables and flags; \
+                        the last wins. docs/configuration.md lists them."
+)]
 pub struct ServeArgs {
     /// Configuration file [default: trivium.toml, if there is one]
     #[arg(long, value_name = "FILE")]
@@ -58,7 +60,10 @@ mod tests {
 
     #[test]
     fn settings_are_split_at_the_first_equals_sign() {
-        assert_eq!(assignment("default_pass=a=b"), Ok(("default_pass".into(), "a=b".into())));
+        assert_eq!(
+            assignment("default_pass=a=b"),
+            Ok(("default_pass".into(), "a=b".into()))
+        );
         assert!(assignment("nothing").is_err());
         assert!(assignment("a..b=1").is_err());
     }

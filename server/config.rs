@@ -39,6 +39,9 @@ pub struct Config {
     /// Bytes of queued messages kept in memory, over all queues; what is beyond is read back from disk.
     #[serde(deserialize_with = "parsed")]
     pub queue_memory: Size,
+    /// Bytes that the store keeps in memory: what is not yet in its files, and what was read from them lately.
+    #[serde(deserialize_with = "parsed")]
+    pub storage_memory: Size,
     /// A user that is created at start and may connect from anywhere.
     #[serde(deserialize_with = "parsed_some")]
     pub default_user: Option<String>,
@@ -65,7 +68,9 @@ impl Config {
 
     /// The user to create at start, and its password.
     pub fn user(&self) -> Option<(&str, &str)> {
-        self.default_user.as_deref().zip(self.default_pass.as_deref())
+        self.default_user
+            .as_deref()
+            .zip(self.default_pass.as_deref())
     }
 }
 
@@ -77,6 +82,7 @@ impl Default for Config {
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_connections: NonZeroUsize::new(65_536).expect("not zero"),
             queue_memory: Size::mebibytes(256),
+            storage_memory: Size::mebibytes(160),
             default_user: None,
             default_pass: None,
             amqp: Amqp::default(),
@@ -102,7 +108,10 @@ pub struct Amqp {
 
 impl Default for Amqp {
     fn default() -> Amqp {
-        Amqp { enabled: true, listen: loopback(5672) }
+        Amqp {
+            enabled: true,
+            listen: loopback(5672),
+        }
     }
 }
 
@@ -153,7 +162,10 @@ pub struct Mqtt {
 
 impl Default for Mqtt {
     fn default() -> Mqtt {
-        Mqtt { enabled: true, listen: loopback(1883) }
+        Mqtt {
+            enabled: true,
+            listen: loopback(1883),
+        }
     }
 }
 
@@ -171,7 +183,10 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Http {
-        Http { enabled: true, listen: loopback(15672) }
+        Http {
+            enabled: true,
+            listen: loopback(15672),
+        }
     }
 }
 

@@ -127,12 +127,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// the backlog is written.
     async fn wait(&mut self) -> Result<(), End> {
         let reads = self.wants_input();
-        let alarm_at = [self.protocol.next_timeout(), self.unauthenticated, self.idle_at].into_iter().flatten().min();
-        let Connection { stream, link, traffic, input, unread, events, effects, alarm, .. } = self;
+        let alarm_at = [
+            self.protocol.next_timeout(),
+            self.unauthenticated,
+            self.idle_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let Connection {
+            stream,
+            link,
+            traffic,
+            input,
+            unread,
+            events,
+            effects,
+            alarm,
+            ..
+        } = self;
         let output = &mut effects.output;
         let mut receive = pin!(link.receive(events));
         poll_fn(|context| {
-            let mut woken = !output.is_empty() && poll_write(stream, output, traffic, context)?.is_ready();
+            let mut woken =
+                !output.is_empty() && poll_write(stream, output, traffic, context)?.is_ready();
             if reads && let Poll::Ready(count) = block::poll_read(stream, input, context)? {
                 if count == 0 {
                     return Poll::Ready(Err(End::Eof));
@@ -146,7 +164,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 woken = true;
             }
             woken |= alarm.poll(alarm_at, context).is_ready();
-            if woken { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if woken {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
@@ -160,11 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             self.protocol.handle_event(now, event, &mut self.effects)?;
         }
-        if self.protocol.next_timeout().is_some_and(|at| at <= now.instant) {
+        if self
+            .protocol
+            .next_timeout()
+            .is_some_and(|at| at <= now.instant)
+        {
             self.protocol.handle_timeout(now, &mut self.effects)?;
         }
         if self.unread && self.protocol.wants_input() && !self.protocol.is_closed() {
-            self.protocol.handle_input(now, &mut self.input, &mut self.effects)?;
+            self.protocol
+                .handle_input(now, &mut self.input, &mut self.effects)?;
             // What a front end leaves behind when it stops wanting input is shown to it again.
             self.unread = !self.protocol.wants_input() && !self.input.is_empty();
             block::give_back(&mut self.input);
@@ -183,11 +210,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn flush(&mut self) -> Result<(), End> {
         if !self.effects.output.is_empty() {
             self.unflushed = true;
-            let Connection { stream, effects, traffic, .. } = self;
-            poll_fn(|context| match poll_write(stream, &mut effects.output, traffic, context) {
-                Poll::Pending => Poll::Ready(Ok(())),
-                written => written,
-            })
+            let Connection {
+                stream,
+                effects,
+                traffic,
+                ..
+            } = self;
+            poll_fn(
+                |context| match poll_write(stream, &mut effects.output, traffic, context) {
+                    Poll::Pending => Poll::Ready(Ok(())),
+                    written => written,
+                },
+            )
             .await?;
         }
         if self.unflushed && self.effects.output.is_empty() {
@@ -205,8 +239,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn check_stranger(&self, now: Now) -> Result<(), End> {
         let too_much = self.input.len() > UNAUTHENTICATED_INPUT_MAX;
         match self.unauthenticated {
-            Some(_) if too_much => Err(CloseReason::Protocol("too much input before authentication".into()).into()),
-            Some(at) if at <= now.instant => Err(CloseReason::Timeout("not authenticated in time".into()).into()),
+            Some(_) if too_much => {
+                Err(CloseReason::Protocol("too much input before authentication".into()).into())
+            }
+            Some(at) if at <= now.instant => {
+                Err(CloseReason::Timeout("not authenticated in time".into()).into())
+            }
             _ => Ok(()),
         }
     }
@@ -239,10 +277,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Sends the last words and waits for the peer to close: closing a socket with unread input would
     /// take them away from a peer that has not read them yet.
     async fn farewell(self) {
-        let Connection { mut stream, link, traffic, mut effects, .. } = self;
+        let Connection {
+            mut stream,
+            link,
+            traffic,
+            mut effects,
+            ..
+        } = self;
         drop(link);
         let last_words = async {
-            poll_fn(|context| poll_write(&mut stream, &mut effects.output, traffic, context)).await?;
+            poll_fn(|context| poll_write(&mut stream, &mut effects.output, traffic, context))
+                .await?;
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
         };
@@ -260,7 +305,8 @@ fn poll_write<S: AsyncWrite + Unpin>(
     while !output.is_empty() {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let filled = output.slices(&mut slices);
-        let written = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..filled]))?;
+        let written =
+            ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..filled]))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -271,7 +317,13 @@ fn poll_write<S: AsyncWrite + Unpin>(
 }
 
 fn is_authentication(event: &Event) -> bool {
-    matches!(event, Event::Done { result: Ok(Reply::Authenticated { .. }), .. })
+    matches!(
+        event,
+        Event::Done {
+            result: Ok(Reply::Authenticated { .. }),
+            ..
+        }
+    )
 }
 
 #[cfg(test)]

@@ -20,7 +20,12 @@ impl Store for Nowhere {
         Box::pin(async { Ok(None) })
     }
 
-    fn scan(&self, _: Table, _: Range<Bytes>, _: ScanLimit) -> BoxFuture<'static, Result<Page, StoreError>> {
+    fn scan(
+        &self,
+        _: Table,
+        _: Range<Bytes>,
+        _: ScanLimit,
+    ) -> BoxFuture<'static, Result<Page, StoreError>> {
         Box::pin(async { Ok(Page::default()) })
     }
 

@@ -45,19 +45,53 @@ impl Traffic {
         let closed = self.closed.load(Relaxed);
         let opened = self.opened.load(Relaxed);
         let counters = [
-            ("trivium_connections_opened_total", "Connections accepted.", opened),
-            ("trivium_connections_closed_total", "Connections that have ended.", closed),
-            ("trivium_connections_refused_total", "Connections over the limit.", self.refused.load(Relaxed)),
-            ("trivium_received_bytes_total", "Bytes read from sockets.", self.received.load(Relaxed)),
-            ("trivium_reads_total", "Reads from sockets.", self.reads.load(Relaxed)),
-            ("trivium_sent_bytes_total", "Bytes written to sockets.", self.sent.load(Relaxed)),
-            ("trivium_writes_total", "Writes to sockets.", self.writes.load(Relaxed)),
+            (
+                "trivium_connections_opened_total",
+                "Connections accepted.",
+                opened,
+            ),
+            (
+                "trivium_connections_closed_total",
+                "Connections that have ended.",
+                closed,
+            ),
+            (
+                "trivium_connections_refused_total",
+                "Connections over the limit.",
+                self.refused.load(Relaxed),
+            ),
+            (
+                "trivium_received_bytes_total",
+                "Bytes read from sockets.",
+                self.received.load(Relaxed),
+            ),
+            (
+                "trivium_reads_total",
+                "Reads from sockets.",
+                self.reads.load(Relaxed),
+            ),
+            (
+                "trivium_sent_bytes_total",
+                "Bytes written to sockets.",
+                self.sent.load(Relaxed),
+            ),
+            (
+                "trivium_writes_total",
+                "Writes to sockets.",
+                self.writes.load(Relaxed),
+            ),
         ];
-        let current = ("trivium_connections", "Connections now open.", opened.saturating_sub(closed));
+        let current = (
+            "trivium_connections",
+            "Connections now open.",
+            opened.saturating_sub(closed),
+        );
         let counters = counters.into_iter().map(|row| (Kind::Counter, row));
         counters
             .chain([(Kind::Gauge, current)])
-            .map(|(kind, (name, help, value))| Sample::new(name, help, kind, value as f64).with("protocol", protocol))
+            .map(|(kind, (name, help, value))| {
+                Sample::new(name, help, kind, value as f64).with("protocol", protocol)
+            })
             .collect()
     }
 }

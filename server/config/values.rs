@@ -55,7 +55,9 @@ impl FromStr for Size {
             "GiB" => 1 << 30,
             _ => return Err("expected a size such as 65536, 64KiB, 256MiB or 1GiB"),
         };
-        let count: usize = digits.parse().map_err(|_| "expected a size such as 65536, 64KiB, 256MiB or 1GiB")?;
+        let count: usize = digits
+            .parse()
+            .map_err(|_| "expected a size such as 65536, 64KiB, 256MiB or 1GiB")?;
         count.checked_mul(unit).map(Size).ok_or("too large")
     }
 }
@@ -74,7 +76,9 @@ impl FromStr for Millis {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Millis, Self::Err> {
-        text.parse().map(Millis).map_err(|_| "expected a number of milliseconds")
+        text.parse()
+            .map(Millis)
+            .map_err(|_| "expected a number of milliseconds")
     }
 }
 
@@ -93,12 +97,18 @@ impl FromStr for HostPort {
     fn from_str(text: &str) -> Result<HostPort, Self::Err> {
         const EXPECTED: &str = "expected host:port";
         let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
         let port = port.parse().map_err(|_| EXPECTED)?;
         if host.is_empty() || port == 0 {
             return Err(EXPECTED);
         }
-        Ok(HostPort { host: host.to_owned(), port })
+        Ok(HostPort {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -151,7 +161,9 @@ impl FromStr for Filter {
         if text.split(',').all(known) && tracing_subscriber::EnvFilter::try_new(text).is_ok() {
             return Ok(Filter(text.to_owned()));
         }
-        Err("expected off, error, warn, info, debug or trace, or a list such as info,trivium_amqp=debug")
+        Err(
+            "expected off, error, warn, info, debug or trace, or a list such as info,trivium_amqp=debug",
+        )
     }
 }
 
@@ -167,7 +179,8 @@ where
         Scalar::Float(value) => value.to_string(),
         Scalar::Text(value) => value,
     };
-    text.parse().map_err(|error| D::Error::custom(format!("'{text}': {error}")))
+    text.parse()
+        .map_err(|error| D::Error::custom(format!("'{text}': {error}")))
 }
 
 /// As [`parsed`], for keys without a default.
@@ -196,8 +209,19 @@ mod tests {
     fn durability_is_one_of_three() {
         assert_eq!("sync".parse(), Ok(Durability::Sync));
         assert_eq!("os".parse(), Ok(Durability::Os));
-        assert_eq!("interval:200".parse(), Ok(Durability::Interval(Duration::from_millis(200))));
-        for bad in ["", "fsync", "interval", "interval:", "interval:0", "interval:-1", "sync:1"] {
+        assert_eq!(
+            "interval:200".parse(),
+            Ok(Durability::Interval(Duration::from_millis(200)))
+        );
+        for bad in [
+            "",
+            "fsync",
+            "interval",
+            "interval:",
+            "interval:0",
+            "interval:-1",
+            "sync:1",
+        ] {
             assert!(bad.parse::<Durability>().is_err(), "{bad}");
         }
     }
@@ -214,8 +238,20 @@ mod tests {
 
     #[test]
     fn advertised_addresses_have_a_host_and_a_port() {
-        assert_eq!("broker.example:9092".parse(), Ok(HostPort { host: "broker.example".into(), port: 9092 }));
-        assert_eq!("[::1]:9092".parse(), Ok(HostPort { host: "::1".into(), port: 9092 }));
+        assert_eq!(
+            "broker.example:9092".parse(),
+            Ok(HostPort {
+                host: "broker.example".into(),
+                port: 9092
+            })
+        );
+        assert_eq!(
+            "[::1]:9092".parse(),
+            Ok(HostPort {
+                host: "::1".into(),
+                port: 9092
+            })
+        );
         for bad in ["", "broker", ":9092", "broker:0", "broker:x"] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }

@@ -63,7 +63,11 @@ pub(super) fn give_back(input: &mut BytesMut) {
 fn put_back(mut block: BytesMut) {
     block.clear();
     let other = SPARE.take();
-    let roomier = if other.capacity() > block.capacity() { other } else { block };
+    let roomier = if other.capacity() > block.capacity() {
+        other
+    } else {
+        block
+    };
     // What grew for a long frame is not kept.
     if roomier.capacity() <= 2 * BLOCK {
         SPARE.set(roomier);
@@ -79,7 +83,9 @@ mod tests {
     use super::*;
 
     async fn read(mut bytes: &[u8], input: &mut BytesMut) {
-        poll_fn(|context| poll_read(&mut bytes, input, context)).await.unwrap();
+        poll_fn(|context| poll_read(&mut bytes, input, context))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -111,7 +117,9 @@ mod tests {
         let long = vec![7; 3 * BLOCK];
         let (mut rest, mut input) = (&long[..], BytesMut::new());
         while !rest.is_empty() {
-            poll_fn(|context| poll_read(&mut rest, &mut input, context)).await.unwrap();
+            poll_fn(|context| poll_read(&mut rest, &mut input, context))
+                .await
+                .unwrap();
             give_back(&mut input);
         }
         assert_eq!(input, long);

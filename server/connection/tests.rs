@@ -27,10 +27,19 @@ struct Lines {
 }
 
 impl Protocol for Lines {
-    fn handle_input(&mut self, now: Now, input: &mut BytesMut, effects: &mut Effects) -> Result<(), CloseReason> {
-        self.log.backlog_max.fetch_max(effects.output.len(), Relaxed);
+    fn handle_input(
+        &mut self,
+        now: Now,
+        input: &mut BytesMut,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
+        self.log
+            .backlog_max
+            .fetch_max(effects.output.len(), Relaxed);
         while self.wants_input() && !self.closed {
-            let Some(end) = input.iter().position(|&byte| byte == b'\n') else { break };
+            let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+                break;
+            };
             let line = input.split_to(end).freeze();
             input.advance(1);
             self.handle_line(now, std::str::from_utf8(&line).unwrap(), effects)?;
@@ -65,10 +74,20 @@ impl Protocol for Lines {
 }
 
 impl Lines {
-    fn handle_line(&mut self, now: Now, line: &str, effects: &mut Effects) -> Result<(), CloseReason> {
+    fn handle_line(
+        &mut self,
+        now: Now,
+        line: &str,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
         match line.split_once(' ').unwrap_or((line, "")) {
-            ("echo", text) => effects.output.buffer().extend_from_slice(format!("{text}\n").as_bytes()),
-            ("big", size) => effects.output.body(&Bytes::from(vec![b'x'; size.parse().unwrap()])),
+            ("echo", text) => effects
+                .output
+                .buffer()
+                .extend_from_slice(format!("{text}\n").as_bytes()),
+            ("big", size) => effects
+                .output
+                .body(&Bytes::from(vec![b'x'; size.parse().unwrap()])),
             ("pause", _) => self.resume_at = Some(now.instant + Duration::from_millis(5)),
             ("quit", _) => {
                 effects.output.buffer().extend_from_slice(b"bye\n");
@@ -83,7 +102,11 @@ impl Lines {
 /// Serves `stream` with a fresh front end; resolves to what it logged.
 async fn serve_lines(stream: impl AsyncRead + AsyncWrite + Unpin) -> Arc<Log> {
     let log = Arc::new(Log::default());
-    let lines = Lines { log: log.clone(), resume_at: None, closed: false };
+    let lines = Lines {
+        log: log.clone(),
+        resume_at: None,
+        closed: false,
+    };
     let link = broker().await.connect(Origin::default());
     serve(stream, Box::new(lines), link, &Traffic::default()).await;
     log
@@ -105,12 +128,19 @@ async fn read_to_end(mut stream: DuplexStream) -> Vec<u8> {
 #[tokio::test]
 async fn answers_in_order_and_says_goodbye() {
     let (answer, log) = with_client(4096, async |mut stream| {
-        stream.write_all(b"echo a\necho b\nquit\necho never\n").await.unwrap();
+        stream
+            .write_all(b"echo a\necho b\nquit\necho never\n")
+            .await
+            .unwrap();
         read_to_end(stream).await
     })
     .await;
     assert_eq!(answer, b"a\nb\nbye\n");
-    assert_eq!(log.disconnects.load(Relaxed), 0, "an orderly close is no disconnect");
+    assert_eq!(
+        log.disconnects.load(Relaxed),
+        0,
+        "an orderly close is no disconnect"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +148,10 @@ async fn frames_may_come_byte_by_byte() {
     let (answer, _) = with_client(1, async |stream| {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut all = Vec::new();
-        let (written, read) = tokio::join!(writer.write_all(b"echo one\necho two\nquit\n"), reader.read_to_end(&mut all));
+        let (written, read) = tokio::join!(
+            writer.write_all(b"echo one\necho two\nquit\n"),
+            reader.read_to_end(&mut all)
+        );
         written.unwrap();
         read.unwrap();
         all
@@ -167,7 +200,10 @@ async fn a_peer_that_only_writes_is_not_read_beyond_the_backlog() {
         accepted
     })
     .await;
-    assert!(accepted < 500, "{accepted} commands were taken from a peer that reads nothing");
+    assert!(
+        accepted < 500,
+        "{accepted} commands were taken from a peer that reads nothing"
+    );
     assert_eq!(log.disconnects.load(Relaxed), 1);
 }
 
@@ -207,7 +243,10 @@ async fn breaking_the_protocol_is_a_disconnect() {
 #[tokio::test]
 async fn input_left_behind_is_shown_again() {
     let (answer, _) = with_client(4096, async |mut stream| {
-        stream.write_all(b"pause\necho later\nquit\n").await.unwrap();
+        stream
+            .write_all(b"pause\necho later\nquit\n")
+            .await
+            .unwrap();
         read_to_end(stream).await
     })
     .await;
@@ -228,10 +267,15 @@ async fn a_stranger_gets_little_memory() {
 #[tokio::test]
 async fn last_words_reach_a_peer_that_was_still_writing() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (served, _) = listener.accept().await.unwrap();
     let serving = tokio::spawn(async move { serve_lines(served).await });
-    client.write_all(&[&b"quit\n"[..], &[b'x'; 100_000]].concat()).await.unwrap();
+    client
+        .write_all(&[&b"quit\n"[..], &[b'x'; 100_000]].concat())
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"bye\n");
@@ -244,13 +288,20 @@ async fn what_an_idle_connection_holds_is_given_back() {
     let (_client, stream) = duplex(64);
     let mut connection = Connection {
         stream,
-        protocol: Box::new(Lines { log: Arc::default(), resume_at: None, closed: false }),
+        protocol: Box::new(Lines {
+            log: Arc::default(),
+            resume_at: None,
+            closed: false,
+        }),
         link: broker().await.connect(Origin::default()),
         traffic: &Traffic::default(),
         input: BytesMut::new(),
         unread: true,
         events: Vec::new(),
-        effects: Effects { commands: Vec::with_capacity(100), ..Effects::new() },
+        effects: Effects {
+            commands: Vec::with_capacity(100),
+            ..Effects::new()
+        },
         unflushed: false,
         unauthenticated: None,
         idle_at: None,
@@ -259,7 +310,12 @@ async fn what_an_idle_connection_holds_is_given_back() {
     let start = clock::now();
     connection.handle(start).unwrap();
     assert_eq!(connection.idle_at, Some(start.instant + IDLE_AFTER));
-    connection.handle(Now { instant: start.instant + IDLE_AFTER, ..start }).unwrap();
+    connection
+        .handle(Now {
+            instant: start.instant + IDLE_AFTER,
+            ..start
+        })
+        .unwrap();
     assert_eq!(connection.idle_at, None);
     assert_eq!(connection.effects.commands.capacity(), 0);
 }
