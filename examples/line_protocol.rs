@@ -15,8 +15,9 @@ use std::{net::SocketAddr, str, sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 use trivium::{Config, Endpoint, Signals, args::ServeArgs, frontends, log};
 use trivium_core::{
-    Binding, Change, Command, ConsumeSpec, ConsumerId, Credentials, Delivery, DeliveryId, Destination, Dialect, Event,
-    Grammar, Message, Native, Now, Origin, Outcome, Persistence, Plain, QueueSpec, Reply, Text, Token, Topic,
+    Binding, Change, Command, ConsumeSpec, ConsumerId, Credentials, Delivery, DeliveryId,
+    Destination, Dialect, Event, Grammar, Message, Native, Now, Origin, Outcome, Persistence,
+    Plain, QueueSpec, Reply, Text, Token, Topic,
 };
 use trivium_protocol::{CloseReason, Effects, Frontend, Peer, Protocol};
 
@@ -56,8 +57,17 @@ impl Frontend for Lines {
     }
 
     fn connect(&self, peer: Peer, _: Now) -> Box<dyn Protocol> {
-        let origin = Origin { protocol: "lines".into(), vhost: "/".into(), ..Origin::default() };
-        Box::new(Connection { peer, origin: Arc::new(origin), state: State::Fresh, queue: None })
+        let origin = Origin {
+            protocol: "lines".into(),
+            vhost: "/".into(),
+            ..Origin::default()
+        };
+        Box::new(Connection {
+            peer,
+            origin: Arc::new(origin),
+            state: State::Fresh,
+            queue: None,
+        })
     }
 
     fn dialects(&self) -> Vec<&'static dyn Dialect> {
@@ -93,13 +103,29 @@ enum State {
 }
 
 impl Protocol for Connection {
-    fn handle_input(&mut self, _: Now, input: &mut BytesMut, effects: &mut Effects) -> Result<(), CloseReason> {
+    fn handle_input(
+        &mut self,
+        _: Now,
+        input: &mut BytesMut,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
         if matches!(self.state, State::Fresh) {
-            let credentials = Credentials::Anonymous { loopback: self.peer.is_loopback() };
-            self.ask(State::Login, Command::Authenticate { token: TOKEN, credentials }, effects);
+            let credentials = Credentials::Anonymous {
+                loopback: self.peer.is_loopback(),
+            };
+            self.ask(
+                State::Login,
+                Command::Authenticate {
+                    token: TOKEN,
+                    credentials,
+                },
+                effects,
+            );
         }
         while matches!(self.state, State::Ready) {
-            let Some(end) = input.iter().position(|&byte| byte == b'\n') else { break };
+            let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+                break;
+            };
             let line = input.split_to(end + 1).freeze();
             self.handle_line(&line, effects);
         }
@@ -110,12 +136,27 @@ impl Protocol for Connection {
         Ok(())
     }
 
-    fn handle_event(&mut self, _: Now, event: Event, effects: &mut Effects) -> Result<(), CloseReason> {
+    fn handle_event(
+        &mut self,
+        _: Now,
+        event: Event,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
         match event {
-            Event::Deliver { deliveries, .. } => deliveries.iter().for_each(|delivery| deliver(delivery, effects)),
-            Event::Done { result: Ok(reply), .. } => self.advance(reply, effects),
+            Event::Deliver { deliveries, .. } => deliveries
+                .iter()
+                .for_each(|delivery| deliver(delivery, effects)),
+            Event::Done {
+                result: Ok(reply), ..
+            } => self.advance(reply, effects),
             Event::Confirmed { .. } => self.finish("OK", effects),
-            Event::Done { result: Err(refusal), .. } | Event::Refused { reason: refusal, .. } => {
+            Event::Done {
+                result: Err(refusal),
+                ..
+            }
+            | Event::Refused {
+                reason: refusal, ..
+            } => {
                 self.finish(&format!("ERR {refusal}"), effects);
             }
             Event::Shutdown => {
@@ -146,22 +187,37 @@ impl Protocol for Connection {
 
 impl Connection {
     fn handle_line(&mut self, line: &Bytes, effects: &mut Effects) {
-        let Ok(text) = str::from_utf8(line) else { return say(effects, "ERR not UTF-8") };
-        let (word, rest) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
+        let Ok(text) = str::from_utf8(line) else {
+            return say(effects, "ERR not UTF-8");
+        };
+        let (word, rest) = text
+            .trim_end()
+            .split_once(' ')
+            .unwrap_or((text.trim_end(), ""));
         match (word, rest.split_once(' ').unwrap_or((rest, ""))) {
             ("PUB", (topic, body)) if !topic.is_empty() => {
                 let message = self.message(topic, line.slice_ref(body.as_bytes()));
-                let publish = Command::Publish { token: Some(TOKEN), message: Arc::new(message), mandatory: false };
+                let publish = Command::Publish {
+                    token: Some(TOKEN),
+                    message: Arc::new(message),
+                    mandatory: false,
+                };
                 self.ask(State::Last, publish, effects);
             }
             ("SUB", (filter, "")) if !filter.is_empty() => match &self.queue {
-                Some(queue) => self.define(State::Last, bind(queue.clone(), filter.into()), effects),
+                Some(queue) => {
+                    self.define(State::Last, bind(queue.clone(), filter.into()), effects)
+                }
                 None => self.define(State::Queue(filter.into()), declare(), effects),
             },
             ("ACK", (number, "")) => match number.parse().map(DeliveryId) {
                 Ok(id) => {
                     let deliveries = id..=id;
-                    effects.commands.push(Command::Settle { consumer: CONSUMER, deliveries, outcome: Outcome::Accept });
+                    effects.commands.push(Command::Settle {
+                        consumer: CONSUMER,
+                        deliveries,
+                        outcome: Outcome::Accept,
+                    });
                     say(effects, "OK");
                 }
                 Err(_) => say(effects, "ERR not a number"),
@@ -170,7 +226,10 @@ impl Connection {
                 say(effects, "BYE");
                 self.state = State::Closed;
             }
-            _ => say(effects, "ERR expected PUB topic text, SUB filter, ACK n or QUIT"),
+            _ => say(
+                effects,
+                "ERR expected PUB topic text, SUB filter, ACK n or QUIT",
+            ),
         }
     }
 
@@ -180,11 +239,23 @@ impl Connection {
             (State::Login, _) => {}
             (State::Queue(filter), Reply::Queue { name, .. }) => {
                 self.queue = Some(name.clone());
-                self.define(State::FirstBinding(name.clone()), bind(name, filter), effects);
+                self.define(
+                    State::FirstBinding(name.clone()),
+                    bind(name, filter),
+                    effects,
+                );
             }
             (State::FirstBinding(queue), _) => {
-                let spec = ConsumeSpec { prefetch: Some(100), ..ConsumeSpec::default() };
-                let consume = Command::Consume { token: TOKEN, consumer: CONSUMER, queue, spec };
+                let spec = ConsumeSpec {
+                    prefetch: Some(100),
+                    ..ConsumeSpec::default()
+                };
+                let consume = Command::Consume {
+                    token: TOKEN,
+                    consumer: CONSUMER,
+                    queue,
+                    spec,
+                };
                 self.ask(State::Last, consume, effects);
             }
             _ => say(effects, "OK"),
@@ -194,11 +265,22 @@ impl Connection {
     fn finish(&mut self, answer: &str, effects: &mut Effects) {
         say(effects, answer);
         // Who was not let in is not listened to.
-        self.state = if matches!(self.state, State::Login) { State::Closed } else { State::Ready };
+        self.state = if matches!(self.state, State::Login) {
+            State::Closed
+        } else {
+            State::Ready
+        };
     }
 
     fn define(&mut self, next: State, change: Change, effects: &mut Effects) {
-        self.ask(next, Command::Define { token: TOKEN, change }, effects);
+        self.ask(
+            next,
+            Command::Define {
+                token: TOKEN,
+                change,
+            },
+            effects,
+        );
     }
 
     fn ask(&mut self, next: State, command: Command, effects: &mut Effects) {
@@ -217,7 +299,10 @@ impl Connection {
             persistence: Persistence::Persistent,
             priority: None,
             retain: false,
-            native: Native { dialect: &Plain, block: Bytes::new() },
+            native: Native {
+                dialect: &Plain,
+                block: Bytes::new(),
+            },
             origin: self.origin.clone(),
         }
     }
@@ -233,7 +318,10 @@ fn declare() -> Change {
         session: false,
         arguments: Vec::new(),
     };
-    Change::DeclareQueue { name: Text::new(), spec }
+    Change::DeclareQueue {
+        name: Text::new(),
+        spec,
+    }
 }
 
 fn bind(queue: Text, filter: Text) -> Change {
@@ -251,7 +339,10 @@ fn deliver(delivery: &Delivery, effects: &mut Effects) {
     let message = &delivery.message;
     let body = String::from_utf8_lossy(message.body.as_deref().unwrap_or_default());
     let topic = message.topic.render(Grammar::Slashes);
-    say(effects, &format!("MSG {} {topic} {}", delivery.id, body.replace('\n', "\\n")));
+    say(
+        effects,
+        &format!("MSG {} {topic} {}", delivery.id, body.replace('\n', "\\n")),
+    );
 }
 
 fn say(effects: &mut Effects, line: &str) {
