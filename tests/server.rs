@@ -120,7 +120,9 @@ fn a_setting_that_makes_no_sense_is_one_line_that_names_key_and_layer() {
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
         last_line(&output)
     };
-    let line = refused(&|command| drop(command.arg("--config").arg(&file)));
+    let line = refused(&|command| {
+        command.arg("--config").arg(&file);
+    });
     assert!(
         line.starts_with(&format!(
             "trivium: unknown key 'mqtt.port' in file {}",
@@ -128,7 +130,9 @@ fn a_setting_that_makes_no_sense_is_one_line_that_names_key_and_layer() {
         )),
         "{line}"
     );
-    let line = refused(&|command| drop(command.env("TRIVIUM_DURABILITY", "maybe")));
+    let line = refused(&|command| {
+        command.env("TRIVIUM_DURABILITY", "maybe");
+    });
     assert!(
         line.contains("'durability' in environment variable TRIVIUM_DURABILITY: 'maybe'"),
         "{line}"
