@@ -45,11 +45,10 @@ async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, &'static str) 
 }
 
 async fn scrape(State(status): State<Arc<Status>>) -> impl IntoResponse {
-    let mut samples = status.broker.get().map(Broker::metrics).unwrap_or_default();
+    let mut samples = metrics::process();
     for (protocol, traffic) in &status.traffic {
         samples.extend(traffic.samples(protocol));
     }
-    samples.extend(metrics::process());
     (
         [(
             header::CONTENT_TYPE,

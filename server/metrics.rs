@@ -3,7 +3,49 @@
 use std::{fmt::Write, fs};
 
 use rustix::process::{Resource, getrlimit};
-use trivium_core::metrics::{Kind, Sample};
+
+/// One value of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Name of the series: `trivium_…`, the unit in the name, counters end in `_total`.
+    pub name: &'static str,
+    /// One sentence about the series; the same for all samples of a name.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// What tells samples of one name apart.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+/// How the values of a series behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Sample {
+    /// A sample without labels.
+    pub fn new(name: &'static str, help: &'static str, kind: Kind, value: f64) -> Sample {
+        Sample {
+            name,
+            help,
+            kind,
+            labels: Vec::new(),
+            value,
+        }
+    }
+
+    /// With one more label.
+    pub fn with(mut self, label: &'static str, value: impl Into<String>) -> Sample {
+        self.labels.push((label, value.into()));
+        self
+    }
+}
 
 /// Renders samples; those of one name are grouped, in the order in which names first appear.
 pub fn render(mut samples: Vec<Sample>) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use trivium_core::metrics::{Kind, Sample};
+use crate::metrics::{Kind, Sample};
 
 /// The counters of one protocol.
 #[derive(Debug, Default)]

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     link::Link,
     message::{Dialect, Origin},
-    metrics::Sample,
     properties::Text,
     store::{Durability, Store, StoreError},
 };
@@ -45,11 +44,6 @@ impl Broker {
     /// A link for a new connection. `origin` says which protocol and, where it is known, which client.
     pub fn connect(&self, origin: Origin) -> Link {
         Link::new(origin)
-    }
-
-    /// What the broker has counted so far.
-    pub fn metrics(&self) -> Vec<Sample> {
-        Vec::new()
     }
 
     /// Tells every connection to close, waits until what was accepted is durable, and closes the store.

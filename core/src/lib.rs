@@ -16,7 +16,6 @@ mod id;
 mod link;
 mod log;
 mod message;
-pub mod metrics;
 mod properties;
 pub mod store;
 mod time;
