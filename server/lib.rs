@@ -1,1 +1,237 @@
-//! The server.
+//! The server: front ends on listeners over one broker.
+//!
+//! [`run`] is what the program calls; [`Server`] is the same in steps, for tests and for programs that
+//! bring a broker along. Start reading at [`Server::start`], then `listen`, then `connection`.
+
+pub mod args;
+mod clock;
+pub mod config;
+mod connection;
+pub mod frontends;
+mod http;
+mod listen;
+mod lock;
+pub mod log;
+mod metrics;
+mod shutdown;
+mod store;
+#[cfg(test)]
+mod testing;
+mod traffic;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
+use tracing::{info, warn};
+use trivium_core::{
+    Broker, Options,
+    store::{Durability, Store},
+};
+
+pub use crate::{config::Config, listen::Endpoint, shutdown::Signals};
+use crate::{
+    http::Status,
+    listen::Listener,
+    lock::DirectoryLock,
+    shutdown::{Stop, Stopper},
+};
+
+/// Serves `endpoints` until `shutdown` resolves, then drains and closes.
+pub async fn run(
+    config: Config,
+    endpoints: Vec<Endpoint>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let server = Server::start(config, endpoints).await?;
+    shutdown.await;
+    server.stop().await
+}
+
+/// A running broker with its listeners.
+pub struct Server {
+    broker: Broker,
+    addresses: BTreeMap<&'static str, SocketAddr>,
+    stopper: Stopper,
+    listeners: JoinSet<()>,
+    http: Option<JoinHandle<()>>,
+    _lock: Option<DirectoryLock>,
+}
+
+impl Server {
+    /// Starts over the data directory of `config`. All addresses are bound before anything is served.
+    pub async fn start(config: Config, endpoints: Vec<Endpoint>) -> anyhow::Result<Server> {
+        let lock = DirectoryLock::acquire(&config.data_dir)?;
+        let bound = Bound::bind(&config, endpoints)?;
+        let opened = config.clone();
+        let store = tokio::task::spawn_blocking(move || store::open(&opened)).await??;
+        bound.serve(&config, store, Some(lock)).await
+    }
+
+    /// Starts over a store of the caller's; the data directory of `config` is not touched.
+    pub async fn start_over(
+        store: Arc<dyn Store>,
+        config: Config,
+        endpoints: Vec<Endpoint>,
+    ) -> anyhow::Result<Server> {
+        Bound::bind(&config, endpoints)?
+            .serve(&config, store, None)
+            .await
+    }
+
+    /// Where a protocol, or `http`, listens.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.addresses.get(name).copied()
+    }
+
+    /// The broker, for whoever wants a link without a socket.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Accepts no more, lets connections say goodbye, and closes the store.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stopper.stop();
+        let drained = async { while self.listeners.join_next().await.is_some() {} };
+        let (closed, ()) = tokio::join!(self.broker.close(), drained);
+        if let Some(http) = self.http {
+            http.abort();
+        }
+        closed.context("closing the store")?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Everything bound and nothing served yet, except health and metrics.
+struct Bound {
+    listeners: Vec<Listener>,
+    addresses: BTreeMap<&'static str, SocketAddr>,
+    http: Option<JoinHandle<()>>,
+    status: Arc<Status>,
+    stopper: Stopper,
+    stop: Stop,
+}
+
+impl Bound {
+    fn bind(config: &Config, endpoints: Vec<Endpoint>) -> anyhow::Result<Bound> {
+        let listeners = endpoints
+            .into_iter()
+            .map(Listener::bind)
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let http = config.http.enabled.then(|| bind_http(config)).transpose()?;
+        let mut addresses: BTreeMap<_, _> = listeners
+            .iter()
+            .map(|it| (it.frontend().name(), it.address()))
+            .collect();
+        if let Some(http) = &http {
+            addresses.insert("http", http.local_addr()?);
+        }
+        warn_of_strangers(config, &addresses);
+        let (stopper, stop) = shutdown::channel();
+        let traffic = listeners
+            .iter()
+            .map(|listener| (listener.frontend().name(), listener.traffic()))
+            .collect();
+        let status = Arc::new(Status {
+            traffic,
+            broker: OnceLock::new(),
+            stop: stop.clone(),
+        });
+        let http = http.map(|socket| tokio::spawn(http::serve(socket, status.clone())));
+        Ok(Bound {
+            listeners,
+            addresses,
+            http,
+            status,
+            stopper,
+            stop,
+        })
+    }
+
+    async fn serve(
+        self,
+        config: &Config,
+        store: Arc<dyn Store>,
+        lock: Option<DirectoryLock>,
+    ) -> anyhow::Result<Server> {
+        let dialects = self
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.frontend().dialects())
+            .collect();
+        let options = Options {
+            dialects,
+            ..broker_options(config)
+        };
+        let broker = Broker::open(store, options)
+            .await
+            .context("opening the broker")?;
+        let slots = Arc::new(Semaphore::new(config.max_connections.get()));
+        let mut listeners = JoinSet::new();
+        for listener in self.listeners {
+            listeners.spawn(listener.serve(broker.clone(), slots.clone(), self.stop.clone()));
+        }
+        let _ = self.status.broker.set(broker.clone());
+        let Bound {
+            addresses,
+            http,
+            stopper,
+            ..
+        } = self;
+        Ok(Server {
+            broker,
+            addresses,
+            stopper,
+            listeners,
+            http,
+            _lock: lock,
+        })
+    }
+}
+
+fn bind_http(config: &Config) -> anyhow::Result<TcpListener> {
+    let socket = listen::bind("http", config.http.listen)?;
+    let address = socket.local_addr()?;
+    info!(protocol = "http", %address, "listening; try: curl http://{}/health/ready", listen::reachable(address));
+    Ok(socket)
+}
+
+/// Everybody but `guest` from this machine must be a user, so an open address without users is of no use.
+fn warn_of_strangers(config: &Config, addresses: &BTreeMap<&'static str, SocketAddr>) {
+    for (name, address) in addresses {
+        if *name != "http" && !address.ip().is_loopback() && config.user().is_none() {
+            warn!(
+                "{name}.listen {address} can be reached by others, but no user is configured: \
+                   set default_user and default_pass"
+            );
+        }
+    }
+}
+
+fn broker_options(config: &Config) -> Options {
+    Options {
+        shards: config.shards.get(),
+        durability: match config.durability {
+            config::Durability::Os => Durability::Written,
+            // The store syncs at the interval instead of for each commit.
+            config::Durability::Sync | config::Durability::Interval(_) => Durability::Synced,
+        },
+        dialects: Vec::new(),
+        queue_memory: config.queue_memory.0,
+        partitions: config.kafka.partitions.get(),
+        initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
+        user: config
+            .user()
+            .map(|(user, password)| (user.into(), password.into())),
+    }
+}

@@ -1,3 +1,60 @@
-//! The `trivium` binary.
+//! The `trivium` program: reads what it is told, runs, and ends with 0, with 1 when it could not run,
+//! or with 2 when it was told something wrong.
 
-fn main() {}
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use trivium::{
+    Config, Signals,
+    args::{Args, Command, ServeArgs},
+    frontends, log,
+};
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Serve(args) => serve(&args),
+    }
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match Config::load(args) {
+        Ok(config) => config,
+        Err(error) => return fail(2, &error),
+    };
+    log::start(&config.log);
+    raise_open_files_limit();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format_args!("{error:#}")),
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let signals = Signals::listen()?;
+        let endpoints = frontends::standard(&config);
+        trivium::run(config, endpoints, signals.wait()).await
+    })
+}
+
+fn fail(code: u8, error: &dyn fmt::Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "trivium: {error}");
+    ExitCode::from(code)
+}
+
+/// Every connection is an open file, and the usual soft limit of 1024 is for programs that use `select`.
+fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

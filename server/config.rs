@@ -1,0 +1,207 @@
+//! The configuration: every key with its type, default and meaning, merged from four layers.
+//!
+//! Defaults, then the file, then the environment, then flags; the last that names a key wins. A value is
+//! parsed into its type here, once, and trusted from then on. An error names the key and the layer.
+
+mod layers;
+mod values;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
+
+use serde::Deserialize;
+
+pub use layers::{ConfigError, Layers};
+pub use values::{Durability, Filter, HostPort, LogFormat, Millis, Size};
+use values::{parsed, parsed_some};
+
+use crate::args::ServeArgs;
+
+/// What the broker is told by whoever runs it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where everything durable lives; created when it is not there.
+    #[serde(deserialize_with = "parsed")]
+    pub data_dir: PathBuf,
+    /// What an acknowledgement means.
+    #[serde(deserialize_with = "parsed")]
+    pub durability: Durability,
+    /// Number of shards; one per core is right for most.
+    #[serde(deserialize_with = "parsed")]
+    pub shards: NonZeroUsize,
+    /// Connections at most, over all protocols; more are closed as they come.
+    #[serde(deserialize_with = "parsed")]
+    pub max_connections: NonZeroUsize,
+    /// Bytes of queued messages kept in memory, over all queues; what is beyond is read back from disk.
+    #[serde(deserialize_with = "parsed")]
+    pub queue_memory: Size,
+    /// Bytes that the store keeps in memory: what is not yet in its files, and what was read from them lately.
+    #[serde(deserialize_with = "parsed")]
+    pub storage_memory: Size,
+    /// A user that is created at start and may connect from anywhere.
+    #[serde(deserialize_with = "parsed_some")]
+    pub default_user: Option<String>,
+    /// That user's password.
+    #[serde(deserialize_with = "parsed_some")]
+    pub default_pass: Option<String>,
+    /// AMQP 0-9-1.
+    pub amqp: Amqp,
+    /// The Kafka protocol.
+    pub kafka: Kafka,
+    /// MQTT 3.1.1 and 5.
+    pub mqtt: Mqtt,
+    /// Health and metrics.
+    pub http: Http,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads all layers: `args`, the process's environment and the file that they name.
+    pub fn load(args: &ServeArgs) -> Result<Config, ConfigError> {
+        Layers::of_process(args)?.config()
+    }
+
+    /// The user to create at start, and its password.
+    pub fn user(&self) -> Option<(&str, &str)> {
+        self.default_user
+            .as_deref()
+            .zip(self.default_pass.as_deref())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: PathBuf::from("./trivium-data"),
+            durability: Durability::Sync,
+            shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            max_connections: NonZeroUsize::new(65_536).expect("not zero"),
+            queue_memory: Size::mebibytes(256),
+            storage_memory: Size::mebibytes(160),
+            default_user: None,
+            default_pass: None,
+            amqp: Amqp::default(),
+            kafka: Kafka::default(),
+            mqtt: Mqtt::default(),
+            http: Http::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// `amqp.*`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amqp {
+    /// Whether the protocol is spoken at all.
+    #[serde(deserialize_with = "parsed")]
+    pub enabled: bool,
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Amqp {
+    fn default() -> Amqp {
+        Amqp {
+            enabled: true,
+            listen: loopback(5672),
+        }
+    }
+}
+
+/// `kafka.*`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// Whether the protocol is spoken at all.
+    #[serde(deserialize_with = "parsed")]
+    pub enabled: bool,
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+    /// The host and port that clients are told to connect to; the address they reached us by when unset.
+    #[serde(deserialize_with = "parsed_some")]
+    pub advertised: Option<HostPort>,
+    /// Partitions of a topic that is created without a number.
+    #[serde(deserialize_with = "parsed")]
+    pub partitions: NonZeroU32,
+    /// How long an empty consumer group waits for more members before its first generation.
+    #[serde(deserialize_with = "parsed")]
+    pub initial_rebalance_delay_ms: Millis,
+}
+
+impl Default for Kafka {
+    fn default() -> Kafka {
+        Kafka {
+            enabled: true,
+            listen: loopback(9092),
+            advertised: None,
+            partitions: NonZeroU32::MIN,
+            initial_rebalance_delay_ms: Millis(250),
+        }
+    }
+}
+
+/// `mqtt.*`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mqtt {
+    /// Whether the protocol is spoken at all.
+    #[serde(deserialize_with = "parsed")]
+    pub enabled: bool,
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Mqtt {
+    fn default() -> Mqtt {
+        Mqtt {
+            enabled: true,
+            listen: loopback(1883),
+        }
+    }
+}
+
+/// `http.*`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Whether health and metrics are served at all.
+    #[serde(deserialize_with = "parsed")]
+    pub enabled: bool,
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            enabled: true,
+            listen: loopback(15672),
+        }
+    }
+}
+
+/// `log.*`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// For people or for machines.
+    #[serde(deserialize_with = "parsed")]
+    pub format: LogFormat,
+    /// Which events are logged.
+    #[serde(deserialize_with = "parsed")]
+    pub level: Filter,
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

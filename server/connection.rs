@@ -1,0 +1,330 @@
+//! The connection loop, for every [`Protocol`].
+//!
+//! ```text
+//!        ┌──────────────────────────── turn ────────────────────────────┐
+//!  wait ─┤ events, timeout, whole frames ──► one submit ──► one write   ├─► wait
+//!        └───────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! `wait` writes, reads, receives and watches the clock at once, so a peer that only writes or only
+//! reads stalls nobody. What is kept for a peer is bounded: input is read only while the backlog of
+//! output is below [`BACKLOG_MAX`] and the front end wants it, and deliveries are bounded by the link's
+//! window, which [`Link::flushed`] opens again.
+
+mod alarm;
+mod block;
+
+use std::{
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tracing::{debug, info};
+use trivium_core::{Event, Link, Now, Reply, Stopped};
+use trivium_protocol::{CloseReason, Effects, Output, Protocol};
+
+use self::alarm::Alarm;
+use crate::{clock, traffic::Traffic};
+
+/// Input is not read while more output than this is unwritten.
+const BACKLOG_MAX: usize = 1 << 20;
+/// Input that may be waiting for its end before the peer has proved who it is.
+const UNAUTHENTICATED_INPUT_MAX: usize = 128 << 10;
+/// How long a peer may take to prove who it is.
+const UNAUTHENTICATED_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a peer may take to read the last words, and then to close its side.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connection is silent before it gives its buffers back.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Slices of one vectored write.
+const SLICES_MAX: usize = 64;
+
+/// Serves one connection to its end.
+pub async fn serve<S>(stream: S, protocol: Box<dyn Protocol>, link: Link, traffic: &Traffic)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = Connection {
+        stream,
+        protocol,
+        link,
+        traffic,
+        input: BytesMut::new(),
+        unread: false,
+        events: Vec::new(),
+        effects: Effects::new(),
+        unflushed: false,
+        unauthenticated: Some(clock::now().instant + UNAUTHENTICATED_TIME_MAX),
+        idle_at: None,
+        alarm: Alarm::default(),
+    };
+    let end = connection.turns().await.err().unwrap_or(End::Closed);
+    debug!(%end, "connection ended");
+    connection.end(end).await;
+}
+
+struct Connection<'a, S> {
+    stream: S,
+    protocol: Box<dyn Protocol>,
+    link: Link,
+    traffic: &'a Traffic,
+    /// Read and not yet taken by the front end.
+    input: BytesMut,
+    /// Whether `input` holds bytes that the front end has not been shown.
+    unread: bool,
+    /// Received and not yet shown to the front end; empty between turns.
+    events: Vec<Event>,
+    /// What the front end wants done; the commands are empty between turns.
+    effects: Effects,
+    /// Whether output was written since the link last heard that all of it was.
+    unflushed: bool,
+    /// Until when the peer must have authenticated; `None` once it has.
+    unauthenticated: Option<Instant>,
+    /// When the buffers are given back; `None` while there are none.
+    idle_at: Option<Instant>,
+    alarm: Alarm,
+}
+
+/// Why there are no more turns.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("closed")]
+    Closed,
+    #[error("peer closed the connection")]
+    Eof,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Front(CloseReason),
+    #[error("{0}")]
+    Stopped(#[from] Stopped),
+}
+
+impl From<CloseReason> for End {
+    fn from(reason: CloseReason) -> End {
+        End::Front(reason)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    async fn turns(&mut self) -> Result<(), End> {
+        while !self.protocol.is_closed() {
+            self.wait().await?;
+            let now = clock::now();
+            self.handle(now)?;
+            self.submit(now).await?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do: input, events, a timeout, or room for more input because
+    /// the backlog is written.
+    async fn wait(&mut self) -> Result<(), End> {
+        let reads = self.wants_input();
+        let alarm_at = [
+            self.protocol.next_timeout(),
+            self.unauthenticated,
+            self.idle_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let Connection {
+            stream,
+            link,
+            traffic,
+            input,
+            unread,
+            events,
+            effects,
+            alarm,
+            ..
+        } = self;
+        let output = &mut effects.output;
+        let mut receive = pin!(link.receive(events));
+        poll_fn(|context| {
+            let mut woken =
+                !output.is_empty() && poll_write(stream, output, traffic, context)?.is_ready();
+            if reads && let Poll::Ready(count) = block::poll_read(stream, input, context)? {
+                if count == 0 {
+                    return Poll::Ready(Err(End::Eof));
+                }
+                traffic.receive(count);
+                *unread = true;
+                woken = true;
+            }
+            if let Poll::Ready(received) = receive.as_mut().poll(context) {
+                received?;
+                woken = true;
+            }
+            woken |= alarm.poll(alarm_at, context).is_ready();
+            if woken {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Shows the front end what came: events first, because they may be what it waits for.
+    fn handle(&mut self, now: Now) -> Result<(), End> {
+        self.keep_buffers_while_busy(now);
+        for event in self.events.drain(..) {
+            if is_authentication(&event) {
+                self.unauthenticated = None;
+            }
+            self.protocol.handle_event(now, event, &mut self.effects)?;
+        }
+        if self
+            .protocol
+            .next_timeout()
+            .is_some_and(|at| at <= now.instant)
+        {
+            self.protocol.handle_timeout(now, &mut self.effects)?;
+        }
+        if self.unread && self.protocol.wants_input() && !self.protocol.is_closed() {
+            self.protocol
+                .handle_input(now, &mut self.input, &mut self.effects)?;
+            // What a front end leaves behind when it stops wanting input is shown to it again.
+            self.unread = !self.protocol.wants_input() && !self.input.is_empty();
+            block::give_back(&mut self.input);
+        }
+        self.check_stranger(now)
+    }
+
+    async fn submit(&mut self, now: Now) -> Result<(), Stopped> {
+        if self.effects.commands.is_empty() {
+            return Ok(());
+        }
+        self.link.submit(now, &mut self.effects.commands).await
+    }
+
+    /// Writes what the socket takes without waiting; `wait` writes the rest.
+    async fn flush(&mut self) -> Result<(), End> {
+        if !self.effects.output.is_empty() {
+            self.unflushed = true;
+            let Connection {
+                stream,
+                effects,
+                traffic,
+                ..
+            } = self;
+            poll_fn(
+                |context| match poll_write(stream, &mut effects.output, traffic, context) {
+                    Poll::Pending => Poll::Ready(Ok(())),
+                    written => written,
+                },
+            )
+            .await?;
+        }
+        if self.unflushed && self.effects.output.is_empty() {
+            self.unflushed = false;
+            self.link.flushed().await?;
+        }
+        Ok(())
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.unread && self.effects.output.len() < BACKLOG_MAX && self.protocol.wants_input()
+    }
+
+    /// A peer that has not said who it is gets little memory and little time.
+    fn check_stranger(&self, now: Now) -> Result<(), End> {
+        let too_much = self.input.len() > UNAUTHENTICATED_INPUT_MAX;
+        match self.unauthenticated {
+            Some(_) if too_much => {
+                Err(CloseReason::Protocol("too much input before authentication".into()).into())
+            }
+            Some(at) if at <= now.instant => {
+                Err(CloseReason::Timeout("not authenticated in time".into()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the buffers back when a second has brought nothing, so that ten thousand idle connections cost little.
+    fn keep_buffers_while_busy(&mut self, now: Now) {
+        let quiet = self.events.is_empty() && !self.unread && self.effects.output.is_empty();
+        if quiet && self.idle_at.is_some_and(|at| at <= now.instant) {
+            self.idle_at = None;
+            self.events = Vec::new();
+            self.effects = Effects::new();
+        } else if !quiet {
+            self.idle_at = Some(now.instant + IDLE_AFTER);
+        }
+    }
+
+    async fn end(mut self, end: End) {
+        match end {
+            End::Closed => return self.farewell().await,
+            End::Front(reason) => info!(%reason, "connection closed"),
+            End::Eof | End::Io(_) | End::Stopped(_) => {}
+        }
+        if !self.protocol.is_closed() {
+            let now = clock::now();
+            self.protocol.handle_disconnect(now, &mut self.effects);
+            let _ = self.submit(now).await;
+        }
+    }
+
+    /// Sends the last words and waits for the peer to close: closing a socket with unread input would
+    /// take them away from a peer that has not read them yet.
+    async fn farewell(self) {
+        let Connection {
+            mut stream,
+            link,
+            traffic,
+            mut effects,
+            ..
+        } = self;
+        drop(link);
+        let last_words = async {
+            poll_fn(|context| poll_write(&mut stream, &mut effects.output, traffic, context))
+                .await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIME_MAX, last_words).await;
+    }
+}
+
+/// Ready once everything is written.
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    output: &mut Output,
+    traffic: &Traffic,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !output.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = output.slices(&mut slices);
+        let written =
+            ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..filled]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        traffic.send(written);
+        output.advance(written);
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn is_authentication(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Done {
+            result: Ok(Reply::Authenticated { .. }),
+            ..
+        }
+    )
+}
+
+#[cfg(test)]
+mod tests;

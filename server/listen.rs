@@ -1,0 +1,209 @@
+//! Listeners: bound all at once before anything is served, then an accept loop each.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinSet},
+};
+use tracing::{Instrument, error, info, info_span, warn};
+use trivium_core::{Broker, Origin};
+use trivium_protocol::{Frontend, Peer};
+
+use crate::{clock, connection, shutdown::Stop, traffic::Traffic};
+
+/// How long nothing is accepted after the operating system said that it has no more to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A peer that was silent for so long is asked whether it is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long connections may take to end when the broker stops.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A protocol to serve, and where.
+pub struct Endpoint {
+    /// The protocol's name in configuration, logs and metrics.
+    pub name: &'static str,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Makes the front end once the address is known.
+    pub frontend: Box<dyn FnOnce(SocketAddr) -> Arc<dyn Frontend> + Send>,
+    /// What to paste into a shell or a program to reach it.
+    pub client: fn(SocketAddr) -> String,
+}
+
+/// Binds one address; an error says which key it came from.
+pub fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    open(address).with_context(|| format!("cannot listen on {address} ({name}.listen)"))
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
+    // A restart must not wait for the last connections of the process before it.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// One protocol at its address.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    frontend: Arc<dyn Frontend>,
+    traffic: Arc<Traffic>,
+}
+
+impl Listener {
+    /// Binds `endpoint`. Connections wait until [`Listener::serve`] takes them.
+    pub fn bind(endpoint: Endpoint) -> anyhow::Result<Listener> {
+        let socket = bind(endpoint.name, endpoint.listen)?;
+        let address = socket.local_addr()?;
+        info!(protocol = endpoint.name, %address, "listening; try: {}", (endpoint.client)(reachable(address)));
+        let frontend = (endpoint.frontend)(address);
+        Ok(Listener {
+            socket,
+            address,
+            frontend,
+            traffic: Arc::default(),
+        })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The front end.
+    pub fn frontend(&self) -> &dyn Frontend {
+        &*self.frontend
+    }
+
+    /// What goes over its connections.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    /// Accepts connections until `stop`, then waits for them to end, but not for long.
+    pub async fn serve(self, broker: Broker, slots: Arc<Semaphore>, mut stop: Stop) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, peer)) => match slots.clone().try_acquire_owned() {
+                        Ok(slot) => self.spawn(stream, peer, &broker, slot, &mut connections),
+                        Err(_) => self.refuse(peer),
+                    },
+                    Err(error) => back_off(error).await,
+                },
+                Some(ended) = connections.join_next() => report(ended),
+                () = stop.wait() => break,
+            }
+        }
+        drop(self.socket);
+        drain(connections).await;
+    }
+
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        broker: &Broker,
+        slot: OwnedSemaphorePermit,
+        connections: &mut JoinSet<()>,
+    ) {
+        let name = self.frontend.name();
+        let local = stream.local_addr().unwrap_or(self.address);
+        let protocol = self.frontend.connect(
+            Peer {
+                address: peer,
+                local,
+            },
+            clock::now(),
+        );
+        let link = broker.connect(Origin {
+            protocol: name.into(),
+            vhost: "/".into(),
+            ..Origin::default()
+        });
+        let traffic = self.traffic.clone();
+        prepare(&stream);
+        // A task of its own: a panic ends this connection and no other.
+        let connection = async move {
+            let _open = traffic.open();
+            connection::serve(stream, protocol, link, &traffic).await;
+            drop(slot);
+        };
+        connections.spawn(connection.instrument(info_span!("connection", protocol = name, %peer)));
+    }
+
+    fn refuse(&self, peer: SocketAddr) {
+        self.traffic.refuse();
+        warn!(protocol = self.frontend.name(), %peer, "connection refused: max_connections reached");
+    }
+}
+
+/// Options that fail only on a socket that is already broken, which the first read will tell.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Out of descriptors or memory: connections that end will give some back. Anything else concerns one
+/// connection that is already gone.
+async fn back_off(error: io::Error) {
+    let peers_own = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !peers_own {
+        warn!(%error, "cannot accept connections, trying again");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(%error, "a connection failed by a fault of the broker; please report it");
+    }
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIME_MAX, all).await.is_err() {
+        warn!(
+            connections = connections.len(),
+            "closing connections whose peers did not"
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// Where a client on this machine reaches `address`.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,54 @@
+//! A broker for unit tests that are not about the broker.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use trivium_core::{
+    Broker, Options,
+    store::{Batch, BoxFuture, Durability, Page, ScanLimit, Store, StoreError, Table},
+};
+
+/// Forgets everything.
+struct Nowhere;
+
+impl Store for Nowhere {
+    fn commit(&self, _: Batch, _: Durability) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn get(&self, _: Table, _: Bytes) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn scan(
+        &self,
+        _: Table,
+        _: Range<Bytes>,
+        _: ScanLimit,
+    ) -> BoxFuture<'static, Result<Page, StoreError>> {
+        Box::pin(async { Ok(Page::default()) })
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A store that forgets everything.
+pub fn store() -> Arc<dyn Store> {
+    Arc::new(Nowhere)
+}
+
+/// A broker over it.
+pub async fn broker() -> Broker {
+    let options = Options {
+        shards: 1,
+        durability: Durability::Buffered,
+        dialects: Vec::new(),
+        queue_memory: 1 << 20,
+        partitions: 1,
+        initial_rebalance_delay: Duration::ZERO,
+        user: None,
+    };
+    Broker::open(store(), options).await.unwrap()
+}

@@ -1,0 +1,184 @@
+//! What hostile, broken and lost peers do to the broker: nothing that others notice.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod support;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::Duration,
+};
+
+use support::Broker;
+
+/// What all the peers of a test together may cost.
+const MEMORY_MAX: usize = 64 << 20;
+
+/// Everything until the broker closes; a reset is a close.
+fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+            panic!("the broker does not close: {error}")
+        }
+        _ => all,
+    }
+}
+
+/// Sends `bytes` and returns what comes back until the broker closes.
+fn exchange(broker: &Broker, protocol: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = broker.connect(protocol);
+    // The broker may close before it has read everything.
+    let _ = stream.write_all(bytes);
+    read_to_close(&mut stream)
+}
+
+fn assert_well(broker: &Broker, resident_before: usize) {
+    assert!(broker.get("/health/ready").starts_with("HTTP/1.1 200"));
+    let grown = broker.resident_bytes().saturating_sub(resident_before);
+    assert!(grown < MEMORY_MAX, "memory grew by {} MiB", grown >> 20);
+}
+
+/// AMQP 0-9-1, 4.2.2: a protocol header that is not understood is answered with the one that is.
+#[test]
+fn a_wrong_amqp_header_is_answered_with_the_right_one() {
+    let broker = Broker::start();
+    for wrong in [
+        b"AMQP\x01\x01\x00\x0a",
+        b"AMQP\x00\x01\x00\x00",
+        b"HELOHELO",
+    ] {
+        assert_eq!(exchange(&broker, "amqp", wrong), b"AMQP\x00\x00\x09\x01");
+    }
+}
+
+#[test]
+fn an_http_request_on_a_wrong_port_is_closed() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    let request = b"GET / HTTP/1.1\r\nHost: broker\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+    assert_eq!(exchange(&broker, "amqp", request), b"AMQP\x00\x00\x09\x01");
+    exchange(&broker, "kafka", request);
+    exchange(&broker, "mqtt", request);
+    assert_well(&broker, before);
+}
+
+#[test]
+fn a_length_of_two_gibibytes_allocates_nothing() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    // A method frame on channel 0 that claims 2 GiB, after a good header.
+    exchange(
+        &broker,
+        "amqp",
+        b"AMQP\x00\x00\x09\x01\x01\x00\x00\x7f\xff\xff\xff",
+    );
+    // A request of 2 GiB, and one of negative length.
+    exchange(&broker, "kafka", b"\x7f\xff\xff\xff\x00\x12\x00\x00");
+    exchange(&broker, "kafka", b"\xff\xff\xff\xff\x00\x12\x00\x00");
+    // The largest remaining length before CONNECT.
+    let mut stream = broker.connect("mqtt");
+    let _ = stream.write_all(b"\x10\xff\xff\xff\x7f");
+    let _ = stream.write_all(&vec![0; 1 << 20]);
+    read_to_close(&mut stream);
+    assert_well(&broker, before);
+}
+
+/// MQTT 3.1.1, 2.2.3 and MQTT 5, 1.5.5: at most four bytes.
+#[test]
+fn a_malformed_remaining_length_is_closed() {
+    let broker = Broker::start();
+    exchange(&broker, "mqtt", b"\x10\xff\xff\xff\xff\x7f");
+    assert_well(&broker, broker.resident_bytes());
+}
+
+#[test]
+fn an_unknown_kafka_api_is_closed() {
+    let broker = Broker::start();
+    // Length, API key 999, version 0, correlation id 1, null client id.
+    exchange(
+        &broker,
+        "kafka",
+        b"\x00\x00\x00\x0a\x03\xe7\x00\x00\x00\x00\x00\x01\xff\xff",
+    );
+}
+
+/// KIP-511: an unknown version of ApiVersions is answered in version 0 with UNSUPPORTED_VERSION (35).
+#[test]
+fn an_unknown_version_of_api_versions_is_answered() {
+    let broker = Broker::start();
+    let mut stream = broker.connect("kafka");
+    stream
+        .write_all(b"\x00\x00\x00\x0a\x00\x12\x03\xe7\x00\x00\x00\x01\xff\xff")
+        .unwrap();
+    let mut head = [0; 10];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[4..], *b"\x00\x00\x00\x01\x00\x23");
+}
+
+#[test]
+fn peers_that_vanish_in_a_frame_leave_nothing_behind() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    let beginnings: [(&str, &[u8]); 4] = [
+        ("amqp", b"AMQP\x00\x00"),
+        ("amqp", b"AMQP\x00\x00\x09\x01\x01\x00\x00\x00"),
+        ("kafka", b"\x00\x00\x10\x00\x00\x00\x00\x03"),
+        ("mqtt", b"\x10\x80\x01\x00\x04MQ"),
+    ];
+    for _ in 0..50 {
+        for (protocol, beginning) in beginnings {
+            let mut stream = broker.connect(protocol);
+            stream.write_all(beginning).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_to_close(&mut stream);
+        }
+    }
+    assert_well(&broker, before);
+    for protocol in ["amqp", "kafka", "mqtt"] {
+        wait_for_zero(
+            &broker,
+            &format!("trivium_connections{{protocol=\"{protocol}\"}}"),
+        );
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_is_not_served_without_end() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    // ApiVersions requests, whose answers are twenty times as long, by a client that reads none.
+    let mut stream = broker.connect("kafka");
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let request = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff".repeat(1000);
+    let mut taken = 0;
+    while taken < 64 << 20 && stream.write_all(&request).is_ok() {
+        taken += request.len();
+    }
+    assert!(taken < 64 << 20, "the broker went on reading");
+    assert_well(&broker, before);
+}
+
+#[test]
+fn idle_connections_cost_little() {
+    const CONNECTIONS: usize = 500;
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    let _idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| broker.connect("mqtt")).collect();
+    while broker.metric("trivium_connections{protocol=\"mqtt\"}") < CONNECTIONS as f64 {}
+    let each = broker.resident_bytes().saturating_sub(before) / CONNECTIONS;
+    assert!(each < 20 << 10, "{each} bytes for each idle connection");
+}
+
+fn wait_for_zero(broker: &Broker, series: &str) {
+    let start = std::time::Instant::now();
+    while broker.metric(series) > 0.0 {
+        assert!(
+            start.elapsed() < support::PATIENCE,
+            "{series} stays above zero"
+        );
+    }
+}
