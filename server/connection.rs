@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let now = clock::now();
             self.handle(now)?;
             self.submit(now).await?;
-            self.flush().await?;
+            self.flush(now).await?;
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Writes what the socket takes without waiting; `wait` writes the rest.
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self, now: Now) -> Result<(), End> {
         if !self.effects.output.is_empty() {
             self.unflushed = true;
             let Connection {
@@ -226,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         if self.unflushed && self.effects.output.is_empty() {
             self.unflushed = false;
-            self.link.flushed().await?;
+            self.link.flushed(now).await?;
         }
         Ok(())
     }

@@ -101,8 +101,9 @@ impl Server {
     /// Accepts no more, lets connections say goodbye, and closes the store.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stopper.stop();
-        let drained = async { while self.listeners.join_next().await.is_some() {} };
-        let (closed, ()) = tokio::join!(self.broker.close(), drained);
+        self.broker.shut_down();
+        while self.listeners.join_next().await.is_some() {}
+        let closed = self.broker.close().await;
         if let Some(http) = self.http {
             http.abort();
         }
@@ -228,10 +229,11 @@ fn broker_options(config: &Config) -> Options {
         },
         dialects: Vec::new(),
         queue_memory: config.queue_memory.0,
-        partitions: config.kafka.partitions.get(),
+        log_memory: config.log_memory.0,
         initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
         user: config
             .user()
             .map(|(user, password)| (user.into(), password.into())),
+        clock: clock::now,
     }
 }
