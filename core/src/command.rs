@@ -84,11 +84,16 @@ pub enum Change {
     ExpectQueue { name: Text },
     /// Removes a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted). Removing one that is not there succeeds.
     DeleteQueue { name: Text, if_unused: bool, if_empty: bool },
+    /// Ends an MQTT client's session: removes its queue and subscriptions and cancels its consumer; answered by
+    /// [`Reply::Deleted`](crate::Reply::Deleted). Ending one that is not there succeeds.
+    DeleteSession { client: Text },
     /// Drops the ready messages of a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted).
     PurgeQueue { name: Text },
-    /// Adds a binding; adding one again replaces its tag and options.
+    /// Adds a binding; adding one again replaces its tag and options. Answered by
+    /// [`Reply::Bound`](crate::Reply::Bound).
     Bind(Binding),
-    /// Removes a binding; removing one that is not there succeeds.
+    /// Removes a binding; removing one that is not there succeeds. Answered by
+    /// [`Reply::Unbound`](crate::Reply::Unbound).
     Unbind(Binding),
     /// Creates a log; answered by [`Reply::Logs`](crate::Reply::Logs) with its description.
     CreateLog { name: Text, spec: LogSpec, validate_only: bool },

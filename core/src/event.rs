@@ -72,6 +72,10 @@ pub enum Reply {
     Queue { name: Text, messages: u64, consumers: u32, created: bool },
     /// So many messages went.
     Deleted { messages: u64 },
+    /// A binding is there; `created` says that it was not before.
+    Bound { created: bool },
+    /// A binding is not there; `existed` says that it was before.
+    Unbound { existed: bool },
     /// One message, with how many are left; or the queue is empty.
     Got { delivery: Option<Delivery>, remaining: u64 },
     /// The first offset of an appended batch. `timestamp` is set when the broker's clock decided (log append time).
@@ -81,11 +85,20 @@ pub enum Reply {
     /// From a group's coordinator.
     Group(GroupReply),
     /// Retained messages.
-    Retained(Vec<Arc<Message>>),
+    Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
     Logs(Vec<Result<LogInfo, Refusal>>),
     /// A producer id and epoch.
     Producer { id: i64, epoch: i16 },
+}
+
+/// The retained message of a topic.
+#[derive(Clone, Debug)]
+pub struct Retained {
+    /// What was published.
+    pub message: Arc<Message>,
+    /// When the broker accepted it; its lifetime counts from then.
+    pub accepted: Timestamp,
 }
 
 /// What is known about a log.
