@@ -36,6 +36,8 @@ pub struct Opening {
     connect: Connect,
     /// Whether the client identifier is of our choice.
     assigned: bool,
+    /// Whether the client gave neither user nor password.
+    anonymous: bool,
     /// Set once the user is known.
     inbound: Option<Inbound>,
 }
@@ -101,6 +103,7 @@ impl Connection {
             Text::from(&*connect.client_id)
         };
         let credentials = credentials(&mut connect, self.peer.is_loopback());
+        let anonymous = matches!(credentials, Credentials::Anonymous { .. });
         effects.commands.push(Command::Authenticate {
             token: AUTHENTICATE,
             credentials,
@@ -108,6 +111,7 @@ impl Connection {
         self.phase = Phase::Opening(Box::new(Opening {
             connect,
             assigned,
+            anonymous,
             inbound: None,
         }));
     }
@@ -124,8 +128,7 @@ impl Connection {
         };
         match (token, result) {
             (_, Err(refusal)) => {
-                let (version, reason) =
-                    (opening.connect.version, refused(&refusal, &opening.connect));
+                let (version, reason) = (opening.connect.version, refused(&refusal, opening.anonymous));
                 self.refuse(version, reason, effects);
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
@@ -141,11 +144,7 @@ impl Connection {
         let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
-        let Opening {
-            mut connect,
-            assigned,
-            inbound: Some(inbound),
-        } = *opening
+        let Opening { mut connect, assigned, inbound: Some(inbound), .. } = *opening
         else {
             return;
         };
@@ -300,11 +299,12 @@ fn window(connect: &Connect, inflight_max: u16) -> u16 {
     connect.receive_maximum.min(inflight_max)
 }
 
-fn refused(refusal: &Refusal, _connect: &Connect) -> Reason {
+fn refused(refusal: &Refusal, anonymous: bool) -> Reason {
     match refusal {
-        Refusal::LoginRefused => Reason::BAD_USER_OR_PASSWORD,
-        Refusal::Denied(_) | Refusal::Locked { .. } => Reason::NOT_AUTHORIZED,
-        Refusal::NoVhost(_) => Reason::NOT_AUTHORIZED,
+        Refusal::LoginRefused if !anonymous => Reason::BAD_USER_OR_PASSWORD,
+        Refusal::LoginRefused | Refusal::Denied(_) | Refusal::Locked { .. } | Refusal::NoVhost(_) => {
+            Reason::NOT_AUTHORIZED
+        }
         _ => Reason::SERVER_UNAVAILABLE,
     }
 }

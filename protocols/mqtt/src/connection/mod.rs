@@ -107,7 +107,6 @@ impl Connection {
         batch: &Bytes,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
-        let version = self.version();
         let mut previous = Text::new();
         let mut at = 0;
         while let Ok(Some(frame)) = packet::frame(&batch[at..], batch.len()) {
@@ -124,11 +123,6 @@ impl Connection {
                 }
                 Phase::Opening(_) | Phase::Closed => return Ok(()),
             }
-            debug_assert!(
-                matches!(self.phase, Phase::Connecting | Phase::Opening(_))
-                    || self.version() == version
-                    || at > 0
-            );
         }
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);

@@ -23,6 +23,9 @@ pub const CONSUMER: ConsumerId = ConsumerId(1);
 /// What the core settles itself: a delivery at QoS 0.
 const SETTLED: DeliveryId = DeliveryId(0);
 
+/// The payload of a message without a body.
+static NO_BODY: Bytes = Bytes::new();
+
 /// Messages under way to the client.
 pub struct Outbound {
     version: Version,
@@ -262,7 +265,7 @@ impl Outbound {
             expiry,
             subscriptions: &how.subscriptions,
             block: block(message, self.version, &mut self.block),
-            payload: message.body.as_ref().unwrap_or(const { &Bytes::new() }),
+            payload: message.body.as_ref().unwrap_or(&NO_BODY),
         };
         if outgoing.total(self.version) > self.packet_max {
             return false;
