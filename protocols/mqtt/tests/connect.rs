@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peer::{ALL, Peer, V3, V5, publish, story};
-use trivium_core::{CancelReason, Change, Command, ConsumerId, Credentials, Event, Persistence, Refusal, Token};
+use trivium_core::{
+    CancelReason, Change, Command, ConsumerId, Credentials, Event, Persistence, Refusal, Token,
+};
 use trivium_mqtt::packet::{Auth, Connect, Disconnect, Packet, Qos, Reason, Version, Will};
 
 fn refusal(peer: &mut Peer, connect: Connect) -> Reason {
@@ -35,7 +37,11 @@ fn will() -> Will {
 fn wills(peer: &mut Peer) -> usize {
     let commands = peer.take_commands();
     let wills = commands.iter().filter(|command| match command {
-        Command::Publish { token: None, message, .. } => {
+        Command::Publish {
+            token: None,
+            message,
+            ..
+        } => {
             assert!(message.retain && message.persistence == Persistence::Persistent);
             assert_eq!(message.topic.text(), "gone");
             true
@@ -47,7 +53,14 @@ fn wills(peer: &mut Peer) -> usize {
 
 #[test]
 fn mqtt_3_1_0_1_the_first_packet_is_connect() {
-    for first in [&b"GET / HTTP/1.1\r\n"[..], b"AMQP\0\0\x09\x01", &[0x30, 3, 0, 1, b'a'], &[0xc0, 0], &[0x11, 0], &[0x16, 3, 1]] {
+    for first in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"AMQP\0\0\x09\x01",
+        &[0x30, 3, 0, 1, b'a'],
+        &[0xc0, 0],
+        &[0x11, 0],
+        &[0x16, 3, 1],
+    ] {
         story(ALL, |mut peer| {
             assert!(peer.send_bytes(first).is_err(), "{first:x?}");
             assert!(peer.take_bytes().is_empty() && peer.commands.is_empty());
@@ -59,24 +72,38 @@ fn mqtt_3_1_0_1_the_first_packet_is_connect() {
 fn mqtt_3_1_0_2_a_second_connect_closes() {
     story(ALL, |peer| {
         let mut peer = peer.connected();
-        let again = peer.send(Packet::Connect(Box::new(Connect::new(peer.version, "c".into()))));
+        let again = peer.send(Packet::Connect(Box::new(Connect::new(
+            peer.version,
+            "c".into(),
+        ))));
         peer.assert_closed(again, Reason::PROTOCOL_ERROR);
     });
 }
 
 #[test]
 fn mqtt_3_1_2_2_unknown_levels_are_told() {
-    let cases: [(u8, &[u8]); 4] =
-        [(0x84, &[0x20, 2, 0, 1]), (0x83, &[0x20, 2, 0, 1]), (2, &[0x20, 2, 0, 1]), (6, &[0x20, 3, 0, 0x84, 0])];
+    let cases: [(u8, &[u8]); 4] = [
+        (0x84, &[0x20, 2, 0, 1]),
+        (0x83, &[0x20, 2, 0, 1]),
+        (2, &[0x20, 2, 0, 1]),
+        (6, &[0x20, 3, 0, 0x84, 0]),
+    ];
     for (level, answer) in cases {
         story(V3, |mut peer| {
-            let _ = peer.send_bytes(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 60, 0, 1, b'a']);
+            let _ = peer.send_bytes(&[
+                0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 60, 0, 1, b'a',
+            ]);
             assert_eq!(peer.take_bytes(), answer);
             assert!(peer.protocol.is_closed());
         });
     }
     story(V3, |mut peer| {
-        assert!(peer.send_bytes(&[0x10, 13, 0, 4, b'N', b'O', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a']).is_err());
+        assert!(
+            peer.send_bytes(&[
+                0x10, 13, 0, 4, b'N', b'O', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'
+            ])
+            .is_err()
+        );
         assert!(peer.take_bytes().is_empty());
     });
 }
@@ -86,12 +113,17 @@ fn mqtt_3_1_2_connect_flags_are_checked() {
     // Reserved bit; will QoS 3; will QoS and will retain without a will.
     for flags in [0x03, 0x1e, 0x0a, 0x22] {
         story(&[Version::V311], |mut peer| {
-            let bytes = [0x10, 20, 0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60, 0, 1, b'a', 0, 1, b't', 0, 2, b'x', b'y'];
+            let bytes = [
+                0x10, 20, 0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60, 0, 1, b'a', 0, 1, b't', 0,
+                2, b'x', b'y',
+            ];
             assert!(peer.send_bytes(&bytes).is_err(), "{flags:x}");
         });
         story(V5, |mut peer| {
-            let bytes =
-                [0x10, 22, 0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 60, 0, 0, 1, b'a', 0, 0, 1, b't', 0, 2, b'x', b'y'];
+            let bytes = [
+                0x10, 22, 0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 60, 0, 0, 1, b'a', 0, 0, 1,
+                b't', 0, 2, b'x', b'y',
+            ];
             assert_eq!(peer.send_bytes(&bytes), Ok(()));
             assert_eq!(peer.take_bytes(), &[0x20, 3, 0, 0x81, 0][..]);
         });
@@ -101,11 +133,18 @@ fn mqtt_3_1_2_connect_flags_are_checked() {
 #[test]
 fn mqtt311_3_1_2_22_a_password_needs_a_user() {
     story(&[Version::V311], |mut peer| {
-        let connect = Connect { password: Some(Bytes::from_static(b"p")), ..Connect::new(peer.version, "c".into()) };
+        let connect = Connect {
+            password: Some(Bytes::from_static(b"p")),
+            ..Connect::new(peer.version, "c".into())
+        };
         assert!(peer.send(Packet::Connect(Box::new(connect))).is_err());
     });
     story(V5, |mut peer| {
-        assert_eq!(peer.connect_with(|connect| connect.password = Some(Bytes::from_static(b"p"))).reason, Reason::SUCCESS);
+        assert_eq!(
+            peer.connect_with(|connect| connect.password = Some(Bytes::from_static(b"p")))
+                .reason,
+            Reason::SUCCESS
+        );
     });
 }
 
@@ -113,46 +152,83 @@ fn mqtt311_3_1_2_22_a_password_needs_a_user() {
 fn mqtt_3_1_3_client_identifiers() {
     story(ALL, |mut peer| {
         let long = "ä/".repeat(200);
-        assert_eq!(peer.connect_with(|connect| connect.client_id = long.into()).reason, Reason::SUCCESS);
+        assert_eq!(
+            peer.connect_with(|connect| connect.client_id = long.into())
+                .reason,
+            Reason::SUCCESS
+        );
     });
     // 3.1.3-6, 3.2.2-16: assigned for both values of clean start.
     for clean_start in [true, false] {
         story(V5, |mut peer| {
-            let ack = peer.connect_with(|connect| (connect.client_id, connect.clean_start) = ("".into(), clean_start));
+            let ack = peer.connect_with(|connect| {
+                (connect.client_id, connect.clean_start) = ("".into(), clean_start)
+            });
             assert!(ack.assigned_client_id.is_some_and(|id| !id.is_empty()));
         });
     }
     // 3.1.3-7, 3.1.3-8 of 3.1.1
     story(&[Version::V311], |mut peer| {
-        assert_eq!(peer.connect_with(|connect| connect.client_id = "".into()).reason, Reason::SUCCESS);
+        assert_eq!(
+            peer.connect_with(|connect| connect.client_id = "".into())
+                .reason,
+            Reason::SUCCESS
+        );
     });
     story(V3, |mut peer| {
-        let connect = Connect { clean_start: false, ..Connect::new(peer.version, "".into()) };
-        assert_eq!(refusal(&mut peer, connect), Reason(2));
+        let connect = Connect {
+            clean_start: false,
+            ..Connect::new(peer.version, "".into())
+        };
+        assert_eq!(refusal(&mut peer, connect), Reason::CLIENT_ID_NOT_VALID);
     });
 }
 
 #[test]
 fn mqtt_3_1_4_the_session_is_declared_and_consumed() {
     story(ALL, |mut peer| {
-        let connect = Connect { clean_start: false, session_expiry: 100, receive_maximum: 9, ..Connect::new(peer.version, "c".into()) };
+        let connect = Connect {
+            clean_start: false,
+            session_expiry: 100,
+            receive_maximum: 9,
+            ..Connect::new(peer.version, "c".into())
+        };
         peer.send(Packet::Connect(Box::new(connect))).unwrap();
         assert!(!peer.protocol.wants_input());
         let commands = peer.answer(true);
         let [
-            Command::Authenticate { credentials: Credentials::Anonymous { loopback: true }, .. },
-            Command::Define { change: Change::DeclareQueue { name, spec }, .. },
-            Command::Consume { consumer: ConsumerId(1), queue, spec: consume, .. },
+            Command::Authenticate {
+                credentials: Credentials::Anonymous { loopback: true },
+                ..
+            },
+            Command::Define {
+                change: Change::DeclareQueue { name, spec },
+                ..
+            },
+            Command::Consume {
+                consumer: ConsumerId(1),
+                queue,
+                spec: consume,
+                ..
+            },
         ] = &commands[..]
         else {
             panic!("{commands:?}")
         };
         assert_eq!((&**name, &**queue), ("c", "c"));
-        assert!(spec.session && spec.durable && consume.session && consume.takeover && !consume.auto_ack);
+        assert!(
+            spec.session
+                && spec.durable
+                && consume.session
+                && consume.takeover
+                && !consume.auto_ack
+        );
         let is_5 = peer.version.is_5();
         assert_eq!(spec.expires, is_5.then_some(Duration::from_secs(100)));
         assert_eq!(consume.prefetch, Some(if is_5 { 9 } else { 1024 }));
-        let Packet::ConnAck(ack) = peer.take_packet() else { panic!() };
+        let Packet::ConnAck(ack) = peer.take_packet() else {
+            panic!()
+        };
         assert_eq!(ack.session_present, peer.version != Version::V31);
         assert!(peer.protocol.wants_input());
     });
@@ -161,10 +237,22 @@ fn mqtt_3_1_4_the_session_is_declared_and_consumed() {
 #[test]
 fn mqtt_3_1_2_4_clean_start_ends_the_old_session() {
     story(ALL, |mut peer| {
-        peer.send(Packet::Connect(Box::new(Connect::new(peer.version, "c".into())))).unwrap();
+        peer.send(Packet::Connect(Box::new(Connect::new(
+            peer.version,
+            "c".into(),
+        ))))
+        .unwrap();
         let commands = peer.answer(false);
-        assert!(matches!(&commands[1], Command::Define { change: Change::DeleteSession { client }, .. } if *client == "c"));
-        let Command::Define { change: Change::DeclareQueue { spec, .. }, .. } = &commands[2] else { panic!() };
+        assert!(
+            matches!(&commands[1], Command::Define { change: Change::DeleteSession { client }, .. } if *client == "c")
+        );
+        let Command::Define {
+            change: Change::DeclareQueue { spec, .. },
+            ..
+        } = &commands[2]
+        else {
+            panic!()
+        };
         assert!(!spec.durable && spec.expires == Some(Duration::ZERO));
         assert!(matches!(peer.take_packet(), Packet::ConnAck(ack) if !ack.session_present));
     });
@@ -174,16 +262,39 @@ fn mqtt_3_1_2_4_clean_start_ends_the_old_session() {
 fn mqtt_3_1_4_2_logins_are_checked() {
     story(ALL, |mut peer| {
         let login = (Some("u".into()), Some(Bytes::from_static(b"p")));
-        let connect = Connect { user: login.0, password: login.1, ..Connect::new(peer.version, "c".into()) };
+        let connect = Connect {
+            user: login.0,
+            password: login.1,
+            ..Connect::new(peer.version, "c".into())
+        };
         peer.send(Packet::Connect(Box::new(connect))).unwrap();
         let commands = peer.take_commands();
-        let [Command::Authenticate { token, credentials: Credentials::Password { user, password, loopback: true } }] = &commands[..] else {
+        let [
+            Command::Authenticate {
+                token,
+                credentials:
+                    Credentials::Password {
+                        user,
+                        password,
+                        loopback: true,
+                    },
+            },
+        ] = &commands[..]
+        else {
             panic!("{commands:?}")
         };
         assert_eq!((&**user, &**password), ("u", &b"p"[..]));
-        peer.event(Event::Done { token: *token, result: Err(Refusal::LoginRefused) }).unwrap();
-        let Packet::ConnAck(ack) = peer.take_packet() else { panic!() };
-        assert_eq!(ack.reason.0, if peer.version.is_5() { 0x86 } else { 4 });
+        peer.event(Event::Done {
+            token: *token,
+            result: Err(Refusal::LoginRefused),
+        })
+        .unwrap();
+        let answer: &[u8] = if peer.version.is_5() {
+            &[0x20, 3, 0, 0x86, 0]
+        } else {
+            &[0x20, 2, 0, 4]
+        };
+        assert_eq!(peer.take_bytes(), answer);
         assert!(peer.protocol.is_closed() && peer.commands.is_empty());
     });
 }
@@ -192,20 +303,30 @@ fn mqtt_3_1_4_2_logins_are_checked() {
 fn mqtt_3_1_4_1_packets_behind_connect_wait_for_it() {
     story(ALL, |mut peer| {
         let mut bytes = bytes::BytesMut::new();
-        Packet::Connect(Box::new(Connect::new(peer.version, "c".into()))).encode(peer.version, &mut bytes);
+        Packet::Connect(Box::new(Connect::new(peer.version, "c".into())))
+            .encode(peer.version, &mut bytes);
         Packet::PingReq.encode(peer.version, &mut bytes);
         peer.send_bytes(&bytes).unwrap();
         assert!(peer.take_bytes().is_empty());
         peer.answer(false);
-        assert!(matches!(&peer.take_packets()[..], [Packet::ConnAck(_), Packet::PingResp]));
+        assert!(matches!(
+            &peer.take_packets()[..],
+            [Packet::ConnAck(_), Packet::PingResp]
+        ));
     });
 }
 
 #[test]
 fn mqtt_4_12_0_1_enhanced_authentication_is_refused() {
     story(V5, |mut peer| {
-        let connect = Connect { authentication_method: Some("SCRAM".into()), ..Connect::new(Version::V5, "c".into()) };
-        assert_eq!(refusal(&mut peer, connect), Reason::BAD_AUTHENTICATION_METHOD);
+        let connect = Connect {
+            authentication_method: Some("SCRAM".into()),
+            ..Connect::new(Version::V5, "c".into())
+        };
+        assert_eq!(
+            refusal(&mut peer, connect),
+            Reason::BAD_AUTHENTICATION_METHOD
+        );
     });
     story(V5, |peer| {
         let mut peer = peer.connected();
@@ -216,12 +337,25 @@ fn mqtt_4_12_0_1_enhanced_authentication_is_refused() {
 
 #[test]
 fn mqtt_3_2_2_12_a_will_over_the_maximum_qos_is_refused() {
-    let sure = || Some(Will { qos: Qos::ExactlyOnce, ..will() });
+    let sure = || {
+        Some(Will {
+            qos: Qos::ExactlyOnce,
+            ..will()
+        })
+    };
     story(V5, |mut peer| {
-        let connect = Connect { will: sure(), ..Connect::new(Version::V5, "c".into()) };
+        let connect = Connect {
+            will: sure(),
+            ..Connect::new(Version::V5, "c".into())
+        };
         assert_eq!(refusal(&mut peer, connect), Reason::QOS_NOT_SUPPORTED);
     });
-    story(V3, |mut peer| assert_eq!(peer.connect_with(|connect| connect.will = sure()).reason, Reason::SUCCESS));
+    story(V3, |mut peer| {
+        assert_eq!(
+            peer.connect_with(|connect| connect.will = sure()).reason,
+            Reason::SUCCESS
+        )
+    });
 }
 
 #[test]
@@ -245,12 +379,16 @@ fn mqtt_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
 
 #[test]
 fn mqtt_3_1_2_10_keep_alive_0_is_off() {
-    story(ALL, |peer| assert_eq!(peer.connected().protocol.next_timeout(), None));
+    story(ALL, |peer| {
+        assert_eq!(peer.connected().protocol.next_timeout(), None)
+    });
 }
 
 #[test]
 fn a_peer_that_says_nothing_is_closed() {
-    story(ALL, |mut peer| assert!(peer.wait(Duration::from_secs(10)).is_err()));
+    story(ALL, |mut peer| {
+        assert!(peer.wait(Duration::from_secs(10)).is_err())
+    });
 }
 
 #[test]
@@ -267,13 +405,17 @@ fn mqtt_3_1_2_8_the_will_is_published_when_the_client_vanishes() {
 fn mqtt_3_14_4_3_the_will_is_dropped_at_disconnect() {
     story(ALL, |mut peer| {
         peer.connect_with(|connect| connect.will = Some(will()));
-        peer.send(Packet::Disconnect(Disconnect::default())).unwrap();
+        peer.send(Packet::Disconnect(Disconnect::default()))
+            .unwrap();
         assert!(peer.protocol.is_closed() && peer.take_bytes().is_empty());
         assert_eq!(wills(&mut peer), 0);
     });
     story(V5, |mut peer| {
         peer.connect_with(|connect| connect.will = Some(will()));
-        peer.send(Packet::Disconnect(Disconnect::new(Reason::DISCONNECT_WITH_WILL))).unwrap();
+        peer.send(Packet::Disconnect(Disconnect::new(
+            Reason::DISCONNECT_WITH_WILL,
+        )))
+        .unwrap();
         assert_eq!(wills(&mut peer), 1);
     });
 }
@@ -296,14 +438,29 @@ fn mqtt_3_1_2_7_a_violation_publishes_the_will() {
 fn mqtt_3_14_2_2_disconnect_may_change_the_session_expiry() {
     story(V5, |mut peer| {
         peer.connect_with(|connect| (connect.session_expiry, connect.clean_start) = (60, false));
-        peer.send(Packet::Disconnect(Disconnect { session_expiry: Some(5), ..Disconnect::default() })).unwrap();
+        peer.send(Packet::Disconnect(Disconnect {
+            session_expiry: Some(5),
+            ..Disconnect::default()
+        }))
+        .unwrap();
         let commands = peer.take_commands();
-        let [Command::Define { change: Change::DeclareQueue { spec, .. }, .. }] = &commands[..] else { panic!("{commands:?}") };
+        let [
+            Command::Define {
+                change: Change::DeclareQueue { spec, .. },
+                ..
+            },
+        ] = &commands[..]
+        else {
+            panic!("{commands:?}")
+        };
         assert_eq!(spec.expires, Some(Duration::from_secs(5)));
     });
     story(V5, |peer| {
         let mut peer = peer.connected();
-        let result = peer.send(Packet::Disconnect(Disconnect { session_expiry: Some(5), ..Disconnect::default() }));
+        let result = peer.send(Packet::Disconnect(Disconnect {
+            session_expiry: Some(5),
+            ..Disconnect::default()
+        }));
         peer.assert_closed(result, Reason::PROTOCOL_ERROR);
     });
 }
@@ -312,7 +469,10 @@ fn mqtt_3_14_2_2_disconnect_may_change_the_session_expiry() {
 fn mqtt_3_1_4_3_a_session_that_is_taken_over_closes() {
     story(ALL, |mut peer| {
         peer.connect_with(|connect| connect.will = Some(will()));
-        let result = peer.event(Event::Cancelled { consumer: ConsumerId(1), reason: CancelReason::TakenOver });
+        let result = peer.event(Event::Cancelled {
+            consumer: ConsumerId(1),
+            reason: CancelReason::TakenOver,
+        });
         assert_eq!(wills(&mut peer), 1);
         peer.assert_closed(result, Reason::SESSION_TAKEN_OVER);
     });
@@ -326,9 +486,15 @@ fn mqtt_3_14_shutdown_is_told() {
         peer.assert_closed(result, Reason::SERVER_SHUTTING_DOWN);
     });
     story(V5, |mut peer| {
-        peer.send(Packet::Connect(Box::new(Connect::new(Version::V5, "c".into())))).unwrap();
+        peer.send(Packet::Connect(Box::new(Connect::new(
+            Version::V5,
+            "c".into(),
+        ))))
+        .unwrap();
         peer.event(Event::Shutdown).unwrap();
-        assert!(matches!(peer.take_packet(), Packet::ConnAck(ack) if ack.reason == Reason::SERVER_UNAVAILABLE));
+        assert!(
+            matches!(peer.take_packet(), Packet::ConnAck(ack) if ack.reason == Reason::SERVER_UNAVAILABLE)
+        );
     });
 }
 
@@ -336,7 +502,13 @@ fn mqtt_3_14_shutdown_is_told() {
 fn a_session_that_cannot_be_consumed_closes() {
     story(ALL, |peer| {
         let mut peer = peer.connected();
-        assert!(peer.event(Event::Done { token: Token(4), result: Err(Refusal::Stopping) }).is_err());
+        assert!(
+            peer.event(Event::Done {
+                token: Token(4),
+                result: Err(Refusal::Stopping)
+            })
+            .is_err()
+        );
     });
 }
 

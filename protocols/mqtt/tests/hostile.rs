@@ -32,19 +32,32 @@ fn before_connect_64_kib_are_enough() {
 
 #[test]
 fn mqtt_1_5_5_1_a_malformed_remaining_length_closes() {
-    for bytes in [&[0x30, 0xff, 0xff, 0xff, 0xff, 0x01][..], &[0xc0, 0x80, 0x00], &[0x30, 0x80, 0x80, 0x80, 0x80]] {
+    for bytes in [
+        &[0x30, 0xff, 0xff, 0xff, 0xff, 0x01][..],
+        &[0xc0, 0x80, 0x00],
+        &[0x30, 0x80, 0x80, 0x80, 0x80],
+    ] {
         story(ALL, |peer| {
             let mut peer = peer.connected();
             let result = peer.send_bytes(bytes);
             peer.assert_closed(result, Reason::MALFORMED_PACKET);
         });
-        story(ALL, |mut peer| assert!(peer.send_bytes(&[&[0x10], &bytes[1..]].concat()).is_err()));
+        story(ALL, |mut peer| {
+            assert!(peer.send_bytes(&[&[0x10], &bytes[1..]].concat()).is_err())
+        });
     }
 }
 
 #[test]
 fn mqtt_2_1_3_1_reserved_flags_and_types_close() {
-    for bytes in [&[0x00, 0][..], &[0x41, 2, 0, 1], &[0x60, 2, 0, 1], &[0xc1, 0], &[0xe1, 0], &[0xa0, 5, 0, 1, 0, 1, b'a']] {
+    for bytes in [
+        &[0x00, 0][..],
+        &[0x41, 2, 0, 1],
+        &[0x60, 2, 0, 1],
+        &[0xc1, 0],
+        &[0xe1, 0],
+        &[0xa0, 5, 0, 1, 0, 1, b'a'],
+    ] {
         story(ALL, |peer| {
             let mut peer = peer.connected();
             let result = peer.send_bytes(bytes);
@@ -94,7 +107,11 @@ fn too_many_filters_close() {
     story(V5, |peer| {
         let mut peer = peer.connected();
         let filters = vec![peer::subscribe("a", Qos::AtMostOnce).filters.remove(0); 16_385];
-        let wanted = trivium_mqtt::packet::Subscribe { packet_id: 1, subscription_id: None, filters };
+        let wanted = trivium_mqtt::packet::Subscribe {
+            packet_id: 1,
+            subscription_id: None,
+            filters,
+        };
         let result = peer.send(Packet::Subscribe(wanted));
         peer.assert_closed(result, Reason::QUOTA_EXCEEDED);
     });
@@ -104,7 +121,11 @@ fn too_many_filters_close() {
 fn mqtt_3_1_a_connect_cut_anywhere_waits_or_closes() {
     for version in ALL {
         let mut whole = bytes::BytesMut::new();
-        let connect = Connect { user: Some("u".into()), password: Some("p".into()), ..Connect::new(*version, "c".into()) };
+        let connect = Connect {
+            user: Some("u".into()),
+            password: Some("p".into()),
+            ..Connect::new(*version, "c".into())
+        };
         Packet::Connect(Box::new(connect)).encode(*version, &mut whole);
         for cut in 0..whole.len() {
             let mut peer = Peer::new(*version, peer::Feed::Whole);

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::{option, prelude::*};
 use trivium_core::Text;
 use trivium_mqtt::packet::{
-    Ack, Auth, ConnAck, Connect, Disconnect, Filter, Packet, Publish, Qos, Reason, RetainHandling, SubAck, Subscribe,
-    UnsubAck, Unsubscribe, Version, Will,
+    Ack, Auth, ConnAck, Connect, Disconnect, Filter, Packet, Publish, Qos, Reason, RetainHandling,
+    SubAck, Subscribe, UnsubAck, Unsubscribe, Version, Will,
     property::{id, put_binary, put_u8, put_user},
 };
 
@@ -26,16 +26,26 @@ fn qos() -> impl Strategy<Value = Qos> {
 }
 
 fn block() -> impl Strategy<Value = Bytes> {
-    (option::of(0u8..2), option::of(text()), option::of(name()), option::of(data()), prop::collection::vec((text(), text()), 0..3))
-        .prop_map(|(format, content_type, response_topic, correlation, users)| {
-            let mut out = BytesMut::new();
-            put_u8(&mut out, id::PAYLOAD_FORMAT, format);
-            put_binary(&mut out, id::CONTENT_TYPE, content_type.as_deref());
-            put_binary(&mut out, id::RESPONSE_TOPIC, response_topic.as_deref());
-            put_binary(&mut out, id::CORRELATION_DATA, correlation);
-            users.iter().for_each(|(name, value)| put_user(&mut out, name, value));
-            out.freeze()
-        })
+    (
+        option::of(0u8..2),
+        option::of(text()),
+        option::of(name()),
+        option::of(data()),
+        prop::collection::vec((text(), text()), 0..3),
+    )
+        .prop_map(
+            |(format, content_type, response_topic, correlation, users)| {
+                let mut out = BytesMut::new();
+                put_u8(&mut out, id::PAYLOAD_FORMAT, format);
+                put_binary(&mut out, id::CONTENT_TYPE, content_type.as_deref());
+                put_binary(&mut out, id::RESPONSE_TOPIC, response_topic.as_deref());
+                put_binary(&mut out, id::CORRELATION_DATA, correlation);
+                users
+                    .iter()
+                    .for_each(|(name, value)| put_user(&mut out, name, value));
+                out.freeze()
+            },
+        )
 }
 
 prop_compose! {
@@ -96,26 +106,63 @@ prop_compose! {
 
 fn packet(version: Version) -> BoxedStrategy<Packet> {
     let is_5 = version.is_5();
-    let connect = if is_5 { connect_5().boxed() } else { connect_3(version).boxed() };
+    let connect = if is_5 {
+        connect_5().boxed()
+    } else {
+        connect_3(version).boxed()
+    };
     let ack = move |allowed: &'static [u8]| {
-        (1u16.., prop::sample::select(allowed), option::of(text())).prop_map(move |(packet_id, reason, text)| match is_5 {
-            true => Ack { packet_id, reason: Reason(reason), reason_string: text },
-            false => Ack::new(packet_id, Reason::SUCCESS),
-        })
+        (1u16.., prop::sample::select(allowed), option::of(text())).prop_map(
+            move |(packet_id, reason, text)| match is_5 {
+                true => Ack {
+                    packet_id,
+                    reason: Reason(reason),
+                    reason_string: text,
+                },
+                false => Ack::new(packet_id, Reason::SUCCESS),
+            },
+        )
     };
     let reasons = || prop::collection::vec(any::<u8>().prop_map(Reason), 1..5);
-    let connack = (any::<bool>(), any::<bool>(), option::of(text())).prop_map(move |(present, refused, text)| match is_5 {
-        true => ConnAck { session_present: present, reason: Reason(if refused { 0x87 } else { 0 }), reason_string: text, receive_maximum: Some(9), shared_available: Some(false), ..ConnAck::default() },
-        false => ConnAck { session_present: present && version == Version::V311, ..ConnAck::default() },
-    });
-    let disconnect = (prop::sample::select(&[0u8, 4, 0x81, 0x8e][..]), option::of(any::<u32>()), option::of(text())).prop_map(
-        move |(reason, session_expiry, reason_string)| match is_5 {
-            true => Disconnect { reason: Reason(reason), session_expiry, reason_string },
-            false => Disconnect::default(),
+    let connack = (any::<bool>(), any::<bool>(), option::of(text())).prop_map(
+        move |(present, refused, text)| match is_5 {
+            true => ConnAck {
+                session_present: present,
+                reason: Reason(if refused { 0x87 } else { 0 }),
+                reason_string: text,
+                receive_maximum: Some(9),
+                shared_available: Some(false),
+                ..ConnAck::default()
+            },
+            false => ConnAck {
+                session_present: present && version == Version::V311,
+                ..ConnAck::default()
+            },
         },
     );
-    let auth = (prop::sample::select(&[0u8, 0x18, 0x19][..]), option::of(text()), option::of(data()))
-        .prop_map(|(reason, method, data)| Auth { reason: Reason(reason), method, data });
+    let disconnect = (
+        prop::sample::select(&[0u8, 4, 0x81, 0x8e][..]),
+        option::of(any::<u32>()),
+        option::of(text()),
+    )
+        .prop_map(move |(reason, session_expiry, reason_string)| match is_5 {
+            true => Disconnect {
+                reason: Reason(reason),
+                session_expiry,
+                reason_string,
+            },
+            false => Disconnect::default(),
+        });
+    let auth = (
+        prop::sample::select(&[0u8, 0x18, 0x19][..]),
+        option::of(text()),
+        option::of(data()),
+    )
+        .prop_map(|(reason, method, data)| Auth {
+            reason: Reason(reason),
+            method,
+            data,
+        });
     let mut all = vec![
         connect,
         connack.prop_map(Packet::ConnAck).boxed(),
@@ -125,9 +172,22 @@ fn packet(version: Version) -> BoxedStrategy<Packet> {
         ack(&[0, 0x92]).prop_map(Packet::PubRel).boxed(),
         ack(&[0, 0x92]).prop_map(Packet::PubComp).boxed(),
         subscribe(is_5).boxed(),
-        (1u16.., reasons()).prop_map(|(packet_id, reasons)| Packet::SubAck(SubAck { packet_id, reasons })).boxed(),
-        (1u16.., prop::collection::vec(name(), 1..4)).prop_map(|(packet_id, filters)| Packet::Unsubscribe(Unsubscribe { packet_id, filters })).boxed(),
-        (1u16.., reasons()).prop_map(move |(packet_id, reasons)| Packet::UnsubAck(UnsubAck { packet_id, reasons: if is_5 { reasons } else { Vec::new() } })).boxed(),
+        (1u16.., reasons())
+            .prop_map(|(packet_id, reasons)| Packet::SubAck(SubAck { packet_id, reasons }))
+            .boxed(),
+        (1u16.., prop::collection::vec(name(), 1..4))
+            .prop_map(|(packet_id, filters)| {
+                Packet::Unsubscribe(Unsubscribe { packet_id, filters })
+            })
+            .boxed(),
+        (1u16.., reasons())
+            .prop_map(move |(packet_id, reasons)| {
+                Packet::UnsubAck(UnsubAck {
+                    packet_id,
+                    reasons: if is_5 { reasons } else { Vec::new() },
+                })
+            })
+            .boxed(),
         Just(Packet::PingReq).boxed(),
         Just(Packet::PingResp).boxed(),
         disconnect.prop_map(Packet::Disconnect).boxed(),
@@ -139,7 +199,8 @@ fn packet(version: Version) -> BoxedStrategy<Packet> {
 }
 
 fn any_packet() -> impl Strategy<Value = (Version, Packet)> {
-    prop::sample::select(&[Version::V31, Version::V311, Version::V5][..]).prop_flat_map(|version| (Just(version), packet(version)))
+    prop::sample::select(&[Version::V31, Version::V311, Version::V5][..])
+        .prop_flat_map(|version| (Just(version), packet(version)))
 }
 
 proptest! {

@@ -128,7 +128,10 @@ impl Connection {
         };
         match (token, result) {
             (_, Err(refusal)) => {
-                let (version, reason) = (opening.connect.version, refused(&refusal, opening.anonymous));
+                let (version, reason) = (
+                    opening.connect.version,
+                    refused(&refusal, opening.anonymous),
+                );
                 self.refuse(version, reason, effects);
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
@@ -144,7 +147,12 @@ impl Connection {
         let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
-        let Opening { mut connect, assigned, inbound: Some(inbound), .. } = *opening
+        let Opening {
+            mut connect,
+            assigned,
+            inbound: Some(inbound),
+            ..
+        } = *opening
         else {
             return;
         };
@@ -302,9 +310,10 @@ fn window(connect: &Connect, inflight_max: u16) -> u16 {
 fn refused(refusal: &Refusal, anonymous: bool) -> Reason {
     match refusal {
         Refusal::LoginRefused if !anonymous => Reason::BAD_USER_OR_PASSWORD,
-        Refusal::LoginRefused | Refusal::Denied(_) | Refusal::Locked { .. } | Refusal::NoVhost(_) => {
-            Reason::NOT_AUTHORIZED
-        }
+        Refusal::LoginRefused
+        | Refusal::Denied(_)
+        | Refusal::Locked { .. }
+        | Refusal::NoVhost(_) => Reason::NOT_AUTHORIZED,
         _ => Reason::SERVER_UNAVAILABLE,
     }
 }

@@ -40,9 +40,10 @@ impl ConnAck {
     ) -> Result<ConnAck, Violation> {
         expect_flags(first, 0)?;
         let session_present = reader.flag()?;
+        let reason = read_reason(reader.u8()?, version)?;
         let mut ack = ConnAck {
             session_present,
-            reason: Reason(reader.u8()?),
+            reason,
             ..ConnAck::default()
         };
         if version.is_5() {
@@ -96,4 +97,11 @@ impl ConnAck {
             self.shared_available.map(u8::from),
         );
     }
+}
+
+fn read_reason(code: u8, version: Version) -> Result<Reason, Violation> {
+    if version.is_5() {
+        return Ok(Reason(code));
+    }
+    Reason::from_return_code(code).ok_or(Violation::malformed("unknown return code"))
 }

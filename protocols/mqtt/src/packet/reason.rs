@@ -63,6 +63,19 @@ impl Reason {
         }
     }
 
+    /// What a return code of a 3.1 or 3.1.1 CONNACK says.
+    pub fn from_return_code(code: u8) -> Option<Reason> {
+        Some(match code {
+            0 => Reason::SUCCESS,
+            1 => Reason::UNSUPPORTED_VERSION,
+            2 => Reason::CLIENT_ID_NOT_VALID,
+            3 => Reason::SERVER_UNAVAILABLE,
+            4 => Reason::BAD_USER_OR_PASSWORD,
+            5 => Reason::NOT_AUTHORIZED,
+            _ => return None,
+        })
+    }
+
     /// The byte that a CONNACK of this version carries.
     pub fn in_connack(self, version: Version) -> u8 {
         if version.is_5() {

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use trivium_core::{
-    Change, Command, ConsumerId, Delivery, DeliveryId, Event, Grammar, Message, Native, Now, Origin, Persistence, Plain,
-    Reply, Timestamp, Token, Topic,
+    Change, Command, ConsumerId, Delivery, DeliveryId, Event, Grammar, Message, Native, Now,
+    Origin, Persistence, Plain, Reply, Timestamp, Token, Topic,
 };
 use trivium_mqtt::{
     Mqtt, Mqtt5, Options,
@@ -49,19 +49,40 @@ pub const V3: &[Version] = &[Version::V31, Version::V311];
 pub const V5: &[Version] = &[Version::V5];
 
 /// The clocks' origin. Tests only ever add to it.
-#[allow(clippy::disallowed_methods, reason = "an instant can only be made by the clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an instant can only be made by the clock"
+)]
 fn epoch() -> Instant {
     Instant::now()
 }
 
 impl Peer {
     pub fn new(version: Version, feed: Feed) -> Peer {
-        let now = Now { instant: epoch(), wall: Timestamp(1_000_000) };
-        let address = Address { address: "127.0.0.1:5000".parse().unwrap(), local: "127.0.0.1:1883".parse().unwrap() };
-        let options = Options { receive_maximum: 4, maximum_packet_size: 100_000, ..Options::default() };
+        let now = Now {
+            instant: epoch(),
+            wall: Timestamp(1_000_000),
+        };
+        let address = Address {
+            address: "127.0.0.1:5000".parse().unwrap(),
+            local: "127.0.0.1:1883".parse().unwrap(),
+        };
+        let options = Options {
+            receive_maximum: 4,
+            maximum_packet_size: 100_000,
+            ..Options::default()
+        };
         let protocol = Mqtt::new(options).connect(address, now);
         let (input, effects) = (BytesMut::new(), Effects::new());
-        Peer { version, protocol, now, commands: Vec::new(), feed, input, effects }
+        Peer {
+            version,
+            protocol,
+            now,
+            commands: Vec::new(),
+            feed,
+            input,
+            effects,
+        }
     }
 
     /// Bytes from the client.
@@ -80,7 +101,8 @@ impl Peer {
     /// What the connection loop does when input may be read again.
     fn resume(&mut self) -> Result<(), CloseReason> {
         let result = if self.protocol.wants_input() && !self.input.is_empty() {
-            self.protocol.handle_input(self.now, &mut self.input, &mut self.effects)
+            self.protocol
+                .handle_input(self.now, &mut self.input, &mut self.effects)
         } else {
             Ok(())
         };
@@ -95,20 +117,32 @@ impl Peer {
     }
 
     pub fn event(&mut self, event: Event) -> Result<(), CloseReason> {
-        self.protocol.handle_event(self.now, event, &mut self.effects)?;
+        self.protocol
+            .handle_event(self.now, event, &mut self.effects)?;
         self.commands.append(&mut self.effects.commands);
         self.resume()
     }
 
     pub fn done(&mut self, token: Token, reply: Reply) {
-        self.event(Event::Done { token, result: Ok(reply) }).unwrap();
+        self.event(Event::Done {
+            token,
+            result: Ok(reply),
+        })
+        .unwrap();
     }
 
     pub fn wait(&mut self, duration: Duration) -> Result<(), CloseReason> {
         self.now.instant += duration;
         self.now.wall = self.now.wall.after(duration);
-        let due = self.protocol.next_timeout().is_some_and(|at| at <= self.now.instant);
-        let result = if due { self.protocol.handle_timeout(self.now, &mut self.effects) } else { Ok(()) };
+        let due = self
+            .protocol
+            .next_timeout()
+            .is_some_and(|at| at <= self.now.instant);
+        let result = if due {
+            self.protocol.handle_timeout(self.now, &mut self.effects)
+        } else {
+            Ok(())
+        };
         self.commands.append(&mut self.effects.commands);
         result
     }
@@ -132,7 +166,11 @@ impl Peer {
     pub fn take_packets(&mut self) -> Vec<Packet> {
         let (mut bytes, mut packets) = (self.take_bytes(), Vec::new());
         while !bytes.is_empty() {
-            packets.push(Packet::take(&mut bytes, self.version, usize::MAX).unwrap().expect("whole packets are written"));
+            packets.push(
+                Packet::take(&mut bytes, self.version, usize::MAX)
+                    .unwrap()
+                    .expect("whole packets are written"),
+            );
         }
         packets
     }
@@ -183,14 +221,19 @@ impl Peer {
     }
 
     pub fn subscribe(&mut self, filter: &str, qos: Qos) -> Vec<Command> {
-        self.send(Packet::Subscribe(subscribe(filter, qos))).unwrap();
+        self.send(Packet::Subscribe(subscribe(filter, qos)))
+            .unwrap();
         let commands = self.answer(false);
         self.take_packets();
         commands
     }
 
     pub fn deliver(&mut self, deliveries: Vec<Delivery>) -> Vec<Packet> {
-        self.event(Event::Deliver { consumer: ConsumerId(1), deliveries }).unwrap();
+        self.event(Event::Deliver {
+            consumer: ConsumerId(1),
+            deliveries,
+        })
+        .unwrap();
         self.take_packets()
     }
 
@@ -200,21 +243,40 @@ impl Peer {
             assert_eq!(result, Ok(()));
             assert!(self.protocol.is_closed());
             let packets = self.take_packets();
-            assert!(matches!(packets.last(), Some(Packet::Disconnect(last)) if last.reason == reason), "{packets:?}");
+            assert!(
+                matches!(packets.last(), Some(Packet::Disconnect(last)) if last.reason == reason),
+                "{packets:?}"
+            );
         } else {
             assert!(result.is_err() || self.protocol.is_closed());
-            assert!(!self.take_packets().iter().any(|packet| matches!(packet, Packet::Disconnect(_))));
+            assert!(
+                !self
+                    .take_packets()
+                    .iter()
+                    .any(|packet| matches!(packet, Packet::Disconnect(_)))
+            );
         }
     }
 }
 
 fn carried_out(command: &Command, session_present: bool) -> Option<(Token, Reply)> {
     Some(match command {
-        Command::Authenticate { token, .. } => (*token, Reply::Authenticated { user: "guest".into() }),
+        Command::Authenticate { token, .. } => (
+            *token,
+            Reply::Authenticated {
+                user: "guest".into(),
+            },
+        ),
         Command::Define { token, change } => match change {
-            Change::DeclareQueue { name, .. } => {
-                (*token, Reply::Queue { name: name.clone(), messages: 0, consumers: 0, created: !session_present })
-            }
+            Change::DeclareQueue { name, .. } => (
+                *token,
+                Reply::Queue {
+                    name: name.clone(),
+                    messages: 0,
+                    consumers: 0,
+                    created: !session_present,
+                },
+            ),
             Change::DeleteSession { .. } => (*token, Reply::Deleted { messages: 0 }),
             Change::Bind(_) => (*token, Reply::Bound { created: true }),
             Change::Unbind(_) => (*token, Reply::Unbound { existed: true }),
@@ -233,11 +295,21 @@ pub fn subscribe(filter: &str, qos: Qos) -> Subscribe {
         retain_as_published: false,
         retain_handling: Default::default(),
     };
-    Subscribe { packet_id: 7, subscription_id: None, filters: vec![filter] }
+    Subscribe {
+        packet_id: 7,
+        subscription_id: None,
+        filters: vec![filter],
+    }
 }
 
 pub fn publish(topic: &str, qos: Qos, packet_id: u16) -> Publish {
-    Publish { topic: topic.into(), qos, packet_id, payload: Bytes::from_static(b"hello"), ..Publish::default() }
+    Publish {
+        topic: topic.into(),
+        qos,
+        packet_id,
+        payload: Bytes::from_static(b"hello"),
+        ..Publish::default()
+    }
 }
 
 /// A message as another client of MQTT 5 published it.
@@ -252,7 +324,10 @@ pub fn message(topic: &str) -> Message {
         persistence: Persistence::Persistent,
         priority: None,
         retain: false,
-        native: Native { dialect: &Mqtt5, block: Bytes::new() },
+        native: Native {
+            dialect: &Mqtt5,
+            block: Bytes::new(),
+        },
         origin: Arc::new(Origin::default()),
     }
 }
@@ -260,7 +335,14 @@ pub fn message(topic: &str) -> Message {
 /// A message as a client of another protocol published it.
 pub fn foreign(topic: &str) -> Message {
     let topic = Topic::new(topic.into(), Grammar::Dots);
-    Message { topic, native: Native { dialect: &Plain, block: Bytes::new() }, ..message("") }
+    Message {
+        topic,
+        native: Native {
+            dialect: &Plain,
+            block: Bytes::new(),
+        },
+        ..message("")
+    }
 }
 
 /// A delivery of a message for a subscription with these tags.
@@ -270,6 +352,9 @@ pub fn delivery(id: u64, message: Message, tags: &[u64]) -> Delivery {
         message: Arc::new(message),
         accepted: Timestamp(1_000_000),
         redelivered: false,
-        tags: tags.iter().map(|tag| trivium_core::BindingTag(*tag)).collect(),
+        tags: tags
+            .iter()
+            .map(|tag| trivium_core::BindingTag(*tag))
+            .collect(),
     }
 }
