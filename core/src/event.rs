@@ -31,8 +31,12 @@ pub enum Event {
         message: Arc<Message>,
         reason: Refusal,
     },
-    /// A mandatory publish that had no destination. Comes before its `Confirmed`.
-    Returned { message: Arc<Message> },
+    /// A mandatory publish that had no destination, with the token it was published under. Comes before its
+    /// `Confirmed`.
+    Returned {
+        token: Option<Token>,
+        message: Arc<Message>,
+    },
     /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).
     Unrouted { token: Token },
     /// Messages for a consumer, oldest first.
@@ -117,11 +121,20 @@ pub enum Reply {
     /// From a group's coordinator.
     Group(GroupReply),
     /// Retained messages.
-    Retained(Vec<Arc<Message>>),
+    Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
     Logs(Vec<Result<LogInfo, Refusal>>),
     /// A producer id and epoch.
     Producer { id: i64, epoch: i16 },
+}
+
+/// The retained message of a topic.
+#[derive(Clone, Debug)]
+pub struct Retained {
+    /// What was published.
+    pub message: Arc<Message>,
+    /// When the broker accepted it; its lifetime counts from then.
+    pub accepted: Timestamp,
 }
 
 /// What is known about a log.

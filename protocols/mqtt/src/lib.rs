@@ -1,1 +1,101 @@
-//! The mqtt front end.
+//! MQTT 3.1, 3.1.1 and 5: the front end of MQTT devices.
+//!
+//! ```text
+//! bytes ── packet ──► connection ── Command ──►  session = queue, subscription = binding on amq.topic
+//! bytes ◄─ packet ── connection ◄── Event ────   PUBLISH = publish to amq.topic
+//! ```
+//!
+//! Start reading at [`packet`], then `connection`; `convert` is what happens to properties between protocols.
+
+mod connection;
+mod convert;
+mod inflight;
+pub mod packet;
+mod subscription;
+mod topic;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use trivium_core::{Dialect, Now, Text};
+use trivium_protocol::{Frontend, Peer, Protocol};
+
+use crate::connection::Connection;
+pub use crate::convert::{Mqtt3, Mqtt5};
+
+/// What the front end needs to know, checked by whoever built it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The largest packet that a client may send, in bytes, once it is connected.
+    pub maximum_packet_size: u32,
+    /// PUBLISH packets of QoS 1 and 2 under way to one client at once, at most; the client may ask for fewer.
+    pub inflight_max: u16,
+    /// PUBLISH packets of QoS 1 and 2 under way from one client at once, at most.
+    pub receive_maximum: u16,
+    /// How long a client may take to send CONNECT.
+    pub connect_timeout: Duration,
+    /// A random number of this process, so that the client identifiers it assigns were never assigned before.
+    pub instance: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            maximum_packet_size: 16 * 1024 * 1024,
+            inflight_max: 1024,
+            receive_maximum: 1024,
+            connect_timeout: Duration::from_secs(10),
+            instance: 0,
+        }
+    }
+}
+
+/// The MQTT front end.
+pub struct Mqtt {
+    shared: Arc<Shared>,
+}
+
+/// What the connections of a front end share.
+pub(crate) struct Shared {
+    options: Options,
+    assigned: AtomicU64,
+}
+
+impl Mqtt {
+    /// A front end with these options.
+    pub fn new(options: Options) -> Mqtt {
+        Mqtt {
+            shared: Arc::new(Shared {
+                options,
+                assigned: AtomicU64::new(0),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    /// A client identifier that nobody has had.
+    fn assign_client_id(&self) -> Text {
+        let number = self.assigned.fetch_add(1, Ordering::Relaxed);
+        format!("trivium-{:016x}-{number}", self.options.instance).into()
+    }
+}
+
+impl Frontend for Mqtt {
+    fn name(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn connect(&self, peer: Peer, now: Now) -> Box<dyn Protocol> {
+        Box::new(Connection::new(self.shared.clone(), peer, now))
+    }
+
+    fn dialects(&self) -> Vec<&'static dyn Dialect> {
+        vec![&Mqtt5, &Mqtt3]
+    }
+}

@@ -1,0 +1,307 @@
+//! What the client publishes: topic aliases, messages for the core, and acknowledgements in order.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use rustc_hash::FxHashSet;
+use trivium_core::{
+    Command, Grammar, Message, Native, Origin, Persistence, Refusal, Text, Token, Topic,
+};
+
+use crate::{
+    convert::{Mqtt3, Mqtt5, QUEUE_TOPIC},
+    packet::{Ack, Publish, Qos, Reason, Version, Violation, Will, kind},
+};
+
+/// The greatest topic alias that a client may use.
+pub const TOPIC_ALIAS_MAXIMUM: u16 = 16;
+
+/// The exchange where all protocols meet.
+pub fn topic_exchange() -> Text {
+    Text::from_static("amq.topic")
+}
+
+/// Published messages under way to the core.
+pub struct Inbound {
+    version: Version,
+    origin: Arc<Origin>,
+    /// By alias, from 1.
+    aliases: Vec<Text>,
+    /// PUBLISH packets of QoS 1 and 2 that are not acknowledged, oldest first (4.6.0-2, 4.6.0-3).
+    pending: VecDeque<Pending>,
+    /// The token of the first of `pending`; the others follow.
+    first: u64,
+    /// PUBLISH packets of QoS 2 whose PUBREL is still to come; the same identifier until then is the same message.
+    received: FxHashSet<u16>,
+}
+
+struct Pending {
+    packet_id: u16,
+    qos: Qos,
+    done: bool,
+    reason: Reason,
+    text: Option<Text>,
+}
+
+impl Inbound {
+    /// Nothing under way; messages say that they come from `origin`.
+    pub fn new(version: Version, origin: Arc<Origin>) -> Inbound {
+        Inbound {
+            version,
+            origin,
+            aliases: Vec::new(),
+            pending: VecDeque::new(),
+            first: 0,
+            received: FxHashSet::default(),
+        }
+    }
+
+    /// How many PUBLISH packets wait for their acknowledgement.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes a PUBLISH. [`Inbound::acknowledge`] must follow before input is awaited.
+    pub fn handle_publish(
+        &mut self,
+        mut publish: Publish,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Violation> {
+        // 3.3.4-6
+        if !publish.subscriptions.is_empty() {
+            return Err(Violation::protocol("subscription identifier from a client"));
+        }
+        self.resolve_alias(&mut publish)?;
+        let again = publish.qos == Qos::ExactlyOnce && !self.received.insert(publish.packet_id);
+        let token = self.expect_ack(&publish);
+        if again {
+            self.finish(token, Reason::SUCCESS, None);
+        } else if let Some((exchange, topic)) = address(&publish.topic) {
+            let message = self.message(publish, exchange, topic);
+            commands.push(Command::Publish {
+                token,
+                message,
+                mandatory: false,
+            });
+        } else {
+            self.finish(
+                token,
+                Reason::NOT_AUTHORIZED,
+                Some("topics that begin with $ are the broker's".into()),
+            );
+        }
+        Ok(())
+    }
+
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), Violation> {
+        let Some(alias) = publish.alias else {
+            return Ok(());
+        };
+        if alias > TOPIC_ALIAS_MAXIMUM {
+            return Err(Violation {
+                reason: Reason::TOPIC_ALIAS_INVALID,
+                text: "topic alias is over the maximum",
+            });
+        }
+        let slot = usize::from(alias) - 1;
+        if !publish.topic.is_empty() {
+            self.aliases
+                .resize(self.aliases.len().max(slot + 1), Text::new());
+            // A copy, so that the alias does not hold on to the read buffer.
+            self.aliases[slot] = Text::from(&*publish.topic);
+            return Ok(());
+        }
+        match self.aliases.get(slot).filter(|topic| !topic.is_empty()) {
+            Some(topic) => publish.topic = topic.clone(),
+            None => return Err(Violation::protocol("topic alias is not known")),
+        }
+        Ok(())
+    }
+
+    fn expect_ack(&mut self, publish: &Publish) -> Option<Token> {
+        if publish.qos == Qos::AtMostOnce {
+            return None;
+        }
+        let token = Token(self.first + self.pending.len() as u64);
+        let (packet_id, qos) = (publish.packet_id, publish.qos);
+        self.pending.push_back(Pending {
+            packet_id,
+            qos,
+            done: false,
+            reason: Reason::SUCCESS,
+            text: None,
+        });
+        Some(token)
+    }
+
+    fn message(&self, publish: Publish, exchange: Text, topic: Topic) -> Arc<Message> {
+        Arc::new(Message {
+            exchange,
+            topic,
+            body: Some(publish.payload),
+            key: None,
+            timestamp: None,
+            expiry_ms: publish.expiry.map(|seconds| u64::from(seconds) * 1000),
+            persistence: persistence(publish.qos),
+            priority: None,
+            retain: publish.retain,
+            native: self.native(publish.block),
+            origin: self.origin.clone(),
+        })
+    }
+
+    fn native(&self, block: Bytes) -> Native {
+        match self.version {
+            Version::V5 => Native {
+                dialect: &Mqtt5,
+                block,
+            },
+            _ => Native {
+                dialect: &Mqtt3,
+                block,
+            },
+        }
+    }
+
+    /// The message of a will; `None` when its topic is not the client's to publish on.
+    pub fn will(&self, will: Will) -> Option<Arc<Message>> {
+        let (exchange, topic) = address(&will.topic)?;
+        let Will {
+            payload,
+            qos,
+            retain,
+            expiry,
+            block,
+            ..
+        } = will;
+        let publish = Publish {
+            payload,
+            qos,
+            retain,
+            expiry,
+            block,
+            ..Publish::default()
+        };
+        Some(self.message(publish, exchange, topic))
+    }
+
+    /// The core has taken these publishes.
+    pub fn handle_confirmed(&mut self, tokens: &[Token]) {
+        for token in tokens {
+            if let Some(pending) = self.find(*token) {
+                pending.done = true;
+            }
+        }
+    }
+
+    /// Nobody was interested; its confirmation is still to come.
+    pub fn handle_unrouted(&mut self, token: Token) {
+        if let Some(pending) = self.find(token) {
+            pending.reason = Reason::NO_MATCHING_SUBSCRIBERS;
+        }
+    }
+
+    /// The core has refused these publishes. Version 3 cannot say so: what is forbidden is acknowledged and dropped
+    /// (3.1.1 section 3.3.5), anything else must end the connection, so that no failure looks like success.
+    pub fn handle_refused(&mut self, tokens: &[Token], refusal: &Refusal) -> Result<(), Violation> {
+        if !self.version.is_5() && !matches!(refusal, Refusal::Denied(_)) {
+            return Err(Violation {
+                reason: Reason::UNSPECIFIED,
+                text: "message could not be stored",
+            });
+        }
+        for token in tokens {
+            self.finish(
+                Some(*token),
+                puback_reason(refusal),
+                Some(refusal.to_string().into()),
+            );
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, token: Option<Token>, reason: Reason, text: Option<Text>) {
+        let Some(pending) = token.and_then(|token| self.find(token)) else {
+            return;
+        };
+        (pending.done, pending.reason, pending.text) = (true, reason, text);
+    }
+
+    fn find(&mut self, token: Token) -> Option<&mut Pending> {
+        let index = token.0.checked_sub(self.first)?;
+        self.pending.get_mut(index as usize)
+    }
+
+    /// Writes the acknowledgements whose turn it is. `explain` says whether a packet of some length may carry a reason string.
+    pub fn acknowledge(&mut self, explain: impl Fn(usize) -> bool, out: &mut BytesMut) {
+        while self.pending.front().is_some_and(|front| front.done) {
+            let Some(front) = self.pending.pop_front() else {
+                return;
+            };
+            self.first += 1;
+            let kind = if front.qos == Qos::ExactlyOnce {
+                kind::PUBREC
+            } else {
+                kind::PUBACK
+            };
+            let reason_string = front.text.filter(|text| explain(text.len() + ACK_OVERHEAD));
+            Ack {
+                packet_id: front.packet_id,
+                reason: front.reason,
+                reason_string,
+            }
+            .encode(kind, self.version, out);
+        }
+    }
+
+    /// Takes a PUBREL and answers it.
+    pub fn handle_pubrel(&mut self, packet_id: u16, out: &mut BytesMut) {
+        let reason = if self.received.remove(&packet_id) {
+            Reason::SUCCESS
+        } else {
+            Reason::PACKET_ID_NOT_FOUND
+        };
+        Ack::new(packet_id, reason).encode(kind::PUBCOMP, self.version, out);
+    }
+}
+
+/// What an acknowledgement takes besides its reason string, at most.
+const ACK_OVERHEAD: usize = 16;
+
+/// Where a topic leads; `None` for the broker's own topics, which begin with `$` (4.7.2).
+fn address(name: &Text) -> Option<(Text, Topic)> {
+    if let Some(queue) = name.strip_prefix(QUEUE_TOPIC) {
+        // The response topic of a request that came from a queue's user.
+        return Some((Text::new(), Topic::new(Text::from(queue), Grammar::Dots)));
+    }
+    (!name.starts_with('$')).then(|| (topic_exchange(), Topic::new(name.clone(), Grammar::Slashes)))
+}
+
+fn persistence(qos: Qos) -> Persistence {
+    match qos {
+        Qos::AtMostOnce => Persistence::Transient,
+        Qos::AtLeastOnce | Qos::ExactlyOnce => Persistence::Persistent,
+    }
+}
+
+/// What a PUBACK says about a refusal (DESIGN section 3.5).
+fn puback_reason(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::Denied(_)
+        | Refusal::LoginRefused
+        | Refusal::Locked { .. }
+        | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
+        Refusal::TooLarge { .. } | Refusal::StorageFailed(_) => Reason::QUOTA_EXCEEDED,
+        Refusal::Invalid(_) | Refusal::Corrupt(_) => Reason::IMPLEMENTATION_SPECIFIC,
+        Refusal::NotFound { .. }
+        | Refusal::Exists { .. }
+        | Refusal::Inequivalent { .. }
+        | Refusal::InUse { .. }
+        | Refusal::NotEmpty { .. }
+        | Refusal::NoVhost(_)
+        | Refusal::OffsetOutOfRange(_)
+        | Refusal::OutOfOrderSequence
+        | Refusal::ProducerFenced
+        | Refusal::Stopping => Reason::UNSPECIFIED,
+    }
+}

@@ -1,0 +1,332 @@
+//! SUBSCRIBE and UNSUBSCRIBE: bindings of the session, and retained messages for new subscriptions.
+
+use bytes::BytesMut;
+use rustc_hash::FxHashMap;
+use trivium_core::{
+    Binding, Change, Command, Destination, Grammar, Pattern, Refusal, Reply, Subscription, Text,
+    Token,
+};
+
+use super::inbound::topic_exchange;
+use crate::{
+    packet::{
+        Filter, Packet, Qos, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
+        Version, Violation,
+    },
+    subscription::Options,
+    topic,
+};
+
+/// Subscriptions under way to the core.
+pub struct Subscriptions {
+    version: Version,
+    client_id: Text,
+    next: Token,
+    pending: Option<Pending>,
+    /// Retained messages asked for, and for which subscription.
+    retained: FxHashMap<Token, Options>,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE that is being carried out.
+struct Pending {
+    packet_id: u16,
+    /// The token of the first entry; the others follow.
+    first: Token,
+    /// One per filter, in order.
+    entries: Vec<Entry>,
+    /// How many entries have no reason yet.
+    outstanding: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Subscribe,
+    Unsubscribe,
+}
+
+struct Entry {
+    reason: Option<Reason>,
+    /// For a subscription: what was granted, and what to do about retained messages.
+    granted: Option<(Text, Options, RetainHandling)>,
+    created: bool,
+}
+
+impl Entry {
+    fn refused(reason: Reason) -> Entry {
+        Entry {
+            reason: Some(reason),
+            granted: None,
+            created: false,
+        }
+    }
+}
+
+impl Subscriptions {
+    /// Nothing under way. Tokens are taken from `next` on.
+    pub fn new(version: Version, client_id: Text, next: Token) -> Subscriptions {
+        Subscriptions {
+            version,
+            client_id,
+            next,
+            pending: None,
+            retained: FxHashMap::default(),
+        }
+    }
+
+    /// Whether a SUBSCRIBE or UNSUBSCRIBE is being carried out; no input is taken meanwhile.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Takes a SUBSCRIBE.
+    pub fn handle_subscribe(
+        &mut self,
+        subscribe: Subscribe,
+        commands: &mut Vec<Command>,
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
+        let Subscribe {
+            packet_id,
+            subscription_id,
+            filters,
+        } = subscribe;
+        // 3.8.3-4
+        if filters
+            .iter()
+            .any(|filter| filter.no_local && topic::is_shared(&filter.filter))
+        {
+            return Err(Violation::protocol("no local on a shared subscription"));
+        }
+        let first = self.next;
+        let entries = filters
+            .into_iter()
+            .map(|filter| self.bind(filter, subscription_id, commands))
+            .collect();
+        self.begin(
+            Pending {
+                packet_id,
+                first,
+                entries,
+                outstanding: 0,
+                kind: Kind::Subscribe,
+            },
+            commands,
+            out,
+        );
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        filter: Filter,
+        identifier: Option<u32>,
+        commands: &mut Vec<Command>,
+    ) -> Entry {
+        let token = self.take_token();
+        if topic::is_shared(&filter.filter) {
+            let well_formed = topic::is_shared_filter(&filter.filter);
+            return Entry::refused(if well_formed {
+                Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+            } else {
+                Reason::FILTER_INVALID
+            });
+        }
+        let options = Options::granted(&filter, identifier);
+        // The text outlives this packet in the core's catalog: a copy, so that it does not hold on to the read buffer.
+        let key = Text::from(&*filter.filter);
+        let subscription = Subscription {
+            tag: options.tag(),
+            best_effort: options.qos == Qos::AtMostOnce,
+            no_local: options.no_local,
+        };
+        let change = Change::Bind(self.binding(key.clone(), Some(subscription)));
+        commands.push(Command::Define { token, change });
+        Entry {
+            reason: None,
+            granted: Some((key, options, filter.retain_handling)),
+            created: false,
+        }
+    }
+
+    /// Takes an UNSUBSCRIBE.
+    pub fn handle_unsubscribe(
+        &mut self,
+        unsubscribe: Unsubscribe,
+        commands: &mut Vec<Command>,
+        out: &mut BytesMut,
+    ) {
+        let first = self.next;
+        let entries = unsubscribe
+            .filters
+            .into_iter()
+            .map(|filter| self.unbind(filter, commands))
+            .collect();
+        let packet_id = unsubscribe.packet_id;
+        self.begin(
+            Pending {
+                packet_id,
+                first,
+                entries,
+                outstanding: 0,
+                kind: Kind::Unsubscribe,
+            },
+            commands,
+            out,
+        );
+    }
+
+    fn unbind(&mut self, filter: Text, commands: &mut Vec<Command>) -> Entry {
+        let token = self.take_token();
+        if topic::is_shared(&filter) {
+            return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
+        }
+        commands.push(Command::Define {
+            token,
+            change: Change::Unbind(self.binding(filter, None)),
+        });
+        Entry {
+            reason: None,
+            granted: None,
+            created: false,
+        }
+    }
+
+    fn begin(&mut self, mut pending: Pending, commands: &mut Vec<Command>, out: &mut BytesMut) {
+        pending.outstanding = pending
+            .entries
+            .iter()
+            .filter(|entry| entry.reason.is_none())
+            .count();
+        self.pending = Some(pending);
+        self.answer(commands, out);
+    }
+
+    fn binding(&self, key: Text, subscription: Option<Subscription>) -> Binding {
+        Binding {
+            source: topic_exchange(),
+            destination: Destination::Session(self.client_id.clone()),
+            key,
+            grammar: Grammar::Slashes,
+            arguments: Vec::new(),
+            subscription,
+        }
+    }
+
+    fn take_token(&mut self) -> Token {
+        let token = self.next;
+        self.next = token.next();
+        token
+    }
+
+    /// Takes the core's answer to a binding or its removal; answers the client when it was the last.
+    pub fn handle_done(
+        &mut self,
+        token: Token,
+        result: &Result<Reply, Refusal>,
+        commands: &mut Vec<Command>,
+        out: &mut BytesMut,
+    ) {
+        if let Some(entry) = self
+            .pending
+            .as_mut()
+            .and_then(|pending| pending.next_entry(token))
+        {
+            entry.created = matches!(result, Ok(Reply::Bound { created: true }));
+            entry.reason = Some(match result {
+                Ok(Reply::Unbound { existed: false }) => Reason::NO_SUBSCRIPTION_EXISTED,
+                Ok(_) => entry
+                    .granted
+                    .as_ref()
+                    .map_or(Reason::SUCCESS, |(_, options, _)| Reason(options.qos as u8)),
+                Err(refusal) => failure(refusal),
+            });
+        }
+        self.answer(commands, out);
+    }
+
+    /// Which subscription asked for these retained messages.
+    pub fn take_retained(&mut self, token: Token) -> Option<Options> {
+        self.retained.remove(&token)
+    }
+
+    fn answer(&mut self, commands: &mut Vec<Command>, out: &mut BytesMut) {
+        if !self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.outstanding == 0)
+        {
+            return;
+        }
+        let Some(pending) = self.pending.take() else {
+            return;
+        };
+        pending.acknowledge(self.version, out);
+        for entry in pending.entries {
+            self.ask_retained(entry, commands);
+        }
+    }
+
+    fn ask_retained(&mut self, entry: Entry, commands: &mut Vec<Command>) {
+        let failed = entry.reason.is_some_and(Reason::is_error);
+        let Some((filter, options, handling)) = entry.granted.filter(|_| !failed) else {
+            return;
+        };
+        // 3.3.1-9 to 3.3.1-11; version 3 always asks.
+        let wanted = match handling {
+            RetainHandling::Always => true,
+            RetainHandling::IfNew => entry.created,
+            RetainHandling::Never => false,
+        };
+        if wanted {
+            let token = self.take_token();
+            self.retained.insert(token, options);
+            commands.push(Command::Retained {
+                token,
+                filter: Pattern::new(filter, Grammar::Slashes),
+            });
+        }
+    }
+}
+
+impl Pending {
+    /// The entry that the core has answered.
+    fn next_entry(&mut self, token: Token) -> Option<&mut Entry> {
+        let index = token.0.checked_sub(self.first.0)?;
+        let entry = self.entries.get_mut(index as usize)?;
+        self.outstanding -= usize::from(entry.reason.is_none());
+        Some(entry)
+    }
+
+    fn acknowledge(&self, version: Version, out: &mut BytesMut) {
+        let packet_id = self.packet_id;
+        let reasons = self.entries.iter().filter_map(|entry| entry.reason);
+        let packet = match self.kind {
+            Kind::Subscribe => Packet::SubAck(SubAck {
+                packet_id,
+                reasons: reasons.map(|reason| in_suback(reason, version)).collect(),
+            }),
+            Kind::Unsubscribe => Packet::UnsubAck(UnsubAck {
+                packet_id,
+                reasons: reasons.collect(),
+            }),
+        };
+        packet.encode(version, out);
+    }
+}
+
+/// How SUBACK of a version says it: 3.1.1 knows one failure, 3.1 none, and grants a QoS without a subscription.
+fn in_suback(reason: Reason, version: Version) -> Reason {
+    match version {
+        Version::V5 => reason,
+        _ if !reason.is_error() => reason,
+        Version::V311 => Reason::UNSPECIFIED,
+        Version::V31 => Reason(Qos::AtMostOnce as u8),
+    }
+}
+
+fn failure(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::Denied(_) => Reason::NOT_AUTHORIZED,
+        _ => Reason::UNSPECIFIED,
+    }
+}

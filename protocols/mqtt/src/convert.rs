@@ -1,0 +1,409 @@
+//! Property blocks of MQTT 5 ↔ neutral [`Properties`] (DESIGN section 3.4).
+//!
+//! Between MQTT clients a block goes on as it came. This is for the hops between protocols: what MQTT has no
+//! property for becomes a user property of a fixed name, and `mq.types` says which user properties were not
+//! texts, as `name:tag` separated by commas, with the field-type letters of AMQP 0-9-1 as tags.
+
+mod value;
+
+use std::fmt::Write;
+
+use bytes::{Bytes, BytesMut};
+use trivium_core::{Dialect, Grammar, Message, Persistence, Properties, Text, Topic, Value};
+
+use crate::{
+    packet::{
+        Violation,
+        property::{self, id},
+        wire::{FIELD_MAX, Reader},
+    },
+    topic,
+};
+
+/// The property block of a PUBLISH of MQTT 5, without topic alias, subscription identifiers and expiry.
+pub struct Mqtt5;
+
+/// Messages of MQTT 3.1 and 3.1.1, which have no properties.
+pub struct Mqtt3;
+
+impl Dialect for Mqtt5 {
+    fn id(&self) -> u8 {
+        2
+    }
+
+    fn properties(&self, block: &Bytes) -> Properties {
+        let mut properties = Properties::default();
+        // A block was checked when it came in; of one that cannot be read to its end, the start counts.
+        let _ = read(block, &mut properties);
+        restore_types(&mut properties.headers);
+        fill_reserved(&mut properties);
+        properties
+    }
+}
+
+impl Dialect for Mqtt3 {
+    fn id(&self) -> u8 {
+        3
+    }
+
+    fn properties(&self, _block: &Bytes) -> Properties {
+        Properties::default()
+    }
+}
+
+/// The dialect of AMQP 0-9-1.
+const AMQP: u8 = 1;
+/// Lists the user properties that were not texts.
+const TYPES: &str = "mq.types";
+/// Stands for payload format 1.
+const UTF8: &str = "mq.utf8";
+/// Says that there was no body.
+const TOMBSTONE: &str = "mq.tombstone";
+/// How a reply to MQTT is addressed in AMQP.
+const AMQP_REPLY: &str = "amq.mqtt-reply.";
+/// How a reply to MQTT is addressed elsewhere.
+const MQTT_REPLY: &str = "mqtt:";
+/// How a reply to a queue is addressed in MQTT.
+pub const QUEUE_TOPIC: &str = "$queue/";
+
+fn read(block: &Bytes, into: &mut Properties) -> Result<(), Violation> {
+    let mut value = Reader::new(block, 0..block.len());
+    while value.remaining() > 0 {
+        match value.u8()? {
+            id::PAYLOAD_FORMAT => {
+                if value.flag()? {
+                    into.headers.push((UTF8.into(), Value::Text("1".into())));
+                }
+            }
+            id::CONTENT_TYPE => into.content_type = Some(value.text()?),
+            id::RESPONSE_TOPIC => into.reply_to = Some(value.text()?),
+            id::CORRELATION_DATA => into.correlation_id = Some(value.binary()?),
+            id::USER_PROPERTY => into
+                .headers
+                .push((value.text()?, Value::Text(value.text()?))),
+            _ => return Err(property::not_allowed()),
+        }
+    }
+    Ok(())
+}
+
+fn restore_types(headers: &mut Vec<(Text, Value)>) {
+    let Some(at) = headers.iter().position(|(name, _)| *name == TYPES) else {
+        return;
+    };
+    let (_, Value::Text(types)) = headers.remove(at) else {
+        return;
+    };
+    for (name, tag) in types.split(',').filter_map(|entry| entry.rsplit_once(':')) {
+        for (_, value) in headers.iter_mut().filter(|(header, _)| *header == name) {
+            if let Value::Text(text) = value
+                && let Some(typed) = value::from_text(text, tag)
+            {
+                *value = typed;
+            }
+        }
+    }
+}
+
+/// User properties with reserved names fill the properties that are not set.
+fn fill_reserved(properties: &mut Properties) {
+    let Properties {
+        content_type,
+        content_encoding,
+        message_id,
+        correlation_id,
+        reply_to,
+        kind,
+        app_id,
+        user_id,
+        headers,
+    } = properties;
+    headers.retain(|(name, value)| {
+        let Value::Text(text) = value else {
+            return true;
+        };
+        let slot = match &**name {
+            "content-type" => &mut *content_type,
+            "content-encoding" => &mut *content_encoding,
+            "message-id" => &mut *message_id,
+            "reply-to" => &mut *reply_to,
+            "user-id" => &mut *user_id,
+            "mq.type" => &mut *kind,
+            "mq.app-id" => &mut *app_id,
+            "correlation-id" if correlation_id.is_none() => {
+                *correlation_id = Some(text.as_bytes().clone());
+                return false;
+            }
+            _ => return true,
+        };
+        if slot.is_some() {
+            return true;
+        }
+        *slot = Some(text.clone());
+        false
+    });
+}
+
+/// Appends the property block of a message that came by another protocol.
+pub fn put_block(message: &Message, out: &mut BytesMut) {
+    let properties = message.properties();
+    let mut user = User {
+        out,
+        types: String::new(),
+    };
+    user.native(message, &properties);
+    user.named(message, &properties);
+    for (name, value) in &properties.headers {
+        match (&**name, value) {
+            (UTF8, Value::Text(text)) if *text == "1" => {
+                property::put_u8(user.out, id::PAYLOAD_FORMAT, Some(1))
+            }
+            (name, value) => user.put(name, value),
+        }
+    }
+    let types = std::mem::take(&mut user.types);
+    user.text(
+        TYPES,
+        Some(types.trim_end_matches(',')).filter(|types| !types.is_empty()),
+    );
+}
+
+/// Writes user properties and remembers the types of those that are not texts.
+struct User<'a> {
+    out: &'a mut BytesMut,
+    types: String,
+}
+
+impl User<'_> {
+    /// What MQTT has properties for.
+    fn native(&mut self, message: &Message, properties: &Properties) {
+        match properties.content_type.as_deref() {
+            Some(text) if is_text(text) => {
+                property::put_binary(self.out, id::CONTENT_TYPE, Some(text))
+            }
+            other => self.text("content-type", other),
+        }
+        if let Some(correlation) = properties
+            .correlation_id
+            .as_ref()
+            .filter(|data| data.len() <= FIELD_MAX)
+        {
+            property::put_binary(self.out, id::CORRELATION_DATA, Some(correlation));
+        }
+        let Some(reply_to) = &properties.reply_to else {
+            return;
+        };
+        match response_topic(reply_to, message.native.dialect.id())
+            .filter(|name| topic::is_name(name) && is_text(name))
+        {
+            Some(name) => property::put_binary(self.out, id::RESPONSE_TOPIC, Some(&*name)),
+            None => self.text("reply-to", Some(reply_to)),
+        }
+    }
+
+    /// What MQTT has no properties for.
+    fn named(&mut self, message: &Message, properties: &Properties) {
+        self.text("content-encoding", properties.content_encoding.as_deref());
+        self.text("message-id", properties.message_id.as_deref());
+        self.text("user-id", properties.user_id.as_deref());
+        self.text("mq.type", properties.kind.as_deref());
+        self.text("mq.app-id", properties.app_id.as_deref());
+        if let Some(priority) = message.priority {
+            self.text("mq.priority", Some(&priority.to_string()));
+        }
+        if message.persistence == Persistence::Transient {
+            self.text("mq.persistent", Some("false"));
+        }
+        if let Some(key) = &message.key {
+            let text = Text::try_from(key.clone()).ok();
+            self.put(
+                "x-key",
+                &text.map_or_else(|| Value::Bytes(key.clone()), Value::Text),
+            );
+        }
+        if message.body.is_none() {
+            self.text(TOMBSTONE, Some("true"));
+        }
+    }
+
+    fn put(&mut self, name: &str, value: &Value) {
+        let text = match value {
+            Value::Text(text) if is_text(text) => return self.text(name, Some(text)),
+            Value::Text(text) => value::to_text(&Value::Bytes(text.as_bytes().clone())),
+            other => value::to_text(other),
+        };
+        self.text(name, Some(&text));
+        let _ = write!(self.types, "{name}:{},", value::tag(value));
+    }
+
+    /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000.
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value.filter(|value| is_text(name) && is_text(value)) {
+            property::put_user(self.out, name, value);
+        }
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= FIELD_MAX && !text.as_bytes().contains(&0)
+}
+
+/// What an address of another protocol is as a response topic.
+fn response_topic(reply_to: &Text, dialect: u8) -> Option<String> {
+    if let Some(key) = reply_to.strip_prefix(AMQP_REPLY) {
+        return Some(
+            Topic::new(key.into(), Grammar::Dots)
+                .render(Grammar::Slashes)
+                .to_string(),
+        );
+    }
+    if let Some(topic) = reply_to.strip_prefix(MQTT_REPLY) {
+        return Some(topic.to_owned());
+    }
+    (dialect == AMQP).then(|| format!("{QUEUE_TOPIC}{reply_to}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use trivium_core::{Native, Origin};
+
+    use super::*;
+
+    /// A dialect of another protocol that always says the same.
+    struct Foreign(Properties);
+
+    impl Dialect for Foreign {
+        fn id(&self) -> u8 {
+            AMQP
+        }
+
+        fn properties(&self, _: &Bytes) -> Properties {
+            self.0.clone()
+        }
+    }
+
+    fn message(properties: Properties) -> Message {
+        Message {
+            exchange: "amq.topic".into(),
+            topic: Topic::new("a.b".into(), Grammar::Dots),
+            body: Some(Bytes::from_static(b"x")),
+            key: None,
+            timestamp: None,
+            expiry_ms: None,
+            persistence: Persistence::Persistent,
+            priority: None,
+            retain: false,
+            native: Native {
+                dialect: Box::leak(Box::new(Foreign(properties))),
+                block: Bytes::new(),
+            },
+            origin: Arc::new(Origin::default()),
+        }
+    }
+
+    fn there_and_back(message: &Message) -> Properties {
+        let mut block = BytesMut::new();
+        put_block(message, &mut block);
+        Mqtt5.properties(&block.freeze())
+    }
+
+    #[test]
+    fn design_3_4_every_basic_property_and_header_type_comes_back() {
+        let text = |text: &str| Some(Text::from(text));
+        let properties = Properties {
+            content_type: text("application/json"),
+            content_encoding: text("gzip"),
+            message_id: text("m-1"),
+            correlation_id: Some(Bytes::from_static(&[0, 255])),
+            reply_to: None,
+            kind: text("order"),
+            app_id: text("shop"),
+            user_id: text("guest"),
+            headers: vec![
+                ("traceparent".into(), Value::Text("00-1".into())),
+                ("null".into(), Value::Null),
+                ("bool".into(), Value::Bool(true)),
+                ("i8".into(), Value::I8(-1)),
+                ("u8".into(), Value::U8(200)),
+                ("i16".into(), Value::I16(-300)),
+                ("u16".into(), Value::U16(60_000)),
+                ("i32".into(), Value::I32(-70_000)),
+                ("u32".into(), Value::U32(4_000_000_000)),
+                ("i64".into(), Value::I64(i64::MIN)),
+                ("f32".into(), Value::F32(0.1)),
+                ("f64".into(), Value::F64(1e300)),
+                ("decimal".into(), Value::Decimal(2, -12_305)),
+                ("bytes".into(), Value::Bytes(Bytes::from_static(&[0xff, 0]))),
+                ("time".into(), Value::Timestamp(1_700_000_000)),
+                (
+                    "list".into(),
+                    Value::Array(vec![Value::I64(1), Value::Text("a".into()), Value::Null]),
+                ),
+                (
+                    "table".into(),
+                    Value::Table(vec![("k".into(), Value::Bool(false))]),
+                ),
+            ],
+        };
+        assert_eq!(there_and_back(&message(properties.clone())), properties);
+    }
+
+    #[test]
+    fn design_3_4_reply_addresses() {
+        let name = |reply_to: &str| response_topic(&reply_to.into(), AMQP).unwrap();
+        assert_eq!(name("replies"), "$queue/replies");
+        assert_eq!(name("amq.mqtt-reply.a.b%2Ec"), "a/b.c");
+        assert_eq!(response_topic(&"mqtt:a/b".into(), 0).unwrap(), "a/b");
+        assert_eq!(response_topic(&"queue".into(), 0), None);
+    }
+
+    #[test]
+    fn design_3_4_a_null_body_is_marked_and_what_fits_no_text_is_left_out() {
+        let long = "x".repeat(FIELD_MAX + 1);
+        let headers = vec![
+            ("long".into(), Value::Text(long.into())),
+            ("nul".into(), Value::Text("a\0".into())),
+        ];
+        let mut message = message(Properties {
+            headers,
+            ..Properties::default()
+        });
+        message.body = None;
+        message.priority = Some(3);
+        let back = there_and_back(&message).headers;
+        assert!(back.contains(&(TOMBSTONE.into(), Value::Text("true".into()))));
+        assert!(back.contains(&("mq.priority".into(), Value::Text("3".into()))));
+        assert!(back.contains(&("nul".into(), Value::Bytes(Bytes::from_static(b"a\0")))));
+        assert!(!back.iter().any(|(name, _)| *name == "long"));
+    }
+
+    #[test]
+    fn a_native_property_wins_over_a_user_property_of_its_name() {
+        let mut block = BytesMut::new();
+        property::put_binary(&mut block, id::CONTENT_TYPE, Some("a"));
+        property::put_user(&mut block, "content-type", "b");
+        property::put_user(&mut block, "message-id", "1");
+        property::put_user(&mut block, "message-id", "2");
+        let properties = Mqtt5.properties(&block.freeze());
+        assert_eq!(properties.content_type.as_deref(), Some("a"));
+        assert_eq!(properties.message_id.as_deref(), Some("1"));
+        let names: Vec<_> = properties.headers.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["content-type", "message-id"]);
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_left_out() {
+        for bad in [
+            &[0xff][..],
+            &[id::CONTENT_TYPE, 0xff, 0xff],
+            &[id::USER_PROPERTY, 0, 1, b'a', 0],
+        ] {
+            assert_eq!(
+                Mqtt5.properties(&Bytes::copy_from_slice(bad)),
+                Properties::default()
+            );
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! SUBSCRIBE, UNSUBSCRIBE and retained messages.
+
+mod peer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peer::{ALL, V3, V5, message, story, subscribe};
+use trivium_core::{
+    BindingTag, Change, Command, Destination, Event, Grammar, Message, Persistence, Refusal, Reply,
+    Retained, Subscription, Timestamp, Token,
+};
+use trivium_mqtt::packet::{
+    Ack, Filter, Packet, Publish, Qos, Reason, RetainHandling, SubAck, Subscribe, UnsubAck,
+    Unsubscribe, Version,
+};
+
+fn bindings(commands: &[Command]) -> Vec<(String, Subscription)> {
+    let bind = |command: &Command| match command {
+        Command::Define {
+            change: Change::Bind(binding),
+            ..
+        } => {
+            assert_eq!(binding.source, "amq.topic");
+            assert_eq!(binding.destination, Destination::Session("c".into()));
+            assert_eq!(binding.grammar, Grammar::Slashes);
+            Some((binding.key.to_string(), binding.subscription.unwrap()))
+        }
+        _ => None,
+    };
+    commands.iter().filter_map(bind).collect()
+}
+
+fn retained_tokens(commands: &[Command]) -> Vec<Token> {
+    let token = |command: &Command| match command {
+        Command::Retained { token, .. } => Some(*token),
+        _ => None,
+    };
+    commands.iter().filter_map(token).collect()
+}
+
+#[test]
+fn mqtt_3_8_4_a_subscription_is_a_binding_of_the_session() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        let mut wanted = subscribe("a/+/#", Qos::ExactlyOnce);
+        wanted
+            .filters
+            .push(subscribe("b", Qos::AtMostOnce).filters.remove(0));
+        if peer.version.is_5() {
+            wanted.subscription_id = Some(268_435_455);
+            wanted.filters[0].no_local = true;
+            wanted.filters[0].retain_as_published = true;
+        }
+        peer.send(Packet::Subscribe(wanted)).unwrap();
+        // 3.8.4-1: nothing else is taken until it is carried out.
+        assert!(!peer.protocol.wants_input() && peer.take_bytes().is_empty());
+        let bound = bindings(&peer.answer(false));
+        let is_5 = peer.version.is_5();
+        let tags = if is_5 {
+            [0xffff_fffd, 0xffff_fff0]
+        } else {
+            [1, 0]
+        };
+        assert_eq!(
+            bound[0],
+            (
+                "a/+/#".into(),
+                Subscription {
+                    tag: BindingTag(tags[0]),
+                    best_effort: false,
+                    no_local: is_5
+                }
+            )
+        );
+        assert_eq!(
+            bound[1],
+            (
+                "b".into(),
+                Subscription {
+                    tag: BindingTag(tags[1]),
+                    best_effort: true,
+                    no_local: false
+                }
+            )
+        );
+        assert_eq!(
+            peer.take_packet(),
+            Packet::SubAck(SubAck {
+                packet_id: 7,
+                reasons: vec![Reason(1), Reason(0)]
+            })
+        );
+        assert!(peer.protocol.wants_input());
+    });
+}
+
+#[test]
+fn mqtt_3_8_4_5_a_long_subscribe_is_carried_out_in_order() {
+    story(V5, |peer| {
+        let mut peer = peer.connected();
+        let filters: Vec<_> = (0..300)
+            .map(|i| {
+                subscribe(&format!("t/{i}"), Qos::AtLeastOnce)
+                    .filters
+                    .remove(0)
+            })
+            .collect();
+        peer.send(Packet::Subscribe(Subscribe {
+            packet_id: 1,
+            subscription_id: None,
+            filters,
+        }))
+        .unwrap();
+        let bound = bindings(&peer.answer(false));
+        assert!(
+            bound
+                .iter()
+                .enumerate()
+                .all(|(i, (key, _))| *key == format!("t/{i}"))
+        );
+        assert_eq!(
+            peer.take_packet(),
+            Packet::SubAck(SubAck {
+                packet_id: 1,
+                reasons: vec![Reason(1); 300]
+            })
+        );
+    });
+}
+
+#[test]
+fn mqtt_3_9_3_refusals_are_told_as_the_version_can() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        let mut wanted = subscribe("secret", Qos::AtLeastOnce);
+        wanted
+            .filters
+            .push(subscribe("open", Qos::AtLeastOnce).filters.remove(0));
+        peer.send(Packet::Subscribe(wanted)).unwrap();
+        let commands = peer.take_commands();
+        for command in &commands {
+            let Command::Define {
+                token,
+                change: Change::Bind(binding),
+            } = command
+            else {
+                panic!()
+            };
+            let result = if binding.key == "open" {
+                Ok(Reply::Bound { created: true })
+            } else {
+                Err(Refusal::Denied("no".into()))
+            };
+            peer.event(Event::Done {
+                token: *token,
+                result,
+            })
+            .unwrap();
+        }
+        let refused = match peer.version {
+            Version::V31 => 0,
+            Version::V311 => 0x80,
+            Version::V5 => 0x87,
+        };
+        assert_eq!(
+            peer.take_packet(),
+            Packet::SubAck(SubAck {
+                packet_id: 7,
+                reasons: vec![Reason(refused), Reason(1)]
+            })
+        );
+        // No retained messages for what was refused.
+        assert_eq!(retained_tokens(&peer.take_commands()).len(), 1);
+    });
+}
+
+#[test]
+fn mqtt_4_8_2_shared_subscriptions_are_refused() {
+    story(ALL, |mut peer| {
+        assert_eq!(
+            peer.connect_with(|_| ()).shared_available,
+            peer.version.is_5().then_some(false)
+        );
+        peer.take_commands();
+        for (filter, reason) in [("$share/g/a", 0x9e), ("$share/g", 0x8f)] {
+            peer.send(Packet::Subscribe(subscribe(filter, Qos::AtLeastOnce)))
+                .unwrap();
+            let reason = match peer.version {
+                Version::V31 => 0,
+                Version::V311 => 0x80,
+                Version::V5 => reason,
+            };
+            assert_eq!(
+                peer.take_packet(),
+                Packet::SubAck(SubAck {
+                    packet_id: 7,
+                    reasons: vec![Reason(reason)]
+                })
+            );
+            assert!(peer.commands.is_empty() && peer.protocol.wants_input());
+        }
+    });
+    // 3.8.3-4
+    story(V5, |peer| {
+        let mut peer = peer.connected();
+        let mut wanted = subscribe("$share/g/a", Qos::AtLeastOnce);
+        wanted.filters[0].no_local = true;
+        let result = peer.send(Packet::Subscribe(wanted));
+        peer.assert_closed(result, Reason::PROTOCOL_ERROR);
+    });
+}
+
+#[test]
+fn mqtt_3_10_4_unsubscribe_tells_whether_there_was_a_subscription() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        peer.take_commands();
+        peer.send(Packet::Unsubscribe(Unsubscribe {
+            packet_id: 3,
+            filters: vec!["a".into(), "b".into()],
+        }))
+        .unwrap();
+        for (command, existed) in peer.take_commands().into_iter().zip([true, false]) {
+            let Command::Define {
+                token,
+                change: Change::Unbind(binding),
+            } = command
+            else {
+                panic!()
+            };
+            assert_eq!(binding.destination, Destination::Session("c".into()));
+            peer.done(token, Reply::Unbound { existed });
+        }
+        let reasons = if peer.version.is_5() {
+            vec![Reason(0), Reason(0x11)]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(
+            peer.take_packet(),
+            Packet::UnsubAck(UnsubAck {
+                packet_id: 3,
+                reasons
+            })
+        );
+    });
+}
+
+#[test]
+fn mqtt_3_3_1_9_retain_handling() {
+    for (handling, created, wanted) in [
+        (RetainHandling::Always, false, true),
+        (RetainHandling::IfNew, true, true),
+        (RetainHandling::IfNew, false, false),
+        (RetainHandling::Never, true, false),
+    ] {
+        story(V5, |peer| {
+            let mut peer = peer.connected();
+            peer.take_commands();
+            let filter = Filter {
+                retain_handling: handling,
+                ..subscribe("a/#", Qos::AtLeastOnce).filters.remove(0)
+            };
+            peer.send(Packet::Subscribe(Subscribe {
+                packet_id: 1,
+                subscription_id: None,
+                filters: vec![filter],
+            }))
+            .unwrap();
+            let commands = peer.take_commands();
+            let [Command::Define { token, .. }] = &commands[..] else {
+                panic!()
+            };
+            peer.done(*token, Reply::Bound { created });
+            assert_eq!(
+                !retained_tokens(&peer.take_commands()).is_empty(),
+                wanted,
+                "{handling:?} {created}"
+            );
+        });
+    }
+    // 3.8.4-3 of 3.1.1: at every SUBSCRIBE.
+    story(V3, |peer| {
+        let mut peer = peer.connected();
+        peer.take_commands();
+        peer.send(Packet::Subscribe(subscribe("a/#", Qos::AtLeastOnce)))
+            .unwrap();
+        let Some(Command::Define { token, .. }) = peer.take_commands().pop() else {
+            panic!()
+        };
+        peer.done(token, Reply::Bound { created: false });
+        assert_eq!(retained_tokens(&peer.take_commands()).len(), 1);
+    });
+}
+
+fn retained(topic: &str, persistence: Persistence) -> Retained {
+    let message = Message {
+        retain: true,
+        persistence,
+        expiry_ms: Some(10_000),
+        ..message(topic)
+    };
+    Retained {
+        message: Arc::new(message),
+        accepted: Timestamp(998_500),
+    }
+}
+
+#[test]
+fn mqtt_3_3_1_8_retained_messages_are_sent_with_retain() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        let mut wanted = subscribe("a/#", Qos::AtLeastOnce);
+        wanted.subscription_id = peer.version.is_5().then_some(6);
+        peer.send(Packet::Subscribe(wanted)).unwrap();
+        let token = retained_tokens(&peer.answer(false))[0];
+        peer.take_packets();
+        let messages = vec![
+            retained("a/0", Persistence::Transient),
+            retained("a/1", Persistence::Persistent),
+        ];
+        peer.done(token, Reply::Retained(messages));
+        let is_5 = peer.version.is_5();
+        let expected = |topic: &str, qos, packet_id| {
+            Packet::Publish(Publish {
+                retain: true,
+                qos,
+                packet_id,
+                topic: topic.into(),
+                // 3.3.2-6: 8.5 seconds are left.
+                expiry: is_5.then_some(9),
+                subscriptions: is_5.then_some(6).into_iter().collect(),
+                payload: Bytes::from_static(b"hello"),
+                ..Publish::default()
+            })
+        };
+        assert_eq!(
+            peer.take_packets(),
+            [
+                expected("a/0", Qos::AtMostOnce, 0),
+                expected("a/1", Qos::AtLeastOnce, 1)
+            ]
+        );
+        peer.take_commands();
+        // It is no delivery of the queue: there is nothing to settle.
+        peer.send(Packet::PubAck(Ack::new(1, Reason::SUCCESS)))
+            .unwrap();
+        assert!(peer.commands.is_empty());
+    });
+}
+
+#[test]
+fn mqtt_3_3_4_9_retained_messages_wait_for_the_window() {
+    story(V5, |mut peer| {
+        peer.connect_with(|connect| connect.receive_maximum = 2);
+        peer.send(Packet::Subscribe(subscribe("#", Qos::AtLeastOnce)))
+            .unwrap();
+        let token = retained_tokens(&peer.answer(false))[0];
+        peer.take_packets();
+        let messages = (0..5)
+            .map(|i| retained(&format!("t/{i}"), Persistence::Persistent))
+            .collect();
+        peer.done(token, Reply::Retained(messages));
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            let sent = peer.take_packets();
+            assert!(sent.len() <= 2);
+            for packet in sent {
+                let Packet::Publish(publish) = packet else {
+                    panic!()
+                };
+                seen.push((publish.topic.to_string(), publish.packet_id));
+            }
+            if let Some((_, id)) = seen.get(seen.len().saturating_sub(2)) {
+                peer.send(Packet::PubAck(Ack::new(*id, Reason::SUCCESS)))
+                    .unwrap();
+            }
+            let (_, id) = seen.last().unwrap();
+            peer.send(Packet::PubAck(Ack::new(*id, Reason::SUCCESS)))
+                .unwrap();
+        }
+        let topics: Vec<_> = seen.into_iter().map(|(topic, _)| topic).collect();
+        assert_eq!(topics, ["t/0", "t/1", "t/2", "t/3", "t/4"]);
+    });
+}
+
+#[test]
+fn malformed_subscriptions_close() {
+    let cases: &[(&[u8], &[u8], Reason)] = &[
+        // 3.8.1-1: reserved flags.
+        (
+            &[0x80, 6, 0, 1, 0, 1, b'a', 0],
+            &[0x80, 7, 0, 1, 0, 0, 1, b'a', 0],
+            Reason::MALFORMED_PACKET,
+        ),
+        // 3.8.3-2: no filter.
+        (
+            &[0x82, 2, 0, 1],
+            &[0x82, 3, 0, 1, 0],
+            Reason::PROTOCOL_ERROR,
+        ),
+        // 3.8.3-5: reserved options, QoS 3.
+        (
+            &[0x82, 6, 0, 1, 0, 1, b'a', 0xc0],
+            &[0x82, 7, 0, 1, 0, 0, 1, b'a', 0xc0],
+            Reason::MALFORMED_PACKET,
+        ),
+        (
+            &[0x82, 6, 0, 1, 0, 1, b'a', 3],
+            &[0x82, 7, 0, 1, 0, 0, 1, b'a', 3],
+            Reason::MALFORMED_PACKET,
+        ),
+        // 4.7.1-1, 4.7.3-1: not a filter.
+        (
+            &[0x82, 7, 0, 1, 0, 2, b'a', b'#', 0],
+            &[0x82, 8, 0, 1, 0, 0, 2, b'a', b'#', 0],
+            Reason::FILTER_INVALID,
+        ),
+        (
+            &[0x82, 5, 0, 1, 0, 0, 0],
+            &[0x82, 6, 0, 1, 0, 0, 0, 0],
+            Reason::FILTER_INVALID,
+        ),
+        // 3.10.3-2: UNSUBSCRIBE without a filter.
+        (
+            &[0xa2, 2, 0, 1],
+            &[0xa2, 3, 0, 1, 0],
+            Reason::PROTOCOL_ERROR,
+        ),
+        // A filter without options.
+        (
+            &[0x82, 5, 0, 1, 0, 1, b'a'],
+            &[0x82, 6, 0, 1, 0, 0, 1, b'a'],
+            Reason::MALFORMED_PACKET,
+        ),
+    ];
+    for (v3, v5, reason) in cases {
+        story(ALL, |peer| {
+            let mut peer = peer.connected();
+            peer.take_commands();
+            let result = peer.send_bytes(if peer.version.is_5() { v5 } else { v3 });
+            assert!(peer.commands.is_empty());
+            peer.assert_closed(result, *reason);
+        });
+    }
+    // 3.8.2.1.2: identifier 0, two identifiers; retain handling 3.
+    for bytes in [
+        &[0x82, 9, 0, 1, 2, 0x0b, 0, 0, 1, b'a', 0][..],
+        &[0x82, 11, 0, 1, 4, 0x0b, 1, 0x0b, 2, 0, 1, b'a', 0],
+        &[0x82, 7, 0, 1, 0, 0, 1, b'a', 0x30],
+    ] {
+        story(V5, |peer| {
+            let mut peer = peer.connected();
+            let result = peer.send_bytes(bytes);
+            peer.assert_closed(result, Reason::PROTOCOL_ERROR);
+        });
+    }
+}
+
+#[test]
+fn mqtt31_clients_may_resend_with_dup() {
+    story(&[Version::V31], |peer| {
+        let mut peer = peer.connected();
+        peer.send_bytes(&[0x8a, 6, 0, 1, 0, 1, b'a', 0]).unwrap();
+        assert_eq!(bindings(&peer.answer(false)).len(), 1);
+        assert!(matches!(peer.take_packet(), Packet::SubAck(_)));
+    });
+}
