@@ -23,8 +23,8 @@ pub enum Event {
     Confirmed { tokens: Vec<Token> },
     /// These publishes were refused; nothing of them is stored.
     Refused { tokens: Vec<Token>, reason: Refusal },
-    /// A mandatory publish that had no destination. Comes before its `Confirmed`.
-    Returned { message: Arc<Message> },
+    /// A mandatory publish that had no destination, with the token it was published under. Comes before its `Confirmed`.
+    Returned { token: Option<Token>, message: Arc<Message> },
     /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).
     Unrouted { token: Token },
     /// Messages for a consumer, oldest first.
