@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::{
     confirm::{Confirms, PublishToken},
-    definition::{QueueFlags, exchange_kind, name, not_default, not_system, queue_spec},
+    definition::{QueueFlags, exchange_kind, name, queue_spec},
     deliver::Destination,
     error::{Error, ReplyCode, closes_publisher},
     field_table::Table,
@@ -212,15 +212,12 @@ impl Channel {
                 passive: true,
                 no_wait,
                 ..
-            } => {
-                not_default(&exchange)?;
-                (
-                    Change::ExpectExchange {
-                        name: name(exchange),
-                    },
-                    reply(no_wait, Method::ExchangeDeclareOk {}),
-                )
-            }
+            } => (
+                Change::ExpectExchange {
+                    name: name(exchange),
+                },
+                reply(no_wait, Method::ExchangeDeclareOk {}),
+            ),
             Method::ExchangeDeclare {
                 exchange,
                 kind,
@@ -231,7 +228,6 @@ impl Channel {
                 arguments,
                 ..
             } => {
-                not_default(&exchange)?;
                 let spec = ExchangeSpec {
                     kind: exchange_kind(&kind)?,
                     durable,
@@ -252,17 +248,13 @@ impl Channel {
                 if_unused,
                 no_wait,
                 ..
-            } => {
-                not_default(&exchange)?;
-                not_system(&exchange, vhost)?;
-                (
-                    Change::DeleteExchange {
-                        name: name(exchange),
-                        if_unused,
-                    },
-                    reply(no_wait, Method::ExchangeDeleteOk {}),
-                )
-            }
+            } => (
+                Change::DeleteExchange {
+                    name: name(exchange),
+                    if_unused,
+                },
+                reply(no_wait, Method::ExchangeDeleteOk {}),
+            ),
             Method::ExchangeBind {
                 destination,
                 source,
@@ -271,13 +263,12 @@ impl Channel {
                 arguments,
                 ..
             } => {
-                not_default(&destination)?;
                 let binding = binding(
                     source,
                     Target::Exchange(name(destination)),
                     routing_key,
                     arguments,
-                )?;
+                );
                 (
                     Change::Bind(binding),
                     reply(no_wait, Method::ExchangeBindOk {}),
@@ -291,13 +282,12 @@ impl Channel {
                 arguments,
                 ..
             } => {
-                not_default(&destination)?;
                 let binding = binding(
                     source,
                     Target::Exchange(name(destination)),
                     routing_key,
                     arguments,
-                )?;
+                );
                 (
                     Change::Unbind(binding),
                     reply(no_wait, Method::ExchangeUnbindOk {}),
@@ -344,7 +334,7 @@ impl Channel {
                 ..
             } => {
                 let (queue, key) = self.queue_and_key(queue, routing_key)?;
-                let binding = binding(exchange, Target::Queue(queue), key, arguments)?;
+                let binding = binding(exchange, Target::Queue(queue), key, arguments);
                 (
                     Change::Bind(binding),
                     reply(no_wait, Method::QueueBindOk {}),
@@ -358,7 +348,7 @@ impl Channel {
                 ..
             } => {
                 let (queue, key) = self.queue_and_key(queue, routing_key)?;
-                let binding = binding(exchange, Target::Queue(queue), key, arguments)?;
+                let binding = binding(exchange, Target::Queue(queue), key, arguments);
                 (
                     Change::Unbind(binding),
                     reply(false, Method::QueueUnbindOk {}),
@@ -822,21 +812,15 @@ impl Channel {
     }
 }
 
-fn binding(
-    source: Text,
-    destination: Target,
-    key: Text,
-    arguments: Table,
-) -> Result<Binding, Error> {
-    not_default(&source)?;
-    Ok(Binding {
+fn binding(source: Text, destination: Target, key: Text, arguments: Table) -> Binding {
+    Binding {
         source: name(source),
         destination,
         key,
         grammar: Grammar::Dots,
         arguments,
         subscription: None,
-    })
+    }
 }
 
 fn reply(no_wait: bool, method: Method) -> Then {

@@ -653,7 +653,8 @@ impl Protocol for Connection {
                 let text = "broker forced connection closure with reason 'shutdown'";
                 self.close(ReplyCode::ConnectionForced, text, (0, 0), now, effects);
             }
-            Event::Unrouted { .. } | Event::Fetched { .. } => {}
+            // What only other protocols ask for.
+            _ => {}
         }
         if effects.output.len() != written {
             self.last_sent = now.instant;

@@ -327,27 +327,47 @@ fn passive_declarations_only_look() {
 }
 
 #[test]
-fn some_things_need_no_look_at_what_is_there() {
+fn an_unknown_exchange_type_is_406() {
     story(|client| {
-        let delete = |exchange: &str| Method::ExchangeDelete {
-            reserved_1: 0,
-            exchange: exchange.into(),
-            if_unused: false,
-            no_wait: false,
-        };
-        let default = "403 ACCESS_REFUSED - operation not permitted on the default exchange";
-        closes_channel(
-            client,
-            declare_exchange("", "direct"),
-            &format!("{default} [40.10]"),
-        );
-        closes_channel(client, delete(""), &format!("{default} [40.20]"));
-        closes_channel(client, bind("q", "", "k"), &format!("{default} [50.20]"));
-        let system = "403 ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed [40.20]";
-        closes_channel(client, delete("amq.direct"), system);
-        let kind = "406 PRECONDITION_FAILED - unknown exchange type 'nosuch' [40.10]";
-        closes_channel(client, declare_exchange("x", "nosuch"), kind);
+        let expected = "406 PRECONDITION_FAILED - unknown exchange type 'nosuch' [40.10]";
+        closes_channel(client, declare_exchange("x", "nosuch"), expected);
     });
+}
+
+#[test]
+fn a_quorum_queue_is_durable_and_shared() {
+    let Method::QueueDeclare {
+        queue, arguments, ..
+    } = declare_with(
+        "q",
+        vec![("x-queue-type".into(), Value::Text("quorum".into()))],
+    )
+    else {
+        return;
+    };
+    let declare = |durable, exclusive, auto_delete| Method::QueueDeclare {
+        reserved_1: 0,
+        queue: queue.clone(),
+        passive: false,
+        durable,
+        exclusive,
+        auto_delete,
+        no_wait: false,
+        arguments: arguments.clone(),
+    };
+    let cases = [
+        (declare(false, false, false), "non-durable"),
+        (declare(true, true, false), "exclusive-owner"),
+        (declare(true, false, true), "auto-delete"),
+    ];
+    for (method, property) in cases {
+        story(|client| {
+            let expected = format!(
+                "406 PRECONDITION_FAILED - invalid property '{property}' for queue 'q' in vhost '/' [50.10]"
+            );
+            closes_channel(client, method.clone(), &expected);
+        });
+    }
 }
 
 #[test]
@@ -357,11 +377,6 @@ fn queue_arguments_are_checked() {
         ("x-expires", Value::I32(0), "{value_zero,0}"),
         ("x-expires", Value::I64(-5), "{value_negative,-5}"),
         ("x-expires", text("1"), "\"expected integer\""),
-        (
-            "x-queue-type",
-            text("bad"),
-            "\"unsupported queue type 'bad'\"",
-        ),
     ];
     for (argument, value, why) in cases {
         story(|client| {
@@ -479,13 +494,6 @@ fn what_is_not_there_yet_is_540() {
         (
             Method::BasicRecover { requeue: false },
             "requeue=false [60.110]",
-        ),
-        (
-            declare_with(
-                "q",
-                vec![("x-queue-type".into(), Value::Text("stream".into()))],
-            ),
-            "queues of type 'stream' are not supported over AMQP yet [50.10]",
         ),
     ] {
         story(|client| {

@@ -1,6 +1,8 @@
 //! Stories of an AMQP connection: bytes in, commands and bytes out. Every story runs twice, its bytes fed frame by
 //! frame and one by one.
 
+#![allow(clippy::unwrap_used, reason = "all of it is a test, helpers too")]
+
 mod client;
 mod conversions;
 mod definitions;
