@@ -1,1 +1,78 @@
-//! The amqp front end.
+//! The AMQP 0-9-1 front end, with RabbitMQ's extensions.
+//!
+//! ```text
+//! bytes ─► frame ─► method ─► connection ─► channel ─► Command
+//!                              │ sasl        ├ definition: declare, bind, delete
+//!                              │ heartbeats  ├ publish: method, header, body ─► Message
+//! bytes ◄──── frames ◄─────────┴─────────────┼ deliver ◄─ Event
+//!                                            ├ unsettled: delivery tags ─► settle
+//!                                            └ confirm ◄─ Event
+//! ```
+//!
+//! Start reading at [`connection`]; [`method`] is the specification as a table.
+
+pub mod channel;
+pub mod confirm;
+pub mod connection;
+mod definition;
+pub mod deliver;
+pub mod error;
+pub mod field_table;
+mod foreign;
+pub mod frame;
+pub mod method;
+pub mod properties;
+pub mod publish;
+mod sasl;
+mod session;
+mod settle;
+mod unsettled;
+pub mod wire;
+
+use trivium_core::{Dialect, Now};
+use trivium_protocol::{Frontend, Peer, Protocol};
+
+/// What the operator decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The largest body in bytes. RabbitMQ's default is 16 MiB, its upper bound 128 MiB.
+    pub max_message_size: usize,
+    /// Channels per connection at most, at least 1.
+    pub channel_max: u16,
+    /// Bytes per frame at most, all overhead included, at least [`frame::SIZE_MIN`].
+    pub frame_max: u32,
+    /// The heartbeat that is proposed, in seconds; 0 proposes none. The client decides.
+    pub heartbeat: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            max_message_size: 16 << 20,
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat: 60,
+        }
+    }
+}
+
+/// The AMQP 0-9-1 front end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Amqp {
+    /// What the operator decides.
+    pub options: Options,
+}
+
+impl Frontend for Amqp {
+    fn name(&self) -> &'static str {
+        "amqp"
+    }
+
+    fn connect(&self, peer: Peer, now: Now) -> Box<dyn Protocol> {
+        Box::new(connection::Connection::new(self.options, peer, now))
+    }
+
+    fn dialects(&self) -> Vec<&'static dyn Dialect> {
+        vec![&properties::Basic]
+    }
+}

@@ -1,0 +1,848 @@
+//! The state machine of one open channel: methods become commands, answers and deliveries become frames.
+//!
+//! Definitions and consumers are answered by the core, and the connection handles no further input until they
+//! are (see [`Session::ask`]): a failing declaration closes the channel before what was sent after it is carried
+//! out. Publishes and acknowledgements never wait.
+
+use rustc_hash::FxHashMap;
+use trivium_core::{
+    Binding, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination as Target,
+    ExchangeSpec, Grammar, Outcome, Refusal, Reply, Text, Token,
+};
+use trivium_protocol::{Effects, Output};
+
+use bytes::Bytes;
+
+use crate::{
+    confirm::{Confirms, PublishToken},
+    definition::{QueueFlags, exchange_kind, name, queue_spec},
+    deliver::Destination,
+    error::{Error, ReplyCode, closes_publisher},
+    field_table::Table,
+    frame::put_method,
+    method::Method,
+    publish::{Content, Draft, Publish},
+    session::{Consumer, Session, Then},
+    settle::{settle, settle_all},
+    unsettled::Unsettled,
+};
+
+/// Class and method of basic.publish, for closing a channel because of a message.
+pub const PUBLISH: (u16, u16) = (60, 40);
+
+/// An open channel.
+#[derive(Debug)]
+pub struct Channel {
+    number: u16,
+    /// What an empty queue name means.
+    last_queue: Text,
+    /// For consumers started from now on.
+    prefetch: Option<u32>,
+    consumers: FxHashMap<Text, ConsumerId>,
+    /// The numbers under which basic.get settles, by queue.
+    getters: FxHashMap<Text, ConsumerId>,
+    unsettled: Unsettled,
+    /// The message whose frames are coming in.
+    content: Option<Content>,
+    confirms: Option<Confirms>,
+    last_publish_token: u64,
+    /// The turn and exchange of the last publish that had a token although nobody waits for its confirm.
+    probed: (u64, Text),
+}
+
+impl Channel {
+    /// Opens a channel.
+    pub fn new(number: u16, session: &Session) -> Channel {
+        Channel {
+            number,
+            last_queue: Text::new(),
+            prefetch: None,
+            consumers: FxHashMap::default(),
+            getters: FxHashMap::default(),
+            unsettled: Unsettled::default(),
+            content: None,
+            confirms: None,
+            last_publish_token: session.publish_tokens,
+            probed: (0, Text::new()),
+        }
+    }
+
+    /// Ends consumers and gives back what they hold.
+    pub fn close(&mut self, session: &mut Session, effects: &mut Effects) {
+        session.publish_tokens = session.publish_tokens.max(self.last_publish_token);
+        for (_, consumer) in self.consumers.drain() {
+            session.consumers.remove(&consumer);
+            effects.commands.push(Command::Cancel {
+                token: session.next_token(),
+                consumer,
+            });
+        }
+        self.requeue_all(effects);
+    }
+
+    /// Carries out a method; `Err` says what to close.
+    pub fn handle_method(
+        &mut self,
+        method: Method,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        match &self.content {
+            Some(Content::Header(_)) => {
+                return Err(unexpected(
+                    "expected content header for class 60, got non content header frame instead",
+                ));
+            }
+            Some(Content::Body(_)) => {
+                return Err(unexpected(
+                    "expected content body, got non content body frame instead",
+                ));
+            }
+            None => {}
+        }
+        let id = method.id();
+        match method {
+            Method::BasicPublish {
+                immediate: true, ..
+            } => Err(not_implemented("immediate=true")),
+            Method::BasicPublish {
+                exchange,
+                routing_key,
+                mandatory,
+                ..
+            } => {
+                self.content = Some(Content::Header(Publish {
+                    exchange,
+                    routing_key,
+                    mandatory,
+                }));
+                Ok(())
+            }
+            Method::BasicAck {
+                delivery_tag,
+                multiple,
+            } => self.settle(delivery_tag, multiple, Outcome::Accept, effects),
+            Method::BasicNack {
+                delivery_tag,
+                multiple,
+                requeue,
+            } => self.settle(delivery_tag, multiple, unaccepted(requeue), effects),
+            Method::BasicReject {
+                delivery_tag,
+                requeue,
+            } => self.settle(delivery_tag, false, unaccepted(requeue), effects),
+            Method::BasicRecoverAsync { requeue: true } => {
+                self.requeue_all(effects);
+                Ok(())
+            }
+            Method::BasicRecover { requeue: true } => {
+                self.requeue_all(effects);
+                self.send(Method::BasicRecoverOk {}, effects)
+            }
+            Method::BasicRecover { .. } | Method::BasicRecoverAsync { .. } => {
+                Err(not_implemented("requeue=false"))
+            }
+            Method::BasicQos { prefetch_size, .. } if prefetch_size != 0 => Err(not_implemented(
+                format!("prefetch_size!=0 ({prefetch_size})"),
+            )),
+            Method::BasicQos { prefetch_count, .. } => {
+                self.prefetch = (prefetch_count > 0).then_some(prefetch_count.into());
+                self.send(Method::BasicQosOk {}, effects)
+            }
+            Method::BasicConsume {
+                queue,
+                consumer_tag,
+                no_ack,
+                exclusive,
+                no_wait,
+                ..
+            } => {
+                let spec = ConsumeSpec {
+                    auto_ack: no_ack,
+                    prefetch: self.prefetch,
+                    exclusive,
+                    ..ConsumeSpec::default()
+                };
+                self.consume(queue, consumer_tag, spec, no_wait, session, effects)
+            }
+            Method::BasicCancel {
+                consumer_tag,
+                no_wait,
+            } => self.cancel(consumer_tag, no_wait, session, effects),
+            Method::BasicGet { queue, no_ack, .. } => self.get(queue, no_ack, session, effects),
+            Method::ConfirmSelect { no_wait } => {
+                self.confirms
+                    .get_or_insert_with(|| Confirms::new(self.last_publish_token));
+                if no_wait {
+                    Ok(())
+                } else {
+                    self.send(Method::ConfirmSelectOk {}, effects)
+                }
+            }
+            Method::ChannelFlow { active: true } => {
+                self.send(Method::ChannelFlowOk { active: true }, effects)
+            }
+            Method::ChannelFlow { active: false } => Err(not_implemented("active=false")),
+            Method::AccessRequest { .. } => {
+                self.send(Method::AccessRequestOk { ticket: 1 }, effects)
+            }
+            Method::ChannelOpen { .. } => Err(Error::connection(
+                ReplyCode::ChannelError,
+                "second 'channel.open' seen",
+            )),
+            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
+                Err(not_implemented("transactions are not supported yet"))
+            }
+            definition => {
+                let (change, then) = self.definition(definition, &session.origin.vhost)?;
+                session.ask(self.number, id, then, effects, |token| Command::Define {
+                    token,
+                    change,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// The methods of exchange and queue, as what they change and what is answered.
+    fn definition(&mut self, method: Method, vhost: &str) -> Result<(Change, Then), Error> {
+        Ok(match method {
+            Method::ExchangeDeclare {
+                exchange,
+                passive: true,
+                no_wait,
+                ..
+            } => (
+                Change::ExpectExchange {
+                    name: name(exchange),
+                },
+                reply(no_wait, Method::ExchangeDeclareOk {}),
+            ),
+            Method::ExchangeDeclare {
+                exchange,
+                kind,
+                durable,
+                auto_delete,
+                internal,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let spec = ExchangeSpec {
+                    kind: exchange_kind(&kind)?,
+                    durable,
+                    auto_delete,
+                    internal,
+                    arguments,
+                };
+                (
+                    Change::DeclareExchange {
+                        name: name(exchange),
+                        spec,
+                    },
+                    reply(no_wait, Method::ExchangeDeclareOk {}),
+                )
+            }
+            Method::ExchangeDelete {
+                exchange,
+                if_unused,
+                no_wait,
+                ..
+            } => (
+                Change::DeleteExchange {
+                    name: name(exchange),
+                    if_unused,
+                },
+                reply(no_wait, Method::ExchangeDeleteOk {}),
+            ),
+            Method::ExchangeBind {
+                destination,
+                source,
+                routing_key,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let binding = binding(
+                    source,
+                    Target::Exchange(name(destination)),
+                    routing_key,
+                    arguments,
+                );
+                (
+                    Change::Bind(binding),
+                    reply(no_wait, Method::ExchangeBindOk {}),
+                )
+            }
+            Method::ExchangeUnbind {
+                destination,
+                source,
+                routing_key,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let binding = binding(
+                    source,
+                    Target::Exchange(name(destination)),
+                    routing_key,
+                    arguments,
+                );
+                (
+                    Change::Unbind(binding),
+                    reply(no_wait, Method::ExchangeUnbindOk {}),
+                )
+            }
+            Method::QueueDeclare {
+                queue,
+                passive: true,
+                no_wait,
+                ..
+            } => (
+                Change::ExpectQueue {
+                    name: self.queue(queue)?,
+                },
+                Then::Declared { no_wait },
+            ),
+            Method::QueueDeclare {
+                queue,
+                durable,
+                exclusive,
+                auto_delete,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let flags = QueueFlags {
+                    durable,
+                    exclusive,
+                    auto_delete,
+                };
+                let queue = name(queue);
+                let spec = queue_spec(&queue, vhost, flags, arguments)?;
+                (
+                    Change::DeclareQueue { name: queue, spec },
+                    Then::Declared { no_wait },
+                )
+            }
+            Method::QueueBind {
+                queue,
+                exchange,
+                routing_key,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let (queue, key) = self.queue_and_key(queue, routing_key)?;
+                let binding = binding(exchange, Target::Queue(queue), key, arguments);
+                (
+                    Change::Bind(binding),
+                    reply(no_wait, Method::QueueBindOk {}),
+                )
+            }
+            Method::QueueUnbind {
+                queue,
+                exchange,
+                routing_key,
+                arguments,
+                ..
+            } => {
+                let (queue, key) = self.queue_and_key(queue, routing_key)?;
+                let binding = binding(exchange, Target::Queue(queue), key, arguments);
+                (
+                    Change::Unbind(binding),
+                    reply(false, Method::QueueUnbindOk {}),
+                )
+            }
+            Method::QueuePurge { queue, no_wait, .. } => (
+                Change::PurgeQueue {
+                    name: self.queue(queue)?,
+                },
+                Then::Purged { no_wait },
+            ),
+            Method::QueueDelete {
+                queue,
+                if_unused,
+                if_empty,
+                no_wait,
+                ..
+            } => (
+                Change::DeleteQueue {
+                    name: self.queue(queue)?,
+                    if_unused,
+                    if_empty,
+                },
+                Then::Deleted { no_wait },
+            ),
+            other => {
+                let (class, method) = other.id();
+                let text = format!("method {class}.{method} is not for a broker on a channel");
+                return Err(Error::connection(ReplyCode::CommandInvalid, text));
+            }
+        })
+    }
+
+    /// The core has done what `then` waits for.
+    pub fn handle_reply(
+        &mut self,
+        then: Then,
+        result: Result<Reply, Refusal>,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        if let (Then::Consuming { consumer, .. }, Err(_)) = (&then, &result) {
+            self.forget(*consumer, session);
+        }
+        let method = match (then, result?) {
+            (Then::Reply(method), _) => method,
+            (
+                Then::Declared { no_wait },
+                Reply::Queue {
+                    name,
+                    messages,
+                    consumers,
+                    ..
+                },
+            ) => {
+                self.last_queue = name.clone();
+                let declared = Method::QueueDeclareOk {
+                    queue: name,
+                    message_count: count(messages),
+                    consumer_count: consumers,
+                };
+                (!no_wait).then_some(declared)
+            }
+            (Then::Purged { no_wait }, Reply::Deleted { messages }) => {
+                (!no_wait).then_some(Method::QueuePurgeOk {
+                    message_count: count(messages),
+                })
+            }
+            (Then::Deleted { no_wait }, Reply::Deleted { messages }) => {
+                (!no_wait).then_some(Method::QueueDeleteOk {
+                    message_count: count(messages),
+                })
+            }
+            (Then::Consuming { consumer, no_wait }, _) => {
+                let tag = session
+                    .consumers
+                    .get(&consumer)
+                    .map(|consumer| consumer.tag.clone());
+                tag.filter(|_| !no_wait)
+                    .map(|consumer_tag| Method::BasicConsumeOk { consumer_tag })
+            }
+            (
+                Then::Cancelled {
+                    consumer,
+                    tag,
+                    no_wait,
+                },
+                _,
+            ) => {
+                self.forget(consumer, session);
+                (!no_wait).then_some(Method::BasicCancelOk { consumer_tag: tag })
+            }
+            (
+                Then::Got { consumer, auto_ack },
+                Reply::Got {
+                    delivery: Some(delivery),
+                    remaining,
+                },
+            ) => {
+                let tag = self.tag(consumer, auto_ack, &delivery);
+                self.destination(session, &mut effects.output).get_ok(
+                    tag,
+                    delivery.redelivered,
+                    remaining,
+                    &delivery.message,
+                );
+                None
+            }
+            (Then::Got { .. }, _) => Some(Method::BasicGetEmpty {
+                reserved_1: Text::new(),
+            }),
+            (then, reply) => {
+                debug_assert!(false, "{reply:?} does not answer {then:?}");
+                None
+            }
+        };
+        method.map_or(Ok(()), |method| self.send(method, effects))
+    }
+
+    /// Sends messages to a consumer of this channel.
+    pub fn deliver(
+        &mut self,
+        id: ConsumerId,
+        deliveries: &[Delivery],
+        session: &Session,
+        output: &mut Output,
+    ) {
+        let consumer = &session.consumers[&id];
+        for delivery in deliveries {
+            let tag = self.tag(id, consumer.auto_ack, delivery);
+            self.destination(session, output).deliver(
+                &consumer.tag,
+                tag,
+                delivery.redelivered,
+                &delivery.message,
+            );
+        }
+    }
+
+    /// A consumer ended from the broker's side (RabbitMQ's consumer cancel notification).
+    pub fn handle_cancelled(
+        &mut self,
+        consumer: ConsumerId,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) {
+        if let Some(Consumer { tag, .. }) = self.forget(consumer, session)
+            && session.cancel_notify
+        {
+            let cancel = Method::BasicCancel {
+                consumer_tag: tag,
+                no_wait: true,
+            };
+            put_method(effects.output.buffer(), self.number, &cancel);
+        }
+    }
+
+    /// A message had no destination.
+    pub fn handle_returned(
+        &mut self,
+        message: &trivium_core::Message,
+        session: &Session,
+        output: &mut Output,
+    ) {
+        let code = ReplyCode::NoRoute;
+        self.destination(session, output)
+            .basic_return(code as u16, "NO_ROUTE", message);
+    }
+
+    /// A message is safe; the client is told by [`Channel::flush_confirms`].
+    pub fn handle_confirmed(&mut self, number: u64) {
+        if let Some(confirms) = &mut self.confirms {
+            confirms.confirm(number);
+        }
+    }
+
+    /// A message was refused. Without confirms, a client learns only of what closes its channel.
+    pub fn handle_refused(
+        &mut self,
+        number: u64,
+        reason: &Refusal,
+        output: &mut Output,
+    ) -> Result<(), Error> {
+        if closes_publisher(reason) {
+            return Err(reason.clone().into());
+        }
+        if let Some(confirms) = &mut self.confirms {
+            confirms.refuse(number, self.number, output.buffer());
+        }
+        Ok(())
+    }
+
+    /// Tells the client what was confirmed.
+    pub fn flush_confirms(&mut self, output: &mut Output) {
+        if let Some(confirms) = &mut self.confirms {
+            confirms.flush(self.number, output.buffer());
+        }
+    }
+
+    /// A content header came.
+    pub fn handle_header(
+        &mut self,
+        payload: Bytes,
+        session: &Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let publish = match self.content.take() {
+            Some(Content::Header(publish)) => publish,
+            Some(Content::Body(_)) => {
+                return Err(unexpected(
+                    "expected content body, got non content body frame instead",
+                ));
+            }
+            None => {
+                return Err(unexpected(
+                    "expected method frame, got non method frame instead",
+                ));
+            }
+        };
+        let draft = Draft::new(
+            publish,
+            payload,
+            &session.origin,
+            session.options.max_message_size,
+        )?;
+        self.advance(draft, session.turn, effects);
+        Ok(())
+    }
+
+    /// A body frame came.
+    pub fn handle_body(
+        &mut self,
+        payload: Bytes,
+        session: &Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let mut draft = match self.content.take() {
+            Some(Content::Body(draft)) => draft,
+            Some(Content::Header(_)) => {
+                return Err(unexpected(
+                    "expected content header for class 60, got non content header frame instead",
+                ));
+            }
+            None => {
+                return Err(unexpected(
+                    "expected method frame, got non method frame instead",
+                ));
+            }
+        };
+        draft.append(payload)?;
+        self.advance(draft, session.turn, effects);
+        Ok(())
+    }
+
+    /// Publishes a draft once it is complete.
+    fn advance(&mut self, draft: Draft, turn: u64, effects: &mut Effects) {
+        if !draft.is_complete() {
+            self.content = Some(Content::Body(draft));
+            return;
+        }
+        let mandatory = draft.mandatory;
+        let message = draft.finish();
+        let token = self.publish_token(&message.exchange, mandatory, turn);
+        effects.commands.push(Command::Publish {
+            token,
+            message,
+            mandatory,
+        });
+    }
+
+    /// Without confirms, one publish of each turn and exchange has a token all the same, so that a missing exchange or
+    /// permission is heard of; and so have mandatory ones, so that their return finds its channel.
+    fn publish_token(&mut self, exchange: &Text, mandatory: bool, turn: u64) -> Option<Token> {
+        match &mut self.confirms {
+            Some(confirms) => confirms.push(),
+            None if !mandatory && self.probed.0 == turn && self.probed.1 == *exchange => {
+                return None;
+            }
+            None => self.probed = (turn, exchange.clone()),
+        }
+        self.last_publish_token += 1;
+        Some(
+            PublishToken {
+                channel: self.number,
+                number: self.last_publish_token,
+            }
+            .into(),
+        )
+    }
+
+    fn consume(
+        &mut self,
+        queue: Text,
+        tag: Text,
+        spec: ConsumeSpec,
+        no_wait: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        if self.consumers.contains_key(&tag) {
+            return Err(Error::connection(
+                ReplyCode::NotAllowed,
+                format!("attempt to reuse consumer tag '{tag}'"),
+            ));
+        }
+        let tag = if tag.is_empty() {
+            session.next_consumer_tag()
+        } else {
+            tag
+        };
+        let consumer = session.next_consumer();
+        self.consumers.insert(tag.clone(), consumer);
+        session.consumers.insert(
+            consumer,
+            Consumer {
+                channel: self.number,
+                tag,
+                auto_ack: spec.auto_ack,
+            },
+        );
+        session.ask(
+            self.number,
+            (60, 20),
+            Then::Consuming { consumer, no_wait },
+            effects,
+            |token| Command::Consume {
+                token,
+                consumer,
+                queue,
+                spec,
+            },
+        );
+        Ok(())
+    }
+
+    /// Cancelling an unknown consumer succeeds: it may have ended on its own.
+    fn cancel(
+        &mut self,
+        tag: Text,
+        no_wait: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let Some(&consumer) = self.consumers.get(&tag) else {
+            return if no_wait {
+                Ok(())
+            } else {
+                self.send(Method::BasicCancelOk { consumer_tag: tag }, effects)
+            };
+        };
+        let then = Then::Cancelled {
+            consumer,
+            tag,
+            no_wait,
+        };
+        session.ask(self.number, (60, 30), then, effects, |token| {
+            Command::Cancel { token, consumer }
+        });
+        Ok(())
+    }
+
+    fn get(
+        &mut self,
+        queue: Text,
+        auto_ack: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        let consumer = *self
+            .getters
+            .entry(queue.clone())
+            .or_insert_with(|| session.next_consumer());
+        let then = Then::Got { consumer, auto_ack };
+        session.ask(self.number, (60, 70), then, effects, |token| Command::Get {
+            token,
+            consumer,
+            queue,
+            auto_ack,
+        });
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let unknown = || {
+            Error::channel(
+                ReplyCode::PreconditionFailed,
+                format!("unknown delivery tag {tag}"),
+            )
+        };
+        if multiple {
+            let taken = self.unsettled.take_through(tag).ok_or_else(unknown)?;
+            settle_all(&mut effects.commands, taken, outcome);
+        } else {
+            let (consumer, delivery) = self.unsettled.take(tag).ok_or_else(unknown)?;
+            settle(&mut effects.commands, consumer, delivery, outcome);
+        }
+        Ok(())
+    }
+
+    fn requeue_all(&mut self, effects: &mut Effects) {
+        if let Some(all) = self.unsettled.take_through(0) {
+            settle_all(&mut effects.commands, all, Outcome::Requeue);
+        }
+    }
+
+    fn tag(&mut self, consumer: ConsumerId, auto_ack: bool, delivery: &Delivery) -> u64 {
+        if auto_ack {
+            self.unsettled.skip()
+        } else {
+            self.unsettled.push(consumer, delivery.id)
+        }
+    }
+
+    fn forget(&mut self, consumer: ConsumerId, session: &mut Session) -> Option<Consumer> {
+        let forgotten = session.consumers.remove(&consumer)?;
+        self.consumers.remove(&forgotten.tag);
+        Some(forgotten)
+    }
+
+    /// An empty name is that of the queue declared last (queue.bind, section 1.7.2.3).
+    fn queue(&self, queue: Text) -> Result<Text, Error> {
+        if !queue.is_empty() {
+            return Ok(name(queue));
+        }
+        if self.last_queue.is_empty() {
+            return Err(Error::channel(
+                ReplyCode::NotFound,
+                "no previously declared queue",
+            ));
+        }
+        Ok(self.last_queue.clone())
+    }
+
+    /// If both are empty, the key is the name of the queue too.
+    fn queue_and_key(&self, queue: Text, key: Text) -> Result<(Text, Text), Error> {
+        let unnamed = queue.is_empty() && key.is_empty();
+        let queue = self.queue(queue)?;
+        let key = if unnamed { queue.clone() } else { key };
+        Ok((queue, key))
+    }
+
+    fn send(&self, method: Method, effects: &mut Effects) -> Result<(), Error> {
+        put_method(effects.output.buffer(), self.number, &method);
+        Ok(())
+    }
+
+    fn destination<'a>(&self, session: &Session, output: &'a mut Output) -> Destination<'a> {
+        Destination {
+            output,
+            channel: self.number,
+            frame_max: session.frame_max as usize,
+        }
+    }
+}
+
+fn binding(source: Text, destination: Target, key: Text, arguments: Table) -> Binding {
+    Binding {
+        source: name(source),
+        destination,
+        key,
+        grammar: Grammar::Dots,
+        arguments,
+        subscription: None,
+    }
+}
+
+fn reply(no_wait: bool, method: Method) -> Then {
+    Then::Reply((!no_wait).then_some(method))
+}
+
+fn count(messages: u64) -> u32 {
+    messages.try_into().unwrap_or(u32::MAX)
+}
+
+fn unaccepted(requeue: bool) -> Outcome {
+    if requeue {
+        Outcome::Requeue
+    } else {
+        Outcome::Reject
+    }
+}
+
+fn unexpected(text: &'static str) -> Error {
+    Error::connection(ReplyCode::UnexpectedFrame, text)
+}
+
+fn not_implemented(what: impl Into<Text>) -> Error {
+    Error::connection(ReplyCode::NotImplemented, what)
+}

@@ -1,0 +1,137 @@
+//! Headers and routing keys of messages that came by another protocol (DESIGN sections 3.1 and 3.4).
+
+use std::borrow::Cow;
+
+use sha1::{Digest, Sha1};
+use trivium_core::{Grammar, Message, Text, Timestamp, Topic, Value};
+
+use crate::{
+    field_table::{Table, text_or_bytes},
+    properties::{KEY_HEADER, RETAIN_HEADER},
+    wire::cut,
+};
+
+/// Names the types of headers that are text elsewhere: `name:tag,…`.
+const TYPES_HEADER: &str = "mq.types";
+/// The full topic, when it is too long for a routing key.
+const TOPIC_HEADER: &str = "x-mqtt-topic";
+
+/// A routing key's longest length, and how much of a longer topic is kept before `~` and 40 hex digits.
+const KEY_MAX: usize = 255;
+const KEY_KEPT: usize = 214;
+
+/// The routing key that an AMQP client sees for a topic.
+pub fn routing_key(topic: &Topic) -> Cow<'_, str> {
+    if topic.grammar() == Grammar::Dots && topic.text().len() <= KEY_MAX {
+        return Cow::Borrowed(topic.text());
+    }
+    let key = topic.render(Grammar::Dots);
+    if key.len() <= KEY_MAX {
+        return Cow::Owned(key.to_string());
+    }
+    let digest: String = Sha1::digest(key.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Cow::Owned(format!("{}~{digest}", cut(&key, KEY_KEPT)))
+}
+
+/// The header table: the message's own headers, typed and without duplicates, and what AMQP has no property for.
+pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
+    let mut headers = unique(typed(own));
+    if let Some(key) = &message.key {
+        headers.push((KEY_HEADER.into(), text_or_bytes(key.clone())));
+    }
+    if message.body.is_none() {
+        headers.push(("mq.tombstone".into(), Value::Bool(true)));
+    }
+    if message.retain {
+        headers.push((RETAIN_HEADER.into(), Value::Bool(true)));
+    }
+    if let Some(Timestamp(ms)) = message.timestamp {
+        headers.push(("timestamp_in_ms".into(), Value::I64(ms as i64)));
+    }
+    if message.topic.text().len() > KEY_MAX / 3 {
+        let key = message.topic.render(Grammar::Dots);
+        if key.len() > KEY_MAX {
+            headers.push((TOPIC_HEADER.into(), Value::Text(key)));
+        }
+    }
+    headers
+}
+
+/// Gives text headers the types that `mq.types` names, and drops `mq.types`. A type that the text is
+/// not a value of leaves it text. Nested types and MQTT's base64 stay text until their conversion is built.
+fn typed(own: &[(Text, Value)]) -> Table {
+    let types = own.iter().find_map(|(name, value)| match value {
+        Value::Text(types) if name == TYPES_HEADER => Some(types),
+        _ => None,
+    });
+    let Some(types) = types else {
+        return own.to_vec();
+    };
+    let tag_of = |name: &str| {
+        types
+            .split(',')
+            .filter_map(|entry| entry.rsplit_once(':'))
+            .find(|(of, _)| *of == name)
+    };
+    own.iter()
+        .filter(|(name, _)| name != TYPES_HEADER)
+        .map(|(name, value)| {
+            let typed = match (value, tag_of(name)) {
+                (Value::Text(text), Some((_, tag))) => parse(tag, text),
+                _ => None,
+            };
+            (name.clone(), typed.unwrap_or_else(|| value.clone()))
+        })
+        .collect()
+}
+
+fn parse(tag: &str, text: &str) -> Option<Value> {
+    Some(match tag {
+        "V" => Value::Null,
+        "t" => Value::Bool(text.parse().ok()?),
+        "b" => Value::I8(text.parse().ok()?),
+        "B" => Value::U8(text.parse().ok()?),
+        "s" => Value::I16(text.parse().ok()?),
+        "u" => Value::U16(text.parse().ok()?),
+        "I" => Value::I32(text.parse().ok()?),
+        "i" => Value::U32(text.parse().ok()?),
+        "l" => Value::I64(text.parse().ok()?),
+        "f" => Value::F32(text.parse().ok()?),
+        "d" => Value::F64(text.parse().ok()?),
+        "T" => Value::Timestamp(text.parse().ok()?),
+        _ => return None,
+    })
+}
+
+/// A field table has each name once: the last value wins, and `x-dup-headers` holds all of those that came more
+/// than once. Names over 255 bytes do not fit and are left out.
+fn unique(headers: Table) -> Table {
+    let mut unique: Vec<(Text, Vec<Value>)> = Vec::with_capacity(headers.len() + 4);
+    let mut positions = rustc_hash::FxHashMap::default();
+    for (name, value) in headers
+        .into_iter()
+        .filter(|(name, _)| name.len() <= KEY_MAX)
+    {
+        let position = *positions.entry(name.clone()).or_insert(unique.len());
+        match unique.get_mut(position) {
+            Some((_, values)) => values.push(value),
+            None => unique.push((name, vec![value])),
+        }
+    }
+    let duplicates: Table = unique
+        .iter()
+        .filter(|(_, values)| values.len() > 1)
+        .map(|(name, values)| (name.clone(), Value::Array(values.clone())))
+        .collect();
+    let mut table: Table = unique
+        .into_iter()
+        .filter_map(|(name, mut values)| Some((name, values.pop()?)))
+        .collect();
+    if !duplicates.is_empty() {
+        table.push(("x-dup-headers".into(), Value::Table(duplicates)));
+    }
+    table
+}

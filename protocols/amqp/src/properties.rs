@@ -1,0 +1,349 @@
+//! Basic properties (section 4.2.6.1): a word of flags, then the fields whose flag is set, highest bit first.
+//!
+//! A published block is validated in one pass and kept as it came; a consumer that speaks AMQP gets the
+//! same bytes. [`Basic`] turns a stored block into neutral [`Properties`], and [`encode`] makes a
+//! block for a message that came by another protocol.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use trivium_core::{Dialect, Message, Persistence, Properties, Text, Timestamp, Topic, Value};
+
+use crate::{
+    field_table::{self, RawValue, Table},
+    foreign,
+    wire::{Malformed, put_short_string},
+};
+
+/// The header that carries a record's key.
+pub const KEY_HEADER: &str = "x-key";
+/// The header that asks for a retained message, or says that it was one.
+pub const RETAIN_HEADER: &str = "x-mqtt-retain";
+/// The routing keys that lead to an MQTT 5 requester's response topic, which follows.
+pub const MQTT_REPLY_PREFIX: &str = "amq.mqtt-reply.";
+
+const CONTENT_TYPE: u16 = 1 << 15;
+const CONTENT_ENCODING: u16 = 1 << 14;
+const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
+const PRIORITY: u16 = 1 << 11;
+const CORRELATION_ID: u16 = 1 << 10;
+const REPLY_TO: u16 = 1 << 9;
+const EXPIRATION: u16 = 1 << 8;
+const MESSAGE_ID: u16 = 1 << 7;
+const TIMESTAMP: u16 = 1 << 6;
+const KIND: u16 = 1 << 5;
+const USER_ID: u16 = 1 << 4;
+const APP_ID: u16 = 1 << 3;
+const CLUSTER_ID: u16 = 1 << 2;
+const UNKNOWN: u16 = 0b11;
+
+/// A timestamp above this many seconds (the year 5138) must be meant in milliseconds.
+const SECONDS_MAX: u64 = 100_000_000_000;
+
+/// A property block taken apart, nothing copied. Strings are bytes: RabbitMQ does not ask for UTF-8 here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block<'a> {
+    content_type: Option<&'a [u8]>,
+    content_encoding: Option<&'a [u8]>,
+    headers: Option<&'a [u8]>,
+    delivery_mode: Option<u8>,
+    priority: Option<u8>,
+    correlation_id: Option<&'a [u8]>,
+    reply_to: Option<&'a [u8]>,
+    expiration: Option<&'a [u8]>,
+    message_id: Option<&'a [u8]>,
+    timestamp: Option<u64>,
+    kind: Option<&'a [u8]>,
+    user_id: Option<&'a [u8]>,
+    app_id: Option<&'a [u8]>,
+    key: Option<&'a [u8]>,
+    retain: bool,
+}
+
+impl<'a> Block<'a> {
+    /// Takes a block apart and checks all of it.
+    pub fn parse(mut bytes: &'a [u8]) -> Result<Block<'a>, Malformed> {
+        let input = &mut bytes;
+        let flags = input.try_get_u16().map_err(|_| Malformed::Truncated)?;
+        if flags & UNKNOWN != 0 {
+            return Err(Malformed::UnknownProperties(flags));
+        }
+        let mut block = Block {
+            content_type: short_if(flags & CONTENT_TYPE, input)?,
+            content_encoding: short_if(flags & CONTENT_ENCODING, input)?,
+            ..Block::default()
+        };
+        if flags & HEADERS != 0 {
+            block.parse_headers(input)?;
+        }
+        block.delivery_mode = octet_if(flags & DELIVERY_MODE, input)?;
+        block.priority = octet_if(flags & PRIORITY, input)?;
+        block.correlation_id = short_if(flags & CORRELATION_ID, input)?;
+        block.reply_to = short_if(flags & REPLY_TO, input)?;
+        block.expiration = short_if(flags & EXPIRATION, input)?;
+        block.message_id = short_if(flags & MESSAGE_ID, input)?;
+        if flags & TIMESTAMP != 0 {
+            block.timestamp = Some(input.try_get_u64().map_err(|_| Malformed::Truncated)?);
+        }
+        block.kind = short_if(flags & KIND, input)?;
+        block.user_id = short_if(flags & USER_ID, input)?;
+        block.app_id = short_if(flags & APP_ID, input)?;
+        short_if(flags & CLUSTER_ID, input)?;
+        match input.len() {
+            0 => Ok(block),
+            left => Err(Malformed::TrailingBytes(left)),
+        }
+    }
+
+    fn parse_headers(&mut self, input: &mut &'a [u8]) -> Result<(), Malformed> {
+        let length = input.try_get_u32().map_err(|_| Malformed::Truncated)?;
+        let (headers, rest) = input
+            .split_at_checked(length as usize)
+            .ok_or(Malformed::Truncated)?;
+        field_table::validate(headers, |name, value| match name {
+            KEY_HEADER => self.key = key_of(value),
+            RETAIN_HEADER => self.retain = is_true(value),
+            _ => {}
+        })?;
+        self.headers = Some(headers);
+        *input = rest;
+        Ok(())
+    }
+
+    /// What delivery mode says; none is transient in AMQP.
+    pub fn persistence(&self) -> Persistence {
+        match self.delivery_mode {
+            Some(2) => Persistence::Persistent,
+            _ => Persistence::Transient,
+        }
+    }
+
+    /// The priority, if any.
+    pub fn priority(&self) -> Option<u8> {
+        self.priority
+    }
+
+    /// The lifetime in milliseconds, or why `expiration` is none.
+    pub fn expiry_ms(&self) -> Result<Option<u64>, String> {
+        let Some(bytes) = self.expiration else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let invalid = |why: String| format!("invalid expiration '{text}': {why}");
+        match text.parse::<i64>() {
+            Ok(number) if number < 0 => Err(invalid(format!("{{value_negative,{number}}}"))),
+            Ok(number) => Ok(Some(number.unsigned_abs())),
+            Err(_) => Err(invalid("no_integer".to_owned())),
+        }
+    }
+
+    /// When the publisher says that the message was made.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+            .map(|at| Timestamp(if at > SECONDS_MAX { at } else { at * 1000 }))
+    }
+
+    /// The user that the publisher claims to be.
+    pub fn user_id(&self) -> Option<&'a [u8]> {
+        self.user_id
+    }
+
+    /// The record key: the header [`KEY_HEADER`] if it is a string or bytes.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// Whether the message is to be retained for MQTT: the header [`RETAIN_HEADER`].
+    pub fn retain(&self) -> bool {
+        self.retain
+    }
+}
+
+fn short_if<'a>(flag: u16, input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+    if flag == 0 {
+        return Ok(None);
+    }
+    let length = input.try_get_u8().map_err(|_| Malformed::Truncated)?;
+    let (field, rest) = input
+        .split_at_checked(length.into())
+        .ok_or(Malformed::Truncated)?;
+    *input = rest;
+    Ok(Some(field))
+}
+
+fn octet_if(flag: u16, input: &mut &[u8]) -> Result<Option<u8>, Malformed> {
+    if flag == 0 {
+        return Ok(None);
+    }
+    input
+        .try_get_u8()
+        .map(Some)
+        .map_err(|_| Malformed::Truncated)
+}
+
+fn key_of(value: RawValue<'_>) -> Option<&[u8]> {
+    matches!(value.tag, b'S' | b'x').then_some(value.bytes)
+}
+
+fn is_true(value: RawValue<'_>) -> bool {
+    match value.tag {
+        b't' => value.bytes != [0],
+        b'S' => value.bytes == b"true",
+        _ => false,
+    }
+}
+
+/// The dialect of messages published by AMQP 0-9-1.
+#[derive(Clone, Copy, Debug)]
+pub struct Basic;
+
+impl Dialect for Basic {
+    fn id(&self) -> u8 {
+        1
+    }
+
+    fn properties(&self, block: &Bytes) -> Properties {
+        let Ok(parsed) = Block::parse(block) else {
+            return Properties::default();
+        };
+        let bytes = |field: Option<&[u8]>| field.map(|field| block.slice_ref(field));
+        let text = |field| bytes(field).and_then(|bytes| Text::try_from(bytes).ok());
+        Properties {
+            content_type: text(parsed.content_type),
+            content_encoding: text(parsed.content_encoding),
+            message_id: text(parsed.message_id),
+            correlation_id: bytes(parsed.correlation_id),
+            reply_to: text(parsed.reply_to),
+            kind: text(parsed.kind),
+            app_id: text(parsed.app_id),
+            user_id: text(parsed.user_id),
+            headers: bytes(parsed.headers)
+                .map_or_else(Table::new, |headers| neutral_headers(&headers)),
+        }
+    }
+}
+
+/// The headers less those that the message holds itself.
+fn neutral_headers(bytes: &Bytes) -> Table {
+    let mut headers = field_table::decode(bytes).unwrap_or_default();
+    headers.retain(|(name, value)| match &**name {
+        KEY_HEADER => !matches!(value, Value::Text(_) | Value::Bytes(_)),
+        RETAIN_HEADER => false,
+        _ => true,
+    });
+    headers
+}
+
+/// Appends the property block of a message that came by another protocol (DESIGN section 3.4).
+pub fn encode(message: &Message, out: &mut BytesMut) {
+    let properties = message.properties();
+    let mut headers = foreign::headers(message, &properties.headers);
+    let at = out.len();
+    out.put_u16(0);
+    let mut writer = Writer {
+        out,
+        flags: 0,
+        headers: &mut headers,
+    };
+    let correlation_id = properties.correlation_id.as_deref();
+    let correlation_text = correlation_id.and_then(|id| std::str::from_utf8(id).ok());
+    if let (Some(id), None) = (&properties.correlation_id, correlation_text) {
+        writer
+            .headers
+            .push(("x-correlation-id".into(), Value::Bytes(id.clone())));
+    }
+    let reply_to = properties
+        .reply_to
+        .as_ref()
+        .map(|reply_to| reply_address(message, reply_to));
+    let expiration = message.expiry_ms.map(|ms| ms.to_string());
+    // What does not fit into a short string becomes a header, so the strings are looked at before the headers are written.
+    let correlation_text = writer.fitting("x-correlation-id", correlation_text);
+    let reply_to = writer.fitting("x-reply-to", reply_to.as_deref());
+    let message_id = writer.fitting("x-message-id", properties.message_id.as_deref());
+    let kind = writer.fitting("x-type", properties.kind.as_deref());
+    let user_id = writer.fitting("x-user-id", properties.user_id.as_deref());
+    let app_id = writer.fitting("x-app-id", properties.app_id.as_deref());
+    let content_type = writer.fitting("x-content-type", properties.content_type.as_deref());
+    let content_encoding =
+        writer.fitting("x-content-encoding", properties.content_encoding.as_deref());
+
+    writer.short(CONTENT_TYPE, content_type);
+    writer.short(CONTENT_ENCODING, content_encoding);
+    writer.headers();
+    writer.octet(
+        DELIVERY_MODE,
+        Some(if message.is_persistent() { 2 } else { 1 }),
+    );
+    writer.octet(PRIORITY, message.priority);
+    writer.short(CORRELATION_ID, correlation_text);
+    writer.short(REPLY_TO, reply_to);
+    writer.short(EXPIRATION, expiration.as_deref());
+    writer.short(MESSAGE_ID, message_id);
+    writer.timestamp(message.timestamp);
+    writer.short(KIND, kind);
+    writer.short(USER_ID, user_id);
+    writer.short(APP_ID, app_id);
+    let flags = writer.flags;
+    out[at..at + 2].copy_from_slice(&flags.to_be_bytes());
+}
+
+/// Where an AMQP client sends its reply so that it reaches the requester.
+fn reply_address(message: &Message, reply_to: &Text) -> Text {
+    if message.topic.grammar() == trivium_core::Grammar::Dots {
+        return reply_to.clone();
+    }
+    let topic = Topic::new(reply_to.clone(), message.topic.grammar());
+    format!(
+        "{MQTT_REPLY_PREFIX}{}",
+        topic.render(trivium_core::Grammar::Dots)
+    )
+    .into()
+}
+
+/// Appends fields and remembers their flags.
+struct Writer<'a> {
+    out: &'a mut BytesMut,
+    flags: u16,
+    headers: &'a mut Table,
+}
+
+impl Writer<'_> {
+    /// `text` if it fits a short string; otherwise it becomes a header of the given name.
+    fn fitting<'t>(&mut self, header: &'static str, text: Option<&'t str>) -> Option<&'t str> {
+        let text = text?;
+        if text.len() <= usize::from(u8::MAX) {
+            return Some(text);
+        }
+        self.headers
+            .push((Text::from_static(header), Value::Text(text.into())));
+        None
+    }
+
+    fn short(&mut self, flag: u16, text: Option<&str>) {
+        if let Some(text) = text {
+            self.flags |= flag;
+            put_short_string(self.out, text);
+        }
+    }
+
+    fn octet(&mut self, flag: u16, octet: Option<u8>) {
+        if let Some(octet) = octet {
+            self.flags |= flag;
+            self.out.put_u8(octet);
+        }
+    }
+
+    fn headers(&mut self) {
+        if !self.headers.is_empty() {
+            self.flags |= HEADERS;
+            field_table::encode(self.headers, self.out);
+        }
+    }
+
+    fn timestamp(&mut self, timestamp: Option<Timestamp>) {
+        if let Some(Timestamp(ms)) = timestamp {
+            self.flags |= TIMESTAMP;
+            self.out.put_u64(ms / 1000);
+        }
+    }
+}

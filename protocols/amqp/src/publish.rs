@@ -1,0 +1,173 @@
+//! A message on its way in: basic.publish, its content header and its body frames, in any split (section 4.2.6).
+//!
+//! ```text
+//! Start ── basic.publish ──► Header ── content header ──► Body ── body frames ──► a message
+//!                                          └── no body ──► a message
+//! ```
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use trivium_core::{Grammar, Message, Native, Origin, Text, Topic};
+
+use crate::{
+    error::{Error, ReplyCode},
+    properties::{Basic, Block, MQTT_REPLY_PREFIX},
+    wire::Malformed,
+};
+
+static BASIC: Basic = Basic;
+const BASIC_CLASS: u16 = 60;
+
+/// The fields of basic.publish.
+#[derive(Debug)]
+pub struct Publish {
+    /// The exchange.
+    pub exchange: Text,
+    /// The routing key.
+    pub routing_key: Text,
+    /// To be returned when it has no destination.
+    pub mandatory: bool,
+}
+
+/// A message whose method frame was read.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation per message"
+)]
+pub enum Content {
+    /// The content header must come next.
+    Header(Publish),
+    /// Body frames must come next.
+    Body(Draft),
+}
+
+/// A message whose content header was read.
+#[derive(Debug)]
+pub struct Draft {
+    /// To be returned when it has no destination.
+    pub mandatory: bool,
+    message: Message,
+    size: usize,
+    /// What came in frames that did not hold the whole body. Grows with what arrives, not with what was announced.
+    received: BytesMut,
+}
+
+impl Draft {
+    /// Reads a content header and checks everything it says.
+    pub fn new(
+        publish: Publish,
+        header: Bytes,
+        origin: &Arc<Origin>,
+        size_max: usize,
+    ) -> Result<Draft, Error> {
+        let (size, block) = content_header(header)?;
+        if size > size_max as u64 {
+            return Err(precondition(format!(
+                "message size {size} is larger than configured max size {size_max}"
+            )));
+        }
+        Ok(Draft {
+            mandatory: publish.mandatory,
+            message: message(publish, block, origin)?,
+            size: size as usize,
+            received: BytesMut::new(),
+        })
+    }
+
+    /// Whether the body is complete.
+    pub fn is_complete(&self) -> bool {
+        self.message.body.is_some() || self.size == 0
+    }
+
+    /// Takes a body frame.
+    pub fn append(&mut self, payload: Bytes) -> Result<(), Error> {
+        let received = self.received.len() + payload.len();
+        if received > self.size {
+            let text = format!(
+                "content body of {received} bytes exceeds the {} announced",
+                self.size
+            );
+            return Err(Error::connection(ReplyCode::FrameError, text));
+        }
+        if payload.len() == self.size {
+            self.message.body = Some(payload);
+            return Ok(());
+        }
+        self.received.extend_from_slice(&payload);
+        if received == self.size {
+            self.message.body = Some(self.received.split().freeze());
+        }
+        Ok(())
+    }
+
+    /// The message, complete.
+    pub fn finish(self) -> Arc<Message> {
+        debug_assert!(self.is_complete());
+        let mut message = self.message;
+        message.body.get_or_insert_default();
+        Arc::new(message)
+    }
+}
+
+/// The body size and the property block of a content header.
+fn content_header(mut header: Bytes) -> Result<(u64, Bytes), Error> {
+    let mut number = |size: usize| header.try_get_uint(size).map_err(|_| Malformed::Truncated);
+    let class = number(2)? as u16;
+    let _weight = number(2)?;
+    let size = number(8)?;
+    if class != BASIC_CLASS {
+        let text = format!(
+            "expected content header for class {BASIC_CLASS}, got one for class {class} instead"
+        );
+        return Err(Error::connection(ReplyCode::UnexpectedFrame, text));
+    }
+    Ok((size, header))
+}
+
+fn message(publish: Publish, block: Bytes, origin: &Arc<Origin>) -> Result<Message, Error> {
+    let properties = Block::parse(&block)?;
+    if let Some(claimed) = properties
+        .user_id()
+        .filter(|claimed| *claimed != origin.user.as_bytes())
+    {
+        let claimed = String::from_utf8_lossy(claimed);
+        let text = format!(
+            "user_id property set to '{claimed}' but authenticated user was '{}'",
+            origin.user
+        );
+        return Err(precondition(text));
+    }
+    let (exchange, topic) = address(publish.exchange, publish.routing_key);
+    Ok(Message {
+        exchange,
+        topic: Topic::new(topic, Grammar::Dots),
+        body: None,
+        key: properties.key().map(|key| block.slice_ref(key)),
+        timestamp: properties.timestamp(),
+        expiry_ms: properties.expiry_ms().map_err(precondition)?,
+        persistence: properties.persistence(),
+        priority: properties.priority(),
+        retain: properties.retain(),
+        native: Native {
+            dialect: &BASIC,
+            block: block.clone(),
+        },
+        origin: origin.clone(),
+    })
+}
+
+/// Replies to MQTT 5 requesters look like replies to a queue, and are published on `amq.topic` (DESIGN section 3.4).
+fn address(exchange: Text, routing_key: Text) -> (Text, Text) {
+    match routing_key.strip_prefix(MQTT_REPLY_PREFIX) {
+        Some(topic) if exchange.is_empty() => {
+            (Text::from_static("amq.topic"), routing_key.slice_ref(topic))
+        }
+        _ => (exchange, routing_key),
+    }
+}
+
+fn precondition(text: String) -> Error {
+    Error::channel(ReplyCode::PreconditionFailed, text)
+}

@@ -1,0 +1,291 @@
+//! Messages of other protocols to AMQP clients, and AMQP messages in neutral form (DESIGN section 3.4).
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use trivium_amqp::{
+    field_table,
+    properties::{Basic, encode},
+};
+use trivium_core::{
+    Dialect, Grammar, Message, Native, Origin, Persistence, Plain, Properties, Text, Timestamp,
+    Topic, Value,
+};
+
+use crate::client::{consume, delivery, story};
+
+/// A dialect whose messages all have the same properties.
+struct Fixed(Properties);
+
+impl Dialect for Fixed {
+    fn id(&self) -> u8 {
+        200
+    }
+
+    fn properties(&self, _block: &Bytes) -> Properties {
+        self.0.clone()
+    }
+}
+
+fn foreign(properties: Properties) -> Message {
+    let dialect: &'static dyn Dialect = Box::leak(Box::new(Fixed(properties)));
+    Message {
+        exchange: "amq.topic".into(),
+        topic: Topic::new("orders/eu".into(), Grammar::Slashes),
+        body: Some(Bytes::from_static(b"{}")),
+        key: None,
+        timestamp: None,
+        expiry_ms: None,
+        persistence: Persistence::Unset,
+        priority: None,
+        retain: false,
+        native: Native {
+            dialect,
+            block: Bytes::new(),
+        },
+        origin: Arc::new(Origin::default()),
+    }
+}
+
+/// What an AMQP client would find in the encoded block.
+fn seen(message: &Message) -> Properties {
+    let mut out = BytesMut::new();
+    encode(message, &mut out);
+    Basic.properties(&out.freeze())
+}
+
+fn block(message: &Message) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    encode(message, &mut out);
+    out.to_vec()
+}
+
+#[test]
+fn common_properties_are_native_ones() {
+    let properties = Properties {
+        content_type: Some("application/json".into()),
+        content_encoding: Some("gzip".into()),
+        message_id: Some("m-1".into()),
+        correlation_id: Some(Bytes::from_static(b"c-1")),
+        reply_to: None,
+        kind: Some("order".into()),
+        app_id: Some("shop".into()),
+        user_id: Some("alice".into()),
+        headers: vec![
+            ("traceparent".into(), Value::Text("00-1".into())),
+            ("n".into(), Value::I32(4)),
+        ],
+    };
+    assert_eq!(seen(&foreign(properties.clone())), properties);
+}
+
+#[test]
+fn a_record_keeps_key_and_time() {
+    let mut message = foreign(Properties::default());
+    message.key = Some(Bytes::from_static(b"user-1"));
+    message.timestamp = Some(Timestamp(1_700_000_000_123));
+    message.body = None;
+    let block = block(&message);
+    // Flags: headers, delivery mode, timestamp; the last eight bytes are seconds, before them delivery mode 2.
+    assert_eq!(&block[..2], &[0x30, 0x40]);
+    assert_eq!(&block[block.len() - 8..], &1_700_000_000u64.to_be_bytes());
+    assert_eq!(block[block.len() - 9], 2);
+    let table = field_table::decode(&Bytes::copy_from_slice(&block[6..block.len() - 9])).unwrap();
+    assert_eq!(
+        table,
+        [
+            ("x-key".into(), Value::Text("user-1".into())),
+            ("mq.tombstone".into(), Value::Bool(true)),
+            ("timestamp_in_ms".into(), Value::I64(1_700_000_000_123)),
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_is_not_text_is_bytes() {
+    let mut message = foreign(Properties::default());
+    message.key = Some(Bytes::from_static(b"\xff\0"));
+    let block = block(&message);
+    assert!(block.windows(9).any(|window| window == b"x-keyx\0\0\0"));
+}
+
+#[test]
+fn lifetime_priority_and_transience_are_kept() {
+    let mut message = foreign(Properties::default());
+    message.expiry_ms = Some(1500);
+    message.priority = Some(3);
+    message.persistence = Persistence::Transient;
+    assert_eq!(block(&message), b"\x19\0\x01\x03\x041500");
+}
+
+#[test]
+fn what_does_not_fit_becomes_a_header() {
+    let long: Text = "é".repeat(200).into();
+    let correlation = Bytes::from_static(b"\xff\xfe");
+    let properties = Properties {
+        message_id: Some(long.clone()),
+        correlation_id: Some(correlation.clone()),
+        ..Properties::default()
+    };
+    let headers = seen(&foreign(properties)).headers;
+    assert_eq!(
+        headers,
+        [
+            ("x-correlation-id".into(), Value::Bytes(correlation)),
+            ("x-message-id".into(), Value::Text(long))
+        ]
+    );
+}
+
+#[test]
+fn types_are_restored_and_of_duplicates_the_last_wins() {
+    let text = |text: &'static str| Value::Text(text.into());
+    let properties = Properties {
+        headers: vec![
+            ("n".into(), text("7")),
+            ("ok".into(), text("true")),
+            ("odd".into(), text("x")),
+            ("tag".into(), text("a")),
+            ("tag".into(), text("b")),
+            ("mq.types".into(), text("n:l,ok:t,odd:I")),
+        ],
+        ..Properties::default()
+    };
+    let duplicates = Value::Table(vec![(
+        "tag".into(),
+        Value::Array(vec![text("a"), text("b")]),
+    )]);
+    assert_eq!(
+        seen(&foreign(properties)).headers,
+        [
+            ("n".into(), Value::I64(7)),
+            ("ok".into(), Value::Bool(true)),
+            ("odd".into(), text("x")),
+            ("tag".into(), text("b")),
+            ("x-dup-headers".into(), duplicates),
+        ]
+    );
+}
+
+#[test]
+fn an_mqtt_response_topic_is_an_address_for_replies() {
+    let properties = Properties {
+        reply_to: Some("clients/7/a.b".into()),
+        ..Properties::default()
+    };
+    let reply_to = seen(&foreign(properties)).reply_to;
+    assert_eq!(reply_to.as_deref(), Some("amq.mqtt-reply.clients.7.a%2Eb"));
+}
+
+#[test]
+fn a_topic_is_seen_as_a_routing_key() {
+    story(|client| {
+        client.send(1, consume("q", "t", true));
+        client.answer(trivium_core::Reply::Ok);
+        client.frames();
+        let message = Arc::new(foreign(Properties::default()));
+        client.deliver(1, vec![delivery(1, &message)]);
+        let frames = client.frames();
+        assert!(
+            frames[0].contains("exchange: \"amq.topic\", routing_key: \"orders.eu\""),
+            "{frames:?}"
+        );
+        assert_eq!(frames[1], "1 header 2 \\x10\\x00\\x02");
+        assert_eq!(frames[2], "1 body {}");
+    });
+}
+
+#[test]
+fn a_topic_over_255_bytes_is_shortened_and_kept_as_a_header() {
+    story(|client| {
+        client.send(1, consume("q", "t", true));
+        client.answer(trivium_core::Reply::Ok);
+        client.frames();
+        let mut message = foreign(Properties::default());
+        message.topic = Topic::new("level/".repeat(60).into(), Grammar::Slashes);
+        let full = message.topic.render(Grammar::Dots);
+        assert_eq!(
+            seen(&message).headers,
+            [("x-mqtt-topic".into(), Value::Text(full.clone()))]
+        );
+        client.deliver(1, vec![delivery(1, &Arc::new(message))]);
+        let frames = client.frames();
+        let key = frames[0]
+            .split("routing_key: \"")
+            .nth(1)
+            .unwrap()
+            .trim_end_matches("\" }");
+        assert_eq!(key.len(), 255);
+        assert_eq!(key[..214], full[..214]);
+        assert_eq!(&key[214..215], "~");
+    });
+}
+
+#[test]
+fn a_message_without_properties_is_persistent_by_default() {
+    let mut message = foreign(Properties::default());
+    message.native = Native {
+        dialect: &Plain,
+        block: Bytes::new(),
+    };
+    assert_eq!(block(&message), b"\x10\0\x02");
+}
+
+#[test]
+fn a_block_that_cannot_be_read_has_no_properties() {
+    assert_eq!(
+        Basic.properties(&Bytes::from_static(b"\xff\xff\0")),
+        Properties::default()
+    );
+}
+
+fn any_properties() -> impl Strategy<Value = Properties> {
+    let text = || proptest::option::of("\\PC{0,60}".prop_map(Text::from));
+    let header = prop_oneof![
+        "\\PC{0,20}".prop_map(|text| Value::Text(text.into())),
+        any::<i64>().prop_map(Value::I64),
+        any::<bool>().prop_map(Value::Bool),
+        Just(Value::Null),
+    ];
+    let headers = proptest::collection::btree_map("[a-z]{1,8}", header, 0..6);
+    let correlation =
+        proptest::option::of("\\PC{0,60}".prop_map(|text| Bytes::from(text.into_bytes())));
+    (
+        (text(), text(), text(), text()),
+        (text(), text(), correlation),
+        headers,
+    )
+        .prop_map(
+            |(
+                (content_type, content_encoding, message_id, kind),
+                (app_id, user_id, correlation_id),
+                headers,
+            )| Properties {
+                content_type,
+                content_encoding,
+                message_id,
+                correlation_id,
+                reply_to: None,
+                kind,
+                app_id,
+                user_id,
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value))
+                    .collect(),
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn whatever_both_can_express_comes_through(properties in any_properties()) {
+        prop_assert_eq!(seen(&foreign(properties.clone())), properties);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        Basic.properties(&bytes.into());
+    }
+}
