@@ -66,8 +66,8 @@ macro_rules! apis {
         /// Runs a check, a macro, on the request and the response of every API.
         #[cfg(test)]
         macro_rules! for_each_api {
-            ($check:ident!($d($d argument:expr),*)) => {
-                $($check!(ApiKey::$name, $request, $response, $d($d argument),*);)*
+            ($check:ident, $argument:expr) => {
+                $($check!(ApiKey::$name, $request, $response, $argument);)*
             };
         }
     };
@@ -107,5 +107,106 @@ impl ApiKey {
     /// client can read it whatever version the broker answered in (KIP-511).
     pub fn has_flexible_response_header(self, version: i16) -> bool {
         self.is_flexible(version) && self != ApiKey::ApiVersions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        sample::{Sample, Source},
+        wire::Frame,
+    };
+
+    fn encode(message: &impl Wire, key: ApiKey, version: i16) -> Bytes {
+        let mut output = trivium_protocol::Output::new();
+        let mut frame = Frame::new(version, key.is_flexible(version));
+        message.write(&mut frame);
+        frame.send(&mut output);
+        output.take().slice(4..)
+    }
+
+    fn decode<T: Wire>(bytes: Bytes, key: ApiKey, version: i16) -> Result<(T, usize), Malformed> {
+        let mut reader = Reader::new(bytes, version, key.is_flexible(version));
+        Ok((T::read(&mut reader)?, reader.remaining()))
+    }
+
+    /// Every start of `whole` is refused or, where the end is cut off between batches of records, shorter.
+    fn check_cuts<T: Wire>(whole: &Bytes, key: ApiKey, version: i16) {
+        for end in (0..whole.len()).step_by(1 + whole.len() / 64) {
+            assert!(
+                decode::<T>(whole.slice(..end), key, version).is_err(),
+                "{key:?} v{version} cut at {end}"
+            );
+        }
+    }
+
+    fn round_trip<T: Wire + Sample + PartialEq + std::fmt::Debug>(seed: u64, key: ApiKey) {
+        for version in key.versions().filter(|version| key.serves(*version)) {
+            let message = T::sample(&mut Source::new(seed, version));
+            let bytes = encode(&message, key, version);
+            assert_eq!(
+                decode(bytes.clone(), key, version),
+                Ok((message, 0)),
+                "{key:?} v{version}"
+            );
+            check_cuts::<T>(&bytes, key, version);
+        }
+    }
+
+    fn decode_anything<T: Wire + PartialEq + std::fmt::Debug>(bytes: &Bytes, key: ApiKey) {
+        for version in key.versions().filter(|version| key.serves(*version)) {
+            if let Ok((message, _)) = decode::<T>(bytes.clone(), key, version) {
+                let again = encode(&message, key, version);
+                assert_eq!(
+                    decode::<T>(again, key, version).map(|(message, _)| message),
+                    Ok(message)
+                );
+            }
+        }
+    }
+
+    macro_rules! round_trips {
+        ($key:expr, $request:ident, $response:ident, $seed:expr) => {
+            round_trip::<$request>($seed, $key);
+            round_trip::<$response>($seed, $key);
+        };
+    }
+
+    macro_rules! decodes_anything {
+        ($key:expr, $request:ident, $response:ident, $bytes:expr) => {
+            decode_anything::<$request>($bytes, $key);
+            decode_anything::<$response>($bytes, $key);
+        };
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn every_version_of_every_message_round_trips(seed: u64) {
+            for_each_api!(round_trips, seed);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = Bytes::from(bytes);
+            for_each_api!(decodes_anything, &bytes);
+        }
+    }
+
+    #[test]
+    fn keys_ascend_and_name_their_api() {
+        assert!(ApiKey::ALL.is_sorted_by_key(|key| *key as i16));
+        assert!(
+            ApiKey::ALL
+                .iter()
+                .all(|key| ApiKey::find(*key as i16) == Some(*key))
+        );
+        assert!(
+            ApiKey::Produce.serves(3) && !ApiKey::Produce.serves(2) && !ApiKey::Produce.serves(14)
+        );
     }
 }

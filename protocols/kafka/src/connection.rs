@@ -302,3 +302,192 @@ impl Protocol for Connection {
                 .any(|pending| pending.header.key == ApiKey::Produce)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Refusal, Reply};
+
+    use super::*;
+    use crate::{
+        messages::{api_versions::*, group_offsets::*, groups::*, metadata::*},
+        script::Script,
+        wire::Malformed,
+    };
+
+    fn closes(bytes: &[u8]) -> String {
+        match Script::open().bytes(bytes) {
+            Err(CloseReason::Protocol(text)) => text,
+            other => panic!("{other:?} for {bytes:?}"),
+        }
+    }
+
+    #[test]
+    fn who_may_not_connect_is_not_answered() {
+        let mut script = Script::accepted();
+        let request = script.request(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default());
+        script.bytes(&request).unwrap();
+        assert!(!script.wants_input(), "nothing is read before the answer");
+        assert!(matches!(
+            script.commands()[..],
+            [Command::Authenticate {
+                credentials: Credentials::Anonymous { loopback: true },
+                ..
+            }]
+        ));
+        assert!(
+            script
+                .event(Event::Done {
+                    token: AUTHENTICATION,
+                    result: Err(Refusal::LoginRefused)
+                })
+                .is_err()
+        );
+        assert!(script.output().is_empty());
+    }
+
+    #[test]
+    fn input_that_came_before_the_authentication_is_answered_after_it() {
+        let mut script = Script::accepted();
+        let request = script.request(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default());
+        script.bytes(&request).unwrap();
+        script.commands();
+        script.done(
+            AUTHENTICATION,
+            Ok(Reply::Authenticated {
+                user: "guest".into(),
+            }),
+        );
+        let response: ApiVersionsResponse = script.response(ApiKey::ApiVersions, 0);
+        assert_eq!(response.api_keys.len(), ApiKey::ALL.len());
+    }
+
+    #[test]
+    fn foreign_and_hostile_sizes_close() {
+        assert!(closes(b"GET / HTTP/1.1\r\n").contains("1195725856"));
+        assert!(closes(b"\xff\xff\xff\xff").contains("-1"));
+        assert!(closes(b"\x7f\xff\xff\xff").contains("2147483647"));
+        assert!(
+            Script::accepted().bytes(b"GET /").is_err(),
+            "before anything is asked of the core"
+        );
+    }
+
+    /// Kafka closes on anything that it does not serve, ApiVersions apart.
+    #[test]
+    fn what_is_not_served_closes() {
+        for (key, version) in [(99, 0), (-1, 0), (3, 14), (3, -1), (0, 2), (24, 0)] {
+            let request = [
+                &[0, 0, 0, 10][..],
+                &i16::to_be_bytes(key),
+                &i16::to_be_bytes(version),
+                &[0; 6],
+            ]
+            .concat();
+            assert_eq!(
+                closes(&request),
+                format!("api key {key} version {version} is not supported")
+            );
+        }
+    }
+
+    #[test]
+    fn a_huge_count_closes_and_allocates_nothing() {
+        // Metadata v9 with 2^31 topics in 36 bytes.
+        let request =
+            b"\0\0\0\x20\0\x03\0\x09\0\0\0\x01\0\x0fcrash-tester-15\0\xff\xff\xff\xff\x0f\0";
+        assert_eq!(request.len(), 36);
+        assert_eq!(closes(request), Malformed::TooMany.to_string());
+        // Metadata v1 with -5 topics.
+        assert_eq!(
+            closes(b"\0\0\0\x0e\0\x03\0\x01\0\0\0\x01\xff\xff\xff\xff\xff\xfb"),
+            Malformed::NegativeLength.to_string()
+        );
+        // A client id of 32 KiB in a request of ten bytes.
+        assert_eq!(
+            closes(b"\0\0\0\x0a\0\x03\0\x01\0\0\0\x01\x7f\xff"),
+            Malformed::Truncated.to_string()
+        );
+    }
+
+    /// Requests whole, and byte by byte: the same commands and responses.
+    #[test]
+    fn bytes_may_come_one_by_one() {
+        let mut whole = Script::open();
+        let request = whole.request(ApiKey::ApiVersions, 3, &introduction());
+        whole.bytes(&request).unwrap();
+        let mut slow = Script::open();
+        for byte in &request {
+            assert!(slow.wants_input());
+            slow.bytes(&[*byte]).unwrap();
+        }
+        assert_eq!(slow.output(), whole.output());
+    }
+
+    fn introduction() -> ApiVersionsRequest {
+        ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1.0".into(),
+        }
+    }
+
+    /// One request at a time: what comes behind a fetch of offsets waits for it.
+    #[test]
+    fn a_request_waits_for_the_one_before() {
+        let mut script = Script::open();
+        let heartbeat = HeartbeatRequest {
+            group_id: "g".into(),
+            ..Default::default()
+        };
+        let first = script.request(ApiKey::Heartbeat, 0, &heartbeat);
+        let second = script.request(
+            ApiKey::OffsetFetch,
+            1,
+            &OffsetFetchRequest {
+                topics: Some(vec![]),
+                ..Default::default()
+            },
+        );
+        script.bytes(&[first, second].concat()).unwrap();
+        let token = script.command(|command| match command {
+            Command::Group { token, .. } => Some(token),
+            _ => None,
+        });
+        assert!(!script.wants_input());
+        script.done(
+            token,
+            Ok(Reply::Group(Ok(trivium_core::group::GroupAnswer::Ok))),
+        );
+        assert_eq!(
+            script
+                .responses::<HeartbeatResponse>(ApiKey::Heartbeat, 0)
+                .len(),
+            1
+        );
+        assert!(
+            matches!(script.commands()[..], [Command::Group { .. }]),
+            "the second one starts"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_ignored() {
+        let mut script = Script::open();
+        script.done(Token(7 << 32), Ok(Reply::Ok));
+        script.send(
+            ApiKey::Metadata,
+            1,
+            &MetadataRequest {
+                topics: Some(vec![]),
+                ..Default::default()
+            },
+        );
+        assert!(!script.output().is_empty());
+    }
+
+    #[test]
+    fn a_shutdown_closes() {
+        let mut script = Script::open();
+        script.event(Event::Shutdown).unwrap();
+        assert!(script.is_closed() && !script.wants_input());
+    }
+}

@@ -67,6 +67,7 @@ macro_rules! message {
         impl $crate::sample::Sample for $name {
             fn sample(source: &mut $crate::sample::Source) -> Self {
                 let mut it = $name::default();
+                #[allow(unused_variables)]
                 let version = source.version();
                 $(message!(@sample it $field source version; $($versions $(, tag $tag)? $(, null $null)?)?);)*
                 it

@@ -80,3 +80,60 @@ fn is_plain(text: &str) -> bool {
             .chars()
             .all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '.')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::Script;
+
+    /// KIP-511, and the response header without tagged fields. Bytes by the protocol guide: error 35, one
+    /// key: 18 from 0 to 4.
+    #[test]
+    fn a_version_to_come_is_answered_in_version_0() {
+        let mut script = Script::open();
+        script
+            .bytes(b"\0\0\0\x0a\0\x12\0\x63\0\0\0\x07\xde\xad")
+            .unwrap();
+        assert_eq!(
+            script.output()[..],
+            *b"\0\0\0\x10\0\0\0\x07\0\x23\0\0\0\x01\0\x12\0\0\0\x04"
+        );
+        assert!(script.wants_input());
+    }
+
+    /// Bytes by the protocol guide: a compact array of keys directly behind error code and correlation id,
+    /// then the throttle time and the features as tags 0 to 2.
+    #[test]
+    fn version_3_is_flexible_behind_a_plain_header() {
+        let mut script = Script::open();
+        script
+            .bytes(b"\0\0\0\x15\0\x12\0\x03\0\0\0\x09\0\x01c\0\x04cli\x041.2\0")
+            .unwrap();
+        let output = script.output();
+        assert_eq!(output[4..10], *b"\0\0\0\x09\0\0");
+        assert_eq!(output[10] as usize, ApiKey::ALL.len() + 1);
+        assert_eq!(output[11..18], *b"\0\0\0\0\0\x0d\0", "Produce from 0 to 13");
+        let tail = b"\0\0\0\0\x03\0\x17\x02\x11metadata.version\0\x07\0\x1e\0\x01\x08\0\0\0\0\0\0\0\0\x02\x17\x02\x11metadata.version\0\x1e\0\x1e\0";
+        assert!(output.ends_with(tail), "{output:?}");
+    }
+
+    #[test]
+    fn a_client_introduces_itself_in_plain_letters() {
+        for (name, code) in [
+            ("librdkafka", 0),
+            ("a-b.c", 0),
+            ("", 42),
+            ("-a", 42),
+            ("a b", 42),
+        ] {
+            let mut script = Script::open();
+            let request = ApiVersionsRequest {
+                client_software_name: name.into(),
+                client_software_version: "1".into(),
+            };
+            script.send(ApiKey::ApiVersions, 4, &request);
+            let response: ApiVersionsResponse = script.response(ApiKey::ApiVersions, 4);
+            assert_eq!(response.error_code, ErrorCode(code), "{name}");
+        }
+    }
+}

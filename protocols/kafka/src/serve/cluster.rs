@@ -39,3 +39,48 @@ pub(crate) fn start(request: DescribeClusterRequest, call: &Call<'_>) -> Step {
         ..Default::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ApiKey, script::Script};
+
+    #[test]
+    fn the_cluster_is_this_broker() {
+        for version in 0..=2 {
+            let mut script = Script::open();
+            let request = DescribeClusterRequest {
+                include_cluster_authorized_operations: true,
+                ..Default::default()
+            };
+            script.send(ApiKey::DescribeCluster, version, &request);
+            let response: DescribeClusterResponse =
+                script.response(ApiKey::DescribeCluster, version);
+            assert_eq!(
+                (&*response.cluster_id, response.controller_id),
+                ("trivium", 1)
+            );
+            assert_eq!(
+                (&*response.brokers[0].host, response.brokers[0].port),
+                ("127.0.0.1", 9092)
+            );
+            assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        }
+    }
+
+    /// KIP-919: controllers are not to be found here.
+    #[test]
+    fn this_is_no_controller_endpoint() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::DescribeCluster,
+            1,
+            &DescribeClusterRequest {
+                endpoint_type: 2,
+                ..Default::default()
+            },
+        );
+        let response: DescribeClusterResponse = script.response(ApiKey::DescribeCluster, 1);
+        assert_eq!(response.error_code, ErrorCode::MISMATCHED_ENDPOINT_TYPE);
+    }
+}

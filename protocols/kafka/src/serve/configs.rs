@@ -224,3 +224,104 @@ fn broker(name: &str, options: &Options) -> Described {
         ),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, log, not_found},
+    };
+
+    fn resource(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
+        let keys = keys.map(|keys| keys.iter().map(|key| Text::from(*key)).collect());
+        DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: keys,
+        }
+    }
+
+    #[test]
+    fn a_topic_has_all_settings_and_where_they_come_from() {
+        for version in 1..=4 {
+            let mut script = Script::open();
+            let resources = vec![resource(TOPIC, "none", None), resource(TOPIC, "ab", None)];
+            let request = DescribeConfigsRequest {
+                resources,
+                include_synonyms: true,
+                ..Default::default()
+            };
+            script.send(ApiKey::DescribeConfigs, version, &request);
+            let settings = vec![("cleanup.policy".into(), "compact".into())];
+            let spec = LogSpec {
+                partitions: 1,
+                settings,
+            };
+            script.describe(vec![
+                Err(not_found("none")),
+                Ok(LogInfo {
+                    spec,
+                    ..log("ab", 1)
+                }),
+            ]);
+            let response: DescribeConfigsResponse =
+                script.response(ApiKey::DescribeConfigs, version);
+            assert_eq!(
+                response.results[0].error_code,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            );
+            let configs = &response.results[1].configs;
+            assert_eq!(configs.len(), SETTINGS.len());
+            let find = |name: &str| configs.iter().find(|config| config.name == name).unwrap();
+            assert_eq!(
+                (
+                    find("cleanup.policy").value.as_deref(),
+                    find("cleanup.policy").config_source
+                ),
+                (Some("compact"), 1)
+            );
+            assert_eq!(
+                (
+                    find("retention.ms").value.as_deref(),
+                    find("retention.ms").config_source
+                ),
+                (Some("604800000"), 5)
+            );
+            assert_eq!(find("retention.ms").synonyms[0].source, 5);
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_and_only_what_there_is() {
+        let mut script = Script::open();
+        let resources = vec![
+            resource(BROKER, "1", Some(&["num.partitions", "nothing"])),
+            resource(BROKER, "7", None),
+            resource(8, "1", None),
+            resource(TOPIC, "a/b", None),
+        ];
+        script.send(
+            ApiKey::DescribeConfigs,
+            4,
+            &DescribeConfigsRequest {
+                resources,
+                ..Default::default()
+            },
+        );
+        script.describe(vec![]);
+        let response: DescribeConfigsResponse = script.response(ApiKey::DescribeConfigs, 4);
+        let codes: Vec<_> = response
+            .results
+            .iter()
+            .map(|result| result.error_code.0)
+            .collect();
+        assert_eq!(codes, [0, 42, 42, 17]);
+        let names: Vec<_> = response.results[0]
+            .configs
+            .iter()
+            .map(|config| &*config.name)
+            .collect();
+        assert_eq!(names, ["num.partitions"]);
+    }
+}

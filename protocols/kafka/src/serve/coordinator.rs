@@ -81,3 +81,83 @@ fn identity(producer: Result<(i64, i16), ErrorCode>, call: &Call<'_>) -> Step {
         producer_epoch,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ApiKey, script::Script};
+
+    #[test]
+    fn this_broker_coordinates_groups_and_transactions() {
+        for version in 0..=6 {
+            let mut script = Script::open();
+            let request = FindCoordinatorRequest {
+                key: "g".into(),
+                key_type: TRANSACTION,
+                coordinator_keys: vec!["g".into()],
+            };
+            script.send(ApiKey::FindCoordinator, version, &request);
+            let response: FindCoordinatorResponse =
+                script.response(ApiKey::FindCoordinator, version);
+            let found = response
+                .coordinators
+                .first()
+                .map(|it| (it.node_id, &*it.host, it.port));
+            let expected = (1, "127.0.0.1", 9092);
+            assert_eq!(
+                found.unwrap_or((response.node_id, &*response.host, response.port)),
+                expected
+            );
+        }
+        let mut script = Script::open();
+        let share = FindCoordinatorRequest {
+            key_type: 2,
+            coordinator_keys: vec!["g".into()],
+            ..Default::default()
+        };
+        script.send(ApiKey::FindCoordinator, 6, &share);
+        let response: FindCoordinatorResponse = script.response(ApiKey::FindCoordinator, 6);
+        assert_eq!(
+            response.coordinators[0].error_code,
+            ErrorCode::INVALID_REQUEST
+        );
+    }
+
+    #[test]
+    fn a_producer_gets_an_identity_but_no_transactions() {
+        for version in 0..=5 {
+            let mut script = Script::open();
+            script.send(
+                ApiKey::InitProducerId,
+                version,
+                &InitProducerIdRequest::default(),
+            );
+            let token = script.command(|command| match command {
+                Command::InitProducer { token } => Some(token),
+                _ => None,
+            });
+            script.done(token, Ok(Reply::Producer { id: 42, epoch: 0 }));
+            let response: InitProducerIdResponse = script.response(ApiKey::InitProducerId, version);
+            assert_eq!(
+                (
+                    response.producer_id,
+                    response.producer_epoch,
+                    response.error_code.0
+                ),
+                (42, 0, 0)
+            );
+
+            let transactional_id = Some(Text::from("t"));
+            script.send(
+                ApiKey::InitProducerId,
+                version,
+                &InitProducerIdRequest {
+                    transactional_id,
+                    ..Default::default()
+                },
+            );
+            let response: InitProducerIdResponse = script.response(ApiKey::InitProducerId, version);
+            assert_eq!((response.producer_id, response.error_code.0), (-1, 53));
+        }
+    }
+}

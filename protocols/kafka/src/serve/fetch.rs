@@ -183,3 +183,252 @@ impl Job for Fetching {
         call.respond(&self.response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Event, FetchedBatch, Refusal, Token};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        batch,
+        script::{Script, log, not_found},
+        wire::Uuid,
+    };
+
+    fn request(partitions: &[i32]) -> FetchRequest {
+        let asked = |index: &i32| FetchPartition {
+            partition: *index,
+            fetch_offset: 5,
+            partition_max_bytes: 1000,
+            ..Default::default()
+        };
+        let partitions = partitions.iter().map(asked).collect();
+        let topics = vec![FetchTopic {
+            topic: "ab".into(),
+            topic_id: Uuid([2; 16]),
+            partitions,
+        }];
+        FetchRequest {
+            max_wait_ms: 500,
+            min_bytes: 1,
+            topics,
+            ..Default::default()
+        }
+    }
+
+    fn fetch(script: &mut Script) -> (Token, Fetch) {
+        script.command(|command| match command {
+            Command::Fetch { token, fetch } => Some((token, fetch)),
+            _ => None,
+        })
+    }
+
+    fn fetched(partition: u32, result: Result<Vec<FetchedBatch>, Refusal>) -> Fetched {
+        Fetched {
+            log: "ab".into(),
+            partition,
+            result,
+            high_watermark: Offset(9),
+            log_start: Offset(3),
+        }
+    }
+
+    fn stored(base: u64) -> Result<Vec<FetchedBatch>, Refusal> {
+        Ok(vec![FetchedBatch {
+            base: Offset(base),
+            bytes: batch::sample(b"value"),
+        }])
+    }
+
+    fn partitions(response: FetchResponse) -> Vec<PartitionData> {
+        response
+            .responses
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+            .collect()
+    }
+
+    /// Bytes by the protocol guide: v4, one partition; the batch has its offset, epoch 0, and is else as it was sent.
+    #[test]
+    fn version_4_to_the_byte() {
+        let mut script = Script::open();
+        let head = b"\0\0\0\x41\0\x01\0\x04\0\0\0\x03\xff\xff\xff\xff\xff\xff\0\0\x01\xf4\0\0\0\x01\x7f\xff\xff\xff\x01";
+        let tail = b"\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\x03\xe8";
+        let mut bytes = [&head[..], tail].concat();
+        bytes[3] = (bytes.len() - 4) as u8;
+        script.bytes(&bytes).unwrap();
+        let (token, fetch) = fetch(&mut script);
+        assert_eq!(
+            (fetch.wait, fetch.min_bytes, fetch.max_bytes),
+            (Duration::from_millis(500), 1, BYTES_MAX as usize)
+        );
+        assert_eq!(
+            (fetch.partitions[0].from, fetch.partitions[0].max_bytes),
+            (Offset(5), 1000)
+        );
+        script
+            .event(Event::Fetched {
+                token,
+                partitions: vec![fetched(0, stored(4))],
+            })
+            .unwrap();
+
+        let mut records = batch::sample(b"value").to_vec();
+        records[..8].copy_from_slice(&4u64.to_be_bytes());
+        records[12..16].copy_from_slice(&[0; 4]);
+        let head = b"\0\0\0\x03\0\0\0\0\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x09\0\0\0\0";
+        let length = (records.len() as u32).to_be_bytes();
+        let expected = [&head[..], &length, &records].concat();
+        assert_eq!(script.output()[4..], expected);
+    }
+
+    /// Until something comes, nothing else of the connection is answered.
+    #[test]
+    fn a_fetch_that_waits_is_not_overtaken() {
+        let mut script = Script::open();
+        script.send(ApiKey::Fetch, 11, &request(&[0]));
+        let (token, _) = fetch(&mut script);
+        assert!(!script.wants_input());
+        script
+            .event(Event::Fetched {
+                token,
+                partitions: vec![fetched(0, Ok(vec![]))],
+            })
+            .unwrap();
+        let partitions = partitions(script.response(ApiKey::Fetch, 11));
+        assert_eq!(
+            (
+                partitions[0].high_watermark,
+                partitions[0].last_stable_offset
+            ),
+            (9, 9)
+        );
+        assert!(partitions[0].records.0.is_empty() && script.wants_input());
+    }
+
+    /// All partitions are listed in the order of the request, whatever the order of the core.
+    #[test]
+    fn errors_are_told_per_partition_and_at_once() {
+        let mut script = Script::open();
+        script.send(ApiKey::Fetch, 11, &request(&[2, -1, 0]));
+        let (token, fetch) = fetch(&mut script);
+        assert_eq!(fetch.wait, Duration::ZERO);
+        let out_of_range = fetched(0, Err(Refusal::OffsetOutOfRange(Offset(5))));
+        script
+            .event(Event::Fetched {
+                token,
+                partitions: vec![out_of_range, fetched(2, stored(4))],
+            })
+            .unwrap();
+        let partitions = partitions(script.response(ApiKey::Fetch, 11));
+        let told: Vec<_> = partitions
+            .iter()
+            .map(|it| (it.partition_index, it.error_code.0, it.records.0.len()))
+            .collect();
+        assert_eq!(told, [(2, 0, 1), (-1, 3, 0), (0, 1, 0)]);
+    }
+
+    #[test]
+    fn epochs_and_offsets_that_cannot_be_are_refused() {
+        for (offset, epoch, code) in [(-1, -1, 1), (0, 1, 75)] {
+            let mut request = request(&[0]);
+            let asked = &mut request.topics[0].partitions[0];
+            (asked.fetch_offset, asked.current_leader_epoch) = (offset, epoch);
+            let mut script = Script::open();
+            script.send(ApiKey::Fetch, 11, &request);
+            assert_eq!(
+                partitions(script.response(ApiKey::Fetch, 11))[0].error_code,
+                ErrorCode(code)
+            );
+        }
+    }
+
+    /// KIP-227: a session is declined when it is asked for, and unknown when it is used.
+    #[test]
+    fn there_are_no_sessions() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::Fetch,
+            12,
+            &FetchRequest {
+                session_epoch: 0,
+                ..request(&[0])
+            },
+        );
+        let (token, _) = fetch(&mut script);
+        script
+            .event(Event::Fetched {
+                token,
+                partitions: vec![fetched(0, stored(5))],
+            })
+            .unwrap();
+        assert_eq!(
+            script
+                .response::<FetchResponse>(ApiKey::Fetch, 12)
+                .session_id,
+            0
+        );
+        script.send(
+            ApiKey::Fetch,
+            12,
+            &FetchRequest {
+                session_id: 8,
+                session_epoch: 1,
+                ..Default::default()
+            },
+        );
+        let response: FetchResponse = script.response(ApiKey::Fetch, 12);
+        assert_eq!(response.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+    }
+
+    #[test]
+    fn from_version_13_topics_are_found_by_id() {
+        let mut script = Script::open();
+        script.send(ApiKey::Fetch, 18, &request(&[0]));
+        script.describe(vec![Ok(log("ab", 1))]);
+        let (token, _) = fetch(&mut script);
+        script
+            .event(Event::Fetched {
+                token,
+                partitions: vec![fetched(0, Err(not_found("ab")))],
+            })
+            .unwrap();
+        assert_eq!(
+            partitions(script.response(ApiKey::Fetch, 18))[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+        script.send(ApiKey::Fetch, 18, &request(&[0]));
+        script.describe(vec![]);
+        assert_eq!(
+            partitions(script.response(ApiKey::Fetch, 18))[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+    }
+
+    #[test]
+    fn aborted_transactions_are_null_or_none() {
+        for (isolation_level, expected) in [(0, None), (1, Some(vec![]))] {
+            let mut script = Script::open();
+            script.send(
+                ApiKey::Fetch,
+                4,
+                &FetchRequest {
+                    isolation_level,
+                    ..request(&[0])
+                },
+            );
+            let (token, _) = fetch(&mut script);
+            script
+                .event(Event::Fetched {
+                    token,
+                    partitions: vec![fetched(0, stored(5))],
+                })
+                .unwrap();
+            assert_eq!(
+                partitions(script.response(ApiKey::Fetch, 4))[0].aborted_transactions,
+                expected
+            );
+        }
+    }
+}

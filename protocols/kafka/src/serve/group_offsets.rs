@@ -416,3 +416,255 @@ fn earlier(topic: OffsetFetchResponseTopics, error: ErrorCode) -> OffsetFetchRes
         partitions: topic.partitions.into_iter().map(partition).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Command, Reply, Token, group::GroupReply};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, log, not_found},
+    };
+
+    fn asked(script: &mut Script) -> (Token, Text, GroupRequest) {
+        script.command(|command| match command {
+            Command::Group {
+                token,
+                group,
+                request,
+            } => Some((token, group, request)),
+            _ => None,
+        })
+    }
+
+    fn reply(script: &mut Script, token: Token, answer: GroupReply) {
+        script.done(token, Ok(Reply::Group(answer)));
+    }
+
+    fn offset(log: &str, partition: u32, offset: u64) -> CommittedOffset {
+        CommittedOffset {
+            log: log.into(),
+            partition,
+            offset: Offset(offset),
+            leader_epoch: 0,
+            metadata: "note".into(),
+        }
+    }
+
+    fn commit_request(topics: &[(&str, u8)]) -> OffsetCommitRequest {
+        let partition = |partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: 7,
+            committed_metadata: Some("note".into()),
+            ..Default::default()
+        };
+        let topic = |(name, id): &(&str, u8)| OffsetCommitRequestTopic {
+            name: (*name).into(),
+            topic_id: Uuid([*id; 16]),
+            partitions: vec![partition(0), partition(1)],
+        };
+        OffsetCommitRequest {
+            group_id: "g".into(),
+            topics: topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn codes(response: &OffsetCommitResponse) -> Vec<i16> {
+        response
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.error_code.0)
+            .collect()
+    }
+
+    #[test]
+    fn offsets_of_partitions_that_are_there_are_committed() {
+        for version in 2..=9 {
+            let mut script = Script::open();
+            script.send(
+                ApiKey::OffsetCommit,
+                version,
+                &commit_request(&[("ab", 0), ("none", 0)]),
+            );
+            script.describe(vec![Ok(log("ab", 1)), Err(not_found("none"))]);
+            let (token, _, request) = asked(&mut script);
+            let GroupRequest::Commit {
+                generation: -1,
+                offsets,
+                ..
+            } = request
+            else {
+                panic!("{request:?}")
+            };
+            let leader_epoch = -1;
+            assert_eq!(
+                offsets,
+                [CommittedOffset {
+                    leader_epoch,
+                    ..offset("ab", 0, 7)
+                }]
+            );
+            reply(&mut script, token, Ok(GroupAnswer::Ok));
+            assert_eq!(
+                codes(&script.response(ApiKey::OffsetCommit, version)),
+                [0, 3, 3, 3]
+            );
+        }
+    }
+
+    #[test]
+    fn a_commit_by_id_and_one_that_is_refused() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::OffsetCommit,
+            10,
+            &commit_request(&[("", 2), ("", 9)]),
+        );
+        script.describe(vec![Ok(log("ab", 2))]);
+        assert_eq!(script.describe(vec![Ok(log("ab", 2))]).unwrap(), ["ab"]);
+        let (token, _, _) = asked(&mut script);
+        reply(&mut script, token, Ok(GroupAnswer::Ok));
+        assert_eq!(
+            codes(&script.response(ApiKey::OffsetCommit, 10)),
+            [0, 0, 100, 100]
+        );
+
+        script.send(ApiKey::OffsetCommit, 9, &commit_request(&[("ab", 0)]));
+        script.describe(vec![Ok(log("ab", 2))]);
+        let (token, _, _) = asked(&mut script);
+        reply(&mut script, token, Err(GroupError::IllegalGeneration));
+        assert_eq!(codes(&script.response(ApiKey::OffsetCommit, 9)), [22, 22]);
+    }
+
+    /// A group that never committed has offset -1 everywhere, and no error.
+    #[test]
+    fn what_was_not_committed_is_minus_one() {
+        for version in 1..=7 {
+            let mut script = Script::open();
+            let topics = Some(vec![OffsetFetchRequestTopic {
+                name: "ab".into(),
+                partition_indexes: vec![0, 1],
+            }]);
+            script.send(
+                ApiKey::OffsetFetch,
+                version,
+                &OffsetFetchRequest {
+                    topics,
+                    ..Default::default()
+                },
+            );
+            let (token, _, request) = asked(&mut script);
+            let GroupRequest::Offsets {
+                partitions: Some(partitions),
+            } = request
+            else {
+                panic!("{request:?}")
+            };
+            assert_eq!(partitions, [("ab".into(), 0), ("ab".into(), 1)]);
+            let answer = if version == 1 {
+                Err(GroupError::NotFound)
+            } else {
+                Ok(GroupAnswer::Offsets(vec![offset("ab", 1, 5)]))
+            };
+            reply(&mut script, token, answer);
+            let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, version);
+            let told: Vec<_> = response.topics[0]
+                .partitions
+                .iter()
+                .map(|it| (it.committed_offset, it.error_code.0))
+                .collect();
+            assert_eq!(told, [(-1, 0), (if version == 1 { -1 } else { 5 }, 0)]);
+        }
+    }
+
+    /// KIP-709: several groups in one request, null topics for all, each with its own error.
+    #[test]
+    fn several_groups_at_once() {
+        let mut script = Script::open();
+        let group = |id: &str| OffsetFetchRequestGroup {
+            group_id: id.into(),
+            topics: None,
+            ..Default::default()
+        };
+        let groups = vec![group("a"), group("b")];
+        script.send(
+            ApiKey::OffsetFetch,
+            8,
+            &OffsetFetchRequest {
+                groups,
+                ..Default::default()
+            },
+        );
+        let answers = [
+            Ok(GroupAnswer::Offsets(vec![
+                offset("y", 1, 5),
+                offset("x", 0, 2),
+                offset("y", 0, 4),
+            ])),
+            Err(GroupError::InvalidGroup),
+        ];
+        for (command, answer) in script.commands().into_iter().zip(answers) {
+            let Command::Group {
+                token,
+                request: GroupRequest::Offsets { partitions: None },
+                ..
+            } = command
+            else {
+                panic!("{command:?}")
+            };
+            reply(&mut script, token, answer);
+        }
+        let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, 8);
+        let topics: Vec<_> = response.groups[0]
+            .topics
+            .iter()
+            .map(|it| (&*it.name, it.partitions.len()))
+            .collect();
+        assert_eq!(topics, [("x", 1), ("y", 2)]);
+        assert_eq!(
+            (
+                response.groups[1].error_code.0,
+                response.groups[1].topics.len()
+            ),
+            (24, 0)
+        );
+    }
+
+    #[test]
+    fn from_version_10_topics_have_ids() {
+        let mut script = Script::open();
+        let groups = vec![OffsetFetchRequestGroup {
+            group_id: "a".into(),
+            topics: None,
+            ..Default::default()
+        }];
+        script.send(
+            ApiKey::OffsetFetch,
+            10,
+            &OffsetFetchRequest {
+                groups,
+                ..Default::default()
+            },
+        );
+        let (token, _, _) = asked(&mut script);
+        reply(
+            &mut script,
+            token,
+            Ok(GroupAnswer::Offsets(vec![
+                offset("ab", 0, 5),
+                offset("gone", 0, 1),
+            ])),
+        );
+        script.describe(vec![Ok(log("ab", 1))]);
+        let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, 10);
+        let ids: Vec<_> = response.groups[0]
+            .topics
+            .iter()
+            .map(|topic| topic.topic_id)
+            .collect();
+        assert_eq!(ids, [Uuid([2; 16])]);
+    }
+}

@@ -350,3 +350,261 @@ pub(crate) fn delete(request: DeleteGroupsRequest, call: &mut Call<'_>) -> Step 
     };
     each(request.groups_names, &GroupRequest::Delete, many, call)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use trivium_core::Token;
+
+    use super::*;
+    use crate::{api::ApiKey, script::Script};
+
+    fn asked(script: &mut Script) -> (Token, Text, GroupRequest) {
+        script.command(|command| match command {
+            Command::Group {
+                token,
+                group,
+                request,
+            } => Some((token, group, request)),
+            _ => None,
+        })
+    }
+
+    fn answer(script: &mut Script, answer: GroupReply) {
+        let (token, _, _) = asked(script);
+        script.done(token, Ok(Reply::Group(answer)));
+    }
+
+    fn generation() -> GroupAnswer {
+        let member = JoinedMember {
+            member: "m".into(),
+            instance: None,
+            metadata: Bytes::from_static(b"meta"),
+        };
+        GroupAnswer::Joined {
+            generation: 3,
+            protocol_type: "consumer".into(),
+            protocol: "range".into(),
+            leader: "m".into(),
+            member: "m".into(),
+            members: vec![member],
+            skip_assignment: false,
+        }
+    }
+
+    /// Bytes by the protocol guide: v0, one protocol; the session time-out is that of the rebalance too.
+    #[test]
+    fn join_version_0_to_the_byte() {
+        let mut script = Script::open();
+        let mut bytes = b"\0\0\0\0\0\x0b\0\0\0\0\0\x08\0\x03cli\0\x01g\0\0\x27\x10\0\0\0\x08consumer\0\0\0\x01\0\x05range\0\0\0\x01x".to_vec();
+        bytes[3] = (bytes.len() - 4) as u8;
+        script.bytes(&bytes).unwrap();
+        let (token, group, request) = asked(&mut script);
+        let GroupRequest::Join {
+            client,
+            host,
+            session_timeout,
+            rebalance_timeout,
+            protocols,
+            require_member_id,
+            ..
+        } = request
+        else {
+            panic!("{request:?}")
+        };
+        assert_eq!(
+            (&*group, &*client, &*host, require_member_id),
+            ("g", "cli", "/127.0.0.1", false)
+        );
+        assert_eq!(
+            (session_timeout, rebalance_timeout),
+            (Duration::from_secs(10), Duration::from_secs(10))
+        );
+        assert_eq!(protocols, [("range".into(), Bytes::from_static(b"x"))]);
+        script.done(token, Ok(Reply::Group(Ok(generation()))));
+        let expected = b"\0\0\0\x29\0\0\0\x08\0\0\0\0\0\x03\0\x05range\0\x01m\0\x01m\0\0\0\x01\0\x01m\0\0\0\x04meta";
+        let mut expected = expected.to_vec();
+        expected[3] = (expected.len() - 4) as u8;
+        assert_eq!(script.output()[..], expected);
+    }
+
+    /// KIP-394: from version 4 on a new member is sent away with an id, unless it is static.
+    #[test]
+    fn a_new_member_is_told_its_id() {
+        for (version, instance, required) in
+            [(3, None, false), (4, None, true), (9, Some("i"), false)]
+        {
+            let mut script = Script::open();
+            let group_instance_id = instance.map(Text::from);
+            script.send(
+                ApiKey::JoinGroup,
+                version,
+                &JoinGroupRequest {
+                    group_instance_id,
+                    ..Default::default()
+                },
+            );
+            let (token, _, request) = asked(&mut script);
+            assert!(
+                matches!(request, GroupRequest::Join { require_member_id, .. } if require_member_id == required)
+            );
+            script.done(
+                token,
+                Ok(Reply::Group(Err(GroupError::MemberIdRequired(
+                    "new-1".into(),
+                )))),
+            );
+            let response: JoinGroupResponse = script.response(ApiKey::JoinGroup, version);
+            assert_eq!(
+                (response.error_code, &*response.member_id),
+                (ErrorCode::MEMBER_ID_REQUIRED, "new-1")
+            );
+            assert_eq!(response.generation_id, -1);
+        }
+    }
+
+    #[test]
+    fn every_version_joins_and_syncs() {
+        for version in 0..=9 {
+            let mut script = Script::open();
+            script.send(ApiKey::JoinGroup, version, &JoinGroupRequest::default());
+            answer(&mut script, Ok(generation()));
+            let response: JoinGroupResponse = script.response(ApiKey::JoinGroup, version);
+            assert_eq!((response.generation_id, response.members.len()), (3, 1));
+            assert_eq!(response.protocol_type.is_some(), version >= 7);
+        }
+        for version in 0..=5 {
+            let mut script = Script::open();
+            let member = SyncGroupRequestAssignment {
+                member_id: "m".into(),
+                assignment: Bytes::from_static(b"all"),
+            };
+            script.send(
+                ApiKey::SyncGroup,
+                version,
+                &SyncGroupRequest {
+                    assignments: vec![member],
+                    ..Default::default()
+                },
+            );
+            let assignment = Bytes::from_static(b"all");
+            let synced = GroupAnswer::Synced {
+                protocol_type: "consumer".into(),
+                protocol: "range".into(),
+                assignment,
+            };
+            answer(&mut script, Ok(synced));
+            assert_eq!(
+                &script
+                    .response::<SyncGroupResponse>(ApiKey::SyncGroup, version)
+                    .assignment[..],
+                b"all"
+            );
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_says_what_is_to_be_done() {
+        let errors = [
+            (GroupError::UnknownMember, 25),
+            (GroupError::IllegalGeneration, 22),
+            (GroupError::RebalanceInProgress, 27),
+            (GroupError::FencedInstance, 82),
+        ];
+        for (error, code) in errors {
+            let mut script = Script::open();
+            script.send(ApiKey::Heartbeat, 4, &HeartbeatRequest::default());
+            answer(&mut script, Err(error));
+            assert_eq!(
+                script
+                    .response::<HeartbeatResponse>(ApiKey::Heartbeat, 4)
+                    .error_code,
+                ErrorCode(code)
+            );
+        }
+    }
+
+    /// One member up to version 2, its error at the top; several from version 3 (KIP-345).
+    #[test]
+    fn members_leave() {
+        let gone = |error| GroupAnswer::Left {
+            members: vec![("m".into(), None, error)],
+        };
+        let mut script = Script::open();
+        script.send(
+            ApiKey::LeaveGroup,
+            1,
+            &LeaveGroupRequest {
+                member_id: "m".into(),
+                ..Default::default()
+            },
+        );
+        answer(&mut script, Ok(gone(Err(GroupError::UnknownMember))));
+        assert_eq!(
+            script
+                .response::<LeaveGroupResponse>(ApiKey::LeaveGroup, 1)
+                .error_code,
+            ErrorCode::UNKNOWN_MEMBER_ID
+        );
+
+        let members = vec![MemberIdentity {
+            member_id: "m".into(),
+            ..Default::default()
+        }];
+        script.send(
+            ApiKey::LeaveGroup,
+            5,
+            &LeaveGroupRequest {
+                members,
+                ..Default::default()
+            },
+        );
+        answer(&mut script, Ok(gone(Err(GroupError::UnknownMember))));
+        let response: LeaveGroupResponse = script.response(ApiKey::LeaveGroup, 5);
+        assert_eq!(
+            (response.error_code, response.members[0].error_code.0),
+            (ErrorCode::NONE, 25)
+        );
+    }
+
+    /// KIP-1043: a group that is not there is a dead one, and an error from version 6 on.
+    #[test]
+    fn groups_are_described_and_deleted() {
+        for (version, code) in [(5, 0), (6, 69)] {
+            let mut script = Script::open();
+            let request = DescribeGroupsRequest {
+                groups: vec!["g".into()],
+                include_authorized_operations: true,
+            };
+            script.send(ApiKey::DescribeGroups, version, &request);
+            answer(&mut script, Err(GroupError::NotFound));
+            let response: DescribeGroupsResponse = script.response(ApiKey::DescribeGroups, version);
+            assert_eq!(
+                (
+                    &*response.groups[0].group_state,
+                    response.groups[0].error_code.0
+                ),
+                ("Dead", code)
+            );
+            assert_eq!(response.groups[0].authorized_operations, 0b1101_0100_1000);
+        }
+        let mut script = Script::open();
+        script.send(
+            ApiKey::DeleteGroups,
+            2,
+            &DeleteGroupsRequest {
+                groups_names: vec!["g".into()],
+            },
+        );
+        answer(&mut script, Err(GroupError::NotEmpty));
+        let response: DeleteGroupsResponse = script.response(ApiKey::DeleteGroups, 2);
+        assert_eq!(response.results[0].error_code, ErrorCode::NON_EMPTY_GROUP);
+        script.send(ApiKey::DeleteGroups, 2, &DeleteGroupsRequest::default());
+        assert_eq!(
+            script
+                .response::<DeleteGroupsResponse>(ApiKey::DeleteGroups, 2)
+                .results,
+            vec![]
+        );
+    }
+}

@@ -134,3 +134,108 @@ impl Job for Listing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, not_found},
+    };
+
+    fn request(timestamps: &[i64]) -> ListOffsetsRequest {
+        let asked = |timestamp: &i64| ListOffsetsPartition {
+            timestamp: *timestamp,
+            ..Default::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: "ab".into(),
+            partitions: timestamps.iter().map(asked).collect(),
+        };
+        ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn offsets_are_found_by_name_and_by_time() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::ListOffsets,
+            11,
+            &request(&[-1, -2, -3, -4, -5, -6, -7, 1000, 2000]),
+        );
+        let mut asked = vec![];
+        for command in script.commands() {
+            let Command::FindOffset { token, at, .. } = command else {
+                panic!("{command:?}")
+            };
+            asked.push(at);
+            let found =
+                (at != OffsetSpec::AtTime(2000)).then_some((Offset(7), Some(Timestamp(1500))));
+            script.done(token, Ok(Reply::Offset { spec: at, found }));
+        }
+        use OffsetSpec::*;
+        assert_eq!(
+            asked,
+            [
+                Latest,
+                Earliest,
+                MaxTimestamp,
+                Earliest,
+                AtTime(1000),
+                AtTime(2000)
+            ]
+        );
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 11);
+        let told: Vec<_> = response.topics[0]
+            .partitions
+            .iter()
+            .map(|it| (it.offset, it.timestamp, it.error_code.0))
+            .collect();
+        let none = (-1, -1, 0);
+        assert_eq!(
+            told,
+            [
+                (7, -1, 0),
+                (7, -1, 0),
+                (7, 1500, 0),
+                (7, -1, 0),
+                none,
+                none,
+                (-1, -1, 35),
+                (7, 1500, 0),
+                none
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_those_of_the_version() {
+        let mut script = Script::open();
+        script.send(ApiKey::ListOffsets, 1, &request(&[-3]));
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 1);
+        assert_eq!(
+            response.topics[0].partitions[0].error_code,
+            ErrorCode::UNSUPPORTED_VERSION
+        );
+    }
+
+    #[test]
+    fn a_missing_topic_is_told() {
+        let mut script = Script::open();
+        script.send(ApiKey::ListOffsets, 1, &request(&[-1]));
+        let token = script.command(|command| match command {
+            Command::FindOffset { token, .. } => Some(token),
+            _ => None,
+        });
+        script.done(token, Err(not_found("ab")));
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 1);
+        assert_eq!(
+            response.topics[0].partitions[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+    }
+}

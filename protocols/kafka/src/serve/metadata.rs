@@ -252,3 +252,182 @@ impl Job for Creating {
         self.describing.describe(self.overtaken, call)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::Command;
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, exists, log, not_found},
+    };
+
+    fn asking(names: &[&str]) -> MetadataRequest {
+        let topic = |name: &&str| MetadataRequestTopic {
+            name: Some((*name).into()),
+            ..Default::default()
+        };
+        MetadataRequest {
+            topics: Some(names.iter().map(topic).collect()),
+            ..Default::default()
+        }
+    }
+
+    fn by_id(id: u8) -> MetadataRequest {
+        let topic = MetadataRequestTopic {
+            topic_id: Uuid([id; 16]),
+            name: None,
+        };
+        MetadataRequest {
+            topics: Some(vec![topic]),
+            ..Default::default()
+        }
+    }
+
+    fn codes(response: &MetadataResponse) -> Vec<i16> {
+        response
+            .topics
+            .iter()
+            .map(|topic| topic.error_code.0)
+            .collect()
+    }
+
+    /// Bytes by the protocol guide: v1, one topic of one partition on broker 1, which is the controller.
+    #[test]
+    fn version_1_to_the_byte() {
+        let mut script = Script::open();
+        script
+            .bytes(b"\0\0\0\x13\0\x03\0\x01\0\0\0\x05\0\x01c\0\0\0\x01\0\x02ab")
+            .unwrap();
+        assert_eq!(
+            script.describe(vec![Ok(log("ab", 1))]),
+            Some(vec!["ab".into()])
+        );
+        let broker = b"\0\0\0\x01\0\0\0\x01\0\x09127.0.0.1\0\0\x23\x84\xff\xff\0\0\0\x01";
+        let topic = b"\0\0\0\x01\0\0\0\x02ab\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01";
+        let expected = [&b"\0\0\0\x4a\0\0\0\x05"[..], broker, topic].concat();
+        assert_eq!(script.output()[..], expected);
+    }
+
+    /// Null means all from version 1 on, an empty list in version 0; from version 1 that means none.
+    #[test]
+    fn all_none_and_names_that_kafka_cannot_have() {
+        for (version, topics) in [(0, Some(vec![])), (1, None), (12, None)] {
+            let mut script = Script::open();
+            script.send(
+                ApiKey::Metadata,
+                version,
+                &MetadataRequest {
+                    topics,
+                    ..Default::default()
+                },
+            );
+            assert_eq!(
+                script.describe(vec![Ok(log("ab", 2)), Ok(log("not/kafka", 1))]),
+                None
+            );
+            let response: MetadataResponse = script.response(ApiKey::Metadata, version);
+            assert_eq!(response.topics.len(), 1);
+            assert_eq!(response.topics[0].partitions.len(), 2);
+        }
+        let mut script = Script::open();
+        script.send(ApiKey::Metadata, 12, &asking(&[]));
+        assert_eq!(
+            script
+                .response::<MetadataResponse>(ApiKey::Metadata, 12)
+                .topics,
+            vec![]
+        );
+    }
+
+    #[test]
+    fn a_missing_topic_is_created_and_answered() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::Metadata,
+            12,
+            &asking(&["new", "old", "a/b", "__mine", "new"]),
+        );
+        let asked = script.describe(vec![
+            Err(not_found("new")),
+            Ok(log("old", 3)),
+            Err(not_found("__mine")),
+        ]);
+        assert_eq!(asked.unwrap(), ["new", "old", "__mine"]);
+        let token = script.command(|command| match command {
+            Command::Define {
+                token,
+                change:
+                    Change::CreateLog {
+                        name,
+                        spec,
+                        validate_only: false,
+                    },
+            } if name == "new" => {
+                assert_eq!(spec.settings[0], ("mq.bind".into(), "amq.topic:new".into()));
+                Some(token)
+            }
+            _ => None,
+        });
+        script.done(token, Ok(Reply::Logs(vec![Ok(log("new", 1))])));
+        let response: MetadataResponse = script.response(ApiKey::Metadata, 12);
+        assert_eq!(codes(&response), [0, 0, 17, 3]);
+        assert_eq!(response.topics[0].topic_id, Uuid([3; 16]));
+    }
+
+    #[test]
+    fn nothing_is_created_for_a_client_that_does_not_allow_it() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::Metadata,
+            4,
+            &MetadataRequest {
+                allow_auto_topic_creation: false,
+                ..asking(&["new"])
+            },
+        );
+        script.describe(vec![Err(not_found("new"))]);
+        assert_eq!(codes(&script.response(ApiKey::Metadata, 4)), [3]);
+    }
+
+    #[test]
+    fn creation_may_be_overtaken_or_collide_with_a_queue() {
+        let mut script = Script::open();
+        script.send(ApiKey::Metadata, 9, &asking(&["both", "queue"]));
+        script.describe(vec![Err(not_found("both")), Err(not_found("queue"))]);
+        for (command, kind) in script.commands().into_iter().zip([Kind::Log, Kind::Queue]) {
+            let Command::Define { token, .. } = command else {
+                panic!("{command:?}")
+            };
+            script.done(token, Err(exists(kind, "it")));
+        }
+        assert_eq!(script.describe(vec![Ok(log("both", 1))]).unwrap(), ["both"]);
+        assert_eq!(codes(&script.response(ApiKey::Metadata, 9)), [0, 17]);
+    }
+
+    /// KIP-516: an id is looked up among all logs, and is unknown once its topic was created again.
+    #[test]
+    fn topics_are_found_by_id() {
+        let mut script = Script::open();
+        script.send(ApiKey::Metadata, 12, &by_id(2));
+        assert_eq!(script.describe(vec![Ok(log("ab", 1))]), None);
+        script.describe(vec![Ok(log("ab", 1))]);
+        let response: MetadataResponse = script.response(ApiKey::Metadata, 12);
+        assert_eq!(
+            (codes(&response), &response.topics[0].name),
+            (vec![0], &Some("ab".into()))
+        );
+
+        script.send(ApiKey::Metadata, 12, &by_id(2));
+        script.describe(vec![Ok(LogInfo {
+            uuid: [9; 16],
+            ..log("ab", 1)
+        })]);
+        assert_eq!(codes(&script.response(ApiKey::Metadata, 12)), [100]);
+
+        script.send(ApiKey::Metadata, 12, &by_id(7));
+        script.describe(vec![]);
+        assert_eq!(codes(&script.response(ApiKey::Metadata, 12)), [100]);
+    }
+}

@@ -182,3 +182,209 @@ impl Job for Producing {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Event, Token};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, log, not_found},
+        wire::Uuid,
+    };
+
+    fn request(acks: i16, records: &Bytes) -> ProduceRequest {
+        let partition_data = vec![PartitionProduceData {
+            index: 2,
+            records: Some(records.clone()),
+        }];
+        let topic = TopicProduceData {
+            name: "ab".into(),
+            topic_id: Uuid([2; 16]),
+            partition_data,
+        };
+        ProduceRequest {
+            acks,
+            timeout_ms: 1000,
+            topic_data: vec![topic],
+            ..Default::default()
+        }
+    }
+
+    fn appends(script: &mut Script) -> Vec<(Token, Bytes)> {
+        let append = |command| match command {
+            Command::Append {
+                token,
+                log,
+                partition: 2,
+                batch,
+            } if log == "ab" => (token, batch),
+            other => panic!("{other:?}"),
+        };
+        script.commands().into_iter().map(append).collect()
+    }
+
+    fn appended(base: u64) -> Result<Reply, Refusal> {
+        Ok(Reply::Appended {
+            base: Offset(base),
+            timestamp: None,
+            log_start: Offset(1),
+        })
+    }
+
+    fn partition(response: ProduceResponse) -> PartitionProduceResponse {
+        response
+            .responses
+            .into_iter()
+            .next()
+            .unwrap()
+            .partition_responses
+            .into_iter()
+            .next()
+            .unwrap()
+    }
+
+    /// Bytes by the protocol guide: v3, no transactional id, acks -1, one topic, one partition.
+    #[test]
+    fn version_3_to_the_byte() {
+        let batch = batch::sample(b"v");
+        let mut bytes = b"\0\0\0\x27\0\0\0\x03\0\0\0\x01\xff\xff\xff\xff\xff\xff\0\0\x03\xe8\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\x02".to_vec();
+        bytes.extend((batch.len() as i32).to_be_bytes());
+        bytes.extend(&batch);
+        bytes[3] = (bytes.len() - 4) as u8;
+        let mut script = Script::open();
+        script.bytes(&bytes).unwrap();
+        let commands = appends(&mut script);
+        assert_eq!(commands[0].1, batch);
+        script.done(commands[0].0, appended(7));
+        let expected = b"\0\0\0\x2a\0\0\0\x01\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\0\0\x07\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(script.output()[..], *expected);
+    }
+
+    /// Requests overlap; responses keep the order of the requests.
+    #[test]
+    fn produce_requests_overlap_and_are_answered_in_order() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"first")));
+        assert!(script.wants_input());
+        script.send(ApiKey::Produce, 9, &request(1, &batch::sample(b"second")));
+        let commands = appends(&mut script);
+        assert_eq!(
+            (&commands[0].1, &commands[1].1),
+            (&batch::sample(b"first"), &batch::sample(b"second"))
+        );
+        script.done(commands[1].0, appended(1));
+        assert!(
+            script.output().is_empty(),
+            "the second one waits for its turn"
+        );
+        script.done(commands[0].0, appended(0));
+        let responses = script.responses::<ProduceResponse>(ApiKey::Produce, 9);
+        let order: Vec<_> = responses
+            .into_iter()
+            .map(|(id, it)| (id, partition(it).base_offset))
+            .collect();
+        assert_eq!(order, [(1, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn other_requests_wait_for_the_appends() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"first")));
+        script.send(
+            ApiKey::FindCoordinator,
+            0,
+            &crate::messages::groups::FindCoordinatorRequest::default(),
+        );
+        assert!(!script.wants_input());
+        let commands = appends(&mut script);
+        script.done(commands[0].0, appended(0));
+        assert!(script.wants_input());
+        let output = script.output();
+        assert_eq!(
+            (output[7], output[output.len() - 22..].len()),
+            (1, 22),
+            "both are answered"
+        );
+    }
+
+    /// acks 0: silence when all is well, and the connection's end when not.
+    #[test]
+    fn acks_0_has_no_response() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(0, &batch::sample(b"v")));
+        let commands = appends(&mut script);
+        script.done(commands[0].0, appended(0));
+        assert!(script.output().is_empty());
+
+        script.send(ApiKey::Produce, 9, &request(0, &batch::sample(b"v")));
+        let token = appends(&mut script)[0].0;
+        assert!(
+            script
+                .event(Event::Done {
+                    token,
+                    result: Err(not_found("ab"))
+                })
+                .is_err()
+        );
+        assert!(script.output().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_per_partition() {
+        let whole = batch::sample(b"v");
+        let damaged = [&whole[..whole.len() - 2], b"XX"].concat().into();
+        let transactional = ProduceRequest {
+            transactional_id: Some("t".into()),
+            ..request(-1, &whole)
+        };
+        for (request, code) in [
+            (request(-1, &damaged), 2),
+            (request(5, &whole), 21),
+            (transactional, 53),
+        ] {
+            let mut script = Script::open();
+            script.send(ApiKey::Produce, 9, &request);
+            let partition = partition(script.response(ApiKey::Produce, 9));
+            assert_eq!(
+                (partition.error_code, partition.base_offset),
+                (ErrorCode(code), -1)
+            );
+            assert!(partition.error_message.is_some());
+        }
+    }
+
+    /// KIP-516: v13 names topics by id. The ids are learned once; a log that has gone is forgotten.
+    #[test]
+    fn version_13_is_by_id() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        assert!(
+            !script.wants_input(),
+            "appends of later requests must not overtake"
+        );
+        assert_eq!(script.describe(vec![Ok(log("ab", 3))]), None);
+        let token = appends(&mut script)[0].0;
+        script.done(token, appended(4));
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).base_offset,
+            4
+        );
+
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        let token = appends(&mut script)[0].0;
+        script.done(token, Err(not_found("ab")));
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        script.describe(vec![]);
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+    }
+}

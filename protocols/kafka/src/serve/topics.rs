@@ -283,3 +283,269 @@ impl Job for Deleting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Command, Kind};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, exists, log, not_found},
+    };
+
+    fn topic(name: &str) -> CreatableTopic {
+        CreatableTopic {
+            name: name.into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            ..Default::default()
+        }
+    }
+
+    fn creating(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+        CreateTopicsRequest {
+            topics,
+            ..Default::default()
+        }
+    }
+
+    fn config(name: &str, value: &str) -> CreatableTopicConfig {
+        CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+        }
+    }
+
+    /// The code for a topic that is not even tried.
+    fn refused(topic: CreatableTopic) -> i16 {
+        let mut script = Script::open();
+        script.send(ApiKey::CreateTopics, 7, &creating(vec![topic]));
+        let response: CreateTopicsResponse = script.response(ApiKey::CreateTopics, 7);
+        assert!(response.topics[0].error_message.is_some());
+        response.topics[0].error_code.0
+    }
+
+    #[test]
+    fn what_cannot_be_created_is_told_by_its_code() {
+        assert_eq!(refused(topic("a/b")), 17);
+        assert_eq!(refused(topic("__consumer_offsets")), 17);
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: 0,
+                ..topic("t")
+            }),
+            37
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: 10_001,
+                ..topic("t")
+            }),
+            44
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: i32::MAX,
+                ..topic("t")
+            }),
+            44
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                replication_factor: 0,
+                ..topic("t")
+            }),
+            38
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                replication_factor: 3,
+                ..topic("t")
+            }),
+            38
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                configs: vec![config("retention.msx", "1")],
+                ..topic("t")
+            }),
+            40
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                configs: vec![config("retention.ms", "x")],
+                ..topic("t")
+            }),
+            40
+        );
+        let assign = |index, broker| CreatableReplicaAssignment {
+            partition_index: index,
+            broker_ids: vec![broker],
+        };
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(1, 1)],
+                ..topic("t")
+            }),
+            39
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(0, 2)],
+                ..topic("t")
+            }),
+            39
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(0, 1)],
+                num_partitions: 1,
+                ..topic("t")
+            }),
+            42
+        );
+    }
+
+    #[test]
+    fn good_and_bad_topics_in_one_request() {
+        for version in 2..=7 {
+            let mut script = Script::open();
+            let compact = CreatableTopic {
+                num_partitions: 4,
+                configs: vec![config("cleanup.policy", "compact")],
+                ..topic("t")
+            };
+            let topics = vec![topic("twice"), compact, topic("twice"), topic("taken")];
+            script.send(
+                ApiKey::CreateTopics,
+                version,
+                &CreateTopicsRequest {
+                    validate_only: true,
+                    ..creating(topics)
+                },
+            );
+            let mut commands = script.commands().into_iter();
+            let Some(Command::Define {
+                token,
+                change:
+                    Change::CreateLog {
+                        spec,
+                        validate_only: true,
+                        ..
+                    },
+            }) = commands.next()
+            else {
+                panic!("a creation")
+            };
+            let settings: Vec<_> = spec
+                .settings
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            assert_eq!(
+                settings,
+                [
+                    ("cleanup.policy", "compact"),
+                    ("mq.bind", "amq.topic:t"),
+                    ("mq.tap", "amq.topic")
+                ]
+            );
+            script.done(
+                token,
+                Ok(Reply::Logs(vec![Ok(LogInfo {
+                    spec,
+                    ..log("t", 4)
+                })])),
+            );
+            let Some(Command::Define { token, .. }) = commands.next() else {
+                panic!("a creation")
+            };
+            script.done(token, Err(exists(Kind::Queue, "taken")));
+
+            let response: CreateTopicsResponse = script.response(ApiKey::CreateTopics, version);
+            let codes: Vec<_> = response
+                .topics
+                .iter()
+                .map(|topic| topic.error_code.0)
+                .collect();
+            assert_eq!(codes, [42, 0, 42, 36]);
+            let created = &response.topics[1];
+            assert_eq!(
+                (created.num_partitions, created.replication_factor),
+                if version >= 5 { (4, 1) } else { (-1, -1) }
+            );
+            let compact = created
+                .configs
+                .iter()
+                .flatten()
+                .find(|it| it.name == "cleanup.policy");
+            assert_eq!(
+                compact.map(|it| (it.value.as_deref(), it.config_source)),
+                (version >= 5).then_some((Some("compact"), 1))
+            );
+        }
+    }
+
+    #[test]
+    fn topics_are_deleted_by_name_and_by_id() {
+        let mut script = Script::open();
+        let names = ["ab", "none", "a/b", "__offsets"].map(Text::from).to_vec();
+        script.send(
+            ApiKey::DeleteTopics,
+            5,
+            &DeleteTopicsRequest {
+                topic_names: names,
+                ..Default::default()
+            },
+        );
+        for (command, result) in script
+            .commands()
+            .into_iter()
+            .zip([Ok(Reply::Ok), Err(not_found("none"))])
+        {
+            let Command::Define {
+                token,
+                change: Change::DeleteLog { .. },
+            } = command
+            else {
+                panic!("{command:?}")
+            };
+            script.done(token, result);
+        }
+        let codes = |response: DeleteTopicsResponse| {
+            response
+                .responses
+                .iter()
+                .map(|it| it.error_code.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            codes(script.response(ApiKey::DeleteTopics, 5)),
+            [0, 3, 3, 3]
+        );
+
+        let by_id = |id| DeleteTopicState {
+            name: None,
+            topic_id: Uuid([id; 16]),
+        };
+        script.send(
+            ApiKey::DeleteTopics,
+            6,
+            &DeleteTopicsRequest {
+                topics: vec![by_id(2), by_id(9)],
+                ..Default::default()
+            },
+        );
+        script.describe(vec![Ok(log("ab", 1))]);
+        let token = script.command(|command| match command {
+            Command::Define {
+                token,
+                change: Change::DeleteLog { name },
+            } if name == "ab" => Some(token),
+            _ => None,
+        });
+        script.done(token, Ok(Reply::Ok));
+        assert_eq!(codes(script.response(ApiKey::DeleteTopics, 6)), [0, 100]);
+    }
+}
