@@ -1,0 +1,212 @@
+//! The APIs that are served: one table, from which both ApiVersions and the dispatch are made.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+
+use crate::{
+    messages::{
+        api_versions::*, describe::*, fetch::*, group_offsets::*, groups::*, metadata::*,
+        offsets::*, produce::*, producers::*, topics::*,
+    },
+    wire::{Malformed, Reader, Wire},
+};
+
+macro_rules! apis {
+    ($($key:literal $name:ident: $versions:expr, flexible $flexible:literal, $request:ident => $response:ident;)*) => {
+        /// An API that is served.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ApiKey {
+            $(#[allow(missing_docs)] $name = $key,)*
+        }
+
+        impl ApiKey {
+            /// All of them, in the order of their keys.
+            pub const ALL: &[ApiKey] = &[$(ApiKey::$name,)*];
+
+            /// The API of a key, if it is served.
+            pub fn find(key: i16) -> Option<ApiKey> {
+                match key {
+                    $($key => Some(ApiKey::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The versions that ApiVersions lists.
+            pub fn versions(self) -> RangeInclusive<i16> {
+                match self {
+                    $(ApiKey::$name => $versions,)*
+                }
+            }
+
+            /// Whether messages of this version are in the flexible encoding.
+            pub fn is_flexible(self, version: i16) -> bool {
+                version >= match self {
+                    $(ApiKey::$name => $flexible,)*
+                }
+            }
+        }
+
+        /// A request.
+        #[derive(Clone, Debug)]
+        pub enum Request {
+            $(#[allow(missing_docs)] $name($request),)*
+        }
+
+        impl Request {
+            /// Reads the body of a request, behind its header.
+            pub fn read(key: ApiKey, version: i16, body: Bytes) -> Result<Request, Malformed> {
+                let mut reader = Reader::new(body, version, key.is_flexible(version));
+                match key {
+                    $(ApiKey::$name => $request::read(&mut reader).map(Request::$name),)*
+                }
+            }
+        }
+
+        /// Runs a check, a macro, on the request and the response of every API.
+        #[cfg(test)]
+        macro_rules! for_each_api {
+            ($check:ident, $argument:expr) => {
+                $($check!(ApiKey::$name, $request, $response, $argument);)*
+            };
+        }
+    };
+}
+
+// The ranges of Apache Kafka 4.3: clients tell a broker's release by them.
+apis! {
+    0 Produce: 0..=13, flexible 9, ProduceRequest => ProduceResponse;
+    1 Fetch: 4..=18, flexible 12, FetchRequest => FetchResponse;
+    2 ListOffsets: 1..=11, flexible 6, ListOffsetsRequest => ListOffsetsResponse;
+    3 Metadata: 0..=13, flexible 9, MetadataRequest => MetadataResponse;
+    8 OffsetCommit: 2..=10, flexible 8, OffsetCommitRequest => OffsetCommitResponse;
+    9 OffsetFetch: 1..=10, flexible 6, OffsetFetchRequest => OffsetFetchResponse;
+    10 FindCoordinator: 0..=6, flexible 3, FindCoordinatorRequest => FindCoordinatorResponse;
+    11 JoinGroup: 0..=9, flexible 6, JoinGroupRequest => JoinGroupResponse;
+    12 Heartbeat: 0..=4, flexible 4, HeartbeatRequest => HeartbeatResponse;
+    13 LeaveGroup: 0..=5, flexible 4, LeaveGroupRequest => LeaveGroupResponse;
+    14 SyncGroup: 0..=5, flexible 4, SyncGroupRequest => SyncGroupResponse;
+    15 DescribeGroups: 0..=6, flexible 5, DescribeGroupsRequest => DescribeGroupsResponse;
+    18 ApiVersions: 0..=4, flexible 3, ApiVersionsRequest => ApiVersionsResponse;
+    19 CreateTopics: 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
+    20 DeleteTopics: 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
+    22 InitProducerId: 0..=5, flexible 2, InitProducerIdRequest => InitProducerIdResponse;
+    32 DescribeConfigs: 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
+    42 DeleteGroups: 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
+    60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
+}
+
+impl ApiKey {
+    /// Whether requests of this version are answered. Produce is advertised from version 0 because librdkafka
+    /// up to 2.11.0 drops compression silently otherwise (KAFKA-18659), and served from 3, as Kafka 4 does it.
+    pub fn serves(self, version: i16) -> bool {
+        self.versions().contains(&version) && !(self == ApiKey::Produce && version < 3)
+    }
+
+    /// Whether the header of a response ends with tagged fields. That of ApiVersions never does, so that a
+    /// client can read it whatever version the broker answered in (KIP-511).
+    pub fn has_flexible_response_header(self, version: i16) -> bool {
+        self.is_flexible(version) && self != ApiKey::ApiVersions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        sample::{Sample, Source},
+        wire::Frame,
+    };
+
+    fn encode(message: &impl Wire, key: ApiKey, version: i16) -> Bytes {
+        let mut output = trivium_protocol::Output::new();
+        let mut frame = Frame::new(version, key.is_flexible(version));
+        message.write(&mut frame);
+        frame.send(&mut output);
+        output.take().slice(4..)
+    }
+
+    fn decode<T: Wire>(bytes: Bytes, key: ApiKey, version: i16) -> Result<(T, usize), Malformed> {
+        let mut reader = Reader::new(bytes, version, key.is_flexible(version));
+        Ok((T::read(&mut reader)?, reader.remaining()))
+    }
+
+    /// Every start of `whole` is refused or, where the end is cut off between batches of records, shorter.
+    fn check_cuts<T: Wire>(whole: &Bytes, key: ApiKey, version: i16) {
+        for end in (0..whole.len()).step_by(1 + whole.len() / 64) {
+            assert!(
+                decode::<T>(whole.slice(..end), key, version).is_err(),
+                "{key:?} v{version} cut at {end}"
+            );
+        }
+    }
+
+    fn round_trip<T: Wire + Sample + PartialEq + std::fmt::Debug>(seed: u64, key: ApiKey) {
+        for version in key.versions().filter(|version| key.serves(*version)) {
+            let message = T::sample(&mut Source::new(seed, version));
+            let bytes = encode(&message, key, version);
+            assert_eq!(
+                decode(bytes.clone(), key, version),
+                Ok((message, 0)),
+                "{key:?} v{version}"
+            );
+            check_cuts::<T>(&bytes, key, version);
+        }
+    }
+
+    fn decode_anything<T: Wire + PartialEq + std::fmt::Debug>(bytes: &Bytes, key: ApiKey) {
+        for version in key.versions().filter(|version| key.serves(*version)) {
+            if let Ok((message, _)) = decode::<T>(bytes.clone(), key, version) {
+                let again = encode(&message, key, version);
+                assert_eq!(
+                    decode::<T>(again, key, version).map(|(message, _)| message),
+                    Ok(message)
+                );
+            }
+        }
+    }
+
+    macro_rules! round_trips {
+        ($key:expr, $request:ident, $response:ident, $seed:expr) => {
+            round_trip::<$request>($seed, $key);
+            round_trip::<$response>($seed, $key);
+        };
+    }
+
+    macro_rules! decodes_anything {
+        ($key:expr, $request:ident, $response:ident, $bytes:expr) => {
+            decode_anything::<$request>($bytes, $key);
+            decode_anything::<$response>($bytes, $key);
+        };
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn every_version_of_every_message_round_trips(seed: u64) {
+            for_each_api!(round_trips, seed);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = Bytes::from(bytes);
+            for_each_api!(decodes_anything, &bytes);
+        }
+    }
+
+    #[test]
+    fn keys_ascend_and_name_their_api() {
+        assert!(ApiKey::ALL.is_sorted_by_key(|key| *key as i16));
+        assert!(
+            ApiKey::ALL
+                .iter()
+                .all(|key| ApiKey::find(*key as i16) == Some(*key))
+        );
+        assert!(
+            ApiKey::Produce.serves(3) && !ApiKey::Produce.serves(2) && !ApiKey::Produce.serves(14)
+        );
+    }
+}

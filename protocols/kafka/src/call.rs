@@ -1,0 +1,134 @@
+//! One request being answered: what it may use, and how it goes on.
+
+use std::sync::Arc;
+
+use trivium_core::{Change, Command, Fetched, Refusal, Reply, Text, Token};
+use trivium_protocol::Peer;
+
+use crate::{
+    Options,
+    header::Header,
+    topics::Topics,
+    wire::{Frame, Wire},
+};
+
+/// What the requests of a connection share.
+pub(crate) struct Session {
+    pub(crate) options: Arc<Options>,
+    pub(crate) peer: Peer,
+    pub(crate) topics: Topics,
+}
+
+impl Session {
+    /// Host and port that this client is to use.
+    pub(crate) fn advertised(&self) -> (Text, i32) {
+        let local = || self.peer.local.ip().to_canonical().to_string().into();
+        let host = self.options.advertised_host.clone().unwrap_or_else(local);
+        let port = self
+            .options
+            .advertised_port
+            .unwrap_or(self.peer.local.port());
+        (host, port.into())
+    }
+}
+
+/// A request while it is being handled.
+pub(crate) struct Call<'a> {
+    pub(crate) session: &'a mut Session,
+    pub(crate) header: &'a Header,
+    commands: &'a mut Vec<Command>,
+    number: u32,
+}
+
+impl<'a> Call<'a> {
+    /// The request with this number of its connection.
+    pub(crate) fn new(
+        session: &'a mut Session,
+        header: &'a Header,
+        commands: &'a mut Vec<Command>,
+        number: u32,
+    ) -> Call<'a> {
+        Call {
+            session,
+            header,
+            commands,
+            number,
+        }
+    }
+
+    /// The version of the request.
+    pub(crate) fn version(&self) -> i16 {
+        self.header.version
+    }
+
+    /// Asks the core; the answer comes back with `part`.
+    pub(crate) fn submit(&mut self, part: usize, command: impl FnOnce(Token) -> Command) {
+        let token = Token(u64::from(self.number) << 32 | part as u64);
+        self.commands.push(command(token));
+    }
+
+    /// Asks for descriptions of these logs, or of all.
+    pub(crate) fn describe(&mut self, part: usize, logs: Option<Vec<Text>>) {
+        self.submit(part, |token| Command::DescribeLogs { token, logs });
+    }
+
+    /// Asks for a change.
+    pub(crate) fn define(&mut self, part: usize, change: Change) {
+        self.submit(part, |token| Command::Define { token, change });
+    }
+
+    /// Ends the request with this response.
+    pub(crate) fn respond(&self, response: &impl Wire) -> Step {
+        let mut frame = self.header.response();
+        response.write(&mut frame);
+        Step::Respond(frame)
+    }
+}
+
+/// How a request goes on.
+pub(crate) enum Step {
+    /// It is answered.
+    Respond(Frame),
+    /// It is done, and has no response (Produce with acks 0).
+    Silence,
+    /// It is answered by closing the connection.
+    Close(String),
+    /// It waits for the core.
+    Wait(Box<dyn Job>),
+}
+
+/// A request that waits for answers of the core.
+pub(crate) trait Job: Send {
+    /// Takes the answer to the command submitted as `part`.
+    fn on_answer(self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step;
+
+    /// Whether the next request may be started while this one waits. Only for Produce: its appends keep
+    /// their order in the core, and its responses are held back until it is their turn.
+    fn may_overlap(&self) -> bool {
+        false
+    }
+}
+
+/// An answer of the core.
+pub(crate) enum Answer {
+    /// To any command but a fetch.
+    Done(Result<Reply, Refusal>),
+    /// To a fetch.
+    Fetched(Vec<Fetched>),
+}
+
+impl Answer {
+    /// The reply that `pick` takes, or why there is none.
+    pub(crate) fn reply<T>(self, pick: impl FnOnce(Reply) -> Option<T>) -> Result<T, Refusal> {
+        let Answer::Done(result) = self else {
+            return Err(unexpected());
+        };
+        pick(result?).ok_or_else(unexpected)
+    }
+}
+
+/// The core answered a command with a reply of another command: its fault, which is not to take a client down.
+fn unexpected() -> Refusal {
+    debug_assert!(false, "an answer that does not belong to its command");
+    Refusal::StorageFailed("unexpected answer".into())
+}

@@ -1,0 +1,137 @@
+//! Kafka's error codes, and which of them a refusal of the core becomes.
+
+use trivium_core::{Kind, Refusal, group::GroupError};
+
+use crate::wire::{Frame, Malformed, Reader, Wire};
+
+/// An error code of Kafka's protocol; zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorCode(pub i16);
+
+macro_rules! codes {
+    ($($name:ident = $code:literal;)*) => {
+        #[allow(missing_docs)]
+        impl ErrorCode {
+            $(pub const $name: ErrorCode = ErrorCode($code);)*
+        }
+    };
+}
+
+codes! {
+    UNKNOWN_SERVER_ERROR = -1;
+    NONE = 0;
+    OFFSET_OUT_OF_RANGE = 1;
+    CORRUPT_MESSAGE = 2;
+    UNKNOWN_TOPIC_OR_PARTITION = 3;
+    NOT_LEADER_OR_FOLLOWER = 6;
+    MESSAGE_TOO_LARGE = 10;
+    OFFSET_METADATA_TOO_LARGE = 12;
+    INVALID_TOPIC_EXCEPTION = 17;
+    INVALID_REQUIRED_ACKS = 21;
+    ILLEGAL_GENERATION = 22;
+    INCONSISTENT_GROUP_PROTOCOL = 23;
+    INVALID_GROUP_ID = 24;
+    UNKNOWN_MEMBER_ID = 25;
+    INVALID_SESSION_TIMEOUT = 26;
+    REBALANCE_IN_PROGRESS = 27;
+    TOPIC_AUTHORIZATION_FAILED = 29;
+    GROUP_AUTHORIZATION_FAILED = 30;
+    CLUSTER_AUTHORIZATION_FAILED = 31;
+    UNSUPPORTED_VERSION = 35;
+    TOPIC_ALREADY_EXISTS = 36;
+    INVALID_PARTITIONS = 37;
+    INVALID_REPLICATION_FACTOR = 38;
+    INVALID_REPLICA_ASSIGNMENT = 39;
+    INVALID_CONFIG = 40;
+    INVALID_REQUEST = 42;
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43;
+    POLICY_VIOLATION = 44;
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45;
+    INVALID_PRODUCER_EPOCH = 47;
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53;
+    KAFKA_STORAGE_ERROR = 56;
+    SASL_AUTHENTICATION_FAILED = 58;
+    NON_EMPTY_GROUP = 68;
+    GROUP_ID_NOT_FOUND = 69;
+    FETCH_SESSION_ID_NOT_FOUND = 70;
+    UNKNOWN_LEADER_EPOCH = 75;
+    UNSUPPORTED_COMPRESSION_TYPE = 76;
+    MEMBER_ID_REQUIRED = 79;
+    FENCED_INSTANCE_ID = 82;
+    INVALID_RECORD = 87;
+    UNKNOWN_TOPIC_ID = 100;
+    MISMATCHED_ENDPOINT_TYPE = 114;
+}
+
+impl ErrorCode {
+    /// Whether there is an error.
+    pub fn is_err(self) -> bool {
+        self != ErrorCode::NONE
+    }
+}
+
+impl Wire for ErrorCode {
+    fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+        i16::read(reader).map(ErrorCode)
+    }
+
+    fn write(&self, frame: &mut Frame) {
+        self.0.write(frame);
+    }
+}
+
+impl From<&Refusal> for ErrorCode {
+    fn from(refusal: &Refusal) -> ErrorCode {
+        match refusal {
+            Refusal::NotFound { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Refusal::Exists { .. } | Refusal::Inequivalent { .. } => {
+                ErrorCode::TOPIC_ALREADY_EXISTS
+            }
+            Refusal::Denied(_) => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            Refusal::LoginRefused => ErrorCode::SASL_AUTHENTICATION_FAILED,
+            Refusal::NoVhost(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            Refusal::Invalid(_) => ErrorCode::INVALID_REQUEST,
+            Refusal::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            Refusal::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+            Refusal::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Refusal::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Refusal::ProducerFenced => ErrorCode::INVALID_PRODUCER_EPOCH,
+            Refusal::StorageFailed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            // A client that is told so asks for the leader again, and by then the connection is closed.
+            Refusal::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            Refusal::InUse { .. }
+            | Refusal::NotEmpty { .. }
+            | Refusal::Locked { .. }
+            | Refusal::ExclusiveUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+        }
+    }
+}
+
+/// Whether a refusal says that the log itself is not there.
+pub(crate) fn is_missing_log(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::NotFound {
+            kind: Kind::Log,
+            ..
+        }
+    )
+}
+
+impl From<&GroupError> for ErrorCode {
+    fn from(error: &GroupError) -> ErrorCode {
+        match error {
+            GroupError::UnknownMember => ErrorCode::UNKNOWN_MEMBER_ID,
+            GroupError::MemberIdRequired(_) => ErrorCode::MEMBER_ID_REQUIRED,
+            GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
+            GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
+            GroupError::InconsistentProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            GroupError::FencedInstance => ErrorCode::FENCED_INSTANCE_ID,
+            GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
+            GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
+            GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
+            GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::StorageFailed => ErrorCode::KAFKA_STORAGE_ERROR,
+        }
+    }
+}

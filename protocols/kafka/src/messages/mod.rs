@@ -1,0 +1,13 @@
+//! The messages, one table each (see [`crate::message`]); names, fields and versions are those of the
+//! protocol guide of Apache Kafka 4.3, in snake case.
+
+pub mod api_versions;
+pub mod describe;
+pub mod fetch;
+pub mod group_offsets;
+pub mod groups;
+pub mod metadata;
+pub mod offsets;
+pub mod produce;
+pub mod producers;
+pub mod topics;

@@ -1,0 +1,327 @@
+//! DescribeConfigs: the settings of topics, and of the broker as far as tools ask for them.
+
+use trivium_core::{LogInfo, LogSpec, Refusal, Text};
+
+use crate::{
+    Options,
+    call::{Answer, Call, Job, Step},
+    config::{Kind, SETTINGS},
+    error::ErrorCode,
+    messages::describe::*,
+    serve::{logs, text},
+    topics::is_legal,
+};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+/// Where a value comes from.
+const FROM_TOPIC: i8 = 1;
+const FROM_BROKER: i8 = 4;
+const FROM_DEFAULT: i8 = 5;
+
+/// A setting in force.
+pub(super) struct InForce<'a> {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) value: &'a str,
+    pub(super) source: i8,
+}
+
+/// All settings of a topic.
+pub(super) fn in_force(spec: &LogSpec) -> impl Iterator<Item = InForce<'_>> {
+    SETTINGS.iter().map(|setting| {
+        let given = spec.settings.iter().find(|(name, _)| name == setting.name);
+        let (value, source) = given.map_or((setting.default, FROM_DEFAULT), |(_, value)| {
+            (&**value, FROM_TOPIC)
+        });
+        InForce {
+            name: setting.name,
+            kind: setting.kind,
+            value,
+            source,
+        }
+    })
+}
+
+/// Topics being looked up.
+struct Describing {
+    request: DescribeConfigsRequest,
+}
+
+pub(crate) fn start(request: DescribeConfigsRequest, call: &mut Call<'_>) -> Step {
+    let topics = request
+        .resources
+        .iter()
+        .filter(|resource| is_topic(resource));
+    let names = topics.map(|topic| topic.resource_name.clone()).collect();
+    call.describe(0, Some(names));
+    Step::Wait(Box::new(Describing { request }))
+}
+
+fn is_topic(resource: &DescribeConfigsResource) -> bool {
+    resource.resource_type == TOPIC && is_legal(&resource.resource_name)
+}
+
+impl Job for Describing {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let DescribeConfigsRequest {
+            resources,
+            include_synonyms,
+            ..
+        } = self.request;
+        let found = logs(answer);
+        let refusal = found.as_ref().err().cloned();
+        let mut found = found.into_iter().flatten();
+        let mut response = DescribeConfigsResponse::default();
+        for resource in resources {
+            let described = match resource.resource_type {
+                _ if is_topic(&resource) => topic(found.next(), refusal.as_ref()),
+                TOPIC => Err((
+                    ErrorCode::INVALID_TOPIC_EXCEPTION,
+                    Some("the topic name is not legal".into()),
+                )),
+                BROKER => broker(&resource.resource_name, &call.session.options),
+                _ => Err((
+                    ErrorCode::INVALID_REQUEST,
+                    Some("only topics and brokers have settings here".into()),
+                )),
+            };
+            response
+                .results
+                .push(result(resource, described, include_synonyms));
+        }
+        call.respond(&response)
+    }
+}
+
+type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, Option<Text>)>;
+
+fn result(
+    resource: DescribeConfigsResource,
+    described: Described,
+    synonyms: bool,
+) -> DescribeConfigsResult {
+    let (mut configs, (error_code, error_message)) = match described {
+        Ok(configs) => (configs, (ErrorCode::NONE, None)),
+        Err(error) => (Vec::new(), error),
+    };
+    if let Some(keys) = &resource.configuration_keys {
+        configs.retain(|config| keys.contains(&config.name));
+    }
+    if synonyms {
+        configs.iter_mut().for_each(add_synonym);
+    }
+    let DescribeConfigsResource {
+        resource_type,
+        resource_name,
+        ..
+    } = resource;
+    DescribeConfigsResult {
+        error_code,
+        error_message,
+        resource_type,
+        resource_name,
+        configs,
+    }
+}
+
+/// A value has one place that it comes from.
+fn add_synonym(config: &mut DescribeConfigsResourceResult) {
+    let DescribeConfigsResourceResult {
+        name,
+        value,
+        config_source: source,
+        ..
+    } = config.clone();
+    config.synonyms = vec![DescribeConfigsSynonym {
+        name,
+        value,
+        source,
+    }];
+}
+
+fn topic(log: Option<Result<LogInfo, Refusal>>, refusal: Option<&Refusal>) -> Described {
+    if let Some(refusal) = refusal {
+        return Err((ErrorCode::from(refusal), text(refusal)));
+    }
+    match log {
+        Some(Ok(log)) => Ok(in_force(&log.spec)
+            .map(|it| row(it.name, it.value.into(), it.kind, it.source))
+            .collect()),
+        Some(Err(refusal)) => Err((ErrorCode::from(&refusal), text(&refusal))),
+        None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
+    }
+}
+
+fn row(
+    name: &'static str,
+    value: Text,
+    kind: Kind,
+    config_source: i8,
+) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult {
+        name: Text::from_static(name),
+        value: Some(value),
+        read_only: config_source == FROM_BROKER,
+        config_source,
+        config_type: kind.code(),
+        ..Default::default()
+    }
+}
+
+/// What tools look at: the empty name means every broker, of which there is one.
+fn broker(name: &str, options: &Options) -> Described {
+    if !name.is_empty() && name != options.node_id.to_string() {
+        return Err((
+            ErrorCode::INVALID_REQUEST,
+            Some(format!("this is broker {}", options.node_id).into()),
+        ));
+    }
+    let number = |value: &dyn ToString| -> Text { value.to_string().into() };
+    let partitions = options.default_partitions;
+    Ok(vec![
+        row(
+            "auto.create.topics.enable",
+            number(&options.auto_create_topics),
+            Kind::Boolean,
+            FROM_BROKER,
+        ),
+        row(
+            "default.replication.factor",
+            "1".into(),
+            Kind::Int(1),
+            FROM_BROKER,
+        ),
+        row(
+            "delete.topic.enable",
+            "true".into(),
+            Kind::Boolean,
+            FROM_BROKER,
+        ),
+        row(
+            "message.max.bytes",
+            number(&options.max_message_bytes),
+            Kind::Int(0),
+            FROM_BROKER,
+        ),
+        row(
+            "node.id",
+            number(&options.node_id),
+            Kind::Int(0),
+            FROM_BROKER,
+        ),
+        row(
+            "num.partitions",
+            number(&partitions),
+            Kind::Int(1),
+            FROM_BROKER,
+        ),
+        row(
+            "socket.request.max.bytes",
+            number(&options.max_request_size),
+            Kind::Int(1),
+            FROM_BROKER,
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, log, not_found},
+    };
+
+    fn resource(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
+        let keys = keys.map(|keys| keys.iter().map(|key| Text::from(*key)).collect());
+        DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: keys,
+        }
+    }
+
+    #[test]
+    fn a_topic_has_all_settings_and_where_they_come_from() {
+        for version in 1..=4 {
+            let mut script = Script::open();
+            let resources = vec![resource(TOPIC, "none", None), resource(TOPIC, "ab", None)];
+            let request = DescribeConfigsRequest {
+                resources,
+                include_synonyms: true,
+                ..Default::default()
+            };
+            script.send(ApiKey::DescribeConfigs, version, &request);
+            let settings = vec![("cleanup.policy".into(), "compact".into())];
+            let spec = LogSpec {
+                partitions: 1,
+                settings,
+            };
+            script.describe(vec![
+                Err(not_found("none")),
+                Ok(LogInfo {
+                    spec,
+                    ..log("ab", 1)
+                }),
+            ]);
+            let response: DescribeConfigsResponse =
+                script.response(ApiKey::DescribeConfigs, version);
+            assert_eq!(
+                response.results[0].error_code,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            );
+            let configs = &response.results[1].configs;
+            assert_eq!(configs.len(), SETTINGS.len());
+            let find = |name: &str| configs.iter().find(|config| config.name == name).unwrap();
+            assert_eq!(
+                (
+                    find("cleanup.policy").value.as_deref(),
+                    find("cleanup.policy").config_source
+                ),
+                (Some("compact"), 1)
+            );
+            assert_eq!(
+                (
+                    find("retention.ms").value.as_deref(),
+                    find("retention.ms").config_source
+                ),
+                (Some("604800000"), 5)
+            );
+            assert_eq!(find("retention.ms").synonyms[0].source, 5);
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_and_only_what_there_is() {
+        let mut script = Script::open();
+        let resources = vec![
+            resource(BROKER, "1", Some(&["num.partitions", "nothing"])),
+            resource(BROKER, "7", None),
+            resource(8, "1", None),
+            resource(TOPIC, "a/b", None),
+        ];
+        script.send(
+            ApiKey::DescribeConfigs,
+            4,
+            &DescribeConfigsRequest {
+                resources,
+                ..Default::default()
+            },
+        );
+        script.describe(vec![]);
+        let response: DescribeConfigsResponse = script.response(ApiKey::DescribeConfigs, 4);
+        let codes: Vec<_> = response
+            .results
+            .iter()
+            .map(|result| result.error_code.0)
+            .collect();
+        assert_eq!(codes, [0, 42, 42, 17]);
+        let names: Vec<_> = response.results[0]
+            .configs
+            .iter()
+            .map(|config| &*config.name)
+            .collect();
+        assert_eq!(names, ["num.partitions"]);
+    }
+}

@@ -1,0 +1,241 @@
+//! ListOffsets: offsets by time, or by name.
+
+use trivium_core::{Command, Offset, OffsetSpec, Refusal, Reply, Text, Timestamp};
+
+use crate::{
+    call::{Answer, Call, Job, Step},
+    error::ErrorCode,
+    messages::offsets::*,
+};
+
+/// Searches under way.
+struct Listing {
+    response: ListOffsetsResponse,
+    /// Where in the response each search belongs: topic and partition.
+    parts: Vec<(usize, usize)>,
+    left: usize,
+}
+
+/// What a timestamp of a request means.
+enum Search {
+    /// Something that the core finds.
+    For(OffsetSpec),
+    /// Something that there is not, as nothing is kept elsewhere.
+    ForNothing,
+}
+
+pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
+    let mut job = Listing {
+        response: ListOffsetsResponse::default(),
+        parts: Vec::new(),
+        left: 0,
+    };
+    for topic in request.topics {
+        let mut result = ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions: Vec::new(),
+        };
+        for asked in topic.partitions {
+            let part = (job.response.topics.len(), result.partitions.len());
+            let mut partition = ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                ..Default::default()
+            };
+            match find(&result.name, &asked, job.parts.len(), call) {
+                Ok(true) => job.parts.push(part),
+                Ok(false) => {}
+                Err(code) => partition.error_code = code,
+            }
+            result.partitions.push(partition);
+        }
+        job.response.topics.push(result);
+    }
+    job.left = job.parts.len();
+    match job.left {
+        0 => call.respond(&job.response),
+        _ => Step::Wait(Box::new(job)),
+    }
+}
+
+/// Whether the core was asked.
+fn find(
+    log: &Text,
+    asked: &ListOffsetsPartition,
+    part: usize,
+    call: &mut Call<'_>,
+) -> Result<bool, ErrorCode> {
+    let log = log.clone();
+    let partition =
+        u32::try_from(asked.partition_index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if asked.current_leader_epoch > 0 {
+        return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
+    }
+    let Search::For(at) = search(asked.timestamp, call.version())? else {
+        return Ok(false);
+    };
+    call.submit(part, |token| Command::FindOffset {
+        token,
+        log,
+        partition,
+        at,
+    });
+    Ok(true)
+}
+
+fn search(timestamp: i64, version: i16) -> Result<Search, ErrorCode> {
+    match timestamp {
+        0.. => Ok(Search::For(OffsetSpec::AtTime(timestamp as u64))),
+        -1 => Ok(Search::For(OffsetSpec::Latest)),
+        -2 => Ok(Search::For(OffsetSpec::Earliest)),
+        -3 if version >= 7 => Ok(Search::For(OffsetSpec::MaxTimestamp)),
+        // The earliest that is kept here, not elsewhere: all of it is.
+        -4 if version >= 8 => Ok(Search::For(OffsetSpec::Earliest)),
+        // The latest that was moved elsewhere, the earliest that is to be.
+        -5 if version >= 9 => Ok(Search::ForNothing),
+        -6 if version >= 11 => Ok(Search::ForNothing),
+        _ => Err(ErrorCode::UNSUPPORTED_VERSION),
+    }
+}
+
+impl Listing {
+    fn settle(&mut self, part: usize, found: Result<Option<(Offset, Option<Timestamp>)>, Refusal>) {
+        let Some(&(topic, partition)) = self.parts.get(part) else {
+            return;
+        };
+        let partition = &mut self.response.topics[topic].partitions[partition];
+        match found {
+            Ok(Some((offset, timestamp))) => {
+                partition.offset = offset.0 as i64;
+                partition.timestamp = timestamp.map_or(-1, |timestamp| timestamp.0 as i64);
+                partition.leader_epoch = 0;
+            }
+            Ok(None) => {}
+            Err(refusal) => partition.error_code = ErrorCode::from(&refusal),
+        }
+    }
+}
+
+impl Job for Listing {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let found = answer.reply(|reply| match reply {
+            // Only a search by time has the timestamp of what it found.
+            Reply::Offset {
+                spec: OffsetSpec::Earliest | OffsetSpec::Latest,
+                found,
+            } => Some(found.map(|(offset, _)| (offset, None))),
+            Reply::Offset { found, .. } => Some(found),
+            _ => None,
+        });
+        self.settle(part, found);
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&self.response),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, not_found},
+    };
+
+    fn request(timestamps: &[i64]) -> ListOffsetsRequest {
+        let asked = |timestamp: &i64| ListOffsetsPartition {
+            timestamp: *timestamp,
+            ..Default::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: "ab".into(),
+            partitions: timestamps.iter().map(asked).collect(),
+        };
+        ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn offsets_are_found_by_name_and_by_time() {
+        let mut script = Script::open();
+        script.send(
+            ApiKey::ListOffsets,
+            11,
+            &request(&[-1, -2, -3, -4, -5, -6, -7, 1000, 2000]),
+        );
+        let mut asked = vec![];
+        for command in script.commands() {
+            let Command::FindOffset { token, at, .. } = command else {
+                panic!("{command:?}")
+            };
+            asked.push(at);
+            let found =
+                (at != OffsetSpec::AtTime(2000)).then_some((Offset(7), Some(Timestamp(1500))));
+            script.done(token, Ok(Reply::Offset { spec: at, found }));
+        }
+        use OffsetSpec::*;
+        assert_eq!(
+            asked,
+            [
+                Latest,
+                Earliest,
+                MaxTimestamp,
+                Earliest,
+                AtTime(1000),
+                AtTime(2000)
+            ]
+        );
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 11);
+        let told: Vec<_> = response.topics[0]
+            .partitions
+            .iter()
+            .map(|it| (it.offset, it.timestamp, it.error_code.0))
+            .collect();
+        let none = (-1, -1, 0);
+        assert_eq!(
+            told,
+            [
+                (7, -1, 0),
+                (7, -1, 0),
+                (7, 1500, 0),
+                (7, -1, 0),
+                none,
+                none,
+                (-1, -1, 35),
+                (7, 1500, 0),
+                none
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_those_of_the_version() {
+        let mut script = Script::open();
+        script.send(ApiKey::ListOffsets, 1, &request(&[-3]));
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 1);
+        assert_eq!(
+            response.topics[0].partitions[0].error_code,
+            ErrorCode::UNSUPPORTED_VERSION
+        );
+    }
+
+    #[test]
+    fn a_missing_topic_is_told() {
+        let mut script = Script::open();
+        script.send(ApiKey::ListOffsets, 1, &request(&[-1]));
+        let token = script.command(|command| match command {
+            Command::FindOffset { token, .. } => Some(token),
+            _ => None,
+        });
+        script.done(token, Err(not_found("ab")));
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 1);
+        assert_eq!(
+            response.topics[0].partitions[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+    }
+}

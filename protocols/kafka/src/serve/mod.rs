@@ -1,0 +1,121 @@
+//! What each API does: a request becomes commands, their answers a response.
+
+pub(crate) mod api_versions;
+mod cluster;
+mod configs;
+mod coordinator;
+mod fetch;
+mod group_offsets;
+mod groups;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod topics;
+
+use trivium_core::{LogInfo, Refusal, Reply, Text};
+
+use crate::{
+    api::Request,
+    call::{Answer, Call, Job, Step},
+    topics::Topics,
+};
+
+/// Bits of the operations that a client may be told it is allowed: all, until there are permissions.
+const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8, 10, 11]);
+/// The operations of a client that did not ask.
+const NOT_ASKED: i32 = i32::MIN;
+
+const fn bits(operations: &[u8]) -> i32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < operations.len() {
+        bits |= 1 << operations[at];
+        at += 1;
+    }
+    bits
+}
+
+/// Starts to answer a request.
+pub(crate) fn start(request: Request, call: &mut Call<'_>) -> Step {
+    if !names_unknown_id(&request, &call.session.topics) {
+        return dispatch(request, call);
+    }
+    call.describe(0, None);
+    Step::Wait(Box::new(Resolve { request }))
+}
+
+/// A request with topic ids that this connection has not met: it waits for the descriptions of all logs.
+struct Resolve {
+    request: Request,
+}
+
+impl Job for Resolve {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        // Without the descriptions, ids stay unknown and are answered so.
+        for log in logs(answer).into_iter().flatten().flatten() {
+            call.session.topics.learn(&log);
+        }
+        dispatch(self.request, call)
+    }
+}
+
+fn names_unknown_id(request: &Request, topics: &Topics) -> bool {
+    match request {
+        Request::Produce(it) => it
+            .topic_data
+            .iter()
+            .any(|topic| topics.lacks(topic.topic_id)),
+        Request::Fetch(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
+        Request::Metadata(it) => it
+            .topics
+            .iter()
+            .flatten()
+            .any(|topic| topics.lacks(topic.topic_id)),
+        Request::OffsetCommit(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
+        Request::OffsetFetch(it) => it
+            .groups
+            .iter()
+            .flat_map(|group| group.topics.iter().flatten())
+            .any(|topic| topics.lacks(topic.topic_id)),
+        Request::DeleteTopics(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
+        _ => false,
+    }
+}
+
+fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
+    match request {
+        Request::Produce(request) => produce::start(request, call),
+        Request::Fetch(request) => fetch::start(request, call),
+        Request::ListOffsets(request) => list_offsets::start(request, call),
+        Request::Metadata(request) => metadata::start(request, call),
+        Request::OffsetCommit(request) => group_offsets::commit(request, call),
+        Request::OffsetFetch(request) => group_offsets::fetch(request, call),
+        Request::FindCoordinator(request) => coordinator::start(request, call),
+        Request::JoinGroup(request) => groups::join(request, call),
+        Request::Heartbeat(request) => groups::heartbeat(request, call),
+        Request::LeaveGroup(request) => groups::leave(request, call),
+        Request::SyncGroup(request) => groups::sync(request, call),
+        Request::DescribeGroups(request) => groups::describe(request, call),
+        Request::DeleteGroups(request) => groups::delete(request, call),
+        Request::ApiVersions(request) => api_versions::start(request, call),
+        Request::CreateTopics(request) => topics::create(request, call),
+        Request::DeleteTopics(request) => topics::delete(request, call),
+        Request::InitProducerId(request) => coordinator::init_producer(request, call),
+        Request::DescribeConfigs(request) => configs::start(request, call),
+        Request::DescribeCluster(request) => cluster::start(request, call),
+    }
+}
+
+/// The descriptions in an answer.
+fn logs(answer: Answer) -> Result<Vec<Result<LogInfo, Refusal>>, Refusal> {
+    answer.reply(|reply| match reply {
+        Reply::Logs(logs) => Some(logs),
+        _ => None,
+    })
+}
+
+/// What a refusal says, for the versions that carry a text.
+fn text(refusal: &Refusal) -> Option<Text> {
+    Some(refusal.to_string().into())
+}

@@ -1,0 +1,390 @@
+//! Produce: each batch is checked and appended as it came.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use trivium_core::{Command, Offset, Refusal, Reply, Text, Timestamp};
+
+use crate::{
+    batch,
+    call::{Answer, Call, Job, Step},
+    error::{ErrorCode, is_missing_log},
+    messages::produce::*,
+    serve::text,
+};
+
+/// From this version on, topics have ids instead of names.
+const BY_ID: i16 = 13;
+
+/// Appends under way.
+struct Producing {
+    acks: i16,
+    response: ProduceResponse,
+    /// Where in the response each append belongs: topic and partition.
+    parts: SmallVec<[(u32, u32); 4]>,
+    left: usize,
+}
+
+pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
+    let fault = refused_whole(&request);
+    let mut job = Producing {
+        acks: request.acks,
+        response: ProduceResponse::default(),
+        parts: SmallVec::new(),
+        left: 0,
+    };
+    for topic in request.topic_data {
+        let name =
+            call.session
+                .topics
+                .resolve(call.version() >= BY_ID, &topic.name, topic.topic_id);
+        let mut result = TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            ..TopicProduceResponse::default()
+        };
+        for PartitionProduceData { index, records } in topic.partition_data {
+            let part = (
+                job.response.responses.len() as u32,
+                result.partition_responses.len() as u32,
+            );
+            let mut partition = PartitionProduceResponse {
+                index,
+                base_offset: -1,
+                ..Default::default()
+            };
+            match fault.map_or_else(|| append(&name, index, records, job.parts.len(), call), Err) {
+                Ok(()) => job.parts.push(part),
+                Err(fault) => {
+                    (partition.error_code, partition.error_message) =
+                        (fault.0, Some(fault.1.into()))
+                }
+            }
+            result.partition_responses.push(partition);
+        }
+        job.response.responses.push(result);
+    }
+    job.left = job.parts.len();
+    match job.left {
+        0 => job.finish(call),
+        _ => Step::Wait(Box::new(job)),
+    }
+}
+
+/// Why nothing of the request is taken.
+fn refused_whole(request: &ProduceRequest) -> Option<batch::Fault> {
+    if !(-1..=1).contains(&request.acks) {
+        return Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"));
+    }
+    let transactional = request.transactional_id.is_some();
+    transactional.then_some((
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        "transactions are not supported",
+    ))
+}
+
+fn append(
+    log: &Result<Text, ErrorCode>,
+    index: i32,
+    records: Option<Bytes>,
+    part: usize,
+    call: &mut Call<'_>,
+) -> Result<(), batch::Fault> {
+    let log = log
+        .clone()
+        .map_err(|code| (code, "no topic with this id"))?;
+    let missing = |_| {
+        (
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            "no partition with a negative number",
+        )
+    };
+    let partition = u32::try_from(index).map_err(missing)?;
+    let batch = records.unwrap_or_default();
+    batch::validate(
+        &batch,
+        call.version(),
+        call.session.options.max_message_bytes,
+    )?;
+    call.submit(part, |token| Command::Append {
+        token,
+        log,
+        partition,
+        batch,
+    });
+    Ok(())
+}
+
+impl Producing {
+    fn settle(
+        &mut self,
+        part: usize,
+        appended: Result<(Offset, Option<Timestamp>, Offset), Refusal>,
+        call: &mut Call<'_>,
+    ) {
+        let Some(&(topic, partition)) = self.parts.get(part) else {
+            return;
+        };
+        let topic = &mut self.response.responses[topic as usize];
+        let partition = &mut topic.partition_responses[partition as usize];
+        match appended {
+            Ok((base, timestamp, log_start)) => {
+                partition.base_offset = base.0 as i64;
+                partition.log_append_time_ms = timestamp.map_or(-1, |timestamp| timestamp.0 as i64);
+                partition.log_start_offset = log_start.0 as i64;
+            }
+            Err(refusal) => {
+                partition.error_code = ErrorCode::from(&refusal);
+                partition.error_message = text(&refusal);
+                if is_missing_log(&refusal) && call.version() >= BY_ID {
+                    partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+                    call.session.topics.forget_id(topic.topic_id);
+                }
+            }
+        }
+    }
+
+    /// Acks 0 has no response: all that a client can be told is that the connection closes.
+    fn finish(self, call: &Call<'_>) -> Step {
+        if self.acks != 0 {
+            return call.respond(&self.response);
+        }
+        let mut partitions = self
+            .response
+            .responses
+            .into_iter()
+            .flat_map(|topic| topic.partition_responses);
+        match partitions.find(|partition| partition.error_code.is_err()) {
+            Some(failed) => Step::Close(failed.error_message.unwrap_or_default().to_string()),
+            None => Step::Silence,
+        }
+    }
+}
+
+impl Job for Producing {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let appended = answer.reply(|reply| match reply {
+            Reply::Appended {
+                base,
+                timestamp,
+                log_start,
+            } => Some((base, timestamp, log_start)),
+            _ => None,
+        });
+        self.settle(part, appended, call);
+        self.left -= 1;
+        match self.left {
+            0 => self.finish(call),
+            _ => Step::Wait(self),
+        }
+    }
+
+    fn may_overlap(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Event, Token};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, log, not_found},
+        wire::Uuid,
+    };
+
+    fn request(acks: i16, records: &Bytes) -> ProduceRequest {
+        let partition_data = vec![PartitionProduceData {
+            index: 2,
+            records: Some(records.clone()),
+        }];
+        let topic = TopicProduceData {
+            name: "ab".into(),
+            topic_id: Uuid([2; 16]),
+            partition_data,
+        };
+        ProduceRequest {
+            acks,
+            timeout_ms: 1000,
+            topic_data: vec![topic],
+            ..Default::default()
+        }
+    }
+
+    fn appends(script: &mut Script) -> Vec<(Token, Bytes)> {
+        let append = |command| match command {
+            Command::Append {
+                token,
+                log,
+                partition: 2,
+                batch,
+            } if log == "ab" => (token, batch),
+            other => panic!("{other:?}"),
+        };
+        script.commands().into_iter().map(append).collect()
+    }
+
+    fn appended(base: u64) -> Result<Reply, Refusal> {
+        Ok(Reply::Appended {
+            base: Offset(base),
+            timestamp: None,
+            log_start: Offset(1),
+        })
+    }
+
+    fn partition(response: ProduceResponse) -> PartitionProduceResponse {
+        response
+            .responses
+            .into_iter()
+            .next()
+            .unwrap()
+            .partition_responses
+            .into_iter()
+            .next()
+            .unwrap()
+    }
+
+    /// Bytes by the protocol guide: v3, no transactional id, acks -1, one topic, one partition.
+    #[test]
+    fn version_3_to_the_byte() {
+        let batch = batch::sample(b"v");
+        let mut bytes = b"\0\0\0\x27\0\0\0\x03\0\0\0\x01\xff\xff\xff\xff\xff\xff\0\0\x03\xe8\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\x02".to_vec();
+        bytes.extend((batch.len() as i32).to_be_bytes());
+        bytes.extend(&batch);
+        bytes[3] = (bytes.len() - 4) as u8;
+        let mut script = Script::open();
+        script.bytes(&bytes).unwrap();
+        let commands = appends(&mut script);
+        assert_eq!(commands[0].1, batch);
+        script.done(commands[0].0, appended(7));
+        let expected = b"\0\0\0\x2a\0\0\0\x01\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\0\0\x07\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(script.output()[..], *expected);
+    }
+
+    /// Requests overlap; responses keep the order of the requests.
+    #[test]
+    fn produce_requests_overlap_and_are_answered_in_order() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"first")));
+        assert!(script.wants_input());
+        script.send(ApiKey::Produce, 9, &request(1, &batch::sample(b"second")));
+        let commands = appends(&mut script);
+        assert_eq!(
+            (&commands[0].1, &commands[1].1),
+            (&batch::sample(b"first"), &batch::sample(b"second"))
+        );
+        script.done(commands[1].0, appended(1));
+        assert!(
+            script.output().is_empty(),
+            "the second one waits for its turn"
+        );
+        script.done(commands[0].0, appended(0));
+        let responses = script.responses::<ProduceResponse>(ApiKey::Produce, 9);
+        let order: Vec<_> = responses
+            .into_iter()
+            .map(|(id, it)| (id, partition(it).base_offset))
+            .collect();
+        assert_eq!(order, [(1, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn other_requests_wait_for_the_appends() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"first")));
+        script.send(
+            ApiKey::FindCoordinator,
+            0,
+            &crate::messages::groups::FindCoordinatorRequest::default(),
+        );
+        assert!(!script.wants_input());
+        let commands = appends(&mut script);
+        script.done(commands[0].0, appended(0));
+        assert!(script.wants_input());
+        let output = script.output();
+        assert_eq!(
+            (output[7], output[output.len() - 22..].len()),
+            (1, 22),
+            "both are answered"
+        );
+    }
+
+    /// acks 0: silence when all is well, and the connection's end when not.
+    #[test]
+    fn acks_0_has_no_response() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(0, &batch::sample(b"v")));
+        let commands = appends(&mut script);
+        script.done(commands[0].0, appended(0));
+        assert!(script.output().is_empty());
+
+        script.send(ApiKey::Produce, 9, &request(0, &batch::sample(b"v")));
+        let token = appends(&mut script)[0].0;
+        assert!(
+            script
+                .event(Event::Done {
+                    token,
+                    result: Err(not_found("ab"))
+                })
+                .is_err()
+        );
+        assert!(script.output().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_per_partition() {
+        let whole = batch::sample(b"v");
+        let damaged = [&whole[..whole.len() - 2], b"XX"].concat().into();
+        let transactional = ProduceRequest {
+            transactional_id: Some("t".into()),
+            ..request(-1, &whole)
+        };
+        for (request, code) in [
+            (request(-1, &damaged), 2),
+            (request(5, &whole), 21),
+            (transactional, 53),
+        ] {
+            let mut script = Script::open();
+            script.send(ApiKey::Produce, 9, &request);
+            let partition = partition(script.response(ApiKey::Produce, 9));
+            assert_eq!(
+                (partition.error_code, partition.base_offset),
+                (ErrorCode(code), -1)
+            );
+            assert!(partition.error_message.is_some());
+        }
+    }
+
+    /// KIP-516: v13 names topics by id. The ids are learned once; a log that has gone is forgotten.
+    #[test]
+    fn version_13_is_by_id() {
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        assert!(
+            !script.wants_input(),
+            "appends of later requests must not overtake"
+        );
+        assert_eq!(script.describe(vec![Ok(log("ab", 3))]), None);
+        let token = appends(&mut script)[0].0;
+        script.done(token, appended(4));
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).base_offset,
+            4
+        );
+
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        let token = appends(&mut script)[0].0;
+        script.done(token, Err(not_found("ab")));
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+
+        script.send(ApiKey::Produce, 13, &request(-1, &batch::sample(b"v")));
+        script.describe(vec![]);
+        assert_eq!(
+            partition(script.response(ApiKey::Produce, 13)).error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
+    }
+}

@@ -1,0 +1,551 @@
+//! CreateTopics and DeleteTopics.
+
+use trivium_core::{Change, LogInfo, LogSpec, Refusal, Reply, Text};
+
+use crate::{
+    Options,
+    call::{Answer, Call, Job, Step},
+    config,
+    error::ErrorCode,
+    messages::topics::*,
+    serve::{configs::in_force, text},
+    topics::{is_internal, is_legal},
+    wire::Uuid,
+};
+
+/// Partitions that one request creates at most, as a Kafka broker has it.
+const PARTITIONS_MAX: usize = 10_000;
+
+type Fault = (ErrorCode, String);
+
+/// Topics being created, or checked.
+struct Creating {
+    response: CreateTopicsResponse,
+    left: usize,
+}
+
+pub(crate) fn create(request: CreateTopicsRequest, call: &mut Call<'_>) -> Step {
+    let specs: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| spec(topic, &request.topics, &call.session.options))
+        .collect();
+    let partitions: usize = specs
+        .iter()
+        .flatten()
+        .map(|spec| spec.partitions as usize)
+        .sum();
+    let mut job = Creating {
+        response: CreateTopicsResponse::default(),
+        left: 0,
+    };
+    for (part, (topic, spec)) in request.topics.into_iter().zip(specs).enumerate() {
+        let mut result = CreatableTopicResult {
+            name: topic.name.clone(),
+            ..Default::default()
+        };
+        match spec {
+            Ok(_) if partitions > PARTITIONS_MAX => {
+                fail(&mut result, (ErrorCode::POLICY_VIOLATION, excessive()))
+            }
+            Ok(spec) => {
+                job.left += 1;
+                call.define(
+                    part,
+                    Change::CreateLog {
+                        name: topic.name,
+                        spec,
+                        validate_only: request.validate_only,
+                    },
+                );
+            }
+            Err(fault) => fail(&mut result, fault),
+        }
+        job.response.topics.push(result);
+    }
+    match job.left {
+        0 => call.respond(&job.response),
+        _ => Step::Wait(Box::new(job)),
+    }
+}
+
+fn excessive() -> String {
+    format!("more than {PARTITIONS_MAX} partitions in one request")
+}
+
+fn fail(result: &mut CreatableTopicResult, (code, text): Fault) {
+    (result.error_code, result.error_message) = (code, Some(text.into()));
+}
+
+/// What is to be created, or what is wrong with it.
+fn spec(
+    topic: &CreatableTopic,
+    all: &[CreatableTopic],
+    options: &Options,
+) -> Result<LogSpec, Fault> {
+    if !is_legal(&topic.name) {
+        let text = "a topic name has 1 to 249 of letters, digits, '.', '_' and '-', and is neither '.' nor '..'";
+        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, text.into()));
+    }
+    if is_internal(&topic.name) {
+        return Err((
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            "names that begin with '__' are the broker's own".into(),
+        ));
+    }
+    if all.iter().filter(|other| other.name == topic.name).count() > 1 {
+        return Err((
+            ErrorCode::INVALID_REQUEST,
+            "the request has several entries for this topic".into(),
+        ));
+    }
+    let partitions = partitions(topic, options)?;
+    let mut settings: Vec<(Text, Text)> = Vec::with_capacity(topic.configs.len());
+    for CreatableTopicConfig { name, value } in &topic.configs {
+        config::check(name, value.as_deref()).map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
+        settings.push((name.clone(), value.clone().unwrap_or_default()));
+    }
+    Ok(config::spec(&topic.name, partitions, settings))
+}
+
+fn partitions(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
+    if !topic.assignments.is_empty() {
+        return assigned(topic, options);
+    }
+    match topic.replication_factor {
+        -1 | 1 => {}
+        ..=0 => {
+            return Err((
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                "replication factor must be larger than 0".into(),
+            ));
+        }
+        wanted => {
+            let text =
+                format!("replication factor {wanted} cannot be reached because there is 1 broker");
+            return Err((ErrorCode::INVALID_REPLICATION_FACTOR, text));
+        }
+    }
+    match topic.num_partitions {
+        -1 => Ok(options.default_partitions),
+        ..=0 => Err((
+            ErrorCode::INVALID_PARTITIONS,
+            "number of partitions must be larger than 0".into(),
+        )),
+        wanted => Ok(wanted as u32),
+    }
+}
+
+/// The number of partitions of a manual assignment: 0, 1, 2 …, each to this broker alone.
+fn assigned(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
+    if topic.num_partitions != -1 || topic.replication_factor != -1 {
+        let text = "with an assignment, partitions and replication factor must be -1";
+        return Err((ErrorCode::INVALID_REQUEST, text.into()));
+    }
+    let mut indexes: Vec<_> = topic
+        .assignments
+        .iter()
+        .map(|assignment| assignment.partition_index)
+        .collect();
+    indexes.sort_unstable();
+    let consecutive = indexes.iter().copied().eq(0..indexes.len() as i32);
+    let here = topic
+        .assignments
+        .iter()
+        .all(|assignment| assignment.broker_ids == [options.node_id]);
+    match consecutive && here {
+        true => Ok(indexes.len() as u32),
+        false => {
+            let text = format!(
+                "partitions must be numbered from 0 and assigned to broker {}",
+                options.node_id
+            );
+            Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, text))
+        }
+    }
+}
+
+impl Job for Creating {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let created = answer.reply(|reply| match reply {
+            Reply::Logs(logs) => logs.into_iter().next(),
+            _ => None,
+        });
+        if let Some(result) = self.response.topics.get_mut(part) {
+            match created.and_then(|log| log) {
+                Ok(log) => succeed(result, &log),
+                Err(refusal) => fail(result, (refused(&refusal), refusal.to_string())),
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&self.response),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::Invalid(_) => ErrorCode::INVALID_CONFIG,
+        refusal => ErrorCode::from(refusal),
+    }
+}
+
+fn succeed(result: &mut CreatableTopicResult, log: &LogInfo) {
+    result.topic_id = Uuid(log.uuid);
+    result.num_partitions = log.spec.partitions as i32;
+    result.replication_factor = 1;
+    let configs = in_force(&log.spec).map(|it| CreatableTopicConfigs {
+        name: it.name.into(),
+        value: Some(it.value.into()),
+        read_only: false,
+        config_source: it.source,
+        is_sensitive: false,
+    });
+    result.configs = Some(configs.collect());
+}
+
+/// Topics being deleted.
+struct Deleting {
+    response: DeleteTopicsResponse,
+    left: usize,
+}
+
+pub(crate) fn delete(request: DeleteTopicsRequest, call: &mut Call<'_>) -> Step {
+    let by_name = request
+        .topic_names
+        .into_iter()
+        .map(|name| DeleteTopicState {
+            name: Some(name),
+            ..Default::default()
+        });
+    let mut job = Deleting {
+        response: DeleteTopicsResponse::default(),
+        left: 0,
+    };
+    for (part, topic) in by_name.chain(request.topics).enumerate() {
+        let by_id = !topic.topic_id.is_zero();
+        let known = if by_id {
+            call.session.topics.name(topic.topic_id).cloned()
+        } else {
+            topic.name
+        };
+        let mut result = DeletableTopicResult {
+            name: known,
+            topic_id: topic.topic_id,
+            ..Default::default()
+        };
+        match result.name.clone() {
+            Some(name) if is_legal(&name) && !is_internal(&name) => {
+                job.left += 1;
+                call.define(part, Change::DeleteLog { name });
+            }
+            _ => result.error_code = missing(by_id),
+        }
+        job.response.responses.push(result);
+    }
+    match job.left {
+        0 => call.respond(&job.response),
+        _ => Step::Wait(Box::new(job)),
+    }
+}
+
+fn missing(by_id: bool) -> ErrorCode {
+    if by_id {
+        ErrorCode::UNKNOWN_TOPIC_ID
+    } else {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    }
+}
+
+impl Job for Deleting {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let deleted = answer.reply(Some);
+        if let Some(result) = self.response.responses.get_mut(part) {
+            let by_id = !result.topic_id.is_zero();
+            if let (false, Some(name)) = (by_id, &result.name) {
+                result.topic_id = call.session.topics.id(name);
+            }
+            match deleted {
+                Ok(_) => call.session.topics.forget_id(result.topic_id),
+                Err(Refusal::NotFound { .. }) => result.error_code = missing(by_id),
+                Err(refusal) => {
+                    result.error_code = ErrorCode::from(&refusal);
+                    result.error_message = text(&refusal);
+                }
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&self.response),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::{Command, Kind};
+
+    use super::*;
+    use crate::{
+        api::ApiKey,
+        script::{Script, exists, log, not_found},
+    };
+
+    fn topic(name: &str) -> CreatableTopic {
+        CreatableTopic {
+            name: name.into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            ..Default::default()
+        }
+    }
+
+    fn creating(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+        CreateTopicsRequest {
+            topics,
+            ..Default::default()
+        }
+    }
+
+    fn config(name: &str, value: &str) -> CreatableTopicConfig {
+        CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+        }
+    }
+
+    /// The code for a topic that is not even tried.
+    fn refused(topic: CreatableTopic) -> i16 {
+        let mut script = Script::open();
+        script.send(ApiKey::CreateTopics, 7, &creating(vec![topic]));
+        let response: CreateTopicsResponse = script.response(ApiKey::CreateTopics, 7);
+        assert!(response.topics[0].error_message.is_some());
+        response.topics[0].error_code.0
+    }
+
+    #[test]
+    fn what_cannot_be_created_is_told_by_its_code() {
+        assert_eq!(refused(topic("a/b")), 17);
+        assert_eq!(refused(topic("__consumer_offsets")), 17);
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: 0,
+                ..topic("t")
+            }),
+            37
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: 10_001,
+                ..topic("t")
+            }),
+            44
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                num_partitions: i32::MAX,
+                ..topic("t")
+            }),
+            44
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                replication_factor: 0,
+                ..topic("t")
+            }),
+            38
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                replication_factor: 3,
+                ..topic("t")
+            }),
+            38
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                configs: vec![config("retention.msx", "1")],
+                ..topic("t")
+            }),
+            40
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                configs: vec![config("retention.ms", "x")],
+                ..topic("t")
+            }),
+            40
+        );
+        let assign = |index, broker| CreatableReplicaAssignment {
+            partition_index: index,
+            broker_ids: vec![broker],
+        };
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(1, 1)],
+                ..topic("t")
+            }),
+            39
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(0, 2)],
+                ..topic("t")
+            }),
+            39
+        );
+        assert_eq!(
+            refused(CreatableTopic {
+                assignments: vec![assign(0, 1)],
+                num_partitions: 1,
+                ..topic("t")
+            }),
+            42
+        );
+    }
+
+    #[test]
+    fn good_and_bad_topics_in_one_request() {
+        for version in 2..=7 {
+            let mut script = Script::open();
+            let compact = CreatableTopic {
+                num_partitions: 4,
+                configs: vec![config("cleanup.policy", "compact")],
+                ..topic("t")
+            };
+            let topics = vec![topic("twice"), compact, topic("twice"), topic("taken")];
+            script.send(
+                ApiKey::CreateTopics,
+                version,
+                &CreateTopicsRequest {
+                    validate_only: true,
+                    ..creating(topics)
+                },
+            );
+            let mut commands = script.commands().into_iter();
+            let Some(Command::Define {
+                token,
+                change:
+                    Change::CreateLog {
+                        spec,
+                        validate_only: true,
+                        ..
+                    },
+            }) = commands.next()
+            else {
+                panic!("a creation")
+            };
+            let settings: Vec<_> = spec
+                .settings
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            assert_eq!(
+                settings,
+                [
+                    ("cleanup.policy", "compact"),
+                    ("mq.bind", "amq.topic:t"),
+                    ("mq.tap", "amq.topic")
+                ]
+            );
+            script.done(
+                token,
+                Ok(Reply::Logs(vec![Ok(LogInfo {
+                    spec,
+                    ..log("t", 4)
+                })])),
+            );
+            let Some(Command::Define { token, .. }) = commands.next() else {
+                panic!("a creation")
+            };
+            script.done(token, Err(exists(Kind::Queue, "taken")));
+
+            let response: CreateTopicsResponse = script.response(ApiKey::CreateTopics, version);
+            let codes: Vec<_> = response
+                .topics
+                .iter()
+                .map(|topic| topic.error_code.0)
+                .collect();
+            assert_eq!(codes, [42, 0, 42, 36]);
+            let created = &response.topics[1];
+            assert_eq!(
+                (created.num_partitions, created.replication_factor),
+                if version >= 5 { (4, 1) } else { (-1, -1) }
+            );
+            let compact = created
+                .configs
+                .iter()
+                .flatten()
+                .find(|it| it.name == "cleanup.policy");
+            assert_eq!(
+                compact.map(|it| (it.value.as_deref(), it.config_source)),
+                (version >= 5).then_some((Some("compact"), 1))
+            );
+        }
+    }
+
+    #[test]
+    fn topics_are_deleted_by_name_and_by_id() {
+        let mut script = Script::open();
+        let names = ["ab", "none", "a/b", "__offsets"].map(Text::from).to_vec();
+        script.send(
+            ApiKey::DeleteTopics,
+            5,
+            &DeleteTopicsRequest {
+                topic_names: names,
+                ..Default::default()
+            },
+        );
+        for (command, result) in script
+            .commands()
+            .into_iter()
+            .zip([Ok(Reply::Ok), Err(not_found("none"))])
+        {
+            let Command::Define {
+                token,
+                change: Change::DeleteLog { .. },
+            } = command
+            else {
+                panic!("{command:?}")
+            };
+            script.done(token, result);
+        }
+        let codes = |response: DeleteTopicsResponse| {
+            response
+                .responses
+                .iter()
+                .map(|it| it.error_code.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            codes(script.response(ApiKey::DeleteTopics, 5)),
+            [0, 3, 3, 3]
+        );
+
+        let by_id = |id| DeleteTopicState {
+            name: None,
+            topic_id: Uuid([id; 16]),
+        };
+        script.send(
+            ApiKey::DeleteTopics,
+            6,
+            &DeleteTopicsRequest {
+                topics: vec![by_id(2), by_id(9)],
+                ..Default::default()
+            },
+        );
+        script.describe(vec![Ok(log("ab", 1))]);
+        let token = script.command(|command| match command {
+            Command::Define {
+                token,
+                change: Change::DeleteLog { name },
+            } if name == "ab" => Some(token),
+            _ => None,
+        });
+        script.done(token, Ok(Reply::Ok));
+        assert_eq!(codes(script.response(ApiKey::DeleteTopics, 6)), [0, 100]);
+    }
+}
