@@ -67,7 +67,22 @@ impl Catalog {
     }
 
     /// Where a binding leads, if it may be made.
-    pub(super) fn check_binding(&self, by: &Actor, binding: &Binding) -> Result<Place, Refusal> {
+    fn check_binding(&self, by: &Actor, binding: &Binding) -> Result<Place, Refusal> {
+        self.check_source(by, binding)?;
+        let Some(place) = self.find(&by.vhost, &binding.destination) else {
+            let (kind, name) = match &binding.destination {
+                Destination::Queue(name) | Destination::Session(name) => (Kind::Queue, name),
+                Destination::Exchange(name) => (Kind::Exchange, name),
+                Destination::Log(name) => (Kind::Log, name),
+            };
+            return Err(check::not_found(kind, name, by));
+        };
+        place.may_be_used(by)?;
+        Ok(place)
+    }
+
+    /// Whether a binding may lead from where it does.
+    pub(super) fn check_source(&self, by: &Actor, binding: &Binding) -> Result<(), Refusal> {
         not_default(binding)?;
         let Some(source) = self.routes.exchange(&by.vhost, &binding.source) else {
             return Err(check::not_found(Kind::Exchange, &binding.source, by));
@@ -84,16 +99,7 @@ impl Catalog {
         if source.kind == ExchangeKind::Headers {
             HeaderMatch::new(&binding.arguments).map_err(Refusal::Invalid)?;
         }
-        let Some(place) = self.find(&by.vhost, &binding.destination) else {
-            let (kind, name) = match &binding.destination {
-                Destination::Queue(name) | Destination::Session(name) => (Kind::Queue, name),
-                Destination::Exchange(name) => (Kind::Exchange, name),
-                Destination::Log(name) => (Kind::Log, name),
-            };
-            return Err(check::not_found(kind, name, by));
-        };
-        place.may_be_used(by)?;
-        Ok(place)
+        Ok(())
     }
 
     pub(super) fn find(&self, vhost: &str, destination: &Destination) -> Option<Place> {

@@ -99,3 +99,90 @@ fn float(value: &Value) -> Option<f64> {
         _ => integer(value).map(|v| v as f64),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[(&str, Value)], headers: &[(&str, Value)]) -> bool {
+        let table = |entries: &[(&str, Value)]| -> Vec<(Text, Value)> {
+            entries
+                .iter()
+                .map(|(name, value)| (Text::from(*name), value.clone()))
+                .collect()
+        };
+        HeaderMatch::new(&table(arguments))
+            .unwrap()
+            .matches(&table(headers))
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.into())
+    }
+
+    #[test]
+    fn all_is_the_default() {
+        let wanted = [("format", text("pdf")), ("copies", Value::I32(2))];
+        assert!(check(
+            &wanted,
+            &[
+                ("copies", Value::I64(2)),
+                ("format", text("pdf")),
+                ("more", Value::Null)
+            ]
+        ));
+        assert!(!check(&wanted, &[("format", text("pdf"))]));
+        assert!(!check(
+            &wanted,
+            &[("format", text("pdf")), ("copies", Value::I32(3))]
+        ));
+        assert!(check(&[], &[]));
+    }
+
+    #[test]
+    fn any_needs_one() {
+        let wanted = [
+            ("x-match", text("any")),
+            ("format", text("pdf")),
+            ("copies", Value::I32(2)),
+        ];
+        assert!(check(&wanted, &[("copies", Value::U8(2))]));
+        assert!(!check(&wanted, &[("copies", Value::U8(3))]));
+        assert!(!check(&[("x-match", text("any"))], &[("a", Value::Null)]));
+    }
+
+    #[test]
+    fn names_with_x_count_only_when_asked_for() {
+        let wanted = |mode| [("x-match", text(mode)), ("x-tenant", text("a"))];
+        assert!(check(&wanted("all"), &[]));
+        assert!(!check(&wanted("all-with-x"), &[]));
+        assert!(check(&wanted("all-with-x"), &[("x-tenant", text("a"))]));
+        assert!(!check(&wanted("any"), &[("x-tenant", text("a"))]));
+        assert!(check(&wanted("any-with-x"), &[("x-tenant", text("a"))]));
+    }
+
+    #[test]
+    fn an_argument_without_value_asks_for_presence() {
+        assert!(check(
+            &[("format", Value::Null)],
+            &[("format", Value::Bool(false))]
+        ));
+        assert!(!check(&[("format", Value::Null)], &[]));
+    }
+
+    #[test]
+    fn a_wrong_mode_is_refused() {
+        let mode = |value| {
+            HeaderMatch::new(&[("x-match".into(), value)])
+                .unwrap_err()
+                .to_string()
+        };
+        let expected =
+            "Invalid x-match field value \"some\"; expected all, any, all-with-x, or any-with-x";
+        assert_eq!(mode(text("some")), expected);
+        assert_eq!(
+            mode(Value::I32(1)),
+            "Invalid x-match field type; expected longstr"
+        );
+    }
+}

@@ -79,15 +79,14 @@ impl Catalog {
             );
             return Err(Refusal::Invalid(text.into()));
         }
-        let captures = captures(name, spec)?;
-        let taps = tap(name, spec);
-        for exchange in captures.iter().map(|capture| &capture.source).chain(&taps) {
-            if routes.exchange(vhost, exchange).is_none() {
-                return Err(check::not_found(Kind::Exchange, exchange, by));
-            }
+        if let Some(exchange) = tap(name, spec)
+            && routes.exchange(vhost, &exchange).is_none()
+        {
+            return Err(check::not_found(Kind::Exchange, &exchange, by));
         }
+        let captures = captures(name, spec)?;
         for capture in &captures {
-            self.check_binding(by, capture)?;
+            self.check_source(by, capture)?;
         }
         Ok(captures)
     }

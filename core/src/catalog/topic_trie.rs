@@ -255,3 +255,116 @@ fn canonical(pattern: &Pattern) -> Vec<Step<'_>> {
 pub(crate) fn is_too_deep(text: &str, grammar: Grammar) -> bool {
     text.split(grammar.separator()).nth(LEVELS_MAX).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn naive(steps: &[Step<'_>], tokens: &[&str]) -> bool {
+        match (steps, tokens) {
+            ([], []) => true,
+            ([Step::Many, rest @ ..], _) => {
+                (0..=tokens.len()).any(|skip| naive(rest, &tokens[skip..]))
+            }
+            ([Step::One, steps @ ..], [_, tokens @ ..]) => naive(steps, tokens),
+            ([Step::Token(token), steps @ ..], [first, tokens @ ..]) => {
+                token == first && naive(steps, tokens)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether `pattern` matches `topic`, both in dots, by the definition.
+    fn matches(pattern: &str, topic: &str, leading: Leading) -> bool {
+        let tokens: Vec<_> = if topic.is_empty() {
+            vec![]
+        } else {
+            topic.split('.').collect()
+        };
+        let spelled = Pattern::new(pattern.into(), Grammar::Dots);
+        let steps: Vec<_> = if pattern.is_empty() {
+            vec![]
+        } else {
+            spelled.steps().collect()
+        };
+        let wild = matches!(steps.first(), Some(Step::One | Step::Many));
+        !(wild && (leading == Leading::Literal || topic.starts_with('$'))) && naive(&steps, &tokens)
+    }
+
+    fn found(trie: &TopicTrie<usize>, topic: &str, leading: Leading) -> Vec<usize> {
+        let mut found = Vec::new();
+        trie.for_each_match(&Topic::new(topic.into(), Grammar::Dots), leading, |value| {
+            found.push(*value)
+        });
+        found.sort_unstable();
+        found
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text.into(), Grammar::Dots)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn agrees_with_a_naive_matcher(
+            patterns in prop::collection::vec("([ab$]?|[*#])(\\.([ab]?|[*#])){0,6}", 1..30),
+            topics in prop::collection::vec("[ab$]?(\\.[ab]?){0,7}", 1..8),
+            removed in prop::collection::vec(any::<bool>(), 30),
+        ) {
+            let mut trie = TopicTrie::default();
+            for (i, text) in patterns.iter().enumerate() {
+                trie.insert(&pattern(text), i as u64, i);
+            }
+            let before = trie.clone();
+            for (i, text) in patterns.iter().enumerate().filter(|(i, _)| removed[*i]) {
+                trie.remove(&pattern(text), i as u64);
+            }
+            for topic in &topics {
+                for leading in [Leading::Any, Leading::Literal] {
+                    let all: Vec<_> = (0..patterns.len()).filter(|i| matches(&patterns[*i], topic, leading)).collect();
+                    prop_assert_eq!(found(&before, topic, leading), all.clone(), "{}", topic);
+                    let left: Vec<_> = all.into_iter().filter(|i| !removed[*i]).collect();
+                    prop_assert_eq!(found(&trie, topic, leading), left, "{}", topic);
+                }
+            }
+            for (i, text) in patterns.iter().enumerate() {
+                trie.remove(&pattern(text), i as u64);
+            }
+            prop_assert!(trie.root.is_empty());
+        }
+    }
+
+    #[test]
+    fn many_wildcards_do_not_multiply() {
+        let mut trie = TopicTrie::default();
+        let hostile = ["#.a"; 60].join(".");
+        trie.insert(&pattern(&hostile), 1, 1);
+        trie.insert(&pattern(&["#"; 100].join(".")), 2, 2);
+        // Exponential matching would not end.
+        assert_eq!(
+            found(&trie, &format!("{}.b", ["a"; 120].join(".")), Leading::Any),
+            [2]
+        );
+        assert_eq!(found(&trie, &["a"; 120].join("."), Leading::Any), [1, 2]);
+    }
+
+    #[test]
+    fn a_token_may_hold_the_other_grammars_separator() {
+        let mut trie = TopicTrie::default();
+        trie.insert(&Pattern::new("v1.0/+".into(), Grammar::Slashes), 1, 1);
+        assert_eq!(found(&trie, "v1%2E0.x", Leading::Any), [1]);
+        assert_eq!(found(&trie, "v1.0.x", Leading::Any), [0; 0]);
+    }
+
+    #[test]
+    fn an_empty_key_has_no_tokens() {
+        let mut trie = TopicTrie::default();
+        for (i, text) in ["", "*", "#"].into_iter().enumerate() {
+            trie.insert(&pattern(text), i as u64, i);
+        }
+        assert_eq!(found(&trie, "", Leading::Any), [0, 2]);
+    }
+}
