@@ -284,7 +284,7 @@ mod tests {
         retained
     }
 
-    fn found(retained: &Retained, filter: &str) -> Vec<String> {
+    fn found(retained: &RetainedStore, filter: &str) -> Vec<String> {
         let found = retained.matching(&Pattern::new(filter.into(), Grammar::Slashes), usize::MAX);
         let body = |found: Retained| {
             String::from_utf8(found.message.body.clone().unwrap().into()).unwrap()

@@ -16,7 +16,7 @@ use crate::{
     broker::Inner,
     catalog::Actor,
     command::{Command, Credentials, Fetch, OffsetSpec},
-    event::{Event, Kind, Refusal, Reply},
+    event::{Event, Kind, Refusal, Reply, Retained},
     id::{ConsumerId, Token},
     log,
     message::{Message, Origin},
@@ -46,7 +46,7 @@ pub struct Link {
     /// Bytes delivered per consumer for which its shard has had no credit back.
     owed: FxHashMap<ConsumerId, usize>,
     /// Answers of several shards to one command, until all have come.
-    gathered: FxHashMap<Token, (usize, Vec<Arc<Message>>)>,
+    gathered: FxHashMap<Token, (usize, Vec<Retained>)>,
     /// Events that this link makes itself.
     local: Vec<Event>,
     /// Reads of logs under way.
@@ -279,7 +279,7 @@ impl Link {
         }
     }
 
-    fn gather(&mut self, token: Token, mut found: Vec<Arc<Message>>, events: &mut Vec<Event>) {
+    fn gather(&mut self, token: Token, mut found: Vec<Retained>, events: &mut Vec<Event>) {
         let Some((missing, all)) = self.gathered.get_mut(&token) else {
             return;
         };

@@ -121,7 +121,7 @@ impl Link {
     ) {
         self.outgoing.unroutable += 1;
         if mandatory {
-            self.local.push(Event::Returned { message });
+            self.local.push(Event::Returned { token, message });
         }
         if let Some(token) = token {
             self.local.push(Event::Unrouted { token });

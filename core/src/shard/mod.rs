@@ -23,7 +23,7 @@ pub(crate) use turn::{Count, Outbox, Turn};
 use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
-    event::{Event, Kind, Refusal, Reply},
+    event::{Event, Kind, Refusal, Reply, Retained},
     group::Groups,
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
@@ -31,7 +31,7 @@ use crate::{
     message::Message,
     properties::Text,
     queue::{Budget, Queue},
-    retained::Retained,
+    retained::RetainedStore,
     store::{Store, StoreError, Table, keys, messages},
     time::{Now, Timestamp},
     topic::{Grammar, Pattern},
@@ -65,7 +65,7 @@ pub(crate) struct Shard {
     queues: FxHashMap<QueueId, Queue>,
     partitions: FxHashMap<(LogId, u32), Partition>,
     groups: Groups,
-    retained: FxHashMap<Text, Retained>,
+    retained: FxHashMap<Text, RetainedStore>,
     connections: FxHashMap<ConnectionId, Connection>,
     /// When queues that go away unused may do so.
     deadlines: BTreeSet<(Timestamp, QueueId)>,
@@ -610,25 +610,10 @@ impl Shard {
         }
     }
 
-    fn retained_matching(
-        &self,
-        vhost: &Text,
-        filter: &Pattern,
-        now: Timestamp,
-    ) -> Vec<Arc<Message>> {
-        let found = self
-            .retained
-            .get(vhost)
-            .map(|retained| retained.matching(filter, RETAINED_MAX));
-        let alive = |found: &crate::retained::RetainedMessage| {
-            !found.message.is_expired(found.accepted, now)
-        };
-        found
-            .into_iter()
-            .flatten()
-            .filter(alive)
-            .map(|found| found.message)
-            .collect()
+    fn retained_matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Retained> {
+        let found = self.retained.get(vhost).map(|store| store.matching(filter, RETAINED_MAX));
+        let alive = |found: &Retained| !found.message.is_expired(found.accepted, now);
+        found.into_iter().flatten().filter(alive).collect()
     }
 
     fn report(&self) -> Report {

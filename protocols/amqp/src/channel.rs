@@ -301,6 +301,7 @@ impl Channel {
             } => (
                 Change::ExpectQueue {
                     name: self.queue(queue)?,
+                    session: false,
                 },
                 Then::Declared { no_wait },
             ),
@@ -369,6 +370,7 @@ impl Channel {
             } => (
                 Change::DeleteQueue {
                     name: self.queue(queue)?,
+                    session: false,
                     if_unused,
                     if_empty,
                 },

@@ -244,7 +244,7 @@ fn mqtt_3_1_2_4_clean_start_ends_the_old_session() {
         .unwrap();
         let commands = peer.answer(false);
         assert!(
-            matches!(&commands[1], Command::Define { change: Change::DeleteSession { client }, .. } if *client == "c")
+            matches!(&commands[1], Command::Define { change: Change::DeleteQueue { name, session: true, .. }, .. } if *name == "c")
         );
         let Command::Define {
             change: Change::DeclareQueue { spec, .. },

@@ -1,7 +1,7 @@
 //! From CONNECT to CONNACK: who the client is, and its session.
 //!
 //! ```text
-//! CONNECT ──► Authenticate ──► [DeleteSession] DeclareQueue Consume ──► CONNACK
+//! CONNECT ──► Authenticate ──► [DeleteQueue] DeclareQueue Consume ──► CONNACK
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -216,8 +216,11 @@ impl Opening {
         };
         self.inbound = Some(Inbound::new(connect.version, Arc::new(origin)));
         if connect.clean_start {
-            let change = Change::DeleteSession {
-                client: client.clone(),
+            let change = Change::DeleteQueue {
+                name: client.clone(),
+                session: true,
+                if_unused: false,
+                if_empty: false,
             };
             effects.commands.push(Command::Define {
                 token: DELETE,

@@ -277,7 +277,7 @@ fn carried_out(command: &Command, session_present: bool) -> Option<(Token, Reply
                     created: !session_present,
                 },
             ),
-            Change::DeleteSession { .. } => (*token, Reply::Deleted { messages: 0 }),
+            Change::DeleteQueue { .. } => (*token, Reply::Deleted { messages: 0 }),
             Change::Bind(_) => (*token, Reply::Bound { created: true }),
             Change::Unbind(_) => (*token, Reply::Unbound { existed: true }),
             other => panic!("{other:?}"),
