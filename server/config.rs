@@ -39,6 +39,9 @@ pub struct Config {
     /// Bytes of queued messages kept in memory, over all queues; what is beyond is read back from disk.
     #[serde(deserialize_with = "parsed")]
     pub queue_memory: Size,
+    /// Bytes of record batches kept in memory for readers at the ends of logs.
+    #[serde(deserialize_with = "parsed")]
+    pub log_memory: Size,
     /// Bytes that the store keeps in memory: what is not yet in its files, and what was read from them lately.
     #[serde(deserialize_with = "parsed")]
     pub storage_memory: Size,
@@ -81,7 +84,8 @@ impl Default for Config {
             durability: Durability::Sync,
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_connections: NonZeroUsize::new(65_536).expect("not zero"),
-            queue_memory: Size::mebibytes(256),
+            queue_memory: Size::mebibytes(128),
+            log_memory: Size::mebibytes(64),
             storage_memory: Size::mebibytes(160),
             default_user: None,
             default_pass: None,

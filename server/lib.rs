@@ -71,9 +71,10 @@ impl Server {
     /// Starts over the data directory of `config`. All addresses are bound before anything is served.
     pub async fn start(config: Config, endpoints: Vec<Endpoint>) -> anyhow::Result<Server> {
         let lock = DirectoryLock::acquire(&config.data_dir)?;
-        let bound = Bound::bind(&config, endpoints)?;
         let opened = config.clone();
         let store = tokio::task::spawn_blocking(move || store::open(&opened)).await??;
+        let cluster_id = store::cluster_id(&config)?;
+        let bound = Bound::bind(&config, endpoints, &cluster_id)?;
         bound.serve(&config, store, Some(lock)).await
     }
 
@@ -83,7 +84,7 @@ impl Server {
         config: Config,
         endpoints: Vec<Endpoint>,
     ) -> anyhow::Result<Server> {
-        Bound::bind(&config, endpoints)?
+        Bound::bind(&config, endpoints, "trivium")?
             .serve(&config, store, None)
             .await
     }
@@ -124,10 +125,14 @@ struct Bound {
 }
 
 impl Bound {
-    fn bind(config: &Config, endpoints: Vec<Endpoint>) -> anyhow::Result<Bound> {
+    fn bind(
+        config: &Config,
+        endpoints: Vec<Endpoint>,
+        cluster_id: &str,
+    ) -> anyhow::Result<Bound> {
         let listeners = endpoints
             .into_iter()
-            .map(Listener::bind)
+            .map(|endpoint| Listener::bind(endpoint, cluster_id))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let http = config.http.enabled.then(|| bind_http(config)).transpose()?;
         let mut addresses: BTreeMap<_, _> = listeners

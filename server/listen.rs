@@ -30,8 +30,8 @@ pub struct Endpoint {
     pub name: &'static str,
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Makes the front end once the address is known.
-    pub frontend: Box<dyn FnOnce(SocketAddr) -> Arc<dyn Frontend> + Send>,
+    /// Makes the front end; it is told the id of the data directory, which outlives restarts.
+    pub frontend: Box<dyn FnOnce(&str) -> Arc<dyn Frontend> + Send>,
     /// What to paste into a shell or a program to reach it.
     pub client: fn(SocketAddr) -> String,
 }
@@ -65,11 +65,11 @@ pub struct Listener {
 
 impl Listener {
     /// Binds `endpoint`. Connections wait until [`Listener::serve`] takes them.
-    pub fn bind(endpoint: Endpoint) -> anyhow::Result<Listener> {
+    pub fn bind(endpoint: Endpoint, cluster_id: &str) -> anyhow::Result<Listener> {
         let socket = bind(endpoint.name, endpoint.listen)?;
         let address = socket.local_addr()?;
         info!(protocol = endpoint.name, %address, "listening; try: {}", (endpoint.client)(reachable(address)));
-        let frontend = (endpoint.frontend)(address);
+        let frontend = (endpoint.frontend)(cluster_id);
         Ok(Listener {
             socket,
             address,

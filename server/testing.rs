@@ -46,6 +46,8 @@ pub async fn broker() -> Broker {
         durability: Durability::Buffered,
         dialects: Vec::new(),
         queue_memory: 1 << 20,
+        log_memory: 1 << 20,
+        clock: crate::clock::now,
         partitions: 1,
         initial_rebalance_delay: Duration::ZERO,
         user: None,

@@ -611,7 +611,10 @@ impl Shard {
     }
 
     fn retained_matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Retained> {
-        let found = self.retained.get(vhost).map(|store| store.matching(filter, RETAINED_MAX));
+        let found = self
+            .retained
+            .get(vhost)
+            .map(|store| store.matching(filter, RETAINED_MAX));
         let alive = |found: &Retained| !found.message.is_expired(found.accepted, now);
         found.into_iter().flatten().filter(alive).collect()
     }

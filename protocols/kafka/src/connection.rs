@@ -267,6 +267,7 @@ impl Protocol for Connection {
             }
             Event::Confirmed { .. }
             | Event::Refused { .. }
+            | Event::Rejected { .. }
             | Event::Returned { .. }
             | Event::Unrouted { .. }
             | Event::Deliver { .. }

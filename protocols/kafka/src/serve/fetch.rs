@@ -237,6 +237,7 @@ mod tests {
     fn stored(base: u64) -> Result<Vec<FetchedBatch>, Refusal> {
         Ok(vec![FetchedBatch {
             base: Offset(base),
+            flags: 0,
             bytes: batch::sample(b"value"),
         }])
     }
