@@ -8,6 +8,7 @@ mod batch;
 mod builder;
 mod codec;
 mod convert;
+mod fetch;
 mod partition;
 mod producer;
 mod record;
@@ -15,7 +16,8 @@ mod segment;
 mod settings;
 mod tail;
 
-pub(crate) use batch::{BatchError, Header, validate};
-pub(crate) use partition::{Appended, Committed, Partition, recover};
+pub(crate) use batch::{Header, validate};
+pub(crate) use fetch::{Readable, fetch};
+pub(crate) use partition::{Appended, Committed, Partition, delete_log, recover};
 pub(crate) use settings::Settings;
 pub(crate) use tail::{Tail, TailBudget};
