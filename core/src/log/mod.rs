@@ -15,9 +15,13 @@ mod record;
 mod segment;
 mod settings;
 mod tail;
+mod typed;
 
 pub(crate) use batch::{Header, validate};
+pub use convert::record_place;
+pub(crate) use convert::{NewRecord, Records, message_from_record, record_from_message};
 pub(crate) use fetch::{Readable, fetch};
 pub(crate) use partition::{Appended, Committed, Partition, delete_log, recover};
+pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;
 pub(crate) use tail::{Tail, TailBudget};
