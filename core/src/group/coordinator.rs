@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::{GroupError, GroupReply, GroupRequest, group::Group};
+use super::{GroupError, GroupReply, GroupRequest, state::Group};
 use crate::{
     id::{ConnectionId, Token},
     properties::Text,
-    store::{Batch, ScanLimit, Store, StoreError, Table, keys},
+    store::{Batch, StoreError, keys},
     time::Now,
 };
 
@@ -24,18 +25,14 @@ pub(crate) type Answers = Vec<(Caller, GroupReply)>;
 /// A vhost and the name of a group in it.
 pub(super) type GroupName = (Text, Text);
 
-/// Rows that recovery reads at a time.
-const RECOVERY_PAGE: ScanLimit = ScanLimit {
-    entries: 4096,
-    bytes: 1 << 20,
-};
-
 /// The groups of a shard.
 #[derive(Debug)]
 pub(crate) struct Groups {
     groups: FxHashMap<GroupName, Entry>,
     /// What is due when; holds each group that waits for something once.
     deadlines: BTreeSet<(Instant, GroupName)>,
+    /// Groups whose offsets were found when the broker opened and whose clock has not begun.
+    recovered: Vec<GroupName>,
     initial_rebalance_delay: Duration,
 }
 
@@ -51,58 +48,42 @@ impl Groups {
         Groups {
             groups: FxHashMap::default(),
             deadlines: BTreeSet::new(),
+            recovered: Vec::new(),
             initial_rebalance_delay,
         }
     }
 
-    /// Reads the committed offsets of the groups that `owns` picks. Members are not stored: they find themselves
+    /// Takes a committed offset that was found when the broker opened. Members are not stored: they find themselves
     /// unknown and join again, as after the failover of a coordinator of Kafka.
-    pub async fn recover(
-        &mut self,
-        now: Now,
-        store: &dyn Store,
-        owns: impl Fn(&Text, &Text) -> bool,
-    ) -> Result<(), StoreError> {
-        let mut range = keys::all_group_offsets();
-        loop {
-            let page = store
-                .scan(Table::State, range.clone(), RECOVERY_PAGE)
-                .await?;
-            for (key, value) in page.entries {
-                let Some((vhost, name, log, partition)) = keys::group_offset_parts(key) else {
-                    return Err(StoreError::Corrupt(
-                        "the key of a committed offset is malformed".into(),
-                    ));
-                };
-                if owns(&vhost, &name) {
-                    self.entry((vhost, name))
-                        .group
-                        .restore(log, partition, value)?;
-                }
-            }
-            match page.next {
-                Some(next) => range.start = next,
-                None => break,
-            }
+    pub fn recover(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        let (vhost, name, log, partition) = stored(key)?;
+        let name = (vhost, name);
+        if !self.groups.contains_key(&name) {
+            self.recovered.push(name.clone());
         }
-        let names: Vec<_> = self.groups.keys().cloned().collect();
-        for name in names {
-            self.entry(name.clone()).group.recovered(now);
-            self.settle(name);
-        }
-        Ok(())
+        self.entry(name).group.restore(log, partition, value)
     }
 
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who asks whom for what, and where the answers go"
+    )]
     /// Carries out a request; `answers` gets its answer now or in a later call, and those of others that it decides.
     pub fn handle(
         &mut self,
         now: Now,
         from: Caller,
-        name: GroupName,
+        vhost: Text,
+        group: Text,
         request: GroupRequest,
         answers: &mut Answers,
         batch: &mut Batch,
     ) {
+        let name = (vhost, group);
         if let Some(answer) = self.unknown(&name, &request) {
             answers.push((from, answer));
             return;
@@ -150,13 +131,13 @@ impl Groups {
         }
     }
 
-    /// When [`Groups::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
     /// Does what is due: ends rebalances, drops silent members, forgets what nobody used for long.
-    pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) {
+    /// Returns when it wants to be called next.
+    pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) -> Option<Instant> {
+        for name in std::mem::take(&mut self.recovered) {
+            self.entry(name.clone()).group.recovered(now);
+            self.settle(name);
+        }
         while let Some((deadline, name)) = self
             .deadlines
             .first()
@@ -169,12 +150,7 @@ impl Groups {
             entry.group.tick(now, answers, batch);
             self.settle(name);
         }
-    }
-
-    /// The names of the groups of a vhost, with their states and protocol types.
-    pub fn list(&self, vhost: &str) -> impl Iterator<Item = (&Text, &'static str, &Text)> {
-        let here = self.groups.iter().filter(move |((of, _), _)| of == vhost);
-        here.map(|((_, name), entry)| (name, entry.group.state(), entry.group.protocol_type()))
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     fn entry(&mut self, name: GroupName) -> &mut Entry {
@@ -207,4 +183,14 @@ impl Groups {
             self.deadlines.insert((next, name));
         }
     }
+}
+
+/// The group in the key of a committed offset.
+pub(crate) fn stored_group(key: &Bytes) -> Result<Text, StoreError> {
+    Ok(stored(key)?.1)
+}
+
+fn stored(key: &Bytes) -> Result<(Text, Text, Text, u32), StoreError> {
+    let parts = keys::group_offset_parts(key.clone());
+    parts.ok_or_else(|| StoreError::Corrupt("the key of a committed offset is malformed".into()))
 }

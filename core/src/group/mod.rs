@@ -2,9 +2,9 @@
 //! whose subscriptions and assignments are opaque bytes to the broker).
 
 mod coordinator;
-mod group;
 mod member;
 mod offsets;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use coordinator::{Caller, Groups};
+pub(crate) use coordinator::{Answers, Groups, stored_group};
 
 use crate::{id::Offset, properties::Text};
 

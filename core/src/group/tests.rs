@@ -23,6 +23,7 @@ struct World {
     asked: u64,
     answered: BTreeMap<u64, GroupReply>,
     writes: Vec<Write>,
+    deadline: Option<Instant>,
 }
 
 impl World {
@@ -35,6 +36,7 @@ impl World {
             asked: 0,
             answered: BTreeMap::new(),
             writes: Vec::new(),
+            deadline: None,
         }
     }
 
@@ -61,9 +63,10 @@ impl World {
         let (mut answers, mut batch) = (Vec::new(), Batch::new());
         let from = (ConnectionId(1), Token(self.asked));
         self.asked += 1;
-        let name = ("/".into(), "g".into());
+        let now = self.now();
+        let (vhost, group) = ("/".into(), "g".into());
         self.groups
-            .handle(self.now(), from, name, request, &mut answers, &mut batch);
+            .handle(now, from, vhost, group, request, &mut answers, &mut batch);
         self.take(answers, batch);
         self.asked - 1
     }
@@ -71,7 +74,7 @@ impl World {
     fn pass(&mut self, ms: u64) {
         self.ms += ms;
         let (mut answers, mut batch) = (Vec::new(), Batch::new());
-        self.groups.tick(self.now(), &mut answers, &mut batch);
+        self.deadline = self.groups.tick(self.now(), &mut answers, &mut batch);
         self.take(answers, batch);
     }
 
@@ -691,7 +694,8 @@ fn only_an_empty_group_is_deleted_with_its_offsets() {
         Some(Write::Delete(Table::State, _))
     ));
     assert_eq!(world.state(), "none");
-    assert_eq!(world.groups.next_deadline(), None);
+    world.pass(0);
+    assert_eq!(world.deadline, None, "nothing is left to wait for");
 }
 
 #[test]
@@ -708,6 +712,32 @@ fn an_empty_group_and_its_offsets_are_forgotten_in_the_end() {
         world.writes.last(),
         Some(Write::Delete(Table::State, _))
     ));
+}
+
+#[test]
+fn offsets_survive_a_restart_and_members_do_not() {
+    let mut world = World::new(0);
+    let member = world.stable();
+    world.call(commit(1, &member.id, 42)).unwrap();
+    let mut reopened = World::new(0);
+    for write in world.writes {
+        let Write::Put(_, key, value) = write else {
+            panic!("not a row")
+        };
+        assert_eq!(stored_group(&key).unwrap(), "g");
+        reopened.groups.recover(&key, value).unwrap();
+    }
+    reopened.pass(1);
+    assert_eq!(committed(&mut reopened), [42]);
+    assert_eq!(
+        err(reopened.call(heartbeat(&member))),
+        GroupError::UnknownMember
+    );
+    reopened.pass(7 * 24 * 3_600_000);
+    assert_eq!(
+        (reopened.groups.len(), committed(&mut reopened)),
+        (0, vec![])
+    );
 }
 
 /// A client of the random walk.

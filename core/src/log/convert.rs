@@ -14,7 +14,7 @@ use super::{
     typed,
 };
 use crate::{
-    id::Offset,
+    id::{ConnectionId, Offset},
     message::{Dialect, Message, Native, Origin, Persistence},
     properties::{Properties, Text, Value},
     time::Timestamp,
@@ -251,18 +251,54 @@ fn headers_from(message: &Message, mut properties: Properties) -> Vec<RecordHead
     out
 }
 
-/// The message that a record is to readers of other protocols. `origin` is shared by all messages of the reader.
+/// The partition of a record: by its key as the Java client does it, or one for all that a connection sends, so
+/// that they stay in order (DESIGN section 3.4).
+pub(crate) fn partition_for(
+    key: Option<&[u8]>,
+    partitions: usize,
+    connection: ConnectionId,
+) -> u32 {
+    let partitions = partitions.max(1) as u64;
+    let number = match key {
+        Some(key) => u64::from(murmur2(key) & 0x7fff_ffff),
+        None => connection.0,
+    };
+    (number % partitions) as u32
+}
+
+/// MurmurHash2 in 32 bits with the seed that Kafka's clients use.
+fn murmur2(bytes: &[u8]) -> u32 {
+    const MULTIPLIER: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ bytes.len() as u32;
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        let mut k = u32::from_le_bytes(*word).wrapping_mul(MULTIPLIER);
+        k = (k ^ (k >> 24)).wrapping_mul(MULTIPLIER);
+        hash = hash.wrapping_mul(MULTIPLIER) ^ k;
+    }
+    if !rest.is_empty() {
+        let tail = rest
+            .iter()
+            .rev()
+            .fold(0, |tail, byte| tail << 8 | u32::from(*byte));
+        hash = (hash ^ tail).wrapping_mul(MULTIPLIER);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MULTIPLIER);
+    hash ^ (hash >> 15)
+}
+
+/// The message that a record at `offset` is to readers of other protocols, as if it were published to `exchange`
+/// under the log's name. `origin` is shared by all messages of the reader.
 pub(crate) fn message_from_record(
     log: &Text,
     partition: u32,
-    base: Offset,
+    offset: Offset,
     record: Record,
-    exchange: Text,
-    origin: Arc<Origin>,
+    exchange: &Text,
+    origin: &Arc<Origin>,
 ) -> Message {
-    let offset = Offset(base.0 + u64::from(record.offset_delta));
     let mut message = Message {
-        exchange,
+        exchange: exchange.clone(),
         topic: Topic::new(log.clone(), Grammar::Dots),
         body: record.value,
         key: record.key,
@@ -275,7 +311,7 @@ pub(crate) fn message_from_record(
             dialect: &Records,
             block: native_block(partition, offset, &record.headers),
         },
-        origin,
+        origin: origin.clone(),
     };
     for (name, value) in headers(record.headers) {
         let number = || {
@@ -468,10 +504,10 @@ mod tests {
         message_from_record(
             &"t".into(),
             4,
-            Offset(40),
+            Offset(42),
             record,
-            "amq.topic".into(),
-            Arc::default(),
+            &"amq.topic".into(),
+            &Arc::default(),
         )
     }
 
@@ -621,6 +657,30 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(record_from_message(&clearing, &compact).value, None);
+    }
+
+    #[test]
+    fn keys_are_placed_as_the_java_client_places_them() {
+        // Values of the Java client's own test of its hash.
+        let known: [(&str, i32); 6] = [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
+            ("abc", 479_470_107),
+        ];
+        for (key, hash) in known {
+            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
+        }
+        assert_eq!(
+            partition_for(Some(b"abc"), 4, ConnectionId(9)),
+            (479_470_107 % 4) as u32
+        );
+        assert_eq!(partition_for(None, 4, ConnectionId(9)), 1);
     }
 
     #[test]

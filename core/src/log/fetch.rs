@@ -33,21 +33,64 @@ const SEARCH_EXPANDED_BYTES: usize = 64 << 20;
 
 /// A partition that its reader found and may read.
 #[derive(Clone, Debug)]
-pub(crate) struct Readable {
-    pub log: LogId,
-    pub partition: u32,
-    pub tail: Arc<Tail>,
+struct Readable {
+    log: LogId,
+    partition: u32,
+    tail: Arc<Tail>,
 }
 
-/// Carries out `fetch`, whose partitions lead to `found`, one for one. Answers as soon as there are `min_bytes` in
+/// Carries out `wanted`, whose partitions lead to `tails`, one for one. Answers as soon as there are `min_bytes` in
 /// all or an error, and at the latest after its `wait`.
 pub(crate) async fn fetch(
+    store: Arc<dyn Store>,
+    vhost: Text,
+    tails: Vec<Option<(LogId, Arc<Tail>)>>,
+    wanted: Fetch,
+) -> Vec<Fetched> {
+    debug_assert_eq!(wanted.partitions.len(), tails.len());
+    let found = wanted.partitions.iter().zip(tails).map(|(wanted, tail)| {
+        let (log, tail) = tail.ok_or_else(|| not_found(&vhost, &wanted.log))?;
+        Ok(Readable {
+            log,
+            partition: wanted.partition,
+            tail,
+        })
+    });
+    let found: Vec<_> = found.collect();
+    wait(&*store, &vhost, &wanted, &found).await
+}
+
+/// Finds an offset; `None` when no record is at or after the time.
+pub(crate) async fn find_offset(
+    store: Arc<dyn Store>,
+    log: LogId,
+    partition: u32,
+    tail: Arc<Tail>,
+    at: OffsetSpec,
+) -> Result<Found, Refusal> {
+    let readable = Readable {
+        log,
+        partition,
+        tail,
+    };
+    let bounds = readable.tail.bounds();
+    match at {
+        OffsetSpec::Earliest => Ok(Some((bounds.log_start, None))),
+        OffsetSpec::Latest => Ok(Some((bounds.high_watermark, None))),
+        OffsetSpec::AtTime(time) => readable.first_since(&*store, bounds, time).await,
+        OffsetSpec::MaxTimestamp => readable.greatest_timestamp(&*store, bounds).await,
+    }
+}
+
+/// An offset and, where it belongs to a record, its timestamp.
+type Found = Option<(Offset, Option<Timestamp>)>;
+
+async fn wait(
     store: &dyn Store,
     vhost: &Text,
     fetch: &Fetch,
     found: &[Result<Readable, Refusal>],
 ) -> Vec<Fetched> {
-    debug_assert_eq!(fetch.partitions.len(), found.len());
     let min_bytes = fetch.min_bytes.min(fetch.max_bytes);
     let fetched = read(store, vhost, fetch, found).await;
     if fetch.wait.is_zero() || is_enough(&fetched, min_bytes) {
@@ -223,21 +266,6 @@ impl Readable {
         ))
     }
 
-    /// Finds an offset; `None` when no record is at or after the time.
-    pub async fn find_offset(
-        &self,
-        store: &dyn Store,
-        spec: OffsetSpec,
-    ) -> Result<Option<(Offset, Option<Timestamp>)>, Refusal> {
-        let bounds = self.tail.bounds();
-        match spec {
-            OffsetSpec::Earliest => Ok(Some((bounds.log_start, None))),
-            OffsetSpec::Latest => Ok(Some((bounds.high_watermark, None))),
-            OffsetSpec::AtTime(time) => self.first_since(store, bounds, time).await,
-            OffsetSpec::MaxTimestamp => self.greatest_timestamp(store, bounds).await,
-        }
-    }
-
     /// The first record at `time` or later: segments first, then batches, then the records of one batch.
     async fn first_since(
         &self,
@@ -343,8 +371,6 @@ impl Readable {
         .await
     }
 }
-
-type Found = Option<(Offset, Option<Timestamp>)>;
 
 fn first_record(
     batch: &LogBatch,
@@ -520,7 +546,7 @@ mod tests {
     }
 
     struct World {
-        store: Rows,
+        store: Arc<Rows>,
         partition: Partition,
     }
 
@@ -529,7 +555,7 @@ mod tests {
             let partition =
                 Partition::new(LogId(1), 0, Settings::default(), TailBudget::new(64 << 20));
             let mut world = World {
-                store: Rows::default(),
+                store: Arc::default(),
                 partition,
             };
             batches.iter().for_each(|bytes| world.append(bytes));
@@ -561,12 +587,8 @@ mod tests {
             }
         }
 
-        fn readable(&self) -> Readable {
-            Readable {
-                log: LogId(1),
-                partition: 0,
-                tail: self.partition.tail().clone(),
-            }
+        fn readable(&self) -> Option<(LogId, Arc<Tail>)> {
+            Some((LogId(1), self.partition.tail().clone()))
         }
 
         fn damage(&self, last: u64) {
@@ -582,9 +604,8 @@ mod tests {
         }
 
         async fn find(&self, spec: OffsetSpec) -> Option<(u64, Option<u64>)> {
-            let found = self
-                .readable()
-                .find_offset(&self.store, spec)
+            let tail = self.partition.tail().clone();
+            let found = find_offset(self.store.clone(), LogId(1), 0, tail, spec)
                 .await
                 .unwrap();
             found.map(|(offset, timestamp)| (offset.0, timestamp.map(|timestamp| timestamp.0)))
@@ -626,9 +647,14 @@ mod tests {
 
     async fn read_from(world: &World, from: u64, max_bytes: usize) -> Fetched {
         let plan = plan(vec![wanted(from, max_bytes)], 0, 1 << 20, 0);
-        fetch(&world.store, &"/".into(), &plan, &[Ok(world.readable())])
-            .await
-            .remove(0)
+        fetch(
+            world.store.clone(),
+            "/".into(),
+            vec![world.readable()],
+            plan,
+        )
+        .await
+        .remove(0)
     }
 
     #[tokio::test]
@@ -692,7 +718,7 @@ mod tests {
     async fn the_whole_fetch_is_bounded_and_only_its_first_batch_is_forced() {
         let (one, two) = (World::new(&[batch(&["a"])]), World::new(&[batch(&["b"])]));
         let size = batch(&["a"]).len();
-        let found = [Ok(one.readable()), Ok(two.readable())];
+        let tails = vec![one.readable(), two.readable()];
         for (max_bytes, expected) in [
             (1, [1, 0]),
             (size, [1, 0]),
@@ -705,7 +731,7 @@ mod tests {
                 max_bytes,
                 0,
             );
-            let fetched = fetch(&one.store, &"/".into(), &plan, &found).await;
+            let fetched = fetch(one.store.clone(), "/".into(), tails.clone(), plan).await;
             assert_eq!(
                 fetched.iter().map(|it| bases(it).len()).collect::<Vec<_>>(),
                 expected,
@@ -717,11 +743,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fetch_waits_for_enough_and_no_longer_than_it_was_told() {
         let mut world = World::new(&[]);
-        let found = [Ok(world.readable())];
+        let tails = vec![world.readable()];
         let size = batch(&["a"]).len();
         let plan = plan(vec![wanted(0, 1 << 20)], size + 1, 1 << 20, 500);
-        let (store, vhost) = (Rows::default(), Text::from("/"));
-        let mut waiting = std::pin::pin!(fetch(&store, &vhost, &plan, &found));
+        let store = world.store.clone();
+        let mut waiting = std::pin::pin!(fetch(
+            store.clone(),
+            "/".into(),
+            tails.clone(),
+            plan.clone()
+        ));
         assert!((&mut waiting).now_or_never().is_none());
         world.append(&batch(&["a"]));
         assert!(
@@ -735,7 +766,7 @@ mod tests {
         let mut late = plan.clone();
         late.partitions[0].from = Offset(2);
         assert_eq!(
-            bases(&fetch(&store, &vhost, &late, &found).await[0]),
+            bases(&fetch(store, "/".into(), tails, late).await[0]),
             [0; 0]
         );
         assert_eq!(start.elapsed(), Duration::from_millis(500));
@@ -744,20 +775,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_error_and_a_deleted_log_end_the_wait() {
         let world = World::new(&[]);
-        let missing = Refusal::NoVhost("v".into());
+        let missing = not_found(&"/".into(), &"t".into());
         let plan = plan(vec![wanted(0, 1), wanted(0, 1)], 1, 1, 10_000);
         let start = tokio::time::Instant::now();
         let fetched = fetch(
-            &world.store,
-            &"/".into(),
-            &plan,
-            &[Ok(world.readable()), Err(missing.clone())],
+            world.store.clone(),
+            "/".into(),
+            vec![world.readable(), None],
+            plan.clone(),
         )
         .await;
         assert_eq!(fetched[1].result.as_ref().unwrap_err(), &missing);
-        let found = [Ok(world.readable()), Ok(world.readable())];
-        let vhost = Text::from("/");
-        let mut waiting = std::pin::pin!(fetch(&world.store, &vhost, &plan, &found));
+        let tails = vec![world.readable(), world.readable()];
+        let mut waiting = std::pin::pin!(fetch(world.store.clone(), "/".into(), tails, plan));
         assert!((&mut waiting).now_or_never().is_none());
         world.partition.tail().close();
         assert!(matches!(

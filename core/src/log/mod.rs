@@ -19,8 +19,10 @@ mod typed;
 
 pub(crate) use batch::{Header, validate};
 pub use convert::record_place;
-pub(crate) use convert::{NewRecord, Records, message_from_record, record_from_message};
-pub(crate) use fetch::{Readable, fetch};
+pub(crate) use convert::{
+    KeyRule, NewRecord, Records, message_from_record, partition_for, record_from_message,
+};
+pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use partition::{Appended, Committed, Partition, delete_log, recover};
 pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;

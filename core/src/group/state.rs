@@ -128,17 +128,13 @@ impl Group {
         self.forget_at = Some(now.instant + OFFSETS_RETENTION.saturating_sub(age));
     }
 
-    pub fn state(&self) -> &'static str {
+    fn state(&self) -> &'static str {
         match self.state {
             State::Empty => "Empty",
             State::Preparing => "PreparingRebalance",
             State::Completing => "CompletingRebalance",
             State::Stable => "Stable",
         }
-    }
-
-    pub fn protocol_type(&self) -> &Text {
-        &self.protocol_type
     }
 
     /// Whether it can be forgotten.
