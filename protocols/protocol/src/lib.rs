@@ -22,10 +22,20 @@ use trivium_core::{Dialect, Event, Now};
 pub trait Protocol: Send {
     /// Takes whole frames off `input`; what remains is an incomplete frame. Called again with more
     /// bytes behind what remained, or with the same bytes once [`Protocol::wants_input`] turns true again.
-    fn handle_input(&mut self, now: Now, input: &mut BytesMut, effects: &mut Effects) -> Result<(), CloseReason>;
+    fn handle_input(
+        &mut self,
+        now: Now,
+        input: &mut BytesMut,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason>;
 
     /// Takes one event of the core.
-    fn handle_event(&mut self, now: Now, event: Event, effects: &mut Effects) -> Result<(), CloseReason>;
+    fn handle_event(
+        &mut self,
+        now: Now,
+        event: Event,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason>;
 
     /// Called when [`Protocol::next_timeout`] has passed.
     fn handle_timeout(&mut self, now: Now, effects: &mut Effects) -> Result<(), CloseReason>;

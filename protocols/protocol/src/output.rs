@@ -51,7 +51,11 @@ impl Output {
     /// Everything as slices for a vectored write, as far as `slices` has room; returns how many were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
-        let parts = self.chunks.iter().map(Bytes::as_ref).chain(std::iter::once(self.tail.as_ref()));
+        let parts = self
+            .chunks
+            .iter()
+            .map(Bytes::as_ref)
+            .chain(std::iter::once(self.tail.as_ref()));
         for (slot, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
             *slot = IoSlice::new(part);
             filled += 1;
