@@ -21,6 +21,7 @@ use crate::{
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
     log::{self, Bounds},
+    message::Origin,
     queue::Arrival,
     shard::Op,
     store::keys::record_flags,
@@ -238,6 +239,12 @@ impl Tap {
         }
         let records = log::records(&batch.bytes, DECOMPRESSED_MAX);
         let mut offered = 0;
+        let exchange = entry.tap.clone().unwrap_or_default();
+        let origin = Arc::new(Origin {
+            protocol: "kafka".into(),
+            vhost: entry.vhost.clone(),
+            ..Origin::default()
+        });
         for record in records.map_err(|error| Stop::Unreadable(error.to_string()))? {
             let record = record.map_err(|error| Stop::Unreadable(error.to_string()))?;
             let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
@@ -245,7 +252,7 @@ impl Tap {
                 continue;
             }
             let message =
-                log::message_from_record(&entry.info.name, partition, offset, record, &entry.vhost);
+                log::message_from_record(&entry.info.name, partition, offset, record, &exchange, &origin);
             let message = Arc::new(message);
             for target in &targets.queues {
                 let shard = self.inner.shard_of_queue(target.queue.id);

@@ -1,12 +1,18 @@
 //! Consumer groups: members, generations, assignments and committed offsets (the classic protocol of Kafka,
 //! whose subscriptions and assignments are opaque bytes to the broker).
 
+mod coordinator;
+mod member;
+mod offsets;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-mod pending;
-pub(crate) use pending::*;
-
 use bytes::Bytes;
+
+pub(crate) use coordinator::{Answers, Groups, stored_group};
 
 use crate::{id::Offset, properties::Text};
 

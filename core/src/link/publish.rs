@@ -54,7 +54,7 @@ impl Link {
             shards |= 1 << shard;
         }
         for entry in &targets.logs {
-            let record = log::record_from_message(&message, &entry.settings.key);
+            let record = log::record_from_message(&message, &entry.settings);
             let partition = log::partition_for(
                 record.key.as_deref(),
                 entry.tails.len(),

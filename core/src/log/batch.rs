@@ -23,7 +23,7 @@ pub(super) const MAGIC: i8 = 2;
 
 /// The fixed part of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub struct Header {
     /// As stored in the bytes: a producer sends 0, whoever serves a batch knows the true one.
     pub base_offset: i64,
     pub leader_epoch: i32,
@@ -45,7 +45,7 @@ pub(crate) struct Header {
 
 /// The attribute bits of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Attributes(pub i16);
+pub struct Attributes(pub i16);
 
 impl Attributes {
     /// Bits 0 to 2, the number of the codec.
@@ -71,7 +71,7 @@ impl Attributes {
 
 /// What is wrong with a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BatchError {
+pub enum BatchError {
     /// Not exactly one whole batch.
     #[error("batch length does not match its bytes")]
     Length,
@@ -112,7 +112,7 @@ impl From<BatchError> for Refusal {
 }
 
 /// Checks that `bytes` are exactly one batch that a client may append.
-pub(crate) fn validate(bytes: &[u8]) -> Result<Header, BatchError> {
+pub fn validate(bytes: &[u8]) -> Result<Header, BatchError> {
     let header = verify(bytes)?;
     if header.attributes.is_control() {
         return Err(BatchError::Control);

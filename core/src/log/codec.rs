@@ -97,3 +97,129 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(),
     out.truncate(start + written);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::log::{
+        batch::{
+            self, HEADER_BYTES,
+            tests::{batch, resealed},
+        },
+        record::{Record, records},
+    };
+
+    fn compress(codec: u8, plain: &[u8]) -> Vec<u8> {
+        match codec {
+            GZIP => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            SNAPPY => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
+            LZ4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            ZSTD => ruzstd::encoding::compress_to_vec(
+                plain,
+                ruzstd::encoding::CompressionLevel::Fastest,
+            ),
+            _ => plain.to_vec(),
+        }
+    }
+
+    fn xerial(blocks: &[&[u8]]) -> Vec<u8> {
+        let mut framed = [XERIAL_MAGIC, &[0, 0, 0, 1, 0, 0, 0, 1]].concat();
+        for block in blocks {
+            let block = compress(SNAPPY, block);
+            framed.extend((block.len() as u32).to_be_bytes());
+            framed.extend(block);
+        }
+        framed
+    }
+
+    #[test]
+    fn every_codec_gives_the_same_records() {
+        let plain = batch(&["first", "second", &"third ".repeat(10_000)]);
+        let expected: Vec<Record> = records(&plain, 1 << 20)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(expected.len(), 3);
+        for codec in [NONE, GZIP, SNAPPY, LZ4, ZSTD] {
+            let mut compressed = BytesMut::from(&plain[..HEADER_BYTES]);
+            compressed.extend(compress(codec, &plain[HEADER_BYTES..]));
+            compressed[22] = codec;
+            let compressed = resealed(compressed);
+            batch::validate(&compressed).unwrap();
+            let read: Vec<Record> = records(&compressed, 1 << 20)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(read, expected, "codec {codec}");
+        }
+    }
+
+    #[test]
+    fn snappy_comes_in_the_framing_of_the_java_client_as_well() {
+        let framed = xerial(&[b"one ", b"two"]);
+        assert_eq!(
+            decompress(SNAPPY, framed.clone().into(), 7).unwrap(),
+            "one two"
+        );
+        assert_eq!(
+            decompress(SNAPPY, framed.clone().into(), 6),
+            Err(BatchError::TooLarge(6))
+        );
+        for length in XERIAL_MAGIC.len()..framed.len() {
+            // At the end of a block there is no telling that another was meant to follow.
+            let _ = decompress(SNAPPY, framed[..length].to_vec().into(), 100)
+                .map(|out| assert!(out.len() < 7));
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_at_the_limit() {
+        let zeros = vec![0; 2 << 20];
+        for codec in [NONE, GZIP, SNAPPY, LZ4, ZSTD] {
+            let bomb = Bytes::from(compress(codec, &zeros));
+            assert_eq!(
+                decompress(codec, bomb.clone(), 1 << 20),
+                Err(BatchError::TooLarge(1 << 20)),
+                "codec {codec}"
+            );
+            assert_eq!(
+                decompress(codec, bomb, 2 << 20).unwrap().len(),
+                2 << 20,
+                "codec {codec}"
+            );
+        }
+        // A block of a few bytes that claims to hold four gigabytes.
+        let claim = Bytes::from_static(b"\xff\xff\xff\xff\x0f\x00");
+        assert!(decompress(SNAPPY, claim, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn damage_is_an_error_and_codecs_that_do_not_exist_are_unknown() {
+        for codec in [GZIP, SNAPPY, LZ4, ZSTD] {
+            let mut bytes = compress(codec, &b"some text to be compressed, text, text".repeat(9));
+            bytes.truncate(bytes.len() / 2);
+            assert!(
+                decompress(codec, bytes.into(), 1 << 20).is_err(),
+                "codec {codec}"
+            );
+            assert!(
+                decompress(codec, Bytes::from_static(b"\x00\x01\x02garbage"), 1 << 20).is_err(),
+                "codec {codec}"
+            );
+        }
+        assert_eq!(decompress(5, Bytes::new(), 10), Err(BatchError::Codec(5)));
+    }
+}

@@ -1,8 +1,51 @@
 //! Between messages of other protocols and records (DESIGN section 3.4).
+//!
+//! A record becomes a message whose native block is the record's header section behind a few bytes that say where
+//! the record is, so record → message → record is the identity. Messages of other dialects go through their neutral
+//! properties: names for what a record lacks, values as text, and `mq.types` for what was not text.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use crate::{properties::Text, time::Timestamp};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{
+    record::{Record, RecordHeader, headers, write_headers},
+    settings::Settings,
+    typed,
+};
+use crate::{
+    id::{ConnectionId, Offset},
+    message::{Dialect, Message, Native, Origin, Persistence},
+    properties::{Properties, Text, Value},
+    time::Timestamp,
+    topic::{Grammar, Topic},
+};
+
+/// Names of properties that records (and MQTT's user properties) lack.
+pub(crate) mod names {
+    pub const CONTENT_TYPE: &str = "content-type";
+    pub const CONTENT_ENCODING: &str = "content-encoding";
+    pub const MESSAGE_ID: &str = "message-id";
+    pub const CORRELATION_ID: &str = "correlation-id";
+    pub const REPLY_TO: &str = "reply-to";
+    pub const USER_ID: &str = "user-id";
+    pub const TYPE: &str = "mq.type";
+    pub const APP_ID: &str = "mq.app-id";
+    pub const PRIORITY: &str = "mq.priority";
+    pub const TTL_MS: &str = "mq.ttl-ms";
+    /// `0` where the message was not persistent; absent otherwise.
+    pub const PERSISTENT: &str = "mq.persistent";
+    /// What MQTT has in place of it: the quality of service, where it is not 1.
+    pub const QOS: &str = "mq.qos";
+    pub const RETAIN: &str = "mq.retain";
+    pub const TYPES: &str = "mq.types";
+    /// `true` makes the value null.
+    pub const TOMBSTONE: &str = "mq.tombstone";
+    /// Overrides the record's key.
+    pub const KEY: &str = "x-key";
+    /// Routes, and is removed.
+    pub const BCC: &str = "BCC";
+}
 
 /// A record to be packed by the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +54,7 @@ pub(crate) struct NewRecord {
     pub timestamp: Option<Timestamp>,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-    /// A header section: see [`super::record::write_headers`].
+    /// A header section: see [`write_headers`].
     pub headers: Bytes,
 }
 
@@ -53,6 +96,653 @@ impl KeyRule {
                     .filter(|name| !name.is_empty())
                     .map(|name| KeyRule::Property(name.into())),
             },
+        }
+    }
+
+    /// The key of a message that came through an exchange; by the default exchange it has none unless the rule asks
+    /// for something else than the topic.
+    fn key(&self, message: &Message, headers: &[RecordHeader]) -> Option<Bytes> {
+        match self {
+            KeyRule::Topic if message.exchange.is_empty() => None,
+            KeyRule::Topic => Some(message.topic.render(Grammar::Dots).into_bytes()),
+            KeyRule::ClientId => {
+                Some(message.origin.client.clone().into_bytes()).filter(|client| !client.is_empty())
+            }
+            KeyRule::Level(level) => message
+                .topic
+                .tokens()
+                .nth(level - 1)
+                .map(|token| token.into_owned().into()),
+            KeyRule::Property(name) => headers
+                .iter()
+                .rev()
+                .find(|(found, _)| found == name)?
+                .1
+                .clone(),
+            KeyRule::None => None,
+        }
+    }
+}
+
+/// The record that a message becomes in a log of these settings.
+pub(crate) fn record_from_message(message: &Message, settings: &Settings) -> NewRecord {
+    if message.native.dialect.id() == RECORDS_ID {
+        return NewRecord {
+            timestamp: message.timestamp,
+            key: message.key.clone(),
+            value: message.body.clone(),
+            headers: header_section(&message.native.block),
+        };
+    }
+    let mut properties = message.properties();
+    let named_key = take_header(&mut properties, names::KEY).and_then(into_bytes);
+    let is_tombstone =
+        take_header(&mut properties, names::TOMBSTONE).is_some_and(|value| is_true(&value));
+    // Clearing a retained message removes its key from a log that keeps the last record of each.
+    let clears =
+        settings.compact && message.retain && message.body.as_ref().is_none_or(Bytes::is_empty);
+    let headers = headers_from(message, properties);
+    NewRecord {
+        timestamp: message.timestamp,
+        key: message
+            .key
+            .clone()
+            .or(named_key)
+            .or_else(|| settings.key.key(message, &headers)),
+        value: message.body.clone().filter(|_| !is_tombstone && !clears),
+        headers: write_headers(&headers),
+    }
+}
+
+/// Removes headers of that name; the last one counts.
+fn take_header(properties: &mut Properties, name: &str) -> Option<Value> {
+    let mut found = None;
+    properties.headers.retain_mut(|(header, value)| {
+        let matches = header == name;
+        if matches {
+            found = Some(std::mem::replace(value, Value::Null));
+        }
+        !matches
+    });
+    found
+}
+
+fn into_bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::Null => None,
+        Value::Text(text) => Some(text.into_bytes()),
+        Value::Bytes(bytes) => Some(bytes),
+        other => typed::to_bytes(&other).0,
+    }
+}
+
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => *value,
+        Value::Text(text) => text == "true",
+        _ => false,
+    }
+}
+
+/// Headers of a record from a message of another dialect: properties under their common names, then the message's
+/// own headers. One of these that has a property's name loses against the property.
+fn headers_from(message: &Message, mut properties: Properties) -> Vec<RecordHeader> {
+    let mut out: Vec<RecordHeader> = Vec::with_capacity(8 + properties.headers.len());
+    let mut put = |name: &'static str, value: Option<Bytes>| {
+        out.extend(value.map(|value| (Text::from_static(name), Some(value))));
+    };
+    let text = |text: Option<Text>| text.map(Text::into_bytes);
+    let is_mqtt = MQTT_IDS.contains(&message.native.dialect.id());
+    put(names::CONTENT_TYPE, text(properties.content_type.take()));
+    put(
+        names::CONTENT_ENCODING,
+        text(properties.content_encoding.take()),
+    );
+    put(names::MESSAGE_ID, text(properties.message_id.take()));
+    put(names::CORRELATION_ID, properties.correlation_id.take());
+    put(
+        names::REPLY_TO,
+        properties.reply_to.take().map(|reply_to| {
+            if is_mqtt {
+                format!("mqtt:{reply_to}").into()
+            } else {
+                reply_to.into_bytes()
+            }
+        }),
+    );
+    put(names::USER_ID, text(properties.user_id.take()));
+    put(names::TYPE, text(properties.kind.take()));
+    put(names::APP_ID, text(properties.app_id.take()));
+    put(
+        names::PRIORITY,
+        message.priority.map(|priority| priority.to_string().into()),
+    );
+    put(
+        names::TTL_MS,
+        message.expiry_ms.map(|ms| ms.to_string().into()),
+    );
+    let transient = if is_mqtt {
+        names::QOS
+    } else {
+        names::PERSISTENT
+    };
+    put(
+        transient,
+        (message.persistence == Persistence::Transient).then(|| Bytes::from_static(b"0")),
+    );
+    put(
+        names::RETAIN,
+        message.retain.then(|| Bytes::from_static(b"1")),
+    );
+    let native = out.len();
+    let mut types = String::new();
+    for (name, value) in properties.headers {
+        let is_taken = out[..native].iter().any(|(taken, _)| *taken == name);
+        if is_taken || name == names::TYPES || name == names::BCC {
+            continue;
+        }
+        let (bytes, tags) = typed::to_bytes(&value);
+        tags.write(&name, &mut types);
+        out.push((name, bytes));
+    }
+    if !types.is_empty() {
+        out.push((Text::from_static(names::TYPES), Some(types.into())));
+    }
+    out
+}
+
+/// The partition of a record: by its key as the Java client does it, or one for all that a connection sends, so
+/// that they stay in order (DESIGN section 3.4).
+pub(crate) fn partition_for(
+    key: Option<&[u8]>,
+    partitions: usize,
+    connection: ConnectionId,
+) -> u32 {
+    let partitions = partitions.max(1) as u64;
+    let number = match key {
+        Some(key) => u64::from(murmur2(key) & 0x7fff_ffff),
+        None => connection.0,
+    };
+    (number % partitions) as u32
+}
+
+/// MurmurHash2 in 32 bits with the seed that Kafka's clients use.
+fn murmur2(bytes: &[u8]) -> u32 {
+    const MULTIPLIER: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ bytes.len() as u32;
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        let mut k = u32::from_le_bytes(*word).wrapping_mul(MULTIPLIER);
+        k = (k ^ (k >> 24)).wrapping_mul(MULTIPLIER);
+        hash = hash.wrapping_mul(MULTIPLIER) ^ k;
+    }
+    if !rest.is_empty() {
+        let tail = rest
+            .iter()
+            .rev()
+            .fold(0, |tail, byte| tail << 8 | u32::from(*byte));
+        hash = (hash ^ tail).wrapping_mul(MULTIPLIER);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MULTIPLIER);
+    hash ^ (hash >> 15)
+}
+
+/// The message that a record at `offset` is to readers of other protocols, as if it were published to `exchange`
+/// under the log's name. `origin` is shared by all messages of the reader.
+pub(crate) fn message_from_record(
+    log: &Text,
+    partition: u32,
+    offset: Offset,
+    record: Record,
+    exchange: &Text,
+    origin: &Arc<Origin>,
+) -> Message {
+    let mut message = Message {
+        exchange: exchange.clone(),
+        topic: Topic::new(log.clone(), Grammar::Dots),
+        body: record.value,
+        key: record.key,
+        timestamp: u64::try_from(record.timestamp).ok().map(Timestamp),
+        expiry_ms: None,
+        persistence: Persistence::Persistent,
+        priority: None,
+        retain: false,
+        native: Native {
+            dialect: &Records,
+            block: native_block(partition, offset, &record.headers),
+        },
+        origin: origin.clone(),
+    };
+    for (name, value) in headers(record.headers) {
+        let number = || {
+            std::str::from_utf8(value.as_deref()?)
+                .ok()?
+                .parse::<u64>()
+                .ok()
+        };
+        match &*name {
+            names::TTL_MS => message.expiry_ms = number(),
+            names::PRIORITY => {
+                message.priority = number().and_then(|priority| priority.try_into().ok())
+            }
+            names::RETAIN => message.retain = number() == Some(1),
+            names::PERSISTENT if number() == Some(0) => {
+                message.persistence = Persistence::Transient
+            }
+            _ => {}
+        }
+    }
+    message
+}
+
+const RECORDS_ID: u8 = 0;
+/// The dialects whose reply-to is an MQTT topic: see [`Dialect::id`].
+const MQTT_IDS: [u8; 2] = [2, 3];
+/// Partition and offset, before the header section.
+const PLACE_BYTES: usize = 12;
+
+fn native_block(partition: u32, offset: Offset, headers: &[u8]) -> Bytes {
+    let mut block = BytesMut::with_capacity(PLACE_BYTES + headers.len());
+    block.put_u32(partition);
+    block.put_u64(offset.0);
+    block.put_slice(headers);
+    block.freeze()
+}
+
+fn header_section(block: &Bytes) -> Bytes {
+    let section = block.slice(PLACE_BYTES.min(block.len())..);
+    if section.is_empty() {
+        Bytes::from_static(b"\0")
+    } else {
+        section
+    }
+}
+
+/// The partition and offset of a message that was read from a log; none of others.
+pub fn record_place(native: &Native) -> Option<(u32, Offset)> {
+    if native.dialect.id() != RECORDS_ID {
+        return None;
+    }
+    let mut fields = native.block.get(..PLACE_BYTES)?;
+    Some((fields.get_u32(), Offset(fields.get_u64())))
+}
+
+/// The dialect of messages that were records of a log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Records;
+
+impl Dialect for Records {
+    fn id(&self) -> u8 {
+        RECORDS_ID
+    }
+
+    fn properties(&self, block: &Bytes) -> Properties {
+        let found: Vec<RecordHeader> = headers(header_section(block)).collect();
+        let types = found.iter().rev().find(|(name, _)| name == names::TYPES);
+        let types = types
+            .and_then(|(_, value)| value.clone())
+            .unwrap_or_default();
+        let types = typed::Types::parse(std::str::from_utf8(&types).unwrap_or_default());
+        let mut properties = Properties::default();
+        for (name, value) in found {
+            match property(&mut properties, &name) {
+                Some(Slot::Text(slot)) => {
+                    match value.clone().map(Text::try_from) {
+                        Some(Ok(text)) => *slot = Some(text),
+                        // Not a text, so it cannot be the property; it stays a header.
+                        _ => properties
+                            .headers
+                            .push((name.clone(), types.value(&name, value))),
+                    }
+                }
+                Some(Slot::Bytes(slot)) => *slot = value,
+                Some(Slot::Message) => {}
+                None => {
+                    let value = types.value(&name, value);
+                    properties.headers.push((name, value));
+                }
+            }
+        }
+        properties
+    }
+}
+
+/// What a header of a reserved name fills.
+enum Slot<'a> {
+    Text(&'a mut Option<Text>),
+    Bytes(&'a mut Option<Bytes>),
+    /// A field of the message itself, filled by [`message_from_record`].
+    Message,
+}
+
+fn property<'a>(properties: &'a mut Properties, name: &str) -> Option<Slot<'a>> {
+    Some(match name {
+        names::CONTENT_TYPE => Slot::Text(&mut properties.content_type),
+        names::CONTENT_ENCODING => Slot::Text(&mut properties.content_encoding),
+        names::MESSAGE_ID => Slot::Text(&mut properties.message_id),
+        names::CORRELATION_ID => Slot::Bytes(&mut properties.correlation_id),
+        names::REPLY_TO => Slot::Text(&mut properties.reply_to),
+        names::USER_ID => Slot::Text(&mut properties.user_id),
+        names::TYPE => Slot::Text(&mut properties.kind),
+        names::APP_ID => Slot::Text(&mut properties.app_id),
+        names::PRIORITY | names::TTL_MS | names::PERSISTENT | names::RETAIN | names::TYPES => {
+            Slot::Message
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::{builder::Builder, record::records};
+
+    /// A dialect of tests, whose properties are those below.
+    #[derive(Debug)]
+    struct Given(fn() -> Properties, u8);
+
+    impl Dialect for Given {
+        fn id(&self) -> u8 {
+            self.1
+        }
+
+        fn properties(&self, _: &Bytes) -> Properties {
+            self.0()
+        }
+    }
+
+    fn message(exchange: &'static str, topic: Topic, dialect: &'static dyn Dialect) -> Message {
+        Message {
+            exchange: exchange.into(),
+            topic,
+            body: Some("body".into()),
+            key: None,
+            timestamp: Some(Timestamp(7)),
+            expiry_ms: None,
+            persistence: Persistence::Unset,
+            priority: None,
+            retain: false,
+            native: Native {
+                dialect,
+                block: Bytes::new(),
+            },
+            origin: Arc::new(Origin {
+                client: "dev1".into(),
+                ..Origin::default()
+            }),
+        }
+    }
+
+    fn slashes(text: &'static str) -> Topic {
+        Topic::new(text.into(), Grammar::Slashes)
+    }
+
+    fn keyed(key: KeyRule) -> Settings {
+        Settings {
+            key,
+            ..Settings::default()
+        }
+    }
+
+    fn shown(record: &NewRecord) -> Vec<(String, Option<String>)> {
+        let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
+        headers(record.headers.clone())
+            .map(|(name, value)| (name.to_string(), value.map(text)))
+            .collect()
+    }
+
+    fn as_message(record: &NewRecord) -> Message {
+        let record = Record {
+            offset_delta: 2,
+            timestamp: record.timestamp.map_or(-1, |timestamp| timestamp.0 as i64),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+        };
+        message_from_record(
+            &"t".into(),
+            4,
+            Offset(42),
+            record,
+            &"amq.topic".into(),
+            &Arc::default(),
+        )
+    }
+
+    #[test]
+    fn the_topic_in_dots_is_the_key_but_not_on_the_default_exchange() {
+        let key = |exchange, settings: &Settings| {
+            record_from_message(
+                &message(exchange, slashes("a/b.c"), &crate::message::Plain),
+                settings,
+            )
+            .key
+        };
+        assert_eq!(key("amq.topic", &Settings::default()).unwrap(), "a.b%2Ec");
+        assert_eq!(key("", &Settings::default()), None);
+        assert_eq!(key("", &keyed(KeyRule::ClientId)).unwrap(), "dev1");
+        assert_eq!(key("amq.topic", &keyed(KeyRule::Level(2))).unwrap(), "b.c");
+        assert_eq!(key("amq.topic", &keyed(KeyRule::Level(3))), None);
+        assert_eq!(key("amq.topic", &keyed(KeyRule::None)), None);
+    }
+
+    #[test]
+    fn the_publishers_key_comes_before_the_header_and_the_header_before_the_rule() {
+        static DIALECT: Given = Given(
+            || Properties {
+                headers: vec![("x-key".into(), Value::Text("mine".into()))],
+                ..Properties::default()
+            },
+            1,
+        );
+        let mut message = message("amq.topic", slashes("t"), &DIALECT);
+        let record = record_from_message(&message, &Settings::default());
+        assert_eq!(
+            (record.key.clone().unwrap(), shown(&record)),
+            ("mine".into(), vec![])
+        );
+        message.key = Some("own".into());
+        assert_eq!(
+            record_from_message(&message, &Settings::default())
+                .key
+                .unwrap(),
+            "own"
+        );
+    }
+
+    #[test]
+    fn properties_get_their_common_names_and_win_against_headers_of_that_name() {
+        static DIALECT: Given = Given(
+            || Properties {
+                content_type: Some("text/plain".into()),
+                correlation_id: Some(Bytes::from_static(b"\xff\x00")),
+                kind: Some("event".into()),
+                headers: vec![
+                    ("content-type".into(), Value::Text("loses".into())),
+                    ("message-id".into(), Value::Text("fills".into())),
+                    ("n".into(), Value::I32(5)),
+                    ("n".into(), Value::I32(6)),
+                    ("none".into(), Value::Null),
+                    ("BCC".into(), Value::Array(vec![])),
+                ],
+                ..Properties::default()
+            },
+            1,
+        );
+        let mut message = message("", slashes("t"), &DIALECT);
+        (message.priority, message.expiry_ms) = (Some(3), Some(60_000));
+        message.persistence = Persistence::Transient;
+        let record = record_from_message(&message, &Settings::default());
+        let names: Vec<String> = shown(&record).into_iter().map(|(name, _)| name).collect();
+        let expected = [
+            "content-type",
+            "correlation-id",
+            "mq.type",
+            "mq.priority",
+            "mq.ttl-ms",
+            "mq.persistent",
+            "message-id",
+            "n",
+            "n",
+            "none",
+            "mq.types",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(shown(&record)[9], ("none".into(), None));
+
+        let back = as_message(&record);
+        assert_eq!(
+            (back.priority, back.expiry_ms, back.persistence),
+            (Some(3), Some(60_000), Persistence::Transient)
+        );
+        let properties = back.properties();
+        assert_eq!(properties.content_type.unwrap(), "text/plain");
+        assert_eq!(
+            properties.correlation_id.unwrap(),
+            Bytes::from_static(b"\xff\x00")
+        );
+        assert_eq!(properties.message_id.unwrap(), "fills");
+        let n = |n| ("n".into(), Value::I32(n));
+        assert_eq!(
+            properties.headers,
+            [n(5), n(6), ("none".into(), Value::Null)]
+        );
+    }
+
+    #[test]
+    fn mqtt_marks_its_reply_topic_and_its_quality_of_service() {
+        static DIALECT: Given = Given(
+            || Properties {
+                reply_to: Some("r/1".into()),
+                ..Properties::default()
+            },
+            2,
+        );
+        let mut message = message("amq.topic", slashes("t"), &DIALECT);
+        (message.persistence, message.retain) = (Persistence::Transient, true);
+        let pair = |name: &str, value: &str| (name.to_string(), Some(value.to_string()));
+        let expected = [
+            pair("reply-to", "mqtt:r/1"),
+            pair("mq.qos", "0"),
+            pair("mq.retain", "1"),
+        ];
+        assert_eq!(
+            shown(&record_from_message(&message, &Settings::default())),
+            expected
+        );
+    }
+
+    #[test]
+    fn tombstones_are_null_and_empty_is_not() {
+        static DIALECT: Given = Given(
+            || Properties {
+                headers: vec![("mq.tombstone".into(), Value::Bool(true))],
+                ..Properties::default()
+            },
+            1,
+        );
+        let tombstone =
+            record_from_message(&message("", slashes("t"), &DIALECT), &Settings::default());
+        assert_eq!((tombstone.value.clone(), shown(&tombstone)), (None, vec![]));
+        let mut clearing = message("amq.topic", slashes("t"), &crate::message::Plain);
+        (clearing.body, clearing.retain) = (Some(Bytes::new()), true);
+        assert_eq!(
+            record_from_message(&clearing, &Settings::default()).value,
+            Some(Bytes::new())
+        );
+        let compact = Settings {
+            compact: true,
+            ..Settings::default()
+        };
+        assert_eq!(record_from_message(&clearing, &compact).value, None);
+    }
+
+    #[test]
+    fn keys_are_placed_as_the_java_client_places_them() {
+        // Values of the Java client's own test of its hash.
+        let known: [(&str, i32); 6] = [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
+            ("abc", 479_470_107),
+        ];
+        for (key, hash) in known {
+            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
+        }
+        assert_eq!(
+            partition_for(Some(b"abc"), 4, ConnectionId(9)),
+            (479_470_107 % 4) as u32
+        );
+        assert_eq!(partition_for(None, 4, ConnectionId(9)), 1);
+    }
+
+    #[test]
+    fn a_record_knows_its_place() {
+        let record = NewRecord {
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Bytes::from_static(b"\0"),
+        };
+        let message = as_message(&record);
+        assert_eq!(record_place(&message.native), Some((4, Offset(42))));
+        assert_eq!(
+            (message.timestamp, message.body, message.topic.text()),
+            (None, None, &Text::from("t"))
+        );
+        let other = Native {
+            dialect: &crate::message::Plain,
+            block: message.native.block,
+        };
+        assert_eq!(record_place(&other), None);
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+    }
+
+    proptest! {
+        /// Kafka → log → Kafka by way of a message: the identity, headers to the byte.
+        #[test]
+        fn record_to_message_to_record_is_the_identity(
+            key in proptest::option::of(bytes()),
+            value in proptest::option::of(bytes()),
+            timestamp in proptest::option::of(0..1_u64 << 40),
+            pairs in proptest::collection::vec(("[a-z.:,-]{0,6}|mq.types|mq.ttl-ms", proptest::option::of(bytes())), 0..6),
+        ) {
+            let pairs: Vec<RecordHeader> = pairs.into_iter().map(|(name, value)| (name.into(), value)).collect();
+            let timestamp = timestamp.map(Timestamp);
+            let record = NewRecord { timestamp, key, value, headers: write_headers(&pairs) };
+            let message = as_message(&record);
+            message.properties();
+            prop_assert_eq!(record_from_message(&message, &Settings::default()), record);
+        }
+
+        #[test]
+        fn built_records_are_read_back(
+            given in proptest::collection::vec((0..1_i64 << 40, proptest::option::of(bytes()), proptest::option::of(bytes())), 1..20),
+        ) {
+            let mut builder = Builder::default();
+            let headers = write_headers(&[("h".into(), None), ("h".into(), Some("v".into()))]);
+            for (timestamp, key, value) in &given {
+                builder.push(*timestamp, key.as_deref(), value.as_deref(), &headers);
+            }
+            let batch = builder.finish();
+            let header = crate::log::validate(&batch).unwrap();
+            prop_assert_eq!(header.max_timestamp, given.iter().map(|(timestamp, ..)| *timestamp).max().unwrap());
+            let read: Vec<Record> = records(&batch, 1 << 20).unwrap().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(read.len(), given.len());
+            for (at, (record, (timestamp, key, value))) in read.into_iter().zip(given).enumerate() {
+                let expected = Record { offset_delta: at as u32, timestamp, key, value, headers: headers.clone() };
+                prop_assert_eq!(record, expected);
+            }
         }
     }
 }

@@ -8,18 +8,23 @@ mod batch;
 mod builder;
 mod codec;
 mod convert;
+mod fetch;
 mod partition;
-mod pending;
 mod producer;
 mod record;
 mod segment;
 mod settings;
 mod tail;
-pub(crate) use convert::{KeyRule, NewRecord};
-pub(crate) use pending::*;
-pub(crate) use record::{Record, records};
+mod typed;
 
-pub(crate) use batch::{BatchError, Header, parse, validate};
+pub use batch::{BatchError, Header, validate};
+pub(crate) use batch::parse;
+pub use convert::record_place;
+pub(crate) use convert::{
+    KeyRule, NewRecord, Records, message_from_record, partition_for, record_from_message,
+};
+pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use partition::{Committed, Partition, delete_log, recover};
+pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;
 pub(crate) use tail::{Bounds, Tail, TailBudget};

@@ -173,3 +173,120 @@ pub(super) fn put_section(out: &mut BytesMut, bytes: Option<&[u8]>) {
     put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
     out.extend_from_slice(bytes.unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::batch::tests::{batch, resealed};
+
+    fn with_records(count: u32, bytes: &[u8]) -> Bytes {
+        let mut whole = BytesMut::from(&batch(&["x"])[..batch::HEADER_BYTES]);
+        whole[57..61].copy_from_slice(&count.to_be_bytes());
+        whole[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        whole.extend_from_slice(bytes);
+        resealed(whole)
+    }
+
+    fn first(bytes: &[u8]) -> Result<Record, BatchError> {
+        records(&with_records(1, bytes), 1 << 20)
+            .unwrap()
+            .next()
+            .unwrap()
+    }
+
+    #[test]
+    fn lengths_and_counts_that_lie_are_refused_without_allocating_for_them() {
+        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        // A record is: length, attributes, timestamp delta, offset delta, key, value, count of headers.
+        let good = [14, 0, 0, 0, 1, 1, 0, 0];
+        assert!(first(&[12, 0, 0, 0, 1, 1, 0]).is_ok());
+        assert_eq!(
+            first(&good),
+            Err(BatchError::Record),
+            "a byte after the headers"
+        );
+        assert_eq!(first(&[]), Err(BatchError::Record));
+        assert_eq!(
+            first(&huge),
+            Err(BatchError::Record),
+            "length of the record"
+        );
+        assert_eq!(
+            first(&[[20, 0, 0, 0].as_slice(), &huge, &[1, 0]].concat()),
+            Err(BatchError::Record),
+            "key"
+        );
+        assert_eq!(
+            first(&[[20, 0, 0, 0, 1].as_slice(), &huge, &[0]].concat()),
+            Err(BatchError::Record),
+            "value"
+        );
+        assert_eq!(
+            first(&[[20, 0, 0, 0, 1, 1].as_slice(), &huge].concat()),
+            Err(BatchError::Record),
+            "headers"
+        );
+        assert_eq!(
+            first(&[12, 0, 0, 0, 3, 1, 0]),
+            Err(BatchError::Record),
+            "length of -2"
+        );
+        assert_eq!(
+            first(&[12, 0, 0, 2, 1, 1, 0]),
+            Err(BatchError::Record),
+            "offset beyond the last"
+        );
+        assert_eq!(
+            first(&[0x80; 11]),
+            Err(BatchError::Record),
+            "a varint without an end"
+        );
+        assert_eq!(
+            first(&[16, 0, 0, 0, 1, 1, 2, 1, 1]),
+            Err(BatchError::Record),
+            "a header without a name"
+        );
+    }
+
+    #[test]
+    fn a_count_beyond_the_records_ends_with_an_error() {
+        let records: Vec<_> = records(&with_records(u32::MAX / 4, &[12, 0, 0, 0, 1, 1, 0]), 100)
+            .unwrap()
+            .collect();
+        assert_eq!(
+            (records.len(), records[0].is_ok(), records[1].is_err()),
+            (2, true, true)
+        );
+    }
+
+    #[test]
+    fn headers_keep_order_duplicates_and_nulls() {
+        let given: Vec<RecordHeader> = vec![
+            ("b".into(), Some("1".into())),
+            ("a".into(), None),
+            ("b".into(), Some(Bytes::new())),
+        ];
+        assert_eq!(headers(write_headers(&given)).collect::<Vec<_>>(), given);
+    }
+
+    proptest! {
+        #[test]
+        fn varints_are_reversible(value in any::<i64>()) {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            prop_assert_eq!(out.len(), varint_bytes(value));
+            let mut bytes = out.freeze();
+            prop_assert_eq!(varint(&mut bytes), Some(value));
+            prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn truncated_records_are_errors(cut in 1..40_usize) {
+            let whole = batch(&["some value that is long enough to be cut"]);
+            let cut = resealed(BytesMut::from(&whole[..whole.len() - cut]));
+            prop_assert!(records(&cut, 1 << 20).unwrap().next().unwrap().is_err());
+        }
+    }
+}

@@ -24,7 +24,7 @@ use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
     event::{Event, Kind, Refusal, Reply, Retained},
-    group::Groups,
+    group::{Answers, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
     log::{self, Partition, Tail, TailBudget},
@@ -353,15 +353,11 @@ impl Shard {
                 group,
                 request,
             } => {
-                self.groups.handle(
-                    turn.now,
-                    (from, token),
-                    vhost,
-                    group,
-                    request,
-                    &mut turn.held,
-                    &mut turn.batch,
-                );
+                let mut answers = Answers::new();
+                let (now, from) = (turn.now, (from, token));
+                self.groups
+                    .handle(now, from, vhost, group, request, &mut answers, &mut turn.batch);
+                answer(answers, turn);
             }
             Op::Retain {
                 vhost,
@@ -438,7 +434,9 @@ impl Shard {
             }
         }
         self.keep_logs(turn);
-        let groups = self.groups.tick(turn.now, &mut turn.held, &mut turn.batch);
+        let mut answers = Answers::new();
+        let groups = self.groups.tick(turn.now, &mut answers, &mut turn.batch);
+        answer(answers, turn);
         let queues = self.deadlines.first().map(|(at, _)| *at);
         let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
         let instant =
@@ -652,6 +650,14 @@ fn touch<'a>(
         touched.push(id);
     }
     Some(queue)
+}
+
+/// Answers of group coordinators wait until what they say is durable.
+fn answer(answers: Answers, turn: &mut Turn) {
+    for ((connection, token), reply) in answers {
+        let result = Ok(Reply::Group(reply));
+        turn.held.push(connection, Event::Done { token, result });
+    }
 }
 
 fn confirm(from: ConnectionId, token: Option<Token>, turn: &mut Turn) {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     id::{LogId, Offset, QueueId, Sequence},
@@ -280,6 +280,22 @@ pub(crate) fn group_offset(vhost: &str, group: &str, log: &str, partition: u32) 
         .text(log)
         .u32(partition)
         .done()
+}
+
+/// The vhost, group, log and partition in the key of a committed offset.
+pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u32)> {
+    let text = |key: &mut Bytes| {
+        let length = key
+            .try_get_u32()
+            .ok()
+            .filter(|length| *length as usize <= key.len())?;
+        Text::try_from(key.split_to(length as usize)).ok()
+    };
+    key.try_get_u8()
+        .ok()
+        .filter(|kind| *kind == state::GROUP_OFFSET)?;
+    let (vhost, group, log) = (text(&mut key)?, text(&mut key)?, text(&mut key)?);
+    Some((vhost, group, log, key.try_get_u32().ok()?))
 }
 
 /// `State`: all offsets of a group.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     id::{BindingTag, Sequence},
+    log::Records,
     message::{Dialect, Message, Native, Origin, Persistence, Plain},
     time::Timestamp,
     topic::{Grammar, Topic},
@@ -30,7 +31,9 @@ const RETAINED: u8 = 1;
 pub(crate) struct Dialects(Arc<[&'static dyn Dialect]>);
 
 impl Dialects {
-    pub(crate) fn new(dialects: Vec<&'static dyn Dialect>) -> Dialects {
+    /// The given ones and the core's own.
+    pub(crate) fn new(mut dialects: Vec<&'static dyn Dialect>) -> Dialects {
+        dialects.push(&Records);
         Dialects(dialects.into())
     }
 

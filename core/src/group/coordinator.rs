@@ -1,0 +1,196 @@
+//! All groups of a shard, and what they wait for: an idle group costs nothing but its memory.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::{GroupError, GroupReply, GroupRequest, state::Group};
+use crate::{
+    id::{ConnectionId, Token},
+    properties::Text,
+    store::{Batch, StoreError, keys},
+    time::Now,
+};
+
+/// Who is to be answered.
+pub(crate) type Caller = (ConnectionId, Token);
+
+/// Answers, each to be given once. Those to commits and deletions wait until the batch is durable.
+pub(crate) type Answers = Vec<(Caller, GroupReply)>;
+
+/// A vhost and the name of a group in it.
+pub(super) type GroupName = (Text, Text);
+
+/// The groups of a shard.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    groups: FxHashMap<GroupName, Entry>,
+    /// What is due when; holds each group that waits for something once.
+    deadlines: BTreeSet<(Instant, GroupName)>,
+    /// Groups whose offsets were found when the broker opened and whose clock has not begun.
+    recovered: Vec<GroupName>,
+    initial_rebalance_delay: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: Group,
+    deadline: Option<Instant>,
+}
+
+impl Groups {
+    /// No groups. A new group waits `initial_rebalance_delay` for more members before its first generation.
+    pub fn new(initial_rebalance_delay: Duration) -> Groups {
+        Groups {
+            groups: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            recovered: Vec::new(),
+            initial_rebalance_delay,
+        }
+    }
+
+    /// Takes a committed offset that was found when the broker opened. Members are not stored: they find themselves
+    /// unknown and join again, as after the failover of a coordinator of Kafka.
+    pub fn recover(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        let (vhost, name, log, partition) = stored(key)?;
+        let name = (vhost, name);
+        if !self.groups.contains_key(&name) {
+            self.recovered.push(name.clone());
+        }
+        self.entry(name).group.restore(log, partition, value)
+    }
+
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who asks whom for what, and where the answers go"
+    )]
+    /// Carries out a request; `answers` gets its answer now or in a later call, and those of others that it decides.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        from: Caller,
+        vhost: Text,
+        group: Text,
+        request: GroupRequest,
+        answers: &mut Answers,
+        batch: &mut Batch,
+    ) {
+        let name = (vhost, group);
+        if let Some(answer) = self.unknown(&name, &request) {
+            answers.push((from, answer));
+            return;
+        }
+        self.entry(name.clone())
+            .group
+            .handle(now, from, request, answers, batch);
+        self.settle(name);
+    }
+
+    /// The answer where there is no such group and none comes into being.
+    fn unknown(&self, name: &GroupName, request: &GroupRequest) -> Option<GroupReply> {
+        use super::GroupAnswer;
+        let is_offsets = matches!(
+            request,
+            GroupRequest::Commit { .. } | GroupRequest::Offsets { .. }
+        );
+        if name.1.is_empty() && !is_offsets {
+            return Some(Err(GroupError::InvalidGroup));
+        }
+        if self.groups.contains_key(name) {
+            return None;
+        }
+        match request {
+            GroupRequest::Join { member, .. } if member.is_empty() => None,
+            GroupRequest::Commit { generation, .. } if *generation < 0 => None,
+            GroupRequest::Commit { .. } => Some(Err(GroupError::IllegalGeneration)),
+            GroupRequest::Offsets { .. } => Some(Ok(GroupAnswer::Offsets(Vec::new()))),
+            GroupRequest::Describe | GroupRequest::Delete => Some(Err(GroupError::NotFound)),
+            GroupRequest::Leave { members } => {
+                let unknown = |(member, instance): &(Text, Option<Text>)| {
+                    (
+                        member.clone(),
+                        instance.clone(),
+                        Err(GroupError::UnknownMember),
+                    )
+                };
+                Some(Ok(GroupAnswer::Left {
+                    members: members.iter().map(unknown).collect(),
+                }))
+            }
+            GroupRequest::Join { .. }
+            | GroupRequest::Sync { .. }
+            | GroupRequest::Heartbeat { .. } => Some(Err(GroupError::UnknownMember)),
+        }
+    }
+
+    /// Does what is due: ends rebalances, drops silent members, forgets what nobody used for long.
+    /// Returns when it wants to be called next.
+    pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) -> Option<Instant> {
+        for name in std::mem::take(&mut self.recovered) {
+            self.entry(name.clone()).group.recovered(now);
+            self.settle(name);
+        }
+        while let Some((deadline, name)) = self
+            .deadlines
+            .first()
+            .filter(|(deadline, _)| *deadline <= now.instant)
+        {
+            let (deadline, name) = (*deadline, name.clone());
+            self.deadlines.remove(&(deadline, name.clone()));
+            let entry = self.entry(name.clone());
+            entry.deadline = None;
+            entry.group.tick(now, answers, batch);
+            self.settle(name);
+        }
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn entry(&mut self, name: GroupName) -> &mut Entry {
+        let delay = self.initial_rebalance_delay;
+        let new = |name: &GroupName| Entry {
+            group: Group::new(name.clone(), delay),
+            deadline: None,
+        };
+        self.groups.entry(name).or_insert_with_key(new)
+    }
+
+    /// Notes when the group wants to be called again, or that it is gone.
+    fn settle(&mut self, name: GroupName) {
+        let Some(entry) = self.groups.get_mut(&name) else {
+            return;
+        };
+        let is_dead = entry.group.is_dead();
+        let next = entry.group.next_deadline().filter(|_| !is_dead);
+        let before = std::mem::replace(&mut entry.deadline, next);
+        if is_dead {
+            self.groups.remove(&name);
+        }
+        if before == next {
+            return;
+        }
+        if let Some(before) = before {
+            self.deadlines.remove(&(before, name.clone()));
+        }
+        if let Some(next) = next {
+            self.deadlines.insert((next, name));
+        }
+    }
+}
+
+/// The group in the key of a committed offset.
+pub(crate) fn stored_group(key: &Bytes) -> Result<Text, StoreError> {
+    Ok(stored(key)?.1)
+}
+
+fn stored(key: &Bytes) -> Result<(Text, Text, Text, u32), StoreError> {
+    let parts = keys::group_offset_parts(key.clone());
+    parts.ok_or_else(|| StoreError::Corrupt("the key of a committed offset is malformed".into()))
+}

@@ -1,0 +1,936 @@
+//! One group: the classic protocol of Kafka's coordinator.
+//!
+//! ```text
+//!             first join                all joined, or time is up           leader's sync
+//!   Empty ───────────────► Preparing ─────────────────────────► Completing ──────────────► Stable
+//!     ▲                     │  ▲  ▲                                 │                         │
+//!     └── nobody is left ───┘  │  └── join, leave, silence ─────────┘                         │
+//!                              └── join, leave, silence ──────────────────────────────────────┘
+//! ```
+//!
+//! Joins and syncs are parked until the group moves on; each is answered exactly once, also when its member goes
+//! or asks again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::{
+    GroupAnswer, GroupDescription, GroupError, GroupReply, GroupRequest,
+    coordinator::{Answers, Caller, GroupName},
+    member::Member,
+    offsets::Offsets,
+};
+use crate::{
+    properties::Text,
+    store::{Batch, StoreError},
+    time::Now,
+};
+
+/// As Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
+const SESSION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(6)..=Duration::from_secs(1800);
+/// A new member has not seen its id, so it sends no heartbeats; after this its client has come back as another.
+const NEW_MEMBER_TIMEOUT: Duration = Duration::from_secs(300);
+/// As Kafka's `offsets.retention.minutes`: offsets of a group without members.
+const OFFSETS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A group without members and offsets; as Kafka's `offsets.retention.check.interval.ms`.
+const EMPTY_RETENTION: Duration = Duration::from_secs(600);
+
+/// A group with its members, its generation and its offsets.
+#[derive(Debug)]
+pub(super) struct Group {
+    name: GroupName,
+    state: State,
+    generation: i32,
+    protocol_type: Text,
+    protocol: Text,
+    leader: Text,
+    /// By id.
+    members: BTreeMap<Text, Member>,
+    /// Ids of static members, by their names.
+    instances: FxHashMap<Text, Text>,
+    /// Ids given out to members that are to join again with them, and until when.
+    pending: BTreeMap<Text, Instant>,
+    offsets: Offsets,
+    initial_rebalance_delay: Duration,
+    /// When those who have not rejoined are left behind.
+    join_by: Option<Instant>,
+    /// Of a group that was empty: how much longer its first generation may still be put off for newcomers.
+    initial: Option<Initial>,
+    /// When those who have not asked for their part of the generation are dropped.
+    sync_by: Option<Instant>,
+    /// When a group without members is forgotten.
+    forget_at: Option<Instant>,
+    dead: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Empty,
+    Preparing,
+    Completing,
+    Stable,
+}
+
+/// The first rebalance of an empty group waits for more members, again for each that came meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Initial {
+    delay: Duration,
+    remaining: Duration,
+    newcomers: bool,
+}
+
+/// A member that wants in, as its join says.
+struct Joining {
+    instance: Option<Text>,
+    client: Text,
+    host: Text,
+    session_timeout: Duration,
+    rebalance_timeout: Duration,
+    protocols: Vec<(Text, Bytes)>,
+}
+
+impl Group {
+    pub fn new(name: GroupName, initial_rebalance_delay: Duration) -> Group {
+        Group {
+            name,
+            state: State::Empty,
+            generation: 0,
+            protocol_type: Text::new(),
+            protocol: Text::new(),
+            leader: Text::new(),
+            members: BTreeMap::new(),
+            instances: FxHashMap::default(),
+            pending: BTreeMap::new(),
+            offsets: Offsets::default(),
+            initial_rebalance_delay,
+            join_by: None,
+            initial: None,
+            sync_by: None,
+            forget_at: None,
+            dead: false,
+        }
+    }
+
+    /// Takes a row that was found when the broker opened.
+    pub fn restore(&mut self, log: Text, partition: u32, value: Bytes) -> Result<(), StoreError> {
+        self.offsets.restore(log, partition, value)
+    }
+
+    /// All rows were found.
+    pub fn recovered(&mut self, now: Now) {
+        let age = Duration::from_millis(now.wall.0.saturating_sub(self.offsets.newest().0));
+        self.forget_at = Some(now.instant + OFFSETS_RETENTION.saturating_sub(age));
+    }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Empty => "Empty",
+            State::Preparing => "PreparingRebalance",
+            State::Completing => "CompletingRebalance",
+            State::Stable => "Stable",
+        }
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    pub fn handle(
+        &mut self,
+        now: Now,
+        from: Caller,
+        request: GroupRequest,
+        answers: &mut Answers,
+        batch: &mut Batch,
+    ) {
+        let answer = match request {
+            GroupRequest::Join {
+                member,
+                instance,
+                client,
+                host,
+                session_timeout,
+                rebalance_timeout,
+                protocol_type,
+                protocols,
+                require_member_id,
+            } => {
+                let joining = Joining {
+                    instance,
+                    client,
+                    host,
+                    session_timeout,
+                    rebalance_timeout,
+                    protocols,
+                };
+                let joined = self.join(
+                    now,
+                    from,
+                    member,
+                    joining,
+                    protocol_type,
+                    require_member_id,
+                    answers,
+                );
+                joined.transpose()
+            }
+            GroupRequest::Sync {
+                generation,
+                member,
+                instance,
+                protocol_type,
+                protocol,
+                assignments,
+            } => {
+                let same =
+                    |given: Option<Text>, own: &Text| given.is_none_or(|given| given == *own);
+                let consistent =
+                    same(protocol_type, &self.protocol_type) && same(protocol, &self.protocol);
+                self.sync(
+                    now,
+                    from,
+                    generation,
+                    &member,
+                    instance,
+                    consistent,
+                    assignments,
+                    answers,
+                )
+                .transpose()
+            }
+            GroupRequest::Heartbeat {
+                generation,
+                member,
+                instance,
+            } => Some(self.heartbeat(now, generation, &member, instance)),
+            GroupRequest::Leave { members } => Some(Ok(self.leave(now, members, answers))),
+            GroupRequest::Commit {
+                generation,
+                member,
+                instance,
+                offsets,
+            } => Some(
+                self.may_commit(now, generation, &member, instance)
+                    .map(|()| {
+                        self.offsets.commit(now.wall, &self.name, offsets, batch);
+                        self.forget_at = None;
+                        GroupAnswer::Ok
+                    }),
+            ),
+            GroupRequest::Offsets { partitions } => {
+                Some(Ok(GroupAnswer::Offsets(self.offsets.find(partitions))))
+            }
+            GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),
+            GroupRequest::Delete => Some(self.delete(batch)),
+        };
+        answers.extend(answer.map(|answer| (from, answer)));
+        self.note_emptiness(now.instant);
+    }
+
+    // Joining
+
+    /// The answer, or none yet.
+    #[expect(clippy::too_many_arguments, reason = "one request")]
+    fn join(
+        &mut self,
+        now: Now,
+        from: Caller,
+        id: Text,
+        joining: Joining,
+        protocol_type: Text,
+        require_member_id: bool,
+        answers: &mut Answers,
+    ) -> Result<Option<GroupAnswer>, GroupError> {
+        if !SESSION_TIMEOUTS.contains(&joining.session_timeout) {
+            return Err(GroupError::InvalidSessionTimeout);
+        }
+        if !self.is_consistent(&protocol_type, &joining.protocols) {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        if id.is_empty() {
+            return self.join_newcomer(
+                now,
+                from,
+                joining,
+                protocol_type,
+                require_member_id,
+                answers,
+            );
+        }
+        if joining.instance.is_none() && self.pending.remove(&id).is_some() {
+            self.admit(now, from, id, joining, protocol_type, answers);
+            return Ok(None);
+        }
+        self.check_member(&id, joining.instance.as_ref())?;
+        let is_leader = self.leader == id;
+        let unchanged = self
+            .members
+            .get(&id)
+            .is_some_and(|member| member.protocols == joining.protocols);
+        match self.state {
+            State::Empty => Err(GroupError::UnknownMember),
+            // The answer to its earlier join was lost: the generation is the same.
+            State::Completing if unchanged => Ok(Some(self.rejoined(now, &id, answers))),
+            State::Stable if unchanged && !is_leader => Ok(Some(self.rejoined(now, &id, answers))),
+            _ => {
+                self.park_join(now, from, &id, joining, answers);
+                self.rebalance_or_complete(now, answers);
+                Ok(None)
+            }
+        }
+    }
+
+    fn join_newcomer(
+        &mut self,
+        now: Now,
+        from: Caller,
+        joining: Joining,
+        protocol_type: Text,
+        require_member_id: bool,
+        answers: &mut Answers,
+    ) -> Result<Option<GroupAnswer>, GroupError> {
+        let base = joining.instance.as_ref().unwrap_or(&joining.client);
+        let id: Text = format!("{base}-{}", uuid::Uuid::new_v4()).into();
+        if let Some(instance) = &joining.instance {
+            if let Some(old) = self.instances.get(instance).cloned() {
+                return Ok(self.replace(now, from, &old, id, joining, answers));
+            }
+        } else if require_member_id {
+            self.pending
+                .insert(id.clone(), now.instant + joining.session_timeout);
+            return Err(GroupError::MemberIdRequired(id));
+        }
+        self.admit(now, from, id, joining, protocol_type, answers);
+        Ok(None)
+    }
+
+    /// Whether the protocol type is the group's and there is a protocol that all support.
+    fn is_consistent(&self, protocol_type: &Text, protocols: &[(Text, Bytes)]) -> bool {
+        if self.members.is_empty() {
+            return !protocol_type.is_empty() && !protocols.is_empty();
+        }
+        let by_all = |name: &Text| self.members.values().all(|member| member.supports(name));
+        *protocol_type == self.protocol_type && protocols.iter().any(|(name, _)| by_all(name))
+    }
+
+    fn admit(
+        &mut self,
+        now: Now,
+        from: Caller,
+        id: Text,
+        joining: Joining,
+        protocol_type: Text,
+        answers: &mut Answers,
+    ) {
+        if self.members.is_empty() {
+            self.protocol_type = protocol_type;
+            self.leader = id.clone();
+        }
+        if let Some(initial) = &mut self.initial {
+            initial.newcomers = true;
+        }
+        if let Some(instance) = &joining.instance {
+            self.instances.insert(instance.clone(), id.clone());
+        }
+        let member = Member {
+            id: id.clone(),
+            instance: joining.instance,
+            client: joining.client,
+            host: joining.host,
+            session_timeout: joining.session_timeout,
+            rebalance_timeout: joining.rebalance_timeout,
+            protocols: joining.protocols,
+            assignment: Bytes::new(),
+            joining: Some(from),
+            syncing: None,
+            is_new: true,
+            owes_sync: false,
+            alive_until: now.instant + NEW_MEMBER_TIMEOUT,
+        };
+        self.members.insert(id, member);
+        self.rebalance_or_complete(now, answers);
+    }
+
+    /// A static member came back without its id: it takes its own place, and where nothing else changed in a
+    /// stable group it gets its assignment again without a rebalance (KIP-345).
+    fn replace(
+        &mut self,
+        now: Now,
+        from: Caller,
+        old: &Text,
+        id: Text,
+        joining: Joining,
+        answers: &mut Answers,
+    ) -> Option<GroupAnswer> {
+        let mut member = self.members.remove(old)?;
+        let parked = member
+            .joining
+            .take()
+            .into_iter()
+            .chain(member.syncing.take());
+        answers.extend(parked.map(|caller| (caller, Err(GroupError::FencedInstance))));
+        self.instances.extend(
+            member
+                .instance
+                .clone()
+                .map(|instance| (instance, id.clone())),
+        );
+        let leader = self.leader.clone();
+        if leader == *old {
+            self.leader = id.clone();
+        }
+        member.id = id.clone();
+        self.members.insert(id.clone(), member);
+        self.park_join(now, from, &id, joining, answers);
+        if self.state != State::Stable || self.select_protocol() != self.protocol {
+            // A generation that has no assignment yet cannot give one: there must be a new one.
+            self.rebalance_or_complete(now, answers);
+            return None;
+        }
+        let member = self.members.get_mut(&id)?;
+        member.joining = None;
+        member.is_new = false;
+        member.touch(now.instant);
+        // A restarted leader is told its former id, so it takes itself for a follower and assigns nothing.
+        Some(self.joined(&id, leader, false))
+    }
+
+    /// Updates a member and parks its join; an earlier one that is still parked is sent away.
+    fn park_join(
+        &mut self,
+        now: Now,
+        from: Caller,
+        id: &Text,
+        joining: Joining,
+        answers: &mut Answers,
+    ) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if let Some(earlier) = member.joining.replace(from) {
+            answers.push((earlier, Err(GroupError::RebalanceInProgress)));
+        }
+        member.protocols = joining.protocols;
+        (member.client, member.host) = (joining.client, joining.host);
+        (member.session_timeout, member.rebalance_timeout) =
+            (joining.session_timeout, joining.rebalance_timeout);
+        if !member.is_new {
+            member.touch(now.instant);
+        }
+    }
+
+    /// The answer to a join that changes nothing.
+    fn rejoined(&mut self, now: Now, id: &Text, answers: &mut Answers) -> GroupAnswer {
+        if let Some(member) = self.members.get_mut(id) {
+            member.touch(now.instant);
+            // Who joins again has given up on its sync.
+            answers.extend(
+                member
+                    .syncing
+                    .take()
+                    .map(|caller| (caller, Err(GroupError::RebalanceInProgress))),
+            );
+            member.owes_sync |= self.state == State::Completing;
+        }
+        self.joined(id, self.leader.clone(), self.leader == *id)
+    }
+
+    fn joined(&self, id: &Text, leader: Text, with_members: bool) -> GroupAnswer {
+        let members = self.members.values().filter(|_| with_members);
+        GroupAnswer::Joined {
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader,
+            member: id.clone(),
+            members: members
+                .map(|member| member.joined(&self.protocol))
+                .collect(),
+            skip_assignment: false,
+        }
+    }
+
+    // Rebalancing
+
+    fn rebalance_or_complete(&mut self, now: Now, answers: &mut Answers) {
+        match self.state {
+            State::Preparing => self.complete_if_all_joined(now, answers),
+            _ => self.prepare(now, answers),
+        }
+    }
+
+    /// Begins a rebalance: all members are to join again.
+    fn prepare(&mut self, now: Now, answers: &mut Answers) {
+        for member in self.members.values_mut() {
+            member.owes_sync = false;
+            if self.state == State::Completing {
+                member.assignment = Bytes::new();
+            }
+            if let Some(caller) = member.syncing.take() {
+                member.touch(now.instant);
+                answers.push((caller, Err(GroupError::RebalanceInProgress)));
+            }
+        }
+        self.sync_by = None;
+        let was_empty = self.state == State::Empty;
+        self.state = State::Preparing;
+        if was_empty {
+            let delay = self.initial_rebalance_delay;
+            let remaining = self.rebalance_timeout().saturating_sub(delay);
+            self.initial = Some(Initial {
+                delay,
+                remaining,
+                newcomers: false,
+            });
+            self.join_by = Some(now.instant + delay);
+            if delay.is_zero() {
+                self.complete(now, answers);
+            }
+            return;
+        }
+        self.join_by = Some(now.instant + self.rebalance_timeout());
+        self.complete_if_all_joined(now, answers);
+    }
+
+    fn complete_if_all_joined(&mut self, now: Now, answers: &mut Answers) {
+        let all_joined =
+            self.members.values().all(|member| member.joining.is_some()) && self.pending.is_empty();
+        if self.state == State::Preparing && self.initial.is_none() && all_joined {
+            self.complete(now, answers);
+        }
+    }
+
+    /// The longest that any member allows.
+    fn rebalance_timeout(&self) -> Duration {
+        self.members
+            .values()
+            .map(|member| member.rebalance_timeout)
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn join_time_is_up(&mut self, now: Now, answers: &mut Answers) {
+        if let Some(Initial {
+            delay,
+            remaining,
+            newcomers: true,
+        }) = self.initial.filter(|it| !it.remaining.is_zero())
+        {
+            let next = self.initial_rebalance_delay.min(remaining);
+            let remaining = remaining.saturating_sub(delay);
+            self.initial = Some(Initial {
+                delay: next,
+                remaining,
+                newcomers: false,
+            });
+            self.join_by = Some(now.instant + next);
+            return;
+        }
+        self.complete(now, answers);
+    }
+
+    /// Ends the joining: whoever is there makes up the next generation.
+    fn complete(&mut self, now: Now, answers: &mut Answers) {
+        self.initial = None;
+        self.join_by = None;
+        // Static members may be away for as long as their session lasts.
+        let absent = |member: &Member| member.joining.is_none() && member.instance.is_none();
+        self.members.retain(|_, member| !absent(member));
+        if !self.members.is_empty() && !self.elect_leader() {
+            self.join_by = Some(now.instant + self.rebalance_timeout());
+            return;
+        }
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        if self.members.is_empty() {
+            self.become_empty();
+            return;
+        }
+        self.protocol = self.select_protocol();
+        self.state = State::Completing;
+        self.sync_by = Some(now.instant + self.rebalance_timeout());
+        let ids: Vec<Text> = self.members.keys().cloned().collect();
+        for id in ids {
+            let answer = self.joined(&id, self.leader.clone(), self.leader == id);
+            let Some(member) = self.members.get_mut(&id) else {
+                continue;
+            };
+            answers.extend(member.joining.take().map(|caller| (caller, Ok(answer))));
+            (member.is_new, member.owes_sync) = (false, true);
+            member.touch(now.instant);
+        }
+    }
+
+    fn become_empty(&mut self) {
+        self.state = State::Empty;
+        (self.protocol, self.leader) = (Text::new(), Text::new());
+        (self.join_by, self.initial, self.sync_by) = (None, None, None);
+    }
+
+    /// The leader stays if it is there, else one of those that are takes over. False if nobody is.
+    fn elect_leader(&mut self) -> bool {
+        let is_here = |member: &&Member| member.joining.is_some();
+        if self.members.get(&self.leader).filter(is_here).is_some() {
+            return true;
+        }
+        let next = self
+            .members
+            .values()
+            .find(is_here)
+            .map(|member| member.id.clone());
+        let found = next.is_some();
+        self.leader = next.unwrap_or_else(|| self.leader.clone());
+        found
+    }
+
+    /// Each member votes for the protocol it prefers among those that all support; the most votes win.
+    fn select_protocol(&self) -> Text {
+        let by_all = |name: &Text| self.members.values().all(|member| member.supports(name));
+        let mut votes: BTreeMap<&Text, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let vote = member
+                .protocols
+                .iter()
+                .map(|(name, _)| name)
+                .find(|name| by_all(name));
+            if let Some(vote) = vote {
+                *votes.entry(vote).or_default() += 1;
+            }
+        }
+        votes
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map(|(name, _)| name.clone())
+            .unwrap_or_default()
+    }
+
+    // Membership
+
+    /// Whether `id` is a member and, where it says so, the one behind its static name.
+    fn check_member(&self, id: &Text, instance: Option<&Text>) -> Result<(), GroupError> {
+        if let Some(instance) = instance {
+            match self.instances.get(instance) {
+                None => return Err(GroupError::UnknownMember),
+                Some(current) if current != id => return Err(GroupError::FencedInstance),
+                Some(_) => {}
+            }
+        }
+        if self.members.contains_key(id) {
+            Ok(())
+        } else {
+            Err(GroupError::UnknownMember)
+        }
+    }
+
+    /// The answer, or none before the leader's assignment.
+    #[expect(clippy::too_many_arguments, reason = "one request")]
+    fn sync(
+        &mut self,
+        now: Now,
+        from: Caller,
+        generation: i32,
+        id: &Text,
+        instance: Option<Text>,
+        consistent: bool,
+        assignments: Vec<(Text, Bytes)>,
+        answers: &mut Answers,
+    ) -> Result<Option<GroupAnswer>, GroupError> {
+        self.check_member(id, instance.as_ref())?;
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        if self.state != State::Preparing && !consistent {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        match self.state {
+            State::Empty => Err(GroupError::UnknownMember),
+            State::Preparing => Err(GroupError::RebalanceInProgress),
+            State::Completing => {
+                if let Some(member) = self.members.get_mut(id) {
+                    member.owes_sync = false;
+                    let earlier = member.syncing.replace(from);
+                    answers.extend(
+                        earlier.map(|caller| (caller, Err(GroupError::RebalanceInProgress))),
+                    );
+                }
+                if self.leader == *id {
+                    self.assign(now, assignments, answers);
+                }
+                self.end_sync_if_complete();
+                Ok(None)
+            }
+            State::Stable => {
+                let assignment = self.members.get_mut(id).map(|member| {
+                    member.owes_sync = false;
+                    member.touch(now.instant);
+                    member.assignment.clone()
+                });
+                self.end_sync_if_complete();
+                Ok(Some(self.synced(assignment.unwrap_or_default())))
+            }
+        }
+    }
+
+    /// Takes the leader's assignment and hands out the parts that are waited for. Who is not in it gets nothing.
+    fn assign(&mut self, now: Now, assignments: Vec<(Text, Bytes)>, answers: &mut Answers) {
+        let mut assignments: FxHashMap<Text, Bytes> = assignments.into_iter().collect();
+        self.state = State::Stable;
+        let mut members = std::mem::take(&mut self.members);
+        for member in members.values_mut() {
+            member.assignment = assignments.remove(&member.id).unwrap_or_default();
+            if let Some(caller) = member.syncing.take() {
+                member.touch(now.instant);
+                answers.push((caller, Ok(self.synced(member.assignment.clone()))));
+            }
+        }
+        self.members = members;
+    }
+
+    fn end_sync_if_complete(&mut self) {
+        if self.members.values().all(|member| !member.owes_sync) {
+            self.sync_by = None;
+        }
+    }
+
+    fn synced(&self, assignment: Bytes) -> GroupAnswer {
+        GroupAnswer::Synced {
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            assignment,
+        }
+    }
+
+    fn heartbeat(
+        &mut self,
+        now: Now,
+        generation: i32,
+        id: &Text,
+        instance: Option<Text>,
+    ) -> GroupReply {
+        self.check_member(id, instance.as_ref())?;
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        if let Some(member) = self.members.get_mut(id) {
+            member.touch(now.instant);
+        }
+        match self.state {
+            State::Empty => Err(GroupError::UnknownMember),
+            State::Preparing => Err(GroupError::RebalanceInProgress),
+            State::Completing | State::Stable => Ok(GroupAnswer::Ok),
+        }
+    }
+
+    fn leave(
+        &mut self,
+        now: Now,
+        leaving: Vec<(Text, Option<Text>)>,
+        answers: &mut Answers,
+    ) -> GroupAnswer {
+        let mut left = Vec::with_capacity(leaving.len());
+        for (id, instance) in leaving {
+            let result = self.leave_one(&id, instance.as_ref(), answers);
+            left.push((id, instance, result));
+        }
+        if left.iter().any(|(_, _, result)| result.is_ok()) {
+            self.members_left(now, answers);
+        }
+        GroupAnswer::Left { members: left }
+    }
+
+    fn leave_one(
+        &mut self,
+        id: &Text,
+        instance: Option<&Text>,
+        answers: &mut Answers,
+    ) -> Result<(), GroupError> {
+        if instance.is_none() && self.pending.remove(id).is_some() {
+            return Ok(());
+        }
+        // An administrator names a static member without knowing its id.
+        let by_name = instance
+            .filter(|_| id.is_empty())
+            .and_then(|instance| self.instances.get(instance))
+            .cloned();
+        let id = by_name.unwrap_or_else(|| id.clone());
+        self.check_member(&id, instance)?;
+        self.remove(&id, answers);
+        Ok(())
+    }
+
+    /// Takes a member out and answers what it still waits for.
+    fn remove(&mut self, id: &Text, answers: &mut Answers) {
+        let Some(mut member) = self.members.remove(id) else {
+            return;
+        };
+        let parked = member
+            .joining
+            .take()
+            .into_iter()
+            .chain(member.syncing.take());
+        answers.extend(parked.map(|caller| (caller, Err(GroupError::UnknownMember))));
+        if let Some(instance) = &member.instance {
+            self.instances.remove(instance);
+        }
+        if self.leader == *id {
+            self.leader = self.members.keys().next().cloned().unwrap_or_default();
+        }
+    }
+
+    fn members_left(&mut self, now: Now, answers: &mut Answers) {
+        match self.state {
+            State::Empty => {}
+            State::Preparing => self.complete_if_all_joined(now, answers),
+            State::Completing | State::Stable => self.prepare(now, answers),
+        }
+    }
+
+    // Offsets and administration
+
+    fn may_commit(
+        &mut self,
+        now: Now,
+        generation: i32,
+        id: &Text,
+        instance: Option<Text>,
+    ) -> Result<(), GroupError> {
+        if generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        if generation < 0 && id.is_empty() && instance.is_none() {
+            // Without membership only where there are no members.
+            return Err(GroupError::UnknownMember);
+        }
+        self.check_member(id, instance.as_ref())?;
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        if self.state == State::Completing {
+            return Err(GroupError::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(id) {
+            member.touch(now.instant);
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> GroupDescription {
+        GroupDescription {
+            state: self.state(),
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            members: self
+                .members
+                .values()
+                .map(|member| member.described(&self.protocol))
+                .collect(),
+        }
+    }
+
+    fn delete(&mut self, batch: &mut Batch) -> GroupReply {
+        if !self.members.is_empty() || !self.pending.is_empty() {
+            return Err(GroupError::NotEmpty);
+        }
+        self.offsets.delete(&self.name, batch);
+        self.dead = true;
+        Ok(GroupAnswer::Ok)
+    }
+
+    // Time
+
+    /// When [`Group::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let members = self.members.values().filter_map(Member::deadline);
+        let pending = self.pending.values().copied();
+        members
+            .chain(pending)
+            .chain(self.join_by)
+            .chain(self.sync_by)
+            .chain(self.forget_at)
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) {
+        let is_due =
+            |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
+        if self.drop_silent(now, answers) {
+            self.members_left(now, answers);
+        }
+        if is_due(self.join_by) {
+            self.join_time_is_up(now, answers);
+        }
+        if is_due(self.sync_by) {
+            self.sync_time_is_up(now, answers);
+        }
+        self.note_emptiness(now.instant);
+        if is_due(self.forget_at) {
+            self.offsets.delete(&self.name, batch);
+            self.dead = true;
+        }
+    }
+
+    /// Whether anybody was dropped.
+    fn drop_silent(&mut self, now: Now, answers: &mut Answers) -> bool {
+        let pending_before = self.pending.len();
+        self.pending.retain(|_, until| *until > now.instant);
+        let is_silent = |member: &&Member| {
+            member
+                .deadline()
+                .is_some_and(|deadline| deadline <= now.instant)
+        };
+        let silent: Vec<Text> = self
+            .members
+            .values()
+            .filter(is_silent)
+            .map(|member| member.id.clone())
+            .collect();
+        for id in &silent {
+            self.remove(id, answers);
+        }
+        if !silent.is_empty() {
+            return true;
+        }
+        if self.pending.len() < pending_before {
+            self.complete_if_all_joined(now, answers);
+        }
+        false
+    }
+
+    /// Members that joined and never asked for their part hold up nobody any longer.
+    fn sync_time_is_up(&mut self, now: Now, answers: &mut Answers) {
+        self.sync_by = None;
+        let owing: Vec<Text> = self
+            .members
+            .values()
+            .filter(|member| member.owes_sync)
+            .map(|member| member.id.clone())
+            .collect();
+        for id in &owing {
+            self.remove(id, answers);
+        }
+        if !owing.is_empty() {
+            self.members_left(now, answers);
+        }
+    }
+
+    /// A group is forgotten when it has been without members for long.
+    fn note_emptiness(&mut self, now: Instant) {
+        if self.state != State::Empty || !self.pending.is_empty() {
+            self.forget_at = None;
+        } else if self.forget_at.is_none() {
+            let retention = if self.offsets.is_empty() {
+                EMPTY_RETENTION
+            } else {
+                OFFSETS_RETENTION
+            };
+            self.forget_at = Some(now + retention);
+        }
+    }
+}
