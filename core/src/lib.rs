@@ -24,6 +24,8 @@ mod time;
 mod topic;
 
 pub use broker::{Broker, Options};
+#[cfg(feature = "testing")]
+pub use catalog::Routing;
 pub use command::*;
 pub use event::*;
 pub use id::*;
