@@ -31,6 +31,9 @@ mod time;
 mod topic;
 
 pub use broker::{Broker, Options, SHARDS_MAX};
+
+#[cfg(feature = "testing")]
+pub use catalog::Routing;
 pub use command::*;
 pub use event::*;
 pub use id::*;

@@ -5,6 +5,8 @@
 //! no I/O and waits for nothing.
 
 pub(crate) mod access;
+#[cfg(feature = "testing")]
+mod bench;
 mod bind;
 mod bindings;
 mod check;
@@ -25,6 +27,8 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "testing")]
+pub use bench::Routing;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets};
 
 use self::bindings::Bindings;
