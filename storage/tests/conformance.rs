@@ -1,0 +1,46 @@
+//! The store's contract, kept by RocksDB.
+
+mod rocks;
+
+use std::process::Command;
+
+use rocks::Rocks;
+use trivium_core::store::conformance;
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    conformance::contract(Rocks::default).await;
+}
+
+#[tokio::test]
+async fn agrees_with_the_model() {
+    for seed in 0..10 {
+        conformance::model(&mut Rocks::default(), seed, 100).await;
+    }
+}
+
+/// A file size limit is a disk that is full, as far as a write can tell. It is a limit of the whole
+/// process, so the test runs in one of its own; a shell sets the limit and turns its signal into an error.
+#[test]
+fn a_full_disk_ends_writing_for_good() {
+    let tests = std::env::current_exe().expect("the test knows its own program");
+    let limited = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 16384; exec \"$0\" --ignored --exact with_a_full_disk",
+        ])
+        .arg(tests)
+        .output()
+        .expect("there is a shell");
+    let output = String::from_utf8_lossy(&limited.stdout);
+    assert!(
+        limited.status.success() && output.contains("1 passed"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "run by the test above, under a limit"]
+async fn with_a_full_disk() {
+    conformance::poisons(&mut Rocks::default()).await;
+}
