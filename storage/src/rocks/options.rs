@@ -84,9 +84,9 @@ fn database(options: &Options, memtables: usize) -> rocksdb::Options {
 
 fn family(table: Table, memtables: usize, cache: &Cache) -> rocksdb::Options {
     let mut family = rocksdb::Options::default();
-    // Half of all memtables for one table: while it is flushed the next one fills.
-    family.set_write_buffer_size(memtables / 2);
-    family.set_max_write_buffer_number(4);
+    // One fills and two are flushed; a table that is flooded then takes all, and no more.
+    family.set_write_buffer_size(memtables / 3);
+    family.set_max_write_buffer_number(3);
     family.set_block_based_table_factory(&blocks(table, cache));
     match table {
         Table::Records | Table::Messages | Table::Bodies => separate_values(&mut family),

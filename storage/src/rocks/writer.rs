@@ -31,8 +31,10 @@ use super::{
 const WRITE_BYTES_MAX: usize = 2 << 20;
 /// Forgotten ranges wait so long to be merged with their neighbours …
 const FORGET_AFTER: Duration = Duration::from_secs(1);
-/// … or until there are so many.
+/// … or until there are so many …
 const FORGOTTEN_MAX: usize = 1024;
+/// … or so much was written, so that what lives for a short while dies in its memtable.
+const FORGET_AFTER_BYTES: usize = 8 << 20;
 /// What RocksDB adds to a write: sequence and count, then per entry a tag, the family and two lengths.
 const HEADER_BYTES: usize = 12;
 const ENTRY_BYTES: usize = 12;
@@ -85,6 +87,7 @@ impl Writer {
             sync_at: None,
             forgotten: Forgotten::default(),
             forget_at: None,
+            unforgotten_bytes: 0,
             poison: None,
         };
         let thread = thread::Builder::new()
@@ -159,6 +162,8 @@ struct Thread {
     forgotten: Forgotten,
     /// When `forgotten` is written. `None` while it is empty.
     forget_at: Option<Instant>,
+    /// Bytes written since `forgotten` was.
+    unforgotten_bytes: usize,
     poison: Option<StoreError>,
 }
 
@@ -215,6 +220,7 @@ impl Thread {
         }
         let result = self.write(rows, sync && self.sync_interval.is_none());
 
+        self.unforgotten_bytes += bytes;
         let counters = &self.counters;
         counters.bytes_queued.fetch_sub(bytes as u64, Relaxed);
         if result.is_ok() {
@@ -286,7 +292,9 @@ impl Thread {
             self.forget_at = Some(now() + FORGET_AFTER);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now());
-        if due(self.forget_at) || self.forgotten.len() > FORGOTTEN_MAX {
+        let many =
+            self.forgotten.len() > FORGOTTEN_MAX || self.unforgotten_bytes > FORGET_AFTER_BYTES;
+        if !self.forgotten.is_empty() && (many || due(self.forget_at)) {
             self.forget();
         }
         if due(self.sync_at) {
@@ -297,6 +305,7 @@ impl Thread {
     /// Writes the tombstones that were put off. Nobody waits for them: a failure poisons the store.
     fn forget(&mut self) {
         self.forget_at = None;
+        self.unforgotten_bytes = 0;
         let mut rows = WriteBatch::default();
         for (table, range) in self.forgotten.take() {
             rows.delete_range_cf(self.database.family(table), &range.start, &range.end);
