@@ -17,73 +17,35 @@ use crate::{
 #[derive(Debug)]
 pub enum Command {
     /// Proves who the connection is. Until it is done the connection may do nothing else.
-    Authenticate {
-        token: Token,
-        credentials: Credentials,
-    },
+    Authenticate { token: Token, credentials: Credentials },
     /// Makes a vhost the connection's own; names in later commands are names in it. Default `/`.
     Enter { token: Token, vhost: Text },
     /// Declares, binds, deletes. Sees every earlier command of the connection, and later ones see it.
     Define { token: Token, change: Change },
     /// Sends a message to whatever its exchange and topic lead to. With a token, answered by
     /// `Confirmed` or `Refused` once it is as durable as its destinations ask.
-    Publish {
-        token: Option<Token>,
-        message: Arc<Message>,
-        mandatory: bool,
-    },
+    Publish { token: Option<Token>, message: Arc<Message>, mandatory: bool },
     /// Appends a validated record batch to a partition; answered by [`Reply::Appended`](crate::Reply::Appended).
-    Append {
-        token: Token,
-        log: Text,
-        partition: u32,
-        batch: Bytes,
-    },
+    Append { token: Token, log: Text, partition: u32, batch: Bytes },
     /// Reads record batches; answered by [`crate::Event::Fetched`].
     Fetch { token: Token, fetch: Fetch },
     /// Finds offsets; answered by [`Reply::Offset`](crate::Reply::Offset).
-    FindOffset {
-        token: Token,
-        log: Text,
-        partition: u32,
-        at: OffsetSpec,
-    },
+    FindOffset { token: Token, log: Text, partition: u32, at: OffsetSpec },
     /// Starts a consumer on a queue.
-    Consume {
-        token: Token,
-        consumer: ConsumerId,
-        queue: Text,
-        spec: ConsumeSpec,
-    },
+    Consume { token: Token, consumer: ConsumerId, queue: Text, spec: ConsumeSpec },
     /// Takes one message; answered by [`Reply::Got`](crate::Reply::Got). Unless `auto_ack`, it is to be settled
     /// under `consumer`, which needs no `Consume`.
-    Get {
-        token: Token,
-        consumer: ConsumerId,
-        queue: Text,
-        auto_ack: bool,
-    },
+    Get { token: Token, consumer: ConsumerId, queue: Text, auto_ack: bool },
     /// Decides the fate of deliveries; unknown ones are ignored (front ends check their own tags).
-    Settle {
-        consumer: ConsumerId,
-        deliveries: RangeInclusive<DeliveryId>,
-        outcome: Outcome,
-    },
+    Settle { consumer: ConsumerId, deliveries: RangeInclusive<DeliveryId>, outcome: Outcome },
     /// Ends a consumer; what it holds stays unsettled until it is settled or the connection ends.
     Cancel { token: Token, consumer: ConsumerId },
     /// A request to the coordinator of a consumer group; answered by [`Reply::Group`](crate::Reply::Group).
-    Group {
-        token: Token,
-        group: Text,
-        request: GroupRequest,
-    },
+    Group { token: Token, group: Text, request: GroupRequest },
     /// The retained messages that match; answered by [`Reply::Retained`](crate::Reply::Retained).
     Retained { token: Token, filter: Pattern },
     /// What logs there are; answered by [`Reply::Logs`](crate::Reply::Logs).
-    DescribeLogs {
-        token: Token,
-        logs: Option<Vec<Text>>,
-    },
+    DescribeLogs { token: Token, logs: Option<Vec<Text>> },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
 }
@@ -92,11 +54,7 @@ pub enum Command {
 #[derive(Clone)]
 pub enum Credentials {
     /// A user name and password. `loopback` says that the peer's own address is a loopback one.
-    Password {
-        user: Text,
-        password: Bytes,
-        loopback: bool,
-    },
+    Password { user: Text, password: Bytes, loopback: bool },
     /// Nothing: allowed from the loopback only, acts as `guest`.
     Anonymous { loopback: bool },
 }
@@ -125,11 +83,7 @@ pub enum Change {
     /// Checks that a queue is there; answered as `DeclareQueue`.
     ExpectQueue { name: Text },
     /// Removes a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted). Removing one that is not there succeeds.
-    DeleteQueue {
-        name: Text,
-        if_unused: bool,
-        if_empty: bool,
-    },
+    DeleteQueue { name: Text, if_unused: bool, if_empty: bool },
     /// Drops the ready messages of a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted).
     PurgeQueue { name: Text },
     /// Adds a binding; adding one again replaces its tag and options.
@@ -137,11 +91,7 @@ pub enum Change {
     /// Removes a binding; removing one that is not there succeeds.
     Unbind(Binding),
     /// Creates a log; answered by [`Reply::Logs`](crate::Reply::Logs) with its description.
-    CreateLog {
-        name: Text,
-        spec: LogSpec,
-        validate_only: bool,
-    },
+    CreateLog { name: Text, spec: LogSpec, validate_only: bool },
     /// Removes a log and its records.
     DeleteLog { name: Text },
 }
