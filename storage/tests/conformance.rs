@@ -1,5 +1,6 @@
 //! The store's contract, kept by RocksDB.
 
+mod copy;
 mod rocks;
 
 use std::process::Command;

@@ -1,6 +1,8 @@
 //! What opening does with directories that are in use, torn, damaged or not ours.
 
-mod rocks;
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
+
+mod copy;
 
 use std::{
     fs::{self, OpenOptions},
@@ -49,7 +51,7 @@ async fn a_torn_log_leaves_a_prefix() {
     let mut survivors = Vec::new();
     for cut in [0, 1, 5_999, 30_000, 70_001] {
         let copy = tempfile::tempdir().unwrap();
-        rocks::copy_folder(folder.path(), copy.path());
+        copy::copy_folder(folder.path(), copy.path());
         let log = OpenOptions::new()
             .write(true)
             .open(newest(copy.path(), "log"))

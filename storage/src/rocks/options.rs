@@ -79,22 +79,6 @@ fn database(options: &Options, memtables: usize) -> rocksdb::Options {
     db.set_log_level(LogLevel::Warn);
     db.set_keep_log_file_num(4);
     db.set_max_log_file_size(4 << 20);
-    if let Ok(t) = std::env::var("TUNE") {
-        for kv in t.split(';') {
-            let Some((k, v)) = kv.split_once('=') else { continue };
-            let v: u64 = v.parse().unwrap_or(0);
-            match k {
-                "direct" => db.set_use_direct_io_for_flush_and_compaction(v != 0),
-                "wbps" => db.set_wal_bytes_per_sync(v),
-                "recycle" => db.set_recycle_log_file_num(v as usize),
-                "wmax" => db.set_writable_file_max_buffer_size(v),
-                "jobs" => db.set_max_background_jobs(v as i32),
-                "track" => db.set_track_and_verify_wals_in_manifest(v != 0),
-                "dbwbs" => db.set_db_write_buffer_size(v as usize),
-                _ => {}
-            }
-        }
-    }
     db
 }
 
@@ -103,17 +87,6 @@ fn family(table: Table, memtables: usize, cache: &Cache) -> rocksdb::Options {
     // One fills and two are flushed; a table that is flooded then takes all, and no more.
     family.set_write_buffer_size(memtables / 3);
     family.set_max_write_buffer_number(3);
-    if let Ok(t) = std::env::var("TUNE") {
-        for kv in t.split(';') {
-            let Some((k, v)) = kv.split_once('=') else { continue };
-            let v: u64 = v.parse().unwrap_or(0);
-            match k {
-                "wbs" => family.set_write_buffer_size(v as usize),
-                "wbn" => family.set_max_write_buffer_number(v as i32),
-                _ => {}
-            }
-        }
-    }
     family.set_block_based_table_factory(&blocks(table, cache));
     match table {
         Table::Records | Table::Messages | Table::Bodies => separate_values(&mut family),
@@ -132,9 +105,6 @@ fn separate_values(family: &mut rocksdb::Options) {
     // Moving live values in every compaction tripled the CPU time per byte. The reclaim thread
     // switches it on where files are mostly garbage.
     family.set_enable_blob_gc(false);
-    if std::env::var("TUNE").is_ok_and(|t| t.contains("sst")) {
-        family.set_enable_blob_files(false);
-    }
 }
 
 fn blocks(table: Table, cache: &Cache) -> BlockBasedOptions {

@@ -292,7 +292,8 @@ impl Thread {
             self.forget_at = Some(now() + FORGET_AFTER);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now());
-        let many = self.forgotten.len() > FORGOTTEN_MAX || self.unforgotten_bytes > FORGET_AFTER_BYTES;
+        let many =
+            self.forgotten.len() > FORGOTTEN_MAX || self.unforgotten_bytes > FORGET_AFTER_BYTES;
         if !self.forgotten.is_empty() && (many || due(self.forget_at)) {
             self.forget();
         }
