@@ -235,3 +235,6 @@ fn broker_options(config: &Config) -> Options {
             .map(|(user, password)| (user.into(), password.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;
