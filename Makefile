@@ -44,7 +44,7 @@ bench: setup  ## Micro benches, then a load on a broker of its own
 	benches/run.sh
 
 bench-peers: setup  ## The same load on other brokers, side by side
-	benches/peers.sh
+	benches/peers/run
 
 fuzz: setup  ## Fuzzes each decoder for a minute (needs a nightly toolchain)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
