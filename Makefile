@@ -44,12 +44,14 @@ bench: setup  ## Micro benches, then a load on a broker of its own
 	benches/run.sh
 
 bench-peers: setup  ## The same load on other brokers, side by side
-	benches/peers.sh
+	benches/peers/run
 
-fuzz: setup  ## Fuzzes each decoder for a minute (needs a nightly toolchain and cargo-fuzz)
+fuzz: setup  ## Fuzzes each decoder for a minute (needs a nightly toolchain)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
-	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-	    $(CARGO) +nightly fuzz run "$$target" -- -max_total_time=60; \
+	@for folder in protocols/*/fuzz; do \
+	    for target in $$(cd "$$folder" && $(CARGO) +nightly fuzz list --fuzz-dir .); do \
+	        (cd "$$folder" && $(CARGO) +nightly fuzz run --fuzz-dir . "$$target" -- -max_total_time=60); \
+	    done; \
 	done
 
 # RocksDB is compiled from source: a C++ compiler, and libclang with its own headers for the bindings.

@@ -242,3 +242,6 @@ fn broker_options(config: &Config) -> Options {
         clock: clock::now,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,9 +41,29 @@ pub fn set(command: &mut Command, key: &str, value: &str) {
     command.arg("--set").arg(format!("{key}={value}"));
 }
 
-/// Runs a command that is expected to end by itself.
+/// Runs a command that is expected to end by itself, and soon.
 pub fn run(command: &mut Command) -> Output {
-    command.output().expect("the binary runs")
+    let mut child = command.spawn().unwrap();
+    let ended = wait(&mut child);
+    if !ended {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(ended, "the broker was to refuse to start, and runs:\n{log}");
+    output
+}
+
+/// Waits for the end of a process; whether it came in time.
+fn wait(child: &mut Child) -> bool {
+    let start = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 /// The last line on standard error.
@@ -181,14 +201,8 @@ impl Broker {
 
     /// Waits for its end; the exit code.
     pub fn wait(&mut self) -> Option<i32> {
-        let start = std::time::Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(start.elapsed() < PATIENCE, "the broker does not stop");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        assert!(wait(&mut self.child), "the broker does not stop");
+        self.child.wait().unwrap().code()
     }
 }
 
