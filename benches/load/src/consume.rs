@@ -7,6 +7,7 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::inbox::Inbox;
@@ -18,6 +19,8 @@ pub trait Source: Send + 'static {
     /// Takes whole frames off `input`, tells `tally` of each message, and appends what must be answered
     /// (acknowledgements, the next fetch) to `reply`. Returns the bytes taken.
     fn on_input(&mut self, input: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> anyhow::Result<usize>;
+    /// Appends what is still owed to the broker when the run is over.
+    fn farewell(&mut self, _reply: &mut Vec<u8>) {}
     /// Whether messages of one publisher come in the order of their numbers.
     fn keeps_order(&self) -> bool {
         true
@@ -124,28 +127,38 @@ impl Tally {
     }
 }
 
-/// Consumes until the broker closes or the caller drops the future; the tally is the caller's.
+/// Consumes until `stopped` says so.
 pub async fn drive(
     mut stream: TcpStream,
     mut inbox: Inbox,
     mut source: impl Source,
     board: Arc<Board>,
-    tally: &mut Tally,
-) -> anyhow::Result<()> {
-    let mut reply = Vec::new();
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Tally> {
+    let (mut tally, mut reply) = (Tally::new(source.keeps_order()), Vec::new());
     loop {
         tally.begin(&board);
-        let used = source.on_input(inbox.unread(), tally, &mut reply)?;
+        let used = source.on_input(inbox.unread(), &mut tally, &mut reply)?;
         inbox.consume(used);
         tally.flush(&board);
         if !reply.is_empty() {
             stream.write_all(&reply).await.context("cannot write to the broker")?;
             reply.clear();
         }
-        let count = stream.read(inbox.room()).await.context("cannot read from the broker")?;
-        anyhow::ensure!(count > 0, "the broker closed a consumer's connection");
-        inbox.filled(count);
+        tokio::select! {
+            biased;
+            read = stream.read(inbox.room()) => {
+                let count = read.context("cannot read from the broker")?;
+                anyhow::ensure!(count > 0, "the broker closed a consumer's connection");
+                inbox.filled(count);
+            }
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
     }
+    source.farewell(&mut reply);
+    stream.write_all(&reply).await.context("cannot write to the broker")?;
+    stream.shutdown().await.context("cannot close a consumer's connection")?;
+    Ok(tally)
 }
 
 #[cfg(test)]

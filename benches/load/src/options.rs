@@ -49,7 +49,7 @@ pub struct Load {
     /// Messages per second of all publishers together; 0 is as fast as possible
     #[arg(short, long, value_name = "N", value_parser = parse_count, default_value = "0")]
     pub rate: u64,
-    /// Messages a publisher may be ahead of the consumers when both run; 0 is no limit
+    /// Messages that all publishers together may be ahead of the consumers; 0 is no limit
     #[arg(long, value_name = "N", value_parser = parse_count, default_value = "10000")]
     pub max_lag: u64,
     /// Seconds without a message after which consumers stop waiting

@@ -45,7 +45,9 @@ impl Timer {
     pub fn new() -> std::io::Result<Timer> {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-        tokio::io::unix::AsyncFd::register(fd).map(Timer)
+        // What replaces `new` is unsafe for the sake of types that close their descriptor early; `OwnedFd` does not.
+        #[allow(deprecated)]
+        tokio::io::unix::AsyncFd::new(fd).map(Timer)
     }
 
     pub async fn sleep(&self, ns: u64) -> std::io::Result<()> {

@@ -49,7 +49,7 @@ pub async fn run<T: Target>(target: &T, load: &Load) -> anyhow::Result<String> {
     load.check()?;
     within(target.prepare()).await?;
     let max_lag = match (load.mode, load.max_lag) {
-        (Mode::Both, limit @ 1..) => limit.saturating_mul(load.publishers as u64 * target.fan_out()),
+        (Mode::Both, limit @ 1..) => limit.saturating_mul(target.fan_out()),
         _ => u64::MAX,
     };
     let board = Arc::new(Board::new(target.fan_out(), max_lag));
@@ -58,7 +58,7 @@ pub async fn run<T: Target>(target: &T, load: &Load) -> anyhow::Result<String> {
     let mut consumers = JoinSet::new();
     for index in 0..load.consumers() {
         let (stream, inbox, source) = within(target.consumer(index)).await?;
-        consumers.spawn(consume_until(stopped.clone(), stream, inbox, source, Arc::clone(&board)));
+        consumers.spawn(consume::drive(stream, inbox, source, Arc::clone(&board), stopped.clone()));
     }
     let mut connected = Vec::new();
     for index in 0..load.publishers() {
@@ -94,21 +94,6 @@ pub async fn connect(address: &str) -> anyhow::Result<TcpStream> {
 
 async fn within<R>(step: impl Future<Output = anyhow::Result<R>>) -> anyhow::Result<R> {
     tokio::time::timeout(CONNECT_LIMIT, step).await.context("the broker did not answer in time")?
-}
-
-async fn consume_until(
-    mut stopped: watch::Receiver<bool>,
-    stream: TcpStream,
-    inbox: Inbox,
-    source: impl Source,
-    board: Arc<Board>,
-) -> anyhow::Result<Tally> {
-    let mut tally = Tally::new(source.keeps_order());
-    tokio::select! {
-        ended = consume::drive(stream, inbox, source, board, &mut tally) => ended?,
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
-    Ok(tally)
 }
 
 /// Counters and costs at one moment.

@@ -58,11 +58,15 @@ impl Consumer {
         }
         self.unacknowledged += 1;
         if self.unacknowledged == self.ack_every {
-            self.unacknowledged = 0;
-            const MULTIPLE: u8 = 1;
-            let ack = MethodFrame::new(CHANNEL, method::BASIC_ACK).longlong(self.delivery_tag).octet(MULTIPLE);
-            reply.extend(ack.finish());
+            self.acknowledge(reply);
         }
+    }
+
+    fn acknowledge(&mut self, reply: &mut Vec<u8>) {
+        const MULTIPLE: u8 = 1;
+        self.unacknowledged = 0;
+        let ack = MethodFrame::new(CHANNEL, method::BASIC_ACK).longlong(self.delivery_tag).octet(MULTIPLE);
+        reply.extend(ack.finish());
     }
 }
 
@@ -79,6 +83,12 @@ impl Source for Consumer {
             }
         }
         Ok(used)
+    }
+
+    fn farewell(&mut self, reply: &mut Vec<u8>) {
+        if self.unacknowledged > 0 {
+            self.acknowledge(reply);
+        }
     }
 }
 
@@ -112,6 +122,9 @@ mod tests {
         assert_eq!(consumer.on_input(&input, &mut tally, &mut reply).unwrap(), input.len());
         assert_eq!(tally.counted(), (3, 4));
         assert_eq!(reply, [1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0xCE]);
+        let mut last = Vec::new();
+        consumer.farewell(&mut last);
+        assert_eq!(last[18], 3, "the third delivery is acknowledged at the end");
     }
 
     #[test]

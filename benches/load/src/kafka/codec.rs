@@ -10,10 +10,13 @@ pub struct Api(pub i16, pub i16);
 pub const PRODUCE: Api = Api(0, 7);
 pub const FETCH: Api = Api(1, 11);
 pub const LIST_OFFSETS: Api = Api(2, 1);
-pub const METADATA: Api = Api(3, 4);
 pub const API_VERSIONS: Api = Api(18, 0);
 pub const CREATE_TOPICS: Api = Api(19, 3);
 pub const DELETE_TOPICS: Api = Api(20, 3);
+
+pub const UNKNOWN_TOPIC: i16 = 3;
+pub const NO_LEADER: i16 = 5;
+pub const NOT_LEADER: i16 = 6;
 
 /// Responses longer than this were never asked for.
 const RESPONSE_MAX: usize = 1 << 30;
@@ -149,9 +152,9 @@ pub fn check(error: i16, what: &str) -> anyhow::Result<()> {
         0 => return Ok(()),
         1 => "OFFSET_OUT_OF_RANGE",
         2 => "CORRUPT_MESSAGE",
-        3 => "UNKNOWN_TOPIC_OR_PARTITION",
-        5 => "LEADER_NOT_AVAILABLE",
-        6 => "NOT_LEADER_OR_FOLLOWER",
+        UNKNOWN_TOPIC => "UNKNOWN_TOPIC_OR_PARTITION",
+        NO_LEADER => "LEADER_NOT_AVAILABLE",
+        NOT_LEADER => "NOT_LEADER_OR_FOLLOWER",
         7 => "REQUEST_TIMED_OUT",
         10 => "MESSAGE_TOO_LARGE",
         17 => "INVALID_TOPIC_EXCEPTION",

@@ -84,6 +84,12 @@ fn parse_acks(text: &str) -> Result<i16, String> {
     }
 }
 
+/// ListOffsets: the timestamps that stand for the first record and for the next to be written.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+const LEADER_ATTEMPTS: u32 = 100;
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
 /// A connection on which one request is made after the other.
 struct Calls {
     stream: TcpStream,
@@ -113,7 +119,7 @@ impl Calls {
         }
     }
 
-    /// Makes the topic and waits until its partitions have a leader.
+    /// Makes the topic and waits until its partitions answer.
     async fn create_topic(&mut self, options: &Options) -> anyhow::Result<()> {
         const ALREADY_EXISTS: i16 = 36;
         let create = Writer::request(codec::CREATE_TOPICS, 0).int32(1).string(&options.topic);
@@ -128,55 +134,35 @@ impl Calls {
             }
         })
         .await?;
-        while !self.has_leaders(options).await? {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        for partition in 0..options.partitions {
+            self.offset(options, partition, EARLIEST).await?;
         }
         Ok(())
     }
 
-    async fn has_leaders(&mut self, options: &Options) -> anyhow::Result<bool> {
-        let metadata = Writer::request(codec::METADATA, 0).int32(1).string(&options.topic).int8(0);
-        self.call(metadata, |mut body| {
-            body.int32()?;
-            for _ in 0..body.count()? {
-                body.int32()?;
-                body.string()?;
-                body.int32()?;
-                body.string()?;
-            }
-            body.string()?;
-            body.int32()?;
-            body.count()?;
-            let topic_error = body.int16()?;
-            body.string()?;
-            body.take(1)?;
-            let partitions = body.count()?;
-            let mut led = topic_error == 0 && partitions > 0;
-            for _ in 0..partitions {
-                led &= body.int16()? == 0;
-                body.take(8)?;
-                for _ in 0..2 {
-                    let nodes = body.count()?;
-                    body.take(nodes.saturating_mul(4))?;
+    /// The offset of a partition at `timestamp`. A new topic has no leader for a moment.
+    async fn offset(&mut self, options: &Options, partition: i32, timestamp: i64) -> anyhow::Result<i64> {
+        for _ in 0..LEADER_ATTEMPTS {
+            match self.list_offset(options, partition, timestamp).await? {
+                (codec::UNKNOWN_TOPIC | codec::NO_LEADER | codec::NOT_LEADER, _) => {
+                    tokio::time::sleep(LEADER_PAUSE).await;
                 }
+                (error, offset) => return codec::check(error, "to list offsets").map(|()| offset),
             }
-            Ok(led)
-        })
-        .await
+        }
+        anyhow::bail!("partition {partition} of topic {} has no leader here", options.topic)
     }
 
-    /// The first offset of a partition, or the next to be written.
-    async fn offset(&mut self, options: &Options, partition: i32, earliest: bool) -> anyhow::Result<i64> {
+    async fn list_offset(&mut self, options: &Options, partition: i32, timestamp: i64) -> anyhow::Result<(i16, i64)> {
         let list = Writer::request(codec::LIST_OFFSETS, 0).int32(-1).int32(1).string(&options.topic);
-        let list = list.int32(1).int32(partition).int64(if earliest { -2 } else { -1 });
-        self.call(list, |mut body| {
+        self.call(list.int32(1).int32(partition).int64(timestamp), |mut body| {
             body.count()?;
             body.string()?;
             body.count()?;
             body.int32()?;
-            codec::check(body.int16()?, "to list offsets")?;
+            let error = body.int16()?;
             body.int64()?;
-            body.int64()
+            Ok((error, body.int64()?))
         })
         .await
     }
@@ -204,8 +190,9 @@ impl Target for Options {
     async fn consumer(&self, index: usize) -> anyhow::Result<(TcpStream, Inbox, Consumer)> {
         let mut calls = Calls::open(self).await?;
         let mut positions = Vec::new();
+        let from = if self.load.mode == Mode::Consume { EARLIEST } else { LATEST };
         for partition in (index as i32..self.partitions).step_by(self.load.consumers) {
-            let offset = calls.offset(self, partition, self.load.mode == Mode::Consume).await?;
+            let offset = calls.offset(self, partition, from).await?;
             positions.push((partition, offset));
         }
         Ok((calls.stream, calls.inbox, Consumer::new(self, positions)))
