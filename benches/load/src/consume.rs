@@ -18,7 +18,12 @@ use crate::stamp::Stamp;
 pub trait Source: Send + 'static {
     /// Takes whole frames off `input`, tells `tally` of each message, and appends what must be answered
     /// (acknowledgements, the next fetch) to `reply`. Returns the bytes taken.
-    fn on_input(&mut self, input: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> anyhow::Result<usize>;
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        tally: &mut Tally,
+        reply: &mut Vec<u8>,
+    ) -> anyhow::Result<usize>;
     /// Appends what is still owed to the broker when the run is over.
     fn farewell(&mut self, _reply: &mut Vec<u8>) {}
     /// Whether messages of one publisher come in the order of their numbers.
@@ -73,7 +78,8 @@ impl Tally {
 
     fn stamped(&mut self, stamp: Stamp) {
         if stamp.sent_ns >= self.measured_from_ns {
-            self.latencies.saturating_record(self.now_ns.saturating_sub(stamp.sent_ns).max(1));
+            self.latencies
+                .saturating_record(self.now_ns.saturating_sub(stamp.sent_ns).max(1));
         }
         if self.keeps_order {
             self.in_sequence(stamp);
@@ -142,7 +148,10 @@ pub async fn drive(
         inbox.consume(used);
         tally.flush(&board);
         if !reply.is_empty() {
-            stream.write_all(&reply).await.context("cannot write to the broker")?;
+            stream
+                .write_all(&reply)
+                .await
+                .context("cannot write to the broker")?;
             reply.clear();
         }
         tokio::select! {
@@ -156,8 +165,14 @@ pub async fn drive(
         }
     }
     source.farewell(&mut reply);
-    stream.write_all(&reply).await.context("cannot write to the broker")?;
-    stream.shutdown().await.context("cannot close a consumer's connection")?;
+    stream
+        .write_all(&reply)
+        .await
+        .context("cannot write to the broker")?;
+    stream
+        .shutdown()
+        .await
+        .context("cannot close a consumer's connection")?;
     Ok(tally)
 }
 

@@ -11,7 +11,11 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn new() -> Inbox {
-        Inbox { buffer: vec![0; READ_BYTES], start: 0, end: 0 }
+        Inbox {
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+        }
     }
 
     pub fn unread(&self) -> &[u8] {

@@ -59,7 +59,12 @@ pub struct Load {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
     /// Broker processes (with their children) to measure on this machine
-    #[arg(long, value_name = "PID", value_delimiter = ',', visible_alias = "pids")]
+    #[arg(
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        visible_alias = "pids"
+    )]
     pub pid: Vec<u32>,
     /// One JSON object instead of a table
     #[arg(long)]
@@ -68,11 +73,19 @@ pub struct Load {
 
 impl Load {
     pub fn publishers(&self) -> usize {
-        if self.mode.publishes() { self.publishers } else { 0 }
+        if self.mode.publishes() {
+            self.publishers
+        } else {
+            0
+        }
     }
 
     pub fn consumers(&self) -> usize {
-        if self.mode.consumes() { self.consumers } else { 0 }
+        if self.mode.consumes() {
+            self.consumers
+        } else {
+            0
+        }
     }
 
     /// How long to run; `None` when a count ends the run, or when consumers run until it is quiet.
@@ -86,13 +99,18 @@ impl Load {
 
     /// Messages of publisher `index`: the count divided, the remainder to the first ones.
     pub fn share(&self, index: usize) -> u64 {
-        let Some(count) = self.count else { return u64::MAX };
+        let Some(count) = self.count else {
+            return u64::MAX;
+        };
         let publishers = self.publishers as u64;
         count / publishers + u64::from((index as u64) < count % publishers)
     }
 
     pub fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.publishers > 0 && self.consumers > 0, "at least one connection is needed");
+        anyhow::ensure!(
+            self.publishers > 0 && self.consumers > 0,
+            "at least one connection is needed"
+        );
         anyhow::ensure!(self.publishers <= u32::MAX as usize, "too many publishers");
         anyhow::ensure!(self.size <= 1 << 27, "bodies are limited to 128 MiB");
         Ok(())
@@ -112,7 +130,9 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 
 /// Seconds with a fraction: `10`, `0.5`.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is not a number of seconds"))?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("'{text}' is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -123,7 +143,9 @@ fn scaled(text: &str, unit: u64) -> Result<u64, String> {
         Some(b'm') => (&lower[..lower.len() - 1], unit * unit),
         _ => (&lower[..], 1),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("'{text}' is not a number"))?;
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("'{text}' is not a number"))?;
     number.checked_mul(factor).ok_or_else(|| too_large(text))
 }
 
@@ -144,7 +166,9 @@ mod tests {
     }
 
     fn parse(line: &str) -> Load {
-        Line::try_parse_from(std::iter::once("load").chain(line.split(' '))).map(|line| line.load).unwrap()
+        Line::try_parse_from(std::iter::once("load").chain(line.split(' ')))
+            .map(|line| line.load)
+            .unwrap()
     }
 
     #[test]
@@ -169,7 +193,10 @@ mod tests {
     fn publishing_without_an_end_lasts_ten_seconds_and_consuming_until_quiet() {
         assert_eq!(parse("both").run_time(), Some(Duration::from_secs(10)));
         assert_eq!(parse("consume").run_time(), None);
-        assert_eq!(parse("consume -z 2.5").run_time(), Some(Duration::from_millis(2500)));
+        assert_eq!(
+            parse("consume -z 2.5").run_time(),
+            Some(Duration::from_millis(2500))
+        );
     }
 
     #[test]

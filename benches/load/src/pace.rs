@@ -14,7 +14,11 @@ pub struct Pace {
 impl Pace {
     /// `rate` is messages per second of all `publishers` together.
     pub fn new(start_ns: u64, rate: u64, publishers: usize) -> Pace {
-        Pace { start_ns, rate, per_ns: SECOND_NS * publishers as u128 }
+        Pace {
+            start_ns,
+            rate,
+            per_ns: SECOND_NS * publishers as u128,
+        }
     }
 
     /// Messages due by `now_ns`, counted from the start.
@@ -53,9 +57,18 @@ impl Timer {
     pub async fn sleep(&self, ns: u64) -> std::io::Result<()> {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
         let ns = i64::try_from(ns.max(1)).unwrap_or(i64::MAX);
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let at = Timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 };
-        let timer = Itimerspec { it_interval: zero, it_value: at };
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let at = Timespec {
+            tv_sec: ns / 1_000_000_000,
+            tv_nsec: ns % 1_000_000_000,
+        };
+        let timer = Itimerspec {
+            it_interval: zero,
+            it_value: at,
+        };
         timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &timer)?;
         loop {
             let mut ready = self.0.readable().await?;

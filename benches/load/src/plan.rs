@@ -58,7 +58,13 @@ pub async fn run<T: Target>(target: &T, load: &Load) -> anyhow::Result<String> {
     let mut consumers = JoinSet::new();
     for index in 0..load.consumers() {
         let (stream, inbox, source) = within(target.consumer(index)).await?;
-        consumers.spawn(consume::drive(stream, inbox, source, Arc::clone(&board), stopped.clone()));
+        consumers.spawn(consume::drive(
+            stream,
+            inbox,
+            source,
+            Arc::clone(&board),
+            stopped.clone(),
+        ));
     }
     let mut connected = Vec::new();
     for index in 0..load.publishers() {
@@ -87,13 +93,17 @@ pub async fn run<T: Target>(target: &T, load: &Load) -> anyhow::Result<String> {
 
 /// Opens a connection to `address`, a host and port.
 pub async fn connect(address: &str) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
     Ok(stream)
 }
 
 async fn within<R>(step: impl Future<Output = anyhow::Result<R>>) -> anyhow::Result<R> {
-    tokio::time::timeout(CONNECT_LIMIT, step).await.context("the broker did not answer in time")?
+    tokio::time::timeout(CONNECT_LIMIT, step)
+        .await
+        .context("the broker did not answer in time")?
 }
 
 /// Counters and costs at one moment.
@@ -121,13 +131,30 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(load: &'a Load, acknowledges: bool, brokers: Vec<u32>, board: Arc<Board>) -> Watcher<'a> {
+    fn new(
+        load: &'a Load,
+        acknowledges: bool,
+        brokers: Vec<u32>,
+        board: Arc<Board>,
+    ) -> Watcher<'a> {
         let start_ns = board.now_ns();
         let measured_from_ns = start_ns + load.warmup.as_nanos() as u64;
-        let deadline_ns = load.run_time().map_or(u64::MAX, |time| measured_from_ns + time.as_nanos() as u64);
+        let deadline_ns = load
+            .run_time()
+            .map_or(u64::MAX, |time| measured_from_ns + time.as_nanos() as u64);
         board.measured_from_ns.store(measured_from_ns, Relaxed);
         let before = snapshot(&board, acknowledges, &brokers);
-        Watcher { load, acknowledges, brokers, board, start_ns, measured_from_ns, deadline_ns, before, after: None }
+        Watcher {
+            load,
+            acknowledges,
+            brokers,
+            board,
+            start_ns,
+            measured_from_ns,
+            deadline_ns,
+            before,
+            after: None,
+        }
     }
 
     fn task(&self, index: usize) -> Task {
@@ -150,7 +177,9 @@ impl<'a> Watcher<'a> {
         for look in 1.. {
             tokio::time::sleep(LOOK).await;
             while let Some(finished) = publishers.try_join_next() {
-                acknowledged.add(finished??).context("cannot add latencies")?;
+                acknowledged
+                    .add(finished??)
+                    .context("cannot add latencies")?;
             }
             if let Some(finished) = consumers.try_join_next() {
                 finished??;
@@ -193,26 +222,39 @@ impl<'a> Watcher<'a> {
             Mode::Publish => 0,
             Mode::Consume => self.load.count.unwrap_or(0),
             Mode::Both => {
-                (self.board.published.load(Relaxed) - self.board.refused.load(Relaxed)) * self.board.fan_out
+                (self.board.published.load(Relaxed) - self.board.refused.load(Relaxed))
+                    * self.board.fan_out
             }
         }
     }
 
-    fn report(&self, protocol: &'static str, acknowledged: &Histogram<u64>, tallies: &[Tally]) -> anyhow::Result<Report> {
+    fn report(
+        &self,
+        protocol: &'static str,
+        acknowledged: &Histogram<u64>,
+        tallies: &[Tally],
+    ) -> anyhow::Result<Report> {
         let (before, board) = (self.before, &self.board);
         let after = self.after.unwrap_or_else(|| {
             let at_ns = board.last_ns.load(Relaxed).max(before.at_ns + 1);
-            Snapshot { at_ns, ..snapshot(board, self.acknowledges, &self.brokers) }
+            Snapshot {
+                at_ns,
+                ..snapshot(board, self.acknowledges, &self.brokers)
+            }
         });
         let seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
         let mut arrived = latencies();
         for tally in tallies {
-            arrived.add(&tally.latencies).context("cannot add latencies")?;
+            arrived
+                .add(&tally.latencies)
+                .context("cannot add latencies")?;
         }
         let published = after.published - before.published;
         let published_bytes = published * self.load.size as u64;
-        let (consumed, consumed_bytes) =
-            (after.consumed - before.consumed, after.consumed_bytes - before.consumed_bytes);
+        let (consumed, consumed_bytes) = (
+            after.consumed - before.consumed,
+            after.consumed_bytes - before.consumed_bytes,
+        );
         let (messages, bytes) = match self.load.mode {
             Mode::Publish => (published, published_bytes),
             Mode::Consume | Mode::Both => (consumed, consumed_bytes),
@@ -221,14 +263,26 @@ impl<'a> Watcher<'a> {
         let all_consumed = board.consumed.load(Relaxed);
         let cost = |before: Spent, after: Spent| {
             let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
-            Cost::new(Spent { cpu_seconds, ..after }, seconds, messages, bytes)
+            Cost::new(
+                Spent {
+                    cpu_seconds,
+                    ..after
+                },
+                seconds,
+                messages,
+                bytes,
+            )
         };
         Ok(Report {
             protocol,
             mode: format!("{mode:?}").to_lowercase(),
             seconds,
-            published: mode.publishes().then(|| Side::new(published, published_bytes, seconds, acknowledged)),
-            consumed: mode.consumes().then(|| Side::new(consumed, consumed_bytes, seconds, &arrived)),
+            published: mode
+                .publishes()
+                .then(|| Side::new(published, published_bytes, seconds, acknowledged)),
+            consumed: mode
+                .consumes()
+                .then(|| Side::new(consumed, consumed_bytes, seconds, &arrived)),
             checks: Checks {
                 published: board.published.load(Relaxed),
                 refused: board.refused.load(Relaxed),
@@ -244,7 +298,11 @@ impl<'a> Watcher<'a> {
 }
 
 fn snapshot(board: &Board, acknowledges: bool, brokers: &[u32]) -> Snapshot {
-    let published = if acknowledges { &board.acknowledged } else { &board.published };
+    let published = if acknowledges {
+        &board.acknowledged
+    } else {
+        &board.published
+    };
     Snapshot {
         at_ns: board.now_ns(),
         published: published.load(Relaxed),
@@ -264,14 +322,23 @@ struct Line {
 
 impl Line {
     fn new(json: bool) -> Line {
-        Line { visible: !json && std::io::stderr().is_terminal(), published: 0, consumed: 0 }
+        Line {
+            visible: !json && std::io::stderr().is_terminal(),
+            published: 0,
+            consumed: 0,
+        }
     }
 
     fn show(&mut self, board: &Board, since: Duration) {
         let (published, consumed) = (board.published.load(Relaxed), board.consumed.load(Relaxed));
         let rate = |now: u64, before: u64| (now - before) as f64 / since.as_secs_f64();
-        let (out, back) = (rate(published, self.published), rate(consumed, self.consumed));
-        self.write(&format!("\r\x1b[Kpublished {published} ({out:.0}/s)  consumed {consumed} ({back:.0}/s)"));
+        let (out, back) = (
+            rate(published, self.published),
+            rate(consumed, self.consumed),
+        );
+        self.write(&format!(
+            "\r\x1b[Kpublished {published} ({out:.0}/s)  consumed {consumed} ({back:.0}/s)"
+        ));
         (self.published, self.consumed) = (published, consumed);
     }
 

@@ -35,7 +35,11 @@ pub trait Sink: Send + 'static {
     /// A request that the broker answers only after it has taken all that was sent before.
     fn barrier(&mut self) -> Vec<u8>;
     /// Takes whole replies off `input` and returns the bytes taken.
-    fn on_input(&mut self, input: &[u8], acknowledgements: &mut Acknowledgements) -> anyhow::Result<usize>;
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        acknowledgements: &mut Acknowledgements,
+    ) -> anyhow::Result<usize>;
 }
 
 /// What the broker has answered to one publisher.
@@ -74,8 +78,12 @@ impl Acknowledgements {
     }
 
     pub fn accept_through(&mut self, number: u64) {
-        let (now_ns, from_ns, settled, latencies) =
-            (self.now_ns, self.measured_from_ns, &mut self.settled, &mut self.latencies);
+        let (now_ns, from_ns, settled, latencies) = (
+            self.now_ns,
+            self.measured_from_ns,
+            &mut self.settled,
+            &mut self.latencies,
+        );
         self.window.settle_through(number, |sent_ns| {
             *settled += 1;
             if sent_ns >= from_ns {
@@ -100,7 +108,8 @@ impl Acknowledgements {
     fn record(&mut self, sent_ns: u64) {
         self.settled += 1;
         if sent_ns >= self.measured_from_ns {
-            self.latencies.saturating_record(self.now_ns.saturating_sub(sent_ns).max(1));
+            self.latencies
+                .saturating_record(self.now_ns.saturating_sub(sent_ns).max(1));
         }
     }
 
@@ -153,10 +162,25 @@ enum Next {
 }
 
 impl<S: Sink> Publisher<S> {
-    pub fn new(stream: TcpStream, inbox: Inbox, sink: S, board: Arc<Board>, task: Task) -> anyhow::Result<Publisher<S>> {
+    pub fn new(
+        stream: TcpStream,
+        inbox: Inbox,
+        sink: S,
+        board: Arc<Board>,
+        task: Task,
+    ) -> anyhow::Result<Publisher<S>> {
         let (reader, writer) = stream.into_split();
         let timer = Timer::new().context("cannot make a timer")?;
-        Ok(Publisher { reader, writer, inbox, sink, board, task, timer, sent: 0 })
+        Ok(Publisher {
+            reader,
+            writer,
+            inbox,
+            sink,
+            board,
+            task,
+            timer,
+            sent: 0,
+        })
     }
 
     /// Publishes to the end of the task and until everything is acknowledged.
@@ -198,7 +222,10 @@ impl<S: Sink> Publisher<S> {
                 return Next::AwaitTime(planned_ns.min(self.task.deadline_ns) - now_ns);
             }
         }
-        let window = self.sink.window().map_or(u64::MAX, |_| replies.window.room());
+        let window = self
+            .sink
+            .window()
+            .map_or(u64::MAX, |_| replies.window.room());
         if window == 0 || !self.sink.is_ready() {
             return Next::AwaitReply;
         }
@@ -213,11 +240,14 @@ impl<S: Sink> Publisher<S> {
         let now_ns = self.board.now_ns();
         let (first, pace) = (self.sent, &self.task.pace);
         if self.sink.window().is_some() {
-            (first..first + count).for_each(|number| replies.window.send(pace.planned_ns(number, now_ns)));
+            (first..first + count)
+                .for_each(|number| replies.window.send(pace.planned_ns(number, now_ns)));
         }
         self.sent += count;
         self.board.published.fetch_add(count, Relaxed);
-        let mut block = self.sink.stamp(first, count, &|number| pace.planned_ns(number, now_ns));
+        let mut block = self
+            .sink
+            .stamp(first, count, &|number| pace.planned_ns(number, now_ns));
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -244,7 +274,11 @@ impl<S: Sink> Publisher<S> {
         self.received(read, replies)
     }
 
-    fn received(&mut self, read: std::io::Result<usize>, replies: &mut Acknowledgements) -> anyhow::Result<()> {
+    fn received(
+        &mut self,
+        read: std::io::Result<usize>,
+        replies: &mut Acknowledgements,
+    ) -> anyhow::Result<()> {
         let count = read.context("cannot read from the broker")?;
         anyhow::ensure!(count > 0, "the broker closed a publisher's connection");
         self.inbox.filled(count);
@@ -267,7 +301,10 @@ impl<S: Sink> Publisher<S> {
             self.receive(replies).await?;
         }
         let barrier = self.sink.barrier();
-        self.writer.write_all(&barrier).await.context("cannot write to the broker")?;
+        self.writer
+            .write_all(&barrier)
+            .await
+            .context("cannot write to the broker")?;
         while !replies.passed_barrier {
             self.receive(replies).await?;
         }

@@ -9,7 +9,8 @@ use crate::process::Spent;
 
 /// Latencies in ns to three digits, up to an hour.
 pub fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("the bounds are in order and the digits at most 5")
+    Histogram::new_with_bounds(1, 3_600_000_000_000, 3)
+        .expect("the bounds are in order and the digits at most 5")
 }
 
 #[derive(Debug, Serialize)]
@@ -99,7 +100,13 @@ impl Latency {
 impl Cost {
     /// `messages` and `bytes` are what passed through in `seconds`.
     pub fn new(spent: Spent, seconds: f64, messages: u64, bytes: u64) -> Cost {
-        let per = |count: f64| if count > 0.0 { spent.cpu_seconds / count } else { 0.0 };
+        let per = |count: f64| {
+            if count > 0.0 {
+                spent.cpu_seconds / count
+            } else {
+                0.0
+            }
+        };
         Cost {
             cpu_seconds: spent.cpu_seconds,
             cores: spent.cpu_seconds / seconds,
@@ -112,7 +119,11 @@ impl Cost {
 
 impl Report {
     pub fn render(&self, json: bool) -> anyhow::Result<String> {
-        let mut text = if json { serde_json::to_string(self)? } else { self.to_string() };
+        let mut text = if json {
+            serde_json::to_string(self)?
+        } else {
+            self.to_string()
+        };
         text.push('\n');
         Ok(text)
     }
@@ -120,13 +131,20 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, measured for {:.2} s", self.protocol, self.mode, self.seconds)?;
+        write!(
+            f,
+            "{} {}, measured for {:.2} s",
+            self.protocol, self.mode, self.seconds
+        )?;
         for (name, side) in [("published", &self.published), ("consumed", &self.consumed)] {
             if let Some(side) = side {
                 write!(f, "\n{name:<10}{side}")?;
             }
         }
-        for (name, cost) in [("broker", self.broker.as_ref()), ("generator", Some(&self.generator))] {
+        for (name, cost) in [
+            ("broker", self.broker.as_ref()),
+            ("generator", Some(&self.generator)),
+        ] {
             if let Some(cost) = cost {
                 write!(f, "\n{name:<10}{cost}")?;
             }
@@ -138,8 +156,14 @@ impl fmt::Display for Report {
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, megabytes) = (self.per_second, self.megabytes_per_second);
-        write!(f, "{:>12} msg  {rate:>11.0} msg/s  {megabytes:>8.1} MB/s", self.messages)?;
-        let Some(latency) = &self.latency_us else { return Ok(()) };
+        write!(
+            f,
+            "{:>12} msg  {rate:>11.0} msg/s  {megabytes:>8.1} MB/s",
+            self.messages
+        )?;
+        let Some(latency) = &self.latency_us else {
+            return Ok(());
+        };
         write!(f, "  p50 {}", micros(latency.p50))?;
         write!(f, "  p99 {}", micros(latency.p99))?;
         write!(f, "  p99.9 {}", micros(latency.p99_9))?;
@@ -149,22 +173,37 @@ impl fmt::Display for Side {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>12.2} CPU s  {:>9.2} cores  ", self.cpu_seconds, self.cores)?;
-        write!(f, "{:>7.2} µs/msg  {:.3} s/GB  ", self.cpu_us_per_message, self.cpu_seconds_per_gigabyte)?;
+        write!(
+            f,
+            "{:>12.2} CPU s  {:>9.2} cores  ",
+            self.cpu_seconds, self.cores
+        )?;
+        write!(
+            f,
+            "{:>7.2} µs/msg  {:.3} s/GB  ",
+            self.cpu_us_per_message, self.cpu_seconds_per_gigabyte
+        )?;
         write!(f, "peak RSS {:.1} MB", self.peak_rss_bytes as f64 / 1e6)
     }
 }
 
 impl fmt::Display for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>12} published  {} consumed", self.published, self.consumed)?;
+        write!(
+            f,
+            "{:>12} published  {} consumed",
+            self.published, self.consumed
+        )?;
         let counts = [
             (self.refused, "refused"),
             (self.lost, "LOST"),
             (self.gaps, "gaps"),
             (self.disordered, "repeated or out of order"),
         ];
-        counts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, "  {count} {what}"))
+        counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, what)| write!(f, "  {count} {what}"))
     }
 }
 
@@ -192,8 +231,21 @@ mod tests {
             seconds: 2.0,
             published: None,
             consumed: Some(Side::new(2_000_000, 200_000_000, 2.0, &histogram)),
-            checks: Checks { published: 10, consumed: 9, lost: 1, ..Checks::default() },
-            broker: Some(Cost::new(Spent { cpu_seconds: 3.0, peak_rss: 5_000_000 }, 2.0, 2_000_000, 200_000_000)),
+            checks: Checks {
+                published: 10,
+                consumed: 9,
+                lost: 1,
+                ..Checks::default()
+            },
+            broker: Some(Cost::new(
+                Spent {
+                    cpu_seconds: 3.0,
+                    peak_rss: 5_000_000,
+                },
+                2.0,
+                2_000_000,
+                200_000_000,
+            )),
             generator: Cost::new(Spent::default(), 2.0, 0, 0),
         }
     }
@@ -201,15 +253,26 @@ mod tests {
     #[test]
     fn the_table_names_rate_latency_cost_and_loss() {
         let text = report().render(false).unwrap();
-        for part in ["1000000 msg/s", "100.0 MB/s", "p50 500 µs", "1.50 µs/msg", "15.000 s/GB", "1 LOST"] {
+        for part in [
+            "1000000 msg/s",
+            "100.0 MB/s",
+            "p50 500 µs",
+            "1.50 µs/msg",
+            "15.000 s/GB",
+            "1 LOST",
+        ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
-        assert!(!text.contains("published    "), "a side that did not run has no line:\n{text}");
+        assert!(
+            !text.contains("published    "),
+            "a side that did not run has no line:\n{text}"
+        );
     }
 
     #[test]
     fn json_has_the_same_figures() {
-        let json: serde_json::Value = serde_json::from_str(&report().render(true).unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&report().render(true).unwrap()).unwrap();
         assert_eq!(json["consumed"]["per_second"], 1_000_000.0);
         assert_eq!(json["broker"]["cpu_us_per_message"], 1.5);
         assert_eq!(json["checks"]["lost"], 1);
@@ -219,6 +282,9 @@ mod tests {
 
     #[test]
     fn latencies_read_in_the_unit_that_fits() {
-        assert_eq!([micros(57.4), micros(1_234.0), micros(2e6)], ["57 µs", "1.23 ms", "2.00 s"]);
+        assert_eq!(
+            [micros(57.4), micros(1_234.0), micros(2e6)],
+            ["57 µs", "1.23 ms", "2.00 s"]
+        );
     }
 }

@@ -48,7 +48,9 @@ impl Stamp {
 pub fn body(size: usize, publisher: u32) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut body: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 56) as u8
     })
     .take(size)
@@ -61,7 +63,10 @@ pub fn body(size: usize, publisher: u32) -> Vec<u8> {
 }
 
 fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -72,7 +77,11 @@ mod tests {
     fn a_stamp_reads_back() {
         let mut body = body(100, 3);
         Stamp::renew(&mut body, 0x0102_0304_0506, 0xFEDC_BA98_7654_3210);
-        let expected = Stamp { publisher: 3, sequence: 0x0102_0304_0506, sent_ns: 0xFEDC_BA98_7654_3210 };
+        let expected = Stamp {
+            publisher: 3,
+            sequence: 0x0102_0304_0506,
+            sent_ns: 0xFEDC_BA98_7654_3210,
+        };
         assert_eq!(Stamp::read(&body), Some(expected));
     }
 

@@ -16,15 +16,26 @@ impl Window {
     /// `limit` is how many messages may wait for their acknowledgement, at least 1.
     pub fn new(limit: u64) -> Window {
         let limit = limit.max(1);
-        let slots = usize::try_from(limit).unwrap_or(usize::MAX / 2).next_power_of_two();
-        Window { base: 0, next: 0, limit, sent_ns: vec![0; slots] }
+        let slots = usize::try_from(limit)
+            .unwrap_or(usize::MAX / 2)
+            .next_power_of_two();
+        Window {
+            base: 0,
+            next: 0,
+            limit,
+            sent_ns: vec![0; slots],
+        }
     }
 
     /// Messages that may be sent now. After the window was full it opens again by quarters, so that
     /// neither side falls into writing message by message.
     pub fn room(&self) -> u64 {
         let room = self.limit - (self.next - self.base);
-        if room < (self.limit / 4).max(1) { 0 } else { room }
+        if room < (self.limit / 4).max(1) {
+            0
+        } else {
+            room
+        }
     }
 
     pub fn is_empty(&self) -> bool {

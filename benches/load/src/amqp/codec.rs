@@ -60,13 +60,29 @@ impl<'a> Frame<'a> {
     /// The frame at the front of `input`; `None` while it is incomplete.
     #[inline]
     pub fn read(input: &'a [u8]) -> anyhow::Result<Option<Frame<'a>>> {
-        let Some(head) = input.first_chunk::<7>() else { return Ok(None) };
+        let Some(head) = input.first_chunk::<7>() else {
+            return Ok(None);
+        };
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        anyhow::ensure!(head[0] != b'A' && size <= FRAME_MAX, "the broker does not speak AMQP 0-9-1");
-        let Some(payload) = input.get(7..7 + size) else { return Ok(None) };
-        let Some(end) = input.get(7 + size) else { return Ok(None) };
-        anyhow::ensure!(*end == FRAME_END, "a frame does not end where its size says");
-        Ok(Some(Frame { kind: head[0], payload, length: size + FRAME_OVERHEAD }))
+        anyhow::ensure!(
+            head[0] != b'A' && size <= FRAME_MAX,
+            "the broker does not speak AMQP 0-9-1"
+        );
+        let Some(payload) = input.get(7..7 + size) else {
+            return Ok(None);
+        };
+        let Some(end) = input.get(7 + size) else {
+            return Ok(None);
+        };
+        anyhow::ensure!(
+            *end == FRAME_END,
+            "a frame does not end where its size says"
+        );
+        Ok(Some(Frame {
+            kind: head[0],
+            payload,
+            length: size + FRAME_OVERHEAD,
+        }))
     }
 
     /// Class and method as one number; 0 for frames that are no methods.
@@ -80,13 +96,19 @@ impl<'a> Frame<'a> {
 
     /// What the broker gave as its reason in connection.close or channel.close.
     pub fn close_reason(&self) -> Option<String> {
-        if !matches!(self.method(), method::CONNECTION_CLOSE | method::CHANNEL_CLOSE) {
+        if !matches!(
+            self.method(),
+            method::CONNECTION_CLOSE | method::CHANNEL_CLOSE
+        ) {
             return None;
         }
         let code = u16::from_be_bytes(*self.payload.get(4..6)?.first_chunk()?);
         let length = usize::from(*self.payload.get(6)?);
         let text = self.payload.get(7..7 + length)?;
-        Some(format!("the broker closed with {code} {}", String::from_utf8_lossy(text)))
+        Some(format!(
+            "the broker closed with {code} {}",
+            String::from_utf8_lossy(text)
+        ))
     }
 }
 
@@ -159,8 +181,17 @@ pub fn string_table(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A whole message to the default exchange, and where in it the first body byte is.
-pub fn message(channel: u16, queue: &str, persistent: bool, body: &[u8], frame_max: usize) -> (Vec<u8>, usize) {
-    let publish = MethodFrame::new(channel, method::BASIC_PUBLISH).short(0).short_string("").short_string(queue);
+pub fn message(
+    channel: u16,
+    queue: &str,
+    persistent: bool,
+    body: &[u8],
+    frame_max: usize,
+) -> (Vec<u8>, usize) {
+    let publish = MethodFrame::new(channel, method::BASIC_PUBLISH)
+        .short(0)
+        .short_string("")
+        .short_string(queue);
     let mut bytes = publish.octet(0).finish();
     let mut header = Vec::new();
     header.extend(BASIC_CLASS.to_be_bytes());
@@ -195,8 +226,10 @@ mod tests {
     fn a_persistent_message_is_a_method_a_header_and_a_body_frame() {
         let (bytes, body_at) = message(1, "q", true, b"hi", 131_072);
         let expected = [
-            &[1, 0, 1, 0, 0, 0, 9, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE][..],
-            &[2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x10, 0, 2, 0xCE],
+            &[1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE][..],
+            &[
+                2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x10, 0, 2, 0xCE,
+            ],
             &[3, 0, 1, 0, 0, 0, 2, b'h', b'i', 0xCE],
         ];
         assert_eq!(bytes, expected.concat());
@@ -206,18 +239,30 @@ mod tests {
     #[test]
     fn a_body_larger_than_a_frame_is_split() {
         let (bytes, body_at) = message(1, "q", false, b"abcde", 11);
-        let body: Vec<u8> = [&[3, 0, 1, 0, 0, 0, 3][..], b"abc\xCE", &[3, 0, 1, 0, 0, 0, 2], b"de\xCE"].concat();
+        let body: Vec<u8> = [
+            &[3, 0, 1, 0, 0, 0, 3][..],
+            b"abc\xCE",
+            &[3, 0, 1, 0, 0, 0, 2],
+            b"de\xCE",
+        ]
+        .concat();
         assert_eq!(bytes[body_at - 7..], body);
     }
 
     #[test]
     fn a_frame_is_read_when_its_last_byte_is_there() {
-        let bytes = MethodFrame::new(1, method::BASIC_ACK).longlong(7).octet(1).finish();
+        let bytes = MethodFrame::new(1, method::BASIC_ACK)
+            .longlong(7)
+            .octet(1)
+            .finish();
         for length in 0..bytes.len() {
             assert_eq!(Frame::read(&bytes[..length]).unwrap(), None);
         }
         let frame = Frame::read(&bytes).unwrap().unwrap();
-        assert_eq!((frame.method(), frame.length), (method::BASIC_ACK, bytes.len()));
+        assert_eq!(
+            (frame.method(), frame.length),
+            (method::BASIC_ACK, bytes.len())
+        );
     }
 
     #[test]
@@ -229,9 +274,16 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_close_is_told() {
-        let close = MethodFrame::new(1, method::CHANNEL_CLOSE).short(404).short_string("NOT_FOUND").long(0).finish();
+        let close = MethodFrame::new(1, method::CHANNEL_CLOSE)
+            .short(404)
+            .short_string("NOT_FOUND")
+            .long(0)
+            .finish();
         let frame = Frame::read(&close).unwrap().unwrap();
-        assert_eq!(frame.close_reason().unwrap(), "the broker closed with 404 NOT_FOUND");
+        assert_eq!(
+            frame.close_reason().unwrap(),
+            "the broker closed with 404 NOT_FOUND"
+        );
         assert_eq!(Frame::read(&close[..]).unwrap().unwrap().kind, METHOD);
     }
 }

@@ -16,12 +16,20 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn new(ack_every: u64) -> Consumer {
-        Consumer { ack_every, unacknowledged: 0, delivery_tag: 0, size: 0, left: 0 }
+        Consumer {
+            ack_every,
+            unacknowledged: 0,
+            delivery_tag: 0,
+            size: 0,
+            left: 0,
+        }
     }
 
     fn on_method(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
         match frame.method() {
-            method::BASIC_DELIVER => self.delivery_tag = delivery_tag(frame.payload).unwrap_or(self.delivery_tag),
+            method::BASIC_DELIVER => {
+                self.delivery_tag = delivery_tag(frame.payload).unwrap_or(self.delivery_tag)
+            }
             method::BASIC_CANCEL => anyhow::bail!("the broker cancelled a consumer"),
             _ => {
                 if let Some(reason) = frame.close_reason() {
@@ -65,13 +73,20 @@ impl Consumer {
     fn acknowledge(&mut self, reply: &mut Vec<u8>) {
         const MULTIPLE: u8 = 1;
         self.unacknowledged = 0;
-        let ack = MethodFrame::new(CHANNEL, method::BASIC_ACK).longlong(self.delivery_tag).octet(MULTIPLE);
+        let ack = MethodFrame::new(CHANNEL, method::BASIC_ACK)
+            .longlong(self.delivery_tag)
+            .octet(MULTIPLE);
         reply.extend(ack.finish());
     }
 }
 
 impl Source for Consumer {
-    fn on_input(&mut self, input: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> anyhow::Result<usize> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        tally: &mut Tally,
+        reply: &mut Vec<u8>,
+    ) -> anyhow::Result<usize> {
         let mut used = 0;
         while let Some(frame) = Frame::read(&input[used..])? {
             used += frame.length;
@@ -103,10 +118,15 @@ mod tests {
     use super::*;
 
     fn delivery(tag: u64, body: &[&[u8]]) -> Vec<u8> {
-        let deliver = MethodFrame::new(1, method::BASIC_DELIVER).short_string("c").longlong(tag).octet(0);
+        let deliver = MethodFrame::new(1, method::BASIC_DELIVER)
+            .short_string("c")
+            .longlong(tag)
+            .octet(0);
         let mut bytes = deliver.short_string("").short_string("q").finish();
         let size: usize = body.iter().map(|part| part.len()).sum();
-        bytes.extend([2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, size as u8, 0, 0, 0xCE]);
+        bytes.extend([
+            2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, size as u8, 0, 0, 0xCE,
+        ]);
         for part in body {
             bytes.extend([3, 0, 1, 0, 0, 0, part.len() as u8]);
             bytes.extend(*part);
@@ -117,11 +137,24 @@ mod tests {
 
     #[test]
     fn deliveries_are_counted_and_acknowledged_together() {
-        let input = [delivery(1, &[b"ab", b"c"]), delivery(2, &[]), delivery(3, &[b"d"])].concat();
+        let input = [
+            delivery(1, &[b"ab", b"c"]),
+            delivery(2, &[]),
+            delivery(3, &[b"d"]),
+        ]
+        .concat();
         let (mut consumer, mut tally, mut reply) = (Consumer::new(2), Tally::new(true), Vec::new());
-        assert_eq!(consumer.on_input(&input, &mut tally, &mut reply).unwrap(), input.len());
+        assert_eq!(
+            consumer.on_input(&input, &mut tally, &mut reply).unwrap(),
+            input.len()
+        );
         assert_eq!(tally.counted(), (3, 4));
-        assert_eq!(reply, [1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0xCE]);
+        assert_eq!(
+            reply,
+            [
+                1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0xCE
+            ]
+        );
         let mut last = Vec::new();
         consumer.farewell(&mut last);
         assert_eq!(last[18], 3, "the third delivery is acknowledged at the end");
@@ -133,7 +166,9 @@ mod tests {
         let (mut consumer, mut tally, mut reply) = (Consumer::new(0), Tally::new(true), Vec::new());
         let mut used = 0;
         for end in 0..=input.len() {
-            used += consumer.on_input(&input[used..end], &mut tally, &mut reply).unwrap();
+            used += consumer
+                .on_input(&input[used..end], &mut tally, &mut reply)
+                .unwrap();
         }
         assert_eq!((used, tally.counted()), (input.len(), (2, 4)));
         assert!(reply.is_empty());

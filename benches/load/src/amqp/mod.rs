@@ -65,11 +65,21 @@ pub struct Options {
 
 pub async fn run(options: Options) -> anyhow::Result<String> {
     anyhow::ensure!(options.queues > 0, "at least one queue is needed");
-    anyhow::ensure!(options.queue.len() <= 240, "the name of the queue is too long");
-    anyhow::ensure!(options.vhost.len() <= 255, "the name of the vhost is too long");
+    anyhow::ensure!(
+        options.queue.len() <= 240,
+        "the name of the queue is too long"
+    );
+    anyhow::ensure!(
+        options.vhost.len() <= 255,
+        "the name of the vhost is too long"
+    );
     let prefetched = u64::from(options.prefetch);
-    let acks_in_time = options.ack_every > 0 && (prefetched == 0 || options.ack_every <= prefetched);
-    anyhow::ensure!(options.auto_ack || acks_in_time, "--ack-every must be from 1 to --prefetch");
+    let acks_in_time =
+        options.ack_every > 0 && (prefetched == 0 || options.ack_every <= prefetched);
+    anyhow::ensure!(
+        options.auto_ack || acks_in_time,
+        "--ack-every must be from 1 to --prefetch"
+    );
     plan::run(&options, &options.load).await
 }
 
@@ -83,18 +93,29 @@ impl Options {
 
     fn declare(&self, name: &str) -> Vec<u8> {
         const DURABLE: u8 = 1 << 1;
-        let arguments = self.queue_type.iter().flat_map(|kind| string_table(&[("x-queue-type", kind)]));
+        let arguments = self
+            .queue_type
+            .iter()
+            .flat_map(|kind| string_table(&[("x-queue-type", kind)]));
         MethodFrame::new(CHANNEL, method::QUEUE_DECLARE)
             .short(0)
             .short_string(name)
-            .octet(if self.durable || self.persistent { DURABLE } else { 0 })
+            .octet(if self.durable || self.persistent {
+                DURABLE
+            } else {
+                0
+            })
             .long_string(&arguments.collect::<Vec<u8>>())
             .finish()
     }
 
     async fn subscribe(&self, connection: &mut Connection, queue: &str) -> anyhow::Result<()> {
         const NO_ACK: u8 = 1 << 1;
-        let qos = MethodFrame::new(CHANNEL, method::BASIC_QOS).long(0).short(self.prefetch).octet(0).finish();
+        let qos = MethodFrame::new(CHANNEL, method::BASIC_QOS)
+            .long(0)
+            .short(self.prefetch)
+            .octet(0)
+            .finish();
         connection.call(&qos, method::BASIC_QOS_OK).await?;
         let consume = MethodFrame::new(CHANNEL, method::BASIC_CONSUME)
             .short(0)
@@ -103,7 +124,10 @@ impl Options {
             .octet(if self.auto_ack { NO_ACK } else { 0 })
             .long_string(&[])
             .finish();
-        connection.call(&consume, method::BASIC_CONSUME_OK).await.map(|_| ())
+        connection
+            .call(&consume, method::BASIC_CONSUME_OK)
+            .await
+            .map(|_| ())
     }
 }
 
@@ -119,10 +143,17 @@ impl Target for Options {
         let mut connection = Connection::open(self).await?;
         for index in 0..self.queues {
             let name = self.queue_name(index);
-            connection.call(&self.declare(&name), method::QUEUE_DECLARE_OK).await?;
+            connection
+                .call(&self.declare(&name), method::QUEUE_DECLARE_OK)
+                .await?;
             if self.load.mode == Mode::Both {
-                let purge = MethodFrame::new(CHANNEL, method::QUEUE_PURGE).short(0).short_string(&name).octet(0);
-                connection.call(&purge.finish(), method::QUEUE_PURGE_OK).await?;
+                let purge = MethodFrame::new(CHANNEL, method::QUEUE_PURGE)
+                    .short(0)
+                    .short_string(&name)
+                    .octet(0);
+                connection
+                    .call(&purge.finish(), method::QUEUE_PURGE_OK)
+                    .await?;
             }
         }
         Ok(())
@@ -131,7 +162,9 @@ impl Target for Options {
     async fn publisher(&self, index: usize) -> anyhow::Result<(TcpStream, Inbox, Publisher)> {
         let mut connection = Connection::open(self).await?;
         if self.confirm > 0 {
-            let select = MethodFrame::new(CHANNEL, method::CONFIRM_SELECT).octet(0).finish();
+            let select = MethodFrame::new(CHANNEL, method::CONFIRM_SELECT)
+                .octet(0)
+                .finish();
             connection.call(&select, method::CONFIRM_SELECT_OK).await?;
         }
         let publisher = Publisher::new(self, index, connection.frame_max);
@@ -140,9 +173,14 @@ impl Target for Options {
 
     async fn consumer(&self, index: usize) -> anyhow::Result<(TcpStream, Inbox, Consumer)> {
         let mut connection = Connection::open(self).await?;
-        self.subscribe(&mut connection, &self.queue_name(index)).await?;
+        self.subscribe(&mut connection, &self.queue_name(index))
+            .await?;
         let ack_every = if self.auto_ack { 0 } else { self.ack_every };
-        Ok((connection.stream, connection.inbox, Consumer::new(ack_every)))
+        Ok((
+            connection.stream,
+            connection.inbox,
+            Consumer::new(ack_every),
+        ))
     }
 
     async fn clean_up(&self) -> anyhow::Result<()> {
@@ -151,8 +189,12 @@ impl Target for Options {
         }
         let mut connection = Connection::open(self).await?;
         for index in 0..self.queues {
-            let delete = MethodFrame::new(CHANNEL, method::QUEUE_DELETE).short(0).short_string(&self.queue_name(index));
-            connection.call(&delete.octet(0).finish(), method::QUEUE_DELETE_OK).await?;
+            let delete = MethodFrame::new(CHANNEL, method::QUEUE_DELETE)
+                .short(0)
+                .short_string(&self.queue_name(index));
+            connection
+                .call(&delete.octet(0).finish(), method::QUEUE_DELETE_OK)
+                .await?;
         }
         Ok(())
     }

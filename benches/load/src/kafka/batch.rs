@@ -23,9 +23,26 @@ pub struct Template {
 
 impl Template {
     pub fn new(records: usize, value: &[u8]) -> Template {
-        let header = Writer::default().int64(0).int32(0).int32(-1).int8(2).int32(0).int16(0).int32(0);
-        let header = header.int64(0).int64(0).int64(-1).int16(-1).int32(-1).int32(0);
-        let mut template = Template { bytes: header.0, records: Vec::new(), value_length: value.len() };
+        let header = Writer::default()
+            .int64(0)
+            .int32(0)
+            .int32(-1)
+            .int8(2)
+            .int32(0)
+            .int16(0)
+            .int32(0);
+        let header = header
+            .int64(0)
+            .int64(0)
+            .int64(-1)
+            .int16(-1)
+            .int32(-1)
+            .int32(0);
+        let mut template = Template {
+            bytes: header.0,
+            records: Vec::new(),
+            value_length: value.len(),
+        };
         (0..records).for_each(|offset| template.push(offset, value));
         template
     }
@@ -53,7 +70,11 @@ impl Template {
         let end = self.records[count - 1].1;
         let batch = &mut self.bytes[..end];
         for (number, (value_at, _)) in (first..).zip(&self.records[..count]) {
-            Stamp::renew(&mut batch[*value_at..*value_at + self.value_length], number, sent_ns(number));
+            Stamp::renew(
+                &mut batch[*value_at..*value_at + self.value_length],
+                number,
+                sent_ns(number),
+            );
         }
         let milliseconds = sent_ns(first) / 1_000_000;
         put(batch, 8, (end as i32 - 12).to_be_bytes());
@@ -79,24 +100,42 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// The next batch; `None` when what is left is not a whole one, as brokers cut at the fetch size.
     pub fn read(input: &mut Reader<'a>) -> anyhow::Result<Option<Batch<'a>>> {
-        let Some(header) = input.0.first_chunk::<HEADER_LENGTH>() else { return Ok(None) };
+        let Some(header) = input.0.first_chunk::<HEADER_LENGTH>() else {
+            return Ok(None);
+        };
         let mut fields = Reader(header);
         let base_offset = fields.int64()?;
         let length = 12 + fields.count()?;
-        anyhow::ensure!(length >= HEADER_LENGTH, "a record batch is shorter than its header");
-        anyhow::ensure!(header[16] == 2, "a record batch has version {} instead of 2", header[16]);
+        anyhow::ensure!(
+            length >= HEADER_LENGTH,
+            "a record batch is shorter than its header"
+        );
+        anyhow::ensure!(
+            header[16] == 2,
+            "a record batch has version {} instead of 2",
+            header[16]
+        );
         let last_delta = Reader(&header[23..]).int32()?;
         let records = Reader(&header[57..]).count()?;
-        let Some(batch) = input.0.get(..length) else { return Ok(None) };
+        let Some(batch) = input.0.get(..length) else {
+            return Ok(None);
+        };
         input.take(length)?;
         // Attributes: bits 0 to 2 name the compression, bit 5 marks control batches.
         let plain = (header[22] & 0x27 == 0).then_some(Reader(&batch[HEADER_LENGTH..]));
-        Ok(Some(Batch { base_offset, next_offset: base_offset + i64::from(last_delta) + 1, records, plain }))
+        Ok(Some(Batch {
+            base_offset,
+            next_offset: base_offset + i64::from(last_delta) + 1,
+            records,
+            plain,
+        }))
     }
 
     /// Gives every value to `each`; nothing when the batch is compressed.
     pub fn values(&self, mut each: impl FnMut(&[u8])) -> anyhow::Result<bool> {
-        let Some(mut input) = self.plain else { return Ok(false) };
+        let Some(mut input) = self.plain else {
+            return Ok(false);
+        };
         for _ in 0..self.records {
             let length = usize::try_from(input.varint()?)?;
             let mut record = Reader(input.take(length)?);
@@ -138,7 +177,9 @@ mod tests {
     #[test]
     fn a_batch_reads_back_and_its_checksum_is_right() {
         let mut template = Template::new(3, &stamp::body(30, 4));
-        let bytes = template.stamp(100, 2, &|number| number * 1_000_000).to_vec();
+        let bytes = template
+            .stamp(100, 2, &|number| number * 1_000_000)
+            .to_vec();
         let crc = crc32c::crc32c(&bytes[21..]);
         assert_eq!(bytes[17..21], crc.to_be_bytes());
         assert_eq!(bytes[27..35], 100u64.to_be_bytes());
@@ -147,9 +188,16 @@ mod tests {
         let mut input = Reader(&two);
         for _ in 0..2 {
             let batch = Batch::read(&mut input).unwrap().unwrap();
-            assert_eq!((batch.base_offset, batch.next_offset, batch.records), (0, 2, 2));
+            assert_eq!(
+                (batch.base_offset, batch.next_offset, batch.records),
+                (0, 2, 2)
+            );
             let mut stamps = Vec::new();
-            assert!(batch.values(|value| stamps.push(Stamp::read(value).unwrap().sequence)).unwrap());
+            assert!(
+                batch
+                    .values(|value| stamps.push(Stamp::read(value).unwrap().sequence))
+                    .unwrap()
+            );
             assert_eq!(stamps, [100, 101]);
         }
         assert!(Batch::read(&mut input).unwrap().is_none());
@@ -167,7 +215,10 @@ mod tests {
         for size in [0, 100, 1024, 100_000] {
             let records = records_in(65_536, size);
             let length = Template::new(records, &vec![0; size]).bytes.len();
-            assert!(records == 1 || length <= 65_536, "{records} records of {size} take {length} bytes");
+            assert!(
+                records == 1 || length <= 65_536,
+                "{records} records of {size} take {length} bytes"
+            );
         }
         assert_eq!(records_in(65_536, 1024), 63);
     }

@@ -29,7 +29,11 @@ pub struct Writer(pub Vec<u8>);
 impl Writer {
     /// A request up to its body; [`Writer::finish`] fills in the length.
     pub fn request(api: Api, correlation: i32) -> Writer {
-        Writer(vec![0; 4]).int16(api.0).int16(api.1).int32(correlation).string(CLIENT)
+        Writer(vec![0; 4])
+            .int16(api.0)
+            .int16(api.1)
+            .int32(correlation)
+            .string(CLIENT)
     }
 
     pub fn int8(mut self, value: i8) -> Writer {
@@ -72,13 +76,19 @@ pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     pub fn take(&mut self, count: usize) -> anyhow::Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).context("a response is shorter than what it holds")?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .context("a response is shorter than what it holds")?;
         self.0 = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk().context("a response is shorter than what it holds")?;
+        let (taken, rest) = self
+            .0
+            .split_first_chunk()
+            .context("a response is shorter than what it holds")?;
         self.0 = rest;
         Ok(*taken)
     }
@@ -137,12 +147,23 @@ pub struct Response<'a> {
 impl<'a> Response<'a> {
     /// The response at the front of `input`; `None` while it is incomplete.
     pub fn read(input: &'a [u8]) -> anyhow::Result<Option<Response<'a>>> {
-        let Some(size) = input.first_chunk::<4>() else { return Ok(None) };
+        let Some(size) = input.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let size = u32::from_be_bytes(*size) as usize;
-        anyhow::ensure!((4..=RESPONSE_MAX).contains(&size), "the broker does not speak Kafka");
-        let Some(frame) = input.get(4..4 + size) else { return Ok(None) };
+        anyhow::ensure!(
+            (4..=RESPONSE_MAX).contains(&size),
+            "the broker does not speak Kafka"
+        );
+        let Some(frame) = input.get(4..4 + size) else {
+            return Ok(None);
+        };
         let mut body = Reader(frame);
-        Ok(Some(Response { correlation: body.int32()?, body, length: 4 + size }))
+        Ok(Some(Response {
+            correlation: body.int32()?,
+            body,
+            length: 4 + size,
+        }))
     }
 }
 
@@ -174,7 +195,11 @@ mod tests {
     #[test]
     fn a_request_has_its_length_key_version_correlation_and_client() {
         let bytes = Writer::request(API_VERSIONS, 7).finish();
-        let expected = [&[0, 0, 0, 22, 0, 18, 0, 0, 0, 0, 0, 7, 0, 12][..], b"trivium-load"].concat();
+        let expected = [
+            &[0, 0, 0, 22, 0, 18, 0, 0, 0, 0, 0, 7, 0, 12][..],
+            b"trivium-load",
+        ]
+        .concat();
         assert_eq!(bytes, expected);
     }
 
@@ -183,7 +208,14 @@ mod tests {
         let bytes = [0, 0, 0, 6, 0, 0, 0, 9, 0, 3];
         assert!((0..10).all(|length| Response::read(&bytes[..length]).unwrap().is_none()));
         let mut response = Response::read(&bytes).unwrap().unwrap();
-        assert_eq!((response.correlation, response.length, response.body.int16().unwrap()), (9, 10, 3));
+        assert_eq!(
+            (
+                response.correlation,
+                response.length,
+                response.body.int16().unwrap()
+            ),
+            (9, 10, 3)
+        );
         assert!(response.body.int32().is_err());
         assert!(Response::read(b"HTTP/1.1").is_err());
     }

@@ -14,7 +14,11 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn new(options: &Options, positions: Vec<(i32, i64)>) -> Consumer {
-        Consumer { options: options.clone(), positions, is_fetching: false }
+        Consumer {
+            options: options.clone(),
+            positions,
+            is_fetching: false,
+        }
     }
 
     fn fetch(&self) -> Vec<u8> {
@@ -32,7 +36,12 @@ impl Consumer {
             .string(&options.topic)
             .int32(self.positions.len() as i32);
         for (partition, offset) in &self.positions {
-            fetch = fetch.int32(*partition).int32(-1).int64(*offset).int64(-1).int32(options.partition_max as i32);
+            fetch = fetch
+                .int32(*partition)
+                .int32(-1)
+                .int64(*offset)
+                .int64(-1)
+                .int32(options.partition_max as i32);
         }
         fetch.int32(0).string("").finish()
     }
@@ -59,7 +68,13 @@ impl Consumer {
         body.take(aborted.saturating_mul(16))?;
         body.int32()?;
         let mut records = Reader(body.bytes()?);
-        let Some((_, next)) = self.positions.iter_mut().find(|(number, _)| *number == partition) else { return Ok(()) };
+        let Some((_, next)) = self
+            .positions
+            .iter_mut()
+            .find(|(number, _)| *number == partition)
+        else {
+            return Ok(());
+        };
         while let Some(batch) = Batch::read(&mut records)? {
             tally.order(*next, batch.base_offset, batch.records);
             *next = batch.next_offset;
@@ -72,7 +87,12 @@ impl Consumer {
 }
 
 impl Source for Consumer {
-    fn on_input(&mut self, input: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> anyhow::Result<usize> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        tally: &mut Tally,
+        reply: &mut Vec<u8>,
+    ) -> anyhow::Result<usize> {
         let mut used = 0;
         while let Some(response) = Response::read(&input[used..])? {
             used += response.length;
@@ -106,8 +126,22 @@ mod tests {
     }
 
     fn response(base_offset: i64, records: &[u8]) -> Vec<u8> {
-        let head = Writer(vec![0; 4]).int32(0).int32(0).int16(0).int32(0).int32(1).string("t").int32(1);
-        let head = head.int32(0).int16(0).int64(9).int64(9).int64(0).int32(-1).int32(-1);
+        let head = Writer(vec![0; 4])
+            .int32(0)
+            .int32(0)
+            .int16(0)
+            .int32(0)
+            .int32(1)
+            .string("t")
+            .int32(1);
+        let head = head
+            .int32(0)
+            .int16(0)
+            .int64(9)
+            .int64(9)
+            .int64(0)
+            .int32(-1)
+            .int32(-1);
         let mut writer = head.int32(records.len() as i32);
         let batch_at = writer.0.len();
         writer.0.extend(records);
@@ -117,8 +151,14 @@ mod tests {
 
     #[test]
     fn each_fetch_begins_where_the_last_one_ended() {
-        let options = Line::try_parse_from(["kafka", "consume", "-t", "t"]).unwrap().options;
-        let (mut consumer, mut tally, mut reply) = (Consumer::new(&options, vec![(0, 5)]), Tally::new(false), Vec::new());
+        let options = Line::try_parse_from(["kafka", "consume", "-t", "t"])
+            .unwrap()
+            .options;
+        let (mut consumer, mut tally, mut reply) = (
+            Consumer::new(&options, vec![(0, 5)]),
+            Tally::new(false),
+            Vec::new(),
+        );
         assert_eq!(consumer.on_input(&[], &mut tally, &mut reply).unwrap(), 0);
         let offset_at = reply.len() - 6 - 4 - 8 - 8;
         assert_eq!(reply[offset_at..offset_at + 8], 5i64.to_be_bytes());
@@ -126,9 +166,17 @@ mod tests {
         let records = Template::new(3, b"hello").stamp(0, 3, &|_| 0).to_vec();
         let input = response(6, &records);
         reply.clear();
-        assert_eq!(consumer.on_input(&input[..50], &mut tally, &mut reply).unwrap(), 0);
+        assert_eq!(
+            consumer
+                .on_input(&input[..50], &mut tally, &mut reply)
+                .unwrap(),
+            0
+        );
         assert!(reply.is_empty(), "one fetch at a time");
-        assert_eq!(consumer.on_input(&input, &mut tally, &mut reply).unwrap(), input.len());
+        assert_eq!(
+            consumer.on_input(&input, &mut tally, &mut reply).unwrap(),
+            input.len()
+        );
         assert_eq!(tally.counted(), (3, 15));
         assert_eq!(tally.gaps, 1, "offset 5 was not delivered");
         assert_eq!(reply[offset_at..offset_at + 8], 9i64.to_be_bytes());

@@ -66,12 +66,23 @@ pub struct Options {
 
 pub async fn run(options: Options) -> anyhow::Result<String> {
     anyhow::ensure!(options.partitions > 0, "at least one partition is needed");
-    anyhow::ensure!(options.topic.len() <= 249, "the name of the topic is too long");
+    anyhow::ensure!(
+        options.topic.len() <= 249,
+        "the name of the topic is too long"
+    );
     anyhow::ensure!(options.batch <= 1 << 27, "batches are limited to 128 MiB");
-    let fits = options.fetch_max.max(options.partition_max).max(options.fetch_min) <= i32::MAX as usize;
+    let fits = options
+        .fetch_max
+        .max(options.partition_max)
+        .max(options.fetch_min)
+        <= i32::MAX as usize;
     anyhow::ensure!(fits, "fetch sizes are limited to 2 GiB");
-    let busy = !options.load.mode.consumes() || options.load.consumers <= options.partitions as usize;
-    anyhow::ensure!(busy, "more consumers than partitions: some would have nothing to read");
+    let busy =
+        !options.load.mode.consumes() || options.load.consumers <= options.partitions as usize;
+    anyhow::ensure!(
+        busy,
+        "more consumers than partitions: some would have nothing to read"
+    );
     plan::run(&options, &options.load).await
 }
 
@@ -98,7 +109,10 @@ struct Calls {
 
 impl Calls {
     async fn open(options: &Options) -> anyhow::Result<Calls> {
-        Ok(Calls { stream: plan::connect(&options.address).await?, inbox: Inbox::new() })
+        Ok(Calls {
+            stream: plan::connect(&options.address).await?,
+            inbox: Inbox::new(),
+        })
     }
 
     async fn call<R>(
@@ -106,14 +120,21 @@ impl Calls {
         request: Writer,
         read: impl FnOnce(Reader<'_>) -> anyhow::Result<R>,
     ) -> anyhow::Result<R> {
-        self.stream.write_all(&request.finish()).await.context("cannot write to the broker")?;
+        self.stream
+            .write_all(&request.finish())
+            .await
+            .context("cannot write to the broker")?;
         loop {
             if let Some(response) = Response::read(self.inbox.unread())? {
                 let (result, length) = (read(response.body), response.length);
                 self.inbox.consume(length);
                 return result;
             }
-            let count = self.stream.read(self.inbox.room()).await.context("cannot read from the broker")?;
+            let count = self
+                .stream
+                .read(self.inbox.room())
+                .await
+                .context("cannot read from the broker")?;
             anyhow::ensure!(count > 0, "the broker closed the connection during set-up");
             self.inbox.filled(count);
         }
@@ -122,8 +143,16 @@ impl Calls {
     /// Makes the topic and waits until its partitions answer.
     async fn create_topic(&mut self, options: &Options) -> anyhow::Result<()> {
         const ALREADY_EXISTS: i16 = 36;
-        let create = Writer::request(codec::CREATE_TOPICS, 0).int32(1).string(&options.topic);
-        let create = create.int32(options.partitions).int16(1).int32(0).int32(0).int32(10_000).int8(0);
+        let create = Writer::request(codec::CREATE_TOPICS, 0)
+            .int32(1)
+            .string(&options.topic);
+        let create = create
+            .int32(options.partitions)
+            .int16(1)
+            .int32(0)
+            .int32(0)
+            .int32(10_000)
+            .int8(0);
         self.call(create, |mut body| {
             body.int32()?;
             body.count()?;
@@ -141,7 +170,12 @@ impl Calls {
     }
 
     /// The offset of a partition at `timestamp`. A new topic has no leader for a moment.
-    async fn offset(&mut self, options: &Options, partition: i32, timestamp: i64) -> anyhow::Result<i64> {
+    async fn offset(
+        &mut self,
+        options: &Options,
+        partition: i32,
+        timestamp: i64,
+    ) -> anyhow::Result<i64> {
         for _ in 0..LEADER_ATTEMPTS {
             match self.list_offset(options, partition, timestamp).await? {
                 (codec::UNKNOWN_TOPIC | codec::NO_LEADER | codec::NOT_LEADER, _) => {
@@ -150,20 +184,34 @@ impl Calls {
                 (error, offset) => return codec::check(error, "to list offsets").map(|()| offset),
             }
         }
-        anyhow::bail!("partition {partition} of topic {} has no leader here", options.topic)
+        anyhow::bail!(
+            "partition {partition} of topic {} has no leader here",
+            options.topic
+        )
     }
 
-    async fn list_offset(&mut self, options: &Options, partition: i32, timestamp: i64) -> anyhow::Result<(i16, i64)> {
-        let list = Writer::request(codec::LIST_OFFSETS, 0).int32(-1).int32(1).string(&options.topic);
-        self.call(list.int32(1).int32(partition).int64(timestamp), |mut body| {
-            body.count()?;
-            body.string()?;
-            body.count()?;
-            body.int32()?;
-            let error = body.int16()?;
-            body.int64()?;
-            Ok((error, body.int64()?))
-        })
+    async fn list_offset(
+        &mut self,
+        options: &Options,
+        partition: i32,
+        timestamp: i64,
+    ) -> anyhow::Result<(i16, i64)> {
+        let list = Writer::request(codec::LIST_OFFSETS, 0)
+            .int32(-1)
+            .int32(1)
+            .string(&options.topic);
+        self.call(
+            list.int32(1).int32(partition).int64(timestamp),
+            |mut body| {
+                body.count()?;
+                body.string()?;
+                body.count()?;
+                body.int32()?;
+                let error = body.int16()?;
+                body.int64()?;
+                Ok((error, body.int64()?))
+            },
+        )
         .await
     }
 }
@@ -190,7 +238,11 @@ impl Target for Options {
     async fn consumer(&self, index: usize) -> anyhow::Result<(TcpStream, Inbox, Consumer)> {
         let mut calls = Calls::open(self).await?;
         let mut positions = Vec::new();
-        let from = if self.load.mode == Mode::Consume { EARLIEST } else { LATEST };
+        let from = if self.load.mode == Mode::Consume {
+            EARLIEST
+        } else {
+            LATEST
+        };
         for partition in (index as i32..self.partitions).step_by(self.load.consumers) {
             let offset = calls.offset(self, partition, from).await?;
             positions.push((partition, offset));
@@ -202,7 +254,10 @@ impl Target for Options {
         if self.predeclared || self.keep || self.load.mode != Mode::Both {
             return Ok(());
         }
-        let delete = Writer::request(codec::DELETE_TOPICS, 0).int32(1).string(&self.topic).int32(10_000);
+        let delete = Writer::request(codec::DELETE_TOPICS, 0)
+            .int32(1)
+            .string(&self.topic)
+            .int32(10_000);
         Calls::open(self).await?.call(delete, |_| Ok(())).await
     }
 

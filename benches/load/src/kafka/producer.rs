@@ -31,8 +31,17 @@ impl Producer {
         let body = stamp::body(options.load.size, index as u32);
         let template = Template::new(batch::records_in(options.batch, options.load.size), &body);
         // Transactional id (none), acks, timeout, one topic of one partition.
-        let head = Writer::request(codec::PRODUCE, 0).int16(-1).int16(options.acks).int32(30_000);
-        let head = head.int32(1).string(&options.topic).int32(1).int32(0).int32(0).0;
+        let head = Writer::request(codec::PRODUCE, 0)
+            .int16(-1)
+            .int16(options.acks)
+            .int32(30_000);
+        let head = head
+            .int32(1)
+            .string(&options.topic)
+            .int32(1)
+            .int32(0)
+            .int32(0)
+            .0;
         Producer {
             head_length: head.len(),
             request: head,
@@ -59,7 +68,8 @@ impl Sink for Producer {
 
     /// Records; what bounds them is the number of requests, so this is never reached.
     fn window(&self) -> Option<u64> {
-        self.acknowledged.then_some(4 * self.in_flight as u64 * self.block())
+        self.acknowledged
+            .then_some(4 * self.in_flight as u64 * self.block())
     }
 
     fn is_ready(&self) -> bool {
@@ -91,7 +101,11 @@ impl Sink for Producer {
         Writer::request(codec::API_VERSIONS, BARRIER).finish()
     }
 
-    fn on_input(&mut self, input: &[u8], acknowledgements: &mut Acknowledgements) -> anyhow::Result<usize> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        acknowledgements: &mut Acknowledgements,
+    ) -> anyhow::Result<usize> {
         let mut used = 0;
         while let Some(response) = Response::read(&input[used..])? {
             used += response.length;
@@ -128,19 +142,37 @@ mod tests {
 
     #[test]
     fn a_request_holds_the_batch_for_the_next_partition() {
-        let line = ["kafka", "publish", "-s", "2", "-t", "t", "--partitions", "2", "--acks", "-1"];
+        let line = [
+            "kafka",
+            "publish",
+            "-s",
+            "2",
+            "-t",
+            "t",
+            "--partitions",
+            "2",
+            "--acks",
+            "-1",
+        ];
         let mut producer = Producer::new(&Line::try_parse_from(line).unwrap().options, 1);
         let one = producer.stamp(0, 1, &|_| 0).to_vec();
         let head = [
-            &[0, 0, 0, 123, 0, 0, 0, 7, 0, 0, 0, 0, 0, 12][..],
+            &[0, 0, 0, 119, 0, 0, 0, 7, 0, 0, 0, 0, 0, 12][..],
             b"trivium-load",
-            &[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0x75, 0x30, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 70],
+            &[
+                0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0x75, 0x30, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0,
+                0, 1, 0, 0, 0, 70,
+            ],
         ]
         .concat();
         assert_eq!(one[..head.len()], head);
         assert_eq!(one.len(), head.len() + 70);
         let two = producer.stamp(1, 2, &|_| 0);
-        assert_eq!((two[11], two[head.len() - 5]), (1, 0), "correlation and partition");
+        assert_eq!(
+            (two[11], two[head.len() - 5]),
+            (1, 0),
+            "correlation and partition"
+        );
         assert_eq!(producer.unanswered, [0, 2]);
     }
 }

@@ -36,10 +36,20 @@ impl<'a> Packet<'a> {
     /// The packet at the front of `input`; `None` while it is incomplete.
     #[inline]
     pub fn read(input: &'a [u8]) -> anyhow::Result<Option<Packet<'a>>> {
-        let Some((&head, rest)) = input.split_first() else { return Ok(None) };
-        let Some((size, width)) = variable_integer(rest)? else { return Ok(None) };
-        let Some(body) = rest.get(width..width + size) else { return Ok(None) };
-        Ok(Some(Packet { head, body, length: 1 + width + size }))
+        let Some((&head, rest)) = input.split_first() else {
+            return Ok(None);
+        };
+        let Some((size, width)) = variable_integer(rest)? else {
+            return Ok(None);
+        };
+        let Some(body) = rest.get(width..width + size) else {
+            return Ok(None);
+        };
+        Ok(Some(Packet {
+            head,
+            body,
+            length: 1 + width + size,
+        }))
     }
 }
 
@@ -59,18 +69,28 @@ impl<'a> Publish<'a> {
 
     fn parse(packet: &Packet<'a>, version: Version) -> anyhow::Result<Option<Publish<'a>>> {
         let body = packet.body;
-        let Some(topic) = body.first_chunk::<2>() else { return Ok(None) };
+        let Some(topic) = body.first_chunk::<2>() else {
+            return Ok(None);
+        };
         let mut at = 2 + usize::from(u16::from_be_bytes(*topic));
         let mut identifier = None;
         if packet.head & 0x06 != 0 {
-            identifier = body.get(at..).and_then(|rest| rest.first_chunk::<2>()).copied();
+            identifier = body
+                .get(at..)
+                .and_then(|rest| rest.first_chunk::<2>())
+                .copied();
             at += 2;
         }
         if version == Version::V5 {
-            let Some((size, width)) = variable_integer(body.get(at..).unwrap_or_default())? else { return Ok(None) };
+            let Some((size, width)) = variable_integer(body.get(at..).unwrap_or_default())? else {
+                return Ok(None);
+            };
             at += width + size;
         }
-        Ok(body.get(at..).map(|payload| Publish { identifier, payload }))
+        Ok(body.get(at..).map(|payload| Publish {
+            identifier,
+            payload,
+        }))
     }
 }
 
@@ -84,7 +104,10 @@ fn variable_integer(input: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
             return Ok(Some((value, index + 1)));
         }
     }
-    anyhow::ensure!(input.len() < 4, "a length has more than four bytes; does the broker speak MQTT?");
+    anyhow::ensure!(
+        input.len() < 4,
+        "a length has more than four bytes; does the broker speak MQTT?"
+    );
     Ok(None)
 }
 
@@ -97,7 +120,8 @@ pub struct Credentials<'a> {
 pub fn connect(version: Version, client: &str, credentials: &Credentials<'_>) -> Vec<u8> {
     const CLEAN: u8 = 0x02;
     let (user, password) = (credentials.user, credentials.password);
-    let flags = CLEAN | if user.is_some() { 0x80 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
+    let flags =
+        CLEAN | if user.is_some() { 0x80 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
     let mut body = Vec::new();
     string(&mut body, "MQTT");
     body.extend([if version == Version::V5 { 5 } else { 4 }, flags, 0, 0]);
@@ -105,7 +129,9 @@ pub fn connect(version: Version, client: &str, credentials: &Credentials<'_>) ->
         body.push(0);
     }
     string(&mut body, client);
-    user.iter().chain(&password).for_each(|text| string(&mut body, text));
+    user.iter()
+        .chain(&password)
+        .for_each(|text| string(&mut body, text));
     packet(0x10, &body)
 }
 
@@ -140,10 +166,15 @@ pub fn publish(version: Version, topic: &str, qos: u8, payload: &[u8]) -> (Vec<u
 /// What CONNACK allows: how many QoS 1 messages may be unacknowledged.
 pub fn accepted(connack: &[u8], version: Version) -> anyhow::Result<u64> {
     let code = *connack.get(1).context("CONNACK is too short")?;
-    anyhow::ensure!(code == 0, "the broker refused the connection with code {code} (0x{code:02X})");
+    anyhow::ensure!(
+        code == 0,
+        "the broker refused the connection with code {code} (0x{code:02X})"
+    );
     match version {
         Version::V3 => Ok(IDENTIFIERS),
-        Version::V5 => Ok(receive_maximum(connack.get(2..).unwrap_or_default()).unwrap_or(IDENTIFIERS)),
+        Version::V5 => {
+            Ok(receive_maximum(connack.get(2..).unwrap_or_default()).unwrap_or(IDENTIFIERS))
+        }
     }
 }
 
@@ -153,7 +184,8 @@ fn receive_maximum(input: &[u8]) -> Option<u64> {
     let mut rest = input.get(width..width + size)?;
     loop {
         let (identifier, value) = rest.split_first()?;
-        let string = |at: usize| Some(2 + usize::from(u16::from_be_bytes(*value.get(at..)?.first_chunk()?)));
+        let string =
+            |at: usize| Some(2 + usize::from(u16::from_be_bytes(*value.get(at..)?.first_chunk()?)));
         let width = match identifier {
             0x21 => return Some(u64::from(u16::from_be_bytes(*value.first_chunk()?))),
             0x24 | 0x25 | 0x28 | 0x29 | 0x2A => 1,
@@ -191,13 +223,25 @@ fn string(bytes: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
 
-    const NOBODY: Credentials<'_> = Credentials { user: None, password: None };
+    const NOBODY: Credentials<'_> = Credentials {
+        user: None,
+        password: None,
+    };
 
     #[test]
     fn connect_names_version_and_credentials() {
-        assert_eq!(connect(Version::V3, "c", &NOBODY), b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c");
-        let known = Credentials { user: Some("u"), password: Some("p") };
-        assert_eq!(connect(Version::V5, "c", &known), b"\x10\x14\0\x04MQTT\x05\xc2\0\0\0\0\x01c\0\x01u\0\x01p");
+        assert_eq!(
+            connect(Version::V3, "c", &NOBODY),
+            b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c"
+        );
+        let known = Credentials {
+            user: Some("u"),
+            password: Some("p"),
+        };
+        assert_eq!(
+            connect(Version::V5, "c", &known),
+            b"\x10\x14\0\x04MQTT\x05\xc2\0\0\0\0\x01c\0\x01u\0\x01p"
+        );
     }
 
     #[test]
@@ -212,11 +256,20 @@ mod tests {
                 let packet = Packet::read(&bytes).unwrap().unwrap();
                 let identifier = (qos > 0).then_some([1, 2]);
                 assert_eq!(packet.kind(), PUBLISH);
-                assert_eq!(Publish::read(&packet, version).unwrap(), Publish { identifier, payload: b"hello" });
+                assert_eq!(
+                    Publish::read(&packet, version).unwrap(),
+                    Publish {
+                        identifier,
+                        payload: b"hello"
+                    }
+                );
             }
         }
         assert_eq!(publish(Version::V3, "t", 0, b"x").0, b"\x30\x04\0\x01tx");
-        assert_eq!(publish(Version::V5, "t", 1, b"x").0, b"\x32\x07\0\x01t\0\0\0x");
+        assert_eq!(
+            publish(Version::V5, "t", 1, b"x").0,
+            b"\x32\x07\0\x01t\0\0\0x"
+        );
     }
 
     #[test]
@@ -232,13 +285,19 @@ mod tests {
 
     #[test]
     fn a_publish_that_lies_about_its_topic_is_refused() {
-        let packet = Packet { head: 0x30, body: &[0xFF, 0xFF, b't'], length: 5 };
+        let packet = Packet {
+            head: 0x30,
+            body: &[0xFF, 0xFF, b't'],
+            length: 5,
+        };
         assert!(Publish::read(&packet, Version::V3).is_err());
     }
 
     #[test]
     fn the_receive_maximum_is_found_among_other_properties() {
-        let connack = [0, 0, 14, 0x22, 0, 10, 0x12, 0, 2, b'i', b'd', 0x24, 1, 0x21, 0, 20, 0x99];
+        let connack = [
+            0, 0, 14, 0x22, 0, 10, 0x12, 0, 2, b'i', b'd', 0x24, 1, 0x21, 0, 20, 0x99,
+        ];
         assert_eq!(accepted(&connack, Version::V5).unwrap(), 20);
         assert_eq!(accepted(&[0, 0, 0], Version::V5).unwrap(), IDENTIFIERS);
         assert_eq!(accepted(&[0, 0], Version::V3).unwrap(), IDENTIFIERS);

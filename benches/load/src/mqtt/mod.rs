@@ -52,7 +52,7 @@ pub async fn run(options: Options) -> anyhow::Result<String> {
     let texts = [&options.user, &options.password, &options.filter];
     let fit = texts.into_iter().flatten().all(|text| text.len() <= 60_000);
     anyhow::ensure!(fit, "user, password or filter is too long");
-    let even = options.filter.is_some() || options.load.consumers % options.topics == 0;
+    let even = options.filter.is_some() || options.load.consumers.is_multiple_of(options.topics);
     anyhow::ensure!(
         even || options.load.mode != Mode::Both,
         "every topic needs the same number of consumers: --consumers must be a multiple of --topics"
@@ -79,7 +79,10 @@ impl Options {
     /// An open connection and how many messages it may have unacknowledged.
     async fn open(&self, role: &str, index: usize) -> anyhow::Result<(TcpStream, Inbox, u64)> {
         let (mut stream, mut inbox) = (plan::connect(&self.address).await?, Inbox::new());
-        let credentials = Credentials { user: self.user.as_deref(), password: self.password.as_deref() };
+        let credentials = Credentials {
+            user: self.user.as_deref(),
+            password: self.password.as_deref(),
+        };
         let client = format!("load-{role}-{index}-{}", std::process::id());
         let connect = codec::connect(self.mqtt, &client, &credentials);
         let connack = call(&mut stream, &mut inbox, &connect, codec::CONNACK).await?;
@@ -89,16 +92,31 @@ impl Options {
 }
 
 /// Writes `request` and waits for a packet of `kind`, of which it returns the body.
-async fn call(stream: &mut TcpStream, inbox: &mut Inbox, request: &[u8], kind: u8) -> anyhow::Result<Vec<u8>> {
-    stream.write_all(request).await.context("cannot write to the broker")?;
+async fn call(
+    stream: &mut TcpStream,
+    inbox: &mut Inbox,
+    request: &[u8],
+    kind: u8,
+) -> anyhow::Result<Vec<u8>> {
+    stream
+        .write_all(request)
+        .await
+        .context("cannot write to the broker")?;
     loop {
         if let Some(packet) = Packet::read(inbox.unread())? {
             let (found, body, length) = (packet.kind(), packet.body.to_vec(), packet.length);
             inbox.consume(length);
-            anyhow::ensure!(found == kind, "the broker answered with packet type {} during set-up", found >> 4);
+            anyhow::ensure!(
+                found == kind,
+                "the broker answered with packet type {} during set-up",
+                found >> 4
+            );
             return Ok(body);
         }
-        let count = stream.read(inbox.room()).await.context("cannot read from the broker")?;
+        let count = stream
+            .read(inbox.room())
+            .await
+            .context("cannot read from the broker")?;
         anyhow::ensure!(count > 0, "the broker closed the connection during set-up");
         inbox.filled(count);
     }
@@ -120,7 +138,10 @@ impl Target for Options {
 
     async fn consumer(&self, index: usize) -> anyhow::Result<(TcpStream, Inbox, Subscriber)> {
         let (mut stream, mut inbox, _) = self.open("y", index).await?;
-        let filter = self.filter.clone().unwrap_or_else(|| self.topic_name(index));
+        let filter = self
+            .filter
+            .clone()
+            .unwrap_or_else(|| self.topic_name(index));
         let subscribe = codec::subscribe(self.mqtt, &filter, self.qos);
         let suback = call(&mut stream, &mut inbox, &subscribe, codec::SUBACK).await?;
         let granted = suback.last().is_some_and(|code| *code < 0x80);
@@ -133,11 +154,136 @@ impl Target for Options {
     }
 
     fn fan_out(&self) -> u64 {
-        let topics = if self.filter.is_some() { 1 } else { self.topics };
+        let topics = if self.filter.is_some() {
+            1
+        } else {
+            self.topics
+        };
         (self.load.consumers / topics).max(1) as u64
     }
 
     fn acknowledges(&self) -> bool {
         self.qos > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &str) -> Options {
+        let words = std::iter::once("mqtt").chain(line.split(' '));
+        Line::try_parse_from(words).unwrap().options
+    }
+
+    /// A broker of one subscriber and one publisher, which answers every packet as it should but
+    /// swallows the publish of number `lost`.
+    async fn fake_broker(listener: TcpListener, lost: usize) -> anyhow::Result<()> {
+        let (forward, mut forwarded) = mpsc::unbounded_channel::<Vec<u8>>();
+        let mut subscriber = listener.accept().await?.0;
+        let mut inbox = Inbox::new();
+        answer(&mut subscriber, &mut inbox, &[0x20, 2, 0, 0]).await?;
+        answer(&mut subscriber, &mut inbox, &[0x90, 3, 0, 1, 0]).await?;
+        tokio::spawn(async move {
+            while let Some(packet) = forwarded.recv().await {
+                subscriber.write_all(&packet).await?;
+            }
+            while subscriber.read(&mut [0; 4096]).await? > 0 {}
+            anyhow::Ok(())
+        });
+        let (mut publisher, mut inbox) = (listener.accept().await?.0, Inbox::new());
+        answer(&mut publisher, &mut inbox, &[0x20, 2, 0, 0]).await?;
+        for number in 0.. {
+            let packet = next(&mut publisher, &mut inbox).await?;
+            match packet[0] & 0xF0 {
+                codec::PUBLISH => {
+                    if packet[0] & 0x06 != 0 {
+                        // The topic "t" is three bytes behind a fixed header of two.
+                        publisher
+                            .write_all(&[0x40, 2, packet[5], packet[6]])
+                            .await?;
+                    }
+                    if number != lost {
+                        forward.send(packet)?;
+                    }
+                }
+                _ => publisher.write_all(&[codec::PINGRESP, 0]).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(stream: &mut TcpStream, inbox: &mut Inbox, reply: &[u8]) -> anyhow::Result<()> {
+        next(stream, inbox).await?;
+        Ok(stream.write_all(reply).await?)
+    }
+
+    async fn next(stream: &mut TcpStream, inbox: &mut Inbox) -> anyhow::Result<Vec<u8>> {
+        loop {
+            if let Some(packet) = Packet::read(inbox.unread())? {
+                let bytes = inbox.unread()[..packet.length].to_vec();
+                inbox.consume(bytes.len());
+                return Ok(bytes);
+            }
+            let count = stream.read(inbox.room()).await?;
+            anyhow::ensure!(count > 0, "closed");
+            inbox.filled(count);
+        }
+    }
+
+    async fn report(line: &str, lost: usize) -> serde_json::Value {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(fake_broker(listener, lost));
+        let options = parse(&format!("{line} -t t --json -a {address}"));
+        serde_json::from_str(&run(options).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_message_is_counted_once_on_both_sides() {
+        let report = report("both -C 5000 -s 60 -q 1 -w 10", usize::MAX).await;
+        let expected = serde_json::json!({
+            "published": 5000, "refused": 0, "consumed": 5000, "lost": 0, "gaps": 0, "disordered": 0
+        });
+        assert_eq!(report["checks"], expected);
+        assert_eq!(report["published"]["messages"], 5000);
+        assert!(report["consumed"]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    }
+
+    #[tokio::test]
+    async fn a_lost_message_is_seen() {
+        let report = report("both -C 100 -s 60 --drain 0.1", 50).await;
+        assert_eq!(
+            (&report["checks"]["lost"], &report["checks"]["gaps"]),
+            (&1.into(), &1.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_fixed_rate_is_kept() {
+        let report = report("both -s 60 -r 2000 -z 0.5", usize::MAX).await;
+        let published = report["checks"]["published"].as_u64().unwrap();
+        assert!(
+            (900..=1000).contains(&published),
+            "{published} messages in half a second"
+        );
+    }
+
+    #[test]
+    fn connections_pair_up_or_fan_out() {
+        assert_eq!(parse("both -x 10 -y 10 --topics 10").fan_out(), 1);
+        assert_eq!(parse("both -y 10").fan_out(), 10);
+        assert_eq!(parse("both --topics 3 -t a").topic_name(4), "a/1");
+        assert!(Line::try_parse_from(["mqtt", "both", "-q", "2"]).is_err());
     }
 }

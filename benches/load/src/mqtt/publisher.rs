@@ -23,11 +23,18 @@ impl Publisher {
     pub fn new(options: &Options, index: usize, allowed: u64) -> Publisher {
         let payload = stamp::body(options.load.size, index as u32);
         let topic = options.topic_name(index);
-        let (packet, identifier_at, payload_at) = codec::publish(options.mqtt, &topic, options.qos, &payload);
+        let (packet, identifier_at, payload_at) =
+            codec::publish(options.mqtt, &topic, options.qos, &payload);
         let window = (options.qos > 0).then_some(options.window.clamp(1, allowed.max(1)));
         let most = window.map_or(usize::MAX, |window| window as usize);
         let packets = (BLOCK_BYTES / packet.len()).clamp(1, most);
-        Publisher { block: packet.repeat(packets), stride: packet.len(), identifier_at, payload_at, window }
+        Publisher {
+            block: packet.repeat(packets),
+            stride: packet.len(),
+            identifier_at,
+            payload_at,
+            window,
+        }
     }
 }
 
@@ -46,7 +53,8 @@ impl Sink for Publisher {
             Stamp::renew(&mut packet[self.payload_at..], number, sent_ns(number));
             if self.window.is_some() {
                 let identifier = (number % IDENTIFIERS + 1) as u16;
-                packet[self.identifier_at..self.identifier_at + 2].copy_from_slice(&identifier.to_be_bytes());
+                packet[self.identifier_at..self.identifier_at + 2]
+                    .copy_from_slice(&identifier.to_be_bytes());
             }
         }
         &self.block[..length]
@@ -56,14 +64,19 @@ impl Sink for Publisher {
         codec::PINGREQ.to_vec()
     }
 
-    fn on_input(&mut self, input: &[u8], acknowledgements: &mut Acknowledgements) -> anyhow::Result<usize> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        acknowledgements: &mut Acknowledgements,
+    ) -> anyhow::Result<usize> {
         let mut used = 0;
         while let Some(packet) = Packet::read(&input[used..])? {
             used += packet.length;
             match (packet.kind(), packet.body) {
                 (codec::PUBACK, [high, low, reason @ ..]) => {
                     let identifier = u64::from(u16::from_be_bytes([*high, *low]));
-                    let number = acknowledgements.number_of((identifier + IDENTIFIERS - 1) % IDENTIFIERS, IDENTIFIERS);
+                    let number = acknowledgements
+                        .number_of((identifier + IDENTIFIERS - 1) % IDENTIFIERS, IDENTIFIERS);
                     // MQTT 5, 3.4.2.1: 0x10 is "no matching subscribers"; from 0x80 on the message was refused.
                     match reason.first() {
                         Some(0x80..) => acknowledgements.refuse(number),
@@ -71,7 +84,9 @@ impl Sink for Publisher {
                     }
                 }
                 (codec::PINGRESP, _) => acknowledgements.pass_barrier(),
-                (codec::DISCONNECT, body) => anyhow::bail!("the broker disconnected with reason {body:02X?}"),
+                (codec::DISCONNECT, body) => {
+                    anyhow::bail!("the broker disconnected with reason {body:02X?}")
+                }
                 _ => {}
             }
         }

@@ -14,7 +14,12 @@ impl Subscriber {
 }
 
 impl Source for Subscriber {
-    fn on_input(&mut self, input: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> anyhow::Result<usize> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        tally: &mut Tally,
+        reply: &mut Vec<u8>,
+    ) -> anyhow::Result<usize> {
         let mut used = 0;
         while let Some(packet) = Packet::read(&input[used..])? {
             used += packet.length;
@@ -26,7 +31,9 @@ impl Source for Subscriber {
                         reply.extend_from_slice(&[codec::PUBACK, 2, high, low]);
                     }
                 }
-                codec::DISCONNECT => anyhow::bail!("the broker disconnected with reason {:02X?}", packet.body),
+                codec::DISCONNECT => {
+                    anyhow::bail!("the broker disconnected with reason {:02X?}", packet.body)
+                }
                 _ => {}
             }
         }
@@ -42,9 +49,17 @@ mod tests {
     fn messages_of_one_read_are_acknowledged_together() {
         let (mut bytes, identifier_at, _) = codec::publish(Version::V5, "t", 1, b"xyz");
         bytes[identifier_at + 1] = 9;
-        let input = [&bytes[..], &codec::publish(Version::V5, "t", 0, b"x").0, &bytes, &bytes[..3]].concat();
+        let input = [
+            &bytes[..],
+            &codec::publish(Version::V5, "t", 0, b"x").0,
+            &bytes,
+            &bytes[..3],
+        ]
+        .concat();
         let (mut tally, mut reply) = (Tally::new(true), Vec::new());
-        let used = Subscriber::new(Version::V5).on_input(&input, &mut tally, &mut reply).unwrap();
+        let used = Subscriber::new(Version::V5)
+            .on_input(&input, &mut tally, &mut reply)
+            .unwrap();
         assert_eq!((used, tally.counted()), (input.len() - 3, (3, 7)));
         assert_eq!(reply, [0x40, 2, 0, 9, 0x40, 2, 0, 9]);
     }
