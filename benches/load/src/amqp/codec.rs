@@ -226,7 +226,9 @@ mod tests {
     fn a_persistent_message_is_a_method_a_header_and_a_body_frame() {
         let (bytes, body_at) = message(1, "q", true, b"hi", 131_072);
         let expected = [
-            &[1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE][..],
+            &[
+                1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE,
+            ][..],
             &[
                 2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x10, 0, 2, 0xCE,
             ],
