@@ -253,7 +253,8 @@ impl<S: Sink> Publisher<S> {
                 biased;
                 read = self.reader.read(self.inbox.room()) => match read {
                     Ok(count @ 1..) => self.inbox.filled(count),
-                    _ => break read.map(|_| ()),
+                    Ok(0) => break Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    Err(error) => break Err(error),
                 },
                 written = self.writer.write(block) => match written {
                     Ok(count) if count < block.len() => block = &block[count..],
