@@ -42,6 +42,8 @@ pub struct Channel {
     /// The message whose frames are coming in.
     content: Option<Content>,
     confirms: Option<Confirms>,
+    /// Publish tokens of this channel are greater; others are of an earlier channel with its number.
+    publish_tokens_before: u64,
     last_publish_token: u64,
     /// The turn and exchange of the last publish that had a token although nobody waits for its confirm.
     probed: (u64, Text),
@@ -59,6 +61,7 @@ impl Channel {
             unsettled: Unsettled::default(),
             content: None,
             confirms: None,
+            publish_tokens_before: session.publish_tokens,
             last_publish_token: session.publish_tokens,
             probed: (0, Text::new()),
         }

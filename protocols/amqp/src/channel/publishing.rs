@@ -105,6 +105,9 @@ impl Channel {
         reason: &Refusal,
         output: &mut Output,
     ) -> Result<(), Error> {
+        if number <= self.publish_tokens_before {
+            return Ok(());
+        }
         if closes_publisher(reason) {
             return Err(reason.clone().into());
         }
@@ -122,7 +125,16 @@ impl Channel {
     }
 
     /// A message had no destination.
-    pub fn handle_returned(&mut self, message: &Message, session: &Session, output: &mut Output) {
+    pub fn handle_returned(
+        &mut self,
+        number: u64,
+        message: &Message,
+        session: &Session,
+        output: &mut Output,
+    ) {
+        if number <= self.publish_tokens_before {
+            return;
+        }
         let code = ReplyCode::NoRoute;
         self.destination(session, output)
             .basic_return(code as u16, "NO_ROUTE", message);

@@ -97,7 +97,7 @@ impl Connection {
             return;
         };
         if let Some(Slot::Open(channel)) = self.channels.get_mut(&token.channel) {
-            channel.handle_returned(message, &self.session, &mut effects.output);
+            channel.handle_returned(token.number, message, &self.session, &mut effects.output);
         }
     }
 
