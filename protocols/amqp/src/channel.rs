@@ -4,26 +4,23 @@
 //! are (see [`Session::ask`]): a failing declaration closes the channel before what was sent after it is carried
 //! out. Publishes and acknowledgements never wait.
 
+mod consuming;
+mod definitions;
+mod publishing;
+
 use rustc_hash::FxHashMap;
-use trivium_core::{
-    Binding, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination as Target,
-    ExchangeSpec, Grammar, Outcome, Refusal, Reply, Text, Token,
-};
+use trivium_core::{Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply, Text};
 use trivium_protocol::{Effects, Output};
 
-use bytes::Bytes;
-
 use crate::{
-    confirm::{Confirms, PublishToken},
-    definition::{QueueFlags, exchange_kind, name, queue_spec},
+    confirm::Confirms,
+    definition::name,
     deliver::Destination,
-    error::{Error, ReplyCode, closes_publisher},
-    field_table::Table,
+    error::{Error, ReplyCode},
     frame::put_method,
     method::Method,
-    publish::{Content, Draft, Publish},
-    session::{Consumer, Session, Then},
-    settle::{settle, settle_all},
+    publish::{Content, Publish},
+    session::{Session, Then},
     unsettled::Unsettled,
 };
 
@@ -45,6 +42,8 @@ pub struct Channel {
     /// The message whose frames are coming in.
     content: Option<Content>,
     confirms: Option<Confirms>,
+    /// Publish tokens of this channel are greater; others are of an earlier channel with its number.
+    publish_tokens_before: u64,
     last_publish_token: u64,
     /// The turn and exchange of the last publish that had a token although nobody waits for its confirm.
     probed: (u64, Text),
@@ -62,6 +61,7 @@ impl Channel {
             unsettled: Unsettled::default(),
             content: None,
             confirms: None,
+            publish_tokens_before: session.publish_tokens,
             last_publish_token: session.publish_tokens,
             probed: (0, Text::new()),
         }
@@ -87,18 +87,8 @@ impl Channel {
         session: &mut Session,
         effects: &mut Effects,
     ) -> Result<(), Error> {
-        match &self.content {
-            Some(Content::Header(_)) => {
-                return Err(unexpected(
-                    "expected content header for class 60, got non content header frame instead",
-                ));
-            }
-            Some(Content::Body(_)) => {
-                return Err(unexpected(
-                    "expected content body, got non content body frame instead",
-                ));
-            }
-            None => {}
+        if self.content.is_some() {
+            return Err(unexpected(self.content.as_ref()));
         }
         let id = method.id();
         match method {
@@ -470,314 +460,6 @@ impl Channel {
         method.map_or(Ok(()), |method| self.send(method, effects))
     }
 
-    /// Sends messages to a consumer of this channel.
-    pub fn deliver(
-        &mut self,
-        id: ConsumerId,
-        deliveries: &[Delivery],
-        session: &Session,
-        output: &mut Output,
-    ) {
-        let consumer = &session.consumers[&id];
-        for delivery in deliveries {
-            let tag = self.tag(id, consumer.auto_ack, delivery);
-            self.destination(session, output).deliver(
-                &consumer.tag,
-                tag,
-                delivery.redelivered,
-                &delivery.message,
-            );
-        }
-    }
-
-    /// A consumer ended from the broker's side (RabbitMQ's consumer cancel notification).
-    pub fn handle_cancelled(
-        &mut self,
-        consumer: ConsumerId,
-        session: &mut Session,
-        effects: &mut Effects,
-    ) {
-        if let Some(Consumer { tag, .. }) = self.forget(consumer, session)
-            && session.cancel_notify
-        {
-            let cancel = Method::BasicCancel {
-                consumer_tag: tag,
-                no_wait: true,
-            };
-            put_method(effects.output.buffer(), self.number, &cancel);
-        }
-    }
-
-    /// A message had no destination.
-    pub fn handle_returned(
-        &mut self,
-        message: &trivium_core::Message,
-        session: &Session,
-        output: &mut Output,
-    ) {
-        let code = ReplyCode::NoRoute;
-        self.destination(session, output)
-            .basic_return(code as u16, "NO_ROUTE", message);
-    }
-
-    /// A message is safe; the client is told by [`Channel::flush_confirms`].
-    pub fn handle_confirmed(&mut self, number: u64) {
-        if let Some(confirms) = &mut self.confirms {
-            confirms.confirm(number);
-        }
-    }
-
-    /// A message was refused. Without confirms, a client learns only of what closes its channel.
-    pub fn handle_refused(
-        &mut self,
-        number: u64,
-        reason: &Refusal,
-        output: &mut Output,
-    ) -> Result<(), Error> {
-        if closes_publisher(reason) {
-            return Err(reason.clone().into());
-        }
-        if let Some(confirms) = &mut self.confirms {
-            confirms.refuse(number, self.number, output.buffer());
-        }
-        Ok(())
-    }
-
-    /// Tells the client what was confirmed.
-    pub fn flush_confirms(&mut self, output: &mut Output) {
-        if let Some(confirms) = &mut self.confirms {
-            confirms.flush(self.number, output.buffer());
-        }
-    }
-
-    /// A content header came.
-    pub fn handle_header(
-        &mut self,
-        payload: Bytes,
-        session: &Session,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let publish = match self.content.take() {
-            Some(Content::Header(publish)) => publish,
-            Some(Content::Body(_)) => {
-                return Err(unexpected(
-                    "expected content body, got non content body frame instead",
-                ));
-            }
-            None => {
-                return Err(unexpected(
-                    "expected method frame, got non method frame instead",
-                ));
-            }
-        };
-        let draft = Draft::new(
-            publish,
-            payload,
-            &session.origin,
-            session.options.max_message_size,
-        )?;
-        self.advance(draft, session.turn, effects);
-        Ok(())
-    }
-
-    /// A body frame came.
-    pub fn handle_body(
-        &mut self,
-        payload: Bytes,
-        session: &Session,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let mut draft = match self.content.take() {
-            Some(Content::Body(draft)) => draft,
-            Some(Content::Header(_)) => {
-                return Err(unexpected(
-                    "expected content header for class 60, got non content header frame instead",
-                ));
-            }
-            None => {
-                return Err(unexpected(
-                    "expected method frame, got non method frame instead",
-                ));
-            }
-        };
-        draft.append(payload)?;
-        self.advance(draft, session.turn, effects);
-        Ok(())
-    }
-
-    /// Publishes a draft once it is complete.
-    fn advance(&mut self, draft: Draft, turn: u64, effects: &mut Effects) {
-        if !draft.is_complete() {
-            self.content = Some(Content::Body(draft));
-            return;
-        }
-        let mandatory = draft.mandatory;
-        let message = draft.finish();
-        let token = self.publish_token(&message.exchange, mandatory, turn);
-        effects.commands.push(Command::Publish {
-            token,
-            message,
-            mandatory,
-        });
-    }
-
-    /// Without confirms, one publish of each turn and exchange has a token all the same, so that a missing exchange or
-    /// permission is heard of; and so have mandatory ones, so that their return finds its channel.
-    fn publish_token(&mut self, exchange: &Text, mandatory: bool, turn: u64) -> Option<Token> {
-        match &mut self.confirms {
-            Some(confirms) => confirms.push(),
-            None if !mandatory && self.probed.0 == turn && self.probed.1 == *exchange => {
-                return None;
-            }
-            None => self.probed = (turn, exchange.clone()),
-        }
-        self.last_publish_token += 1;
-        Some(
-            PublishToken {
-                channel: self.number,
-                number: self.last_publish_token,
-            }
-            .into(),
-        )
-    }
-
-    fn consume(
-        &mut self,
-        queue: Text,
-        tag: Text,
-        spec: ConsumeSpec,
-        no_wait: bool,
-        session: &mut Session,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let queue = self.queue(queue)?;
-        if self.consumers.contains_key(&tag) {
-            return Err(Error::connection(
-                ReplyCode::NotAllowed,
-                format!("attempt to reuse consumer tag '{tag}'"),
-            ));
-        }
-        let tag = if tag.is_empty() {
-            session.next_consumer_tag()
-        } else {
-            tag
-        };
-        let consumer = session.next_consumer();
-        self.consumers.insert(tag.clone(), consumer);
-        session.consumers.insert(
-            consumer,
-            Consumer {
-                channel: self.number,
-                tag,
-                auto_ack: spec.auto_ack,
-            },
-        );
-        session.ask(
-            self.number,
-            (60, 20),
-            Then::Consuming { consumer, no_wait },
-            effects,
-            |token| Command::Consume {
-                token,
-                consumer,
-                queue,
-                spec,
-            },
-        );
-        Ok(())
-    }
-
-    /// Cancelling an unknown consumer succeeds: it may have ended on its own.
-    fn cancel(
-        &mut self,
-        tag: Text,
-        no_wait: bool,
-        session: &mut Session,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let Some(&consumer) = self.consumers.get(&tag) else {
-            return if no_wait {
-                Ok(())
-            } else {
-                self.send(Method::BasicCancelOk { consumer_tag: tag }, effects)
-            };
-        };
-        let then = Then::Cancelled {
-            consumer,
-            tag,
-            no_wait,
-        };
-        session.ask(self.number, (60, 30), then, effects, |token| {
-            Command::Cancel { token, consumer }
-        });
-        Ok(())
-    }
-
-    fn get(
-        &mut self,
-        queue: Text,
-        auto_ack: bool,
-        session: &mut Session,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let queue = self.queue(queue)?;
-        let consumer = *self
-            .getters
-            .entry(queue.clone())
-            .or_insert_with(|| session.next_consumer());
-        let then = Then::Got { consumer, auto_ack };
-        session.ask(self.number, (60, 70), then, effects, |token| Command::Get {
-            token,
-            consumer,
-            queue,
-            auto_ack,
-        });
-        Ok(())
-    }
-
-    fn settle(
-        &mut self,
-        tag: u64,
-        multiple: bool,
-        outcome: Outcome,
-        effects: &mut Effects,
-    ) -> Result<(), Error> {
-        let unknown = || {
-            Error::channel(
-                ReplyCode::PreconditionFailed,
-                format!("unknown delivery tag {tag}"),
-            )
-        };
-        if multiple {
-            let taken = self.unsettled.take_through(tag).ok_or_else(unknown)?;
-            settle_all(&mut effects.commands, taken, outcome);
-        } else {
-            let (consumer, delivery) = self.unsettled.take(tag).ok_or_else(unknown)?;
-            settle(&mut effects.commands, consumer, delivery, outcome);
-        }
-        Ok(())
-    }
-
-    fn requeue_all(&mut self, effects: &mut Effects) {
-        if let Some(all) = self.unsettled.take_through(0) {
-            settle_all(&mut effects.commands, all, Outcome::Requeue);
-        }
-    }
-
-    fn tag(&mut self, consumer: ConsumerId, auto_ack: bool, delivery: &Delivery) -> u64 {
-        if auto_ack {
-            self.unsettled.skip()
-        } else {
-            self.unsettled.push(consumer, delivery.id)
-        }
-    }
-
-    fn forget(&mut self, consumer: ConsumerId, session: &mut Session) -> Option<Consumer> {
-        let forgotten = session.consumers.remove(&consumer)?;
-        self.consumers.remove(&forgotten.tag);
-        Some(forgotten)
-    }
-
     /// An empty name is that of the queue declared last (queue.bind, section 1.7.2.3).
     fn queue(&self, queue: Text) -> Result<Text, Error> {
         if !queue.is_empty() {
@@ -790,14 +472,6 @@ impl Channel {
             ));
         }
         Ok(self.last_queue.clone())
-    }
-
-    /// If both are empty, the key is the name of the queue too.
-    fn queue_and_key(&self, queue: Text, key: Text) -> Result<(Text, Text), Error> {
-        let unnamed = queue.is_empty() && key.is_empty();
-        let queue = self.queue(queue)?;
-        let key = if unnamed { queue.clone() } else { key };
-        Ok((queue, key))
     }
 
     fn send(&self, method: Method, effects: &mut Effects) -> Result<(), Error> {
@@ -814,21 +488,6 @@ impl Channel {
     }
 }
 
-fn binding(source: Text, destination: Target, key: Text, arguments: Table) -> Binding {
-    Binding {
-        source: name(source),
-        destination,
-        key,
-        grammar: Grammar::Dots,
-        arguments,
-        subscription: None,
-    }
-}
-
-fn reply(no_wait: bool, method: Method) -> Then {
-    Then::Reply((!no_wait).then_some(method))
-}
-
 fn count(messages: u64) -> u32 {
     messages.try_into().unwrap_or(u32::MAX)
 }
@@ -841,7 +500,15 @@ fn unaccepted(requeue: bool) -> Outcome {
     }
 }
 
-fn unexpected(text: &'static str) -> Error {
+/// A frame came where `content` asks for another.
+fn unexpected(content: Option<&Content>) -> Error {
+    let text = match content {
+        None => "expected method frame, got non method frame instead",
+        Some(Content::Header(_)) => {
+            "expected content header for class 60, got non content header frame instead"
+        }
+        Some(Content::Body(_)) => "expected content body, got non content body frame instead",
+    };
     Error::connection(ReplyCode::UnexpectedFrame, text)
 }
 

@@ -141,7 +141,7 @@ impl Method {
         let (class, id) = ids(&payload);
         let malformed = |error| MethodError::Malformed(class, id, error);
         let mut decoder = Decoder::new(payload);
-        decoder.take(4).map_err(malformed)?;
+        decoder.skip(4).map_err(malformed)?;
         let method = Method::decode_fields(class, id, &mut decoder).map_err(malformed)?;
         let method = method.ok_or(MethodError::Unknown(class, id))?;
         decoder.finish().map_err(malformed)?;

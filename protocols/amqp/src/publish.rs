@@ -32,10 +32,6 @@ pub struct Publish {
 
 /// A message whose method frame was read.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation per message"
-)]
 pub enum Content {
     /// The content header must come next.
     Header(Publish),
@@ -48,7 +44,8 @@ pub enum Content {
 pub struct Draft {
     /// To be returned when it has no destination.
     pub mandatory: bool,
-    message: Message,
+    /// Shared from the start, so that it is never moved; nobody else has it yet.
+    message: Arc<Message>,
     size: usize,
     /// What came in frames that did not hold the whole body. Grows with what arrives, not with what was announced.
     received: BytesMut,
@@ -70,7 +67,7 @@ impl Draft {
         }
         Ok(Draft {
             mandatory: publish.mandatory,
-            message: message(publish, block, origin)?,
+            message: message(publish, block, size == 0, origin)?,
             size: size as usize,
             received: BytesMut::new(),
         })
@@ -78,7 +75,7 @@ impl Draft {
 
     /// Whether the body is complete.
     pub fn is_complete(&self) -> bool {
-        self.message.body.is_some() || self.size == 0
+        self.message.body.is_some()
     }
 
     /// Takes a body frame.
@@ -92,12 +89,13 @@ impl Draft {
             return Err(Error::connection(ReplyCode::FrameError, text));
         }
         if payload.len() == self.size {
-            self.message.body = Some(payload);
+            self.set_body(payload);
             return Ok(());
         }
         self.received.extend_from_slice(&payload);
         if received == self.size {
-            self.message.body = Some(self.received.split().freeze());
+            let body = self.received.split().freeze();
+            self.set_body(body);
         }
         Ok(())
     }
@@ -105,9 +103,12 @@ impl Draft {
     /// The message, complete.
     pub fn finish(self) -> Arc<Message> {
         debug_assert!(self.is_complete());
-        let mut message = self.message;
-        message.body.get_or_insert_default();
-        Arc::new(message)
+        self.message
+    }
+
+    fn set_body(&mut self, body: Bytes) {
+        let message = Arc::get_mut(&mut self.message).expect("a draft is not shared yet");
+        message.body = Some(body);
     }
 }
 
@@ -126,7 +127,12 @@ fn content_header(mut header: Bytes) -> Result<(u64, Bytes), Error> {
     Ok((size, header))
 }
 
-fn message(publish: Publish, block: Bytes, origin: &Arc<Origin>) -> Result<Message, Error> {
+fn message(
+    publish: Publish,
+    block: Bytes,
+    empty: bool,
+    origin: &Arc<Origin>,
+) -> Result<Arc<Message>, Error> {
     let properties = Block::parse(&block)?;
     if let Some(claimed) = properties
         .user_id()
@@ -140,10 +146,10 @@ fn message(publish: Publish, block: Bytes, origin: &Arc<Origin>) -> Result<Messa
         return Err(precondition(text));
     }
     let (exchange, topic) = address(publish.exchange, publish.routing_key);
-    Ok(Message {
+    Ok(Arc::new(Message {
         exchange,
         topic: Topic::new(topic, Grammar::Dots),
-        body: None,
+        body: empty.then(Bytes::new),
         key: properties.key().map(|key| block.slice_ref(key)),
         timestamp: properties.timestamp(),
         expiry_ms: properties.expiry_ms().map_err(precondition)?,
@@ -152,10 +158,10 @@ fn message(publish: Publish, block: Bytes, origin: &Arc<Origin>) -> Result<Messa
         retain: properties.retain(),
         native: Native {
             dialect: &BASIC,
-            block: block.clone(),
+            block,
         },
         origin: origin.clone(),
-    })
+    }))
 }
 
 /// Replies to MQTT 5 requesters look like replies to a queue, and are published on `amq.topic` (DESIGN section 3.4).

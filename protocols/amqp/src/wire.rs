@@ -63,6 +63,16 @@ impl Decoder {
         Ok(self.bytes.split_to(length))
     }
 
+    /// Passes over `length` bytes.
+    pub fn skip(&mut self, length: usize) -> Result<(), Malformed> {
+        self.bits_left = 0;
+        if length > self.bytes.len() {
+            return Err(Malformed::Truncated);
+        }
+        self.bytes.advance(length);
+        Ok(())
+    }
+
     /// Succeeds if everything was read.
     pub fn finish(self) -> Result<(), Malformed> {
         match self.bytes.len() {

@@ -326,7 +326,13 @@ fn confirms_of_a_closed_channel_do_not_reach_its_successor() {
         client.send(1, Method::ConfirmSelect { no_wait: true });
         client.publish(1, "", "q", NO_PROPERTIES, b"new");
         client.frames();
-        client.event(Event::Confirmed { tokens: old });
+        client.event(Event::Confirmed {
+            tokens: old.clone(),
+        });
+        client.event(Event::Refused {
+            tokens: old,
+            reason: missing_exchange(),
+        });
         assert!(client.frames().is_empty());
         let newest = *client.tokens().last().unwrap();
         client.event(Event::Confirmed {

@@ -1,0 +1,194 @@
+//! The consumer's side of a channel: consumers, deliveries and what becomes of them.
+
+use trivium_core::{Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
+use trivium_protocol::{Effects, Output};
+
+use super::Channel;
+use crate::{
+    error::{Error, ReplyCode},
+    frame::put_method,
+    method::Method,
+    session::{Consumer, Session, Then},
+    settle::{settle, settle_all},
+};
+
+impl Channel {
+    pub(super) fn consume(
+        &mut self,
+        queue: Text,
+        tag: Text,
+        spec: ConsumeSpec,
+        no_wait: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        if self.consumers.contains_key(&tag) {
+            return Err(Error::connection(
+                ReplyCode::NotAllowed,
+                format!("attempt to reuse consumer tag '{tag}'"),
+            ));
+        }
+        let tag = if tag.is_empty() {
+            session.next_consumer_tag()
+        } else {
+            tag
+        };
+        let consumer = session.next_consumer();
+        self.consumers.insert(tag.clone(), consumer);
+        session.consumers.insert(
+            consumer,
+            Consumer {
+                channel: self.number,
+                tag,
+                auto_ack: spec.auto_ack,
+            },
+        );
+        session.ask(
+            self.number,
+            (60, 20),
+            Then::Consuming { consumer, no_wait },
+            effects,
+            |token| Command::Consume {
+                token,
+                consumer,
+                queue,
+                spec,
+            },
+        );
+        Ok(())
+    }
+
+    /// Cancelling an unknown consumer succeeds: it may have ended on its own.
+    pub(super) fn cancel(
+        &mut self,
+        tag: Text,
+        no_wait: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let Some(&consumer) = self.consumers.get(&tag) else {
+            return if no_wait {
+                Ok(())
+            } else {
+                self.send(Method::BasicCancelOk { consumer_tag: tag }, effects)
+            };
+        };
+        let then = Then::Cancelled {
+            consumer,
+            tag,
+            no_wait,
+        };
+        session.ask(self.number, (60, 30), then, effects, |token| {
+            Command::Cancel { token, consumer }
+        });
+        Ok(())
+    }
+
+    /// A consumer ended from the broker's side (RabbitMQ's consumer cancel notification).
+    pub fn handle_cancelled(
+        &mut self,
+        consumer: ConsumerId,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) {
+        if let Some(Consumer { tag, .. }) = self.forget(consumer, session)
+            && session.cancel_notify
+        {
+            let cancel = Method::BasicCancel {
+                consumer_tag: tag,
+                no_wait: true,
+            };
+            put_method(effects.output.buffer(), self.number, &cancel);
+        }
+    }
+
+    pub(super) fn forget(
+        &mut self,
+        consumer: ConsumerId,
+        session: &mut Session,
+    ) -> Option<Consumer> {
+        let forgotten = session.consumers.remove(&consumer)?;
+        self.consumers.remove(&forgotten.tag);
+        Some(forgotten)
+    }
+
+    pub(super) fn get(
+        &mut self,
+        queue: Text,
+        auto_ack: bool,
+        session: &mut Session,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        let consumer = *self
+            .getters
+            .entry(queue.clone())
+            .or_insert_with(|| session.next_consumer());
+        let then = Then::Got { consumer, auto_ack };
+        session.ask(self.number, (60, 70), then, effects, |token| Command::Get {
+            token,
+            consumer,
+            queue,
+            auto_ack,
+        });
+        Ok(())
+    }
+
+    /// Sends messages to a consumer of this channel.
+    pub fn deliver(
+        &mut self,
+        id: ConsumerId,
+        deliveries: &[Delivery],
+        session: &Session,
+        output: &mut Output,
+    ) {
+        let consumer = &session.consumers[&id];
+        for delivery in deliveries {
+            let tag = self.tag(id, consumer.auto_ack, delivery);
+            self.destination(session, output).deliver(
+                &consumer.tag,
+                tag,
+                delivery.redelivered,
+                &delivery.message,
+            );
+        }
+    }
+
+    pub(super) fn tag(&mut self, consumer: ConsumerId, auto_ack: bool, delivery: &Delivery) -> u64 {
+        if auto_ack {
+            self.unsettled.skip()
+        } else {
+            self.unsettled.push(consumer, delivery.id)
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
+        let unknown = || {
+            Error::channel(
+                ReplyCode::PreconditionFailed,
+                format!("unknown delivery tag {tag}"),
+            )
+        };
+        if multiple {
+            let taken = self.unsettled.take_through(tag).ok_or_else(unknown)?;
+            settle_all(&mut effects.commands, taken, outcome);
+        } else {
+            let (consumer, delivery) = self.unsettled.take(tag).ok_or_else(unknown)?;
+            settle(&mut effects.commands, consumer, delivery, outcome);
+        }
+        Ok(())
+    }
+
+    pub(super) fn requeue_all(&mut self, effects: &mut Effects) {
+        if let Some(all) = self.unsettled.take_through(0) {
+            settle_all(&mut effects.commands, all, Outcome::Requeue);
+        }
+    }
+}
