@@ -589,7 +589,10 @@ mod tests {
         let mut reader = flexible(b"\x01\x63\x02zz\x2a");
         let mut seen = vec![];
         assert_eq!(
-            reader.tagged_fields(|tag, field| Ok(seen.push((tag, field.remaining())))),
+            reader.tagged_fields(|tag, field| {
+                seen.push((tag, field.remaining()));
+                Ok(())
+            }),
             Ok(())
         );
         assert_eq!((seen, i8::read(&mut reader)), (vec![(0x63, 2)], Ok(0x2a)));
