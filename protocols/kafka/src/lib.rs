@@ -20,6 +20,7 @@ pub mod error;
 mod header;
 mod message;
 pub mod messages;
+pub mod records;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::{ErrorCode, is_missing_log},
     messages::fetch::*,
-    wire::{Records, StoredBatch},
+    records::{Records, StoredBatch},
 };
 
 /// From this version on, topics have ids instead of names.
