@@ -197,6 +197,64 @@ mod tests {
         }
     }
 
+    fn check_vector<T: Wire>(bytes: &Bytes, key: ApiKey, version: i16) {
+        match decode::<T>(bytes.clone(), key, version) {
+            Ok((message, 0)) => {
+                assert_eq!(encode(&message, key, version), bytes, "{key:?} v{version}")
+            }
+            other => panic!("{key:?} v{version}: {:?}", other.map(|(_, left)| left)),
+        }
+    }
+
+    /// A line of `vectors`: key, whether it is a response, version, body.
+    fn parse_vector(line: &str) -> (i16, bool, i16, Bytes) {
+        let mut words = line.split(' ');
+        let mut number = || words.next().unwrap().parse::<i16>().unwrap();
+        let (key, response, version) = (number(), number() == 1, number());
+        let hex = words.next().unwrap_or_default();
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (
+            key,
+            response,
+            version,
+            (0..hex.len()).step_by(2).map(byte).collect(),
+        )
+    }
+
+    macro_rules! check_vectors {
+        ($key:expr, $request:ident, $response:ident, $vectors:expr) => {
+            for (_, response, version, bytes) in
+                $vectors.iter().filter(|vector| vector.0 == $key as i16)
+            {
+                match response {
+                    false => check_vector::<$request>(bytes, $key, *version),
+                    true => check_vector::<$response>(bytes, $key, *version),
+                }
+            }
+        };
+    }
+
+    /// The bytes of Apache Kafka's own encoder, in every version, are understood and written again the same.
+    #[test]
+    fn messages_are_as_apache_kafka_encodes_them() {
+        let lines = include_str!("../vectors/kafka-4.3.1.txt")
+            .lines()
+            .filter(|line| !line.starts_with('#'));
+        let vectors: Vec<_> = lines.map(parse_vector).collect();
+        for key in ApiKey::ALL {
+            let versions = key
+                .versions()
+                .filter(|version| key.serves(*version))
+                .count();
+            let there = vectors
+                .iter()
+                .filter(|vector| vector.0 == *key as i16)
+                .count();
+            assert_eq!(there, 2 * versions, "{key:?}");
+        }
+        for_each_api!(check_vectors, vectors);
+    }
+
     #[test]
     fn keys_ascend_and_name_their_api() {
         assert!(ApiKey::ALL.is_sorted_by_key(|key| *key as i16));

@@ -8,6 +8,9 @@
 //! Start reading at [`api`], the table of what is served; [`messages`] are tables too, made into codecs by
 //! `message`. `connection` keeps the order of requests and responses; each file of `serve` answers some APIs.
 
+// A refusal carries names for its text; it is the rare case, and boxing it would be for the lint alone.
+#![allow(clippy::result_large_err)]
+
 pub mod api;
 mod batch;
 mod call;
@@ -17,6 +20,7 @@ pub mod error;
 mod header;
 mod message;
 pub mod messages;
+pub mod records;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

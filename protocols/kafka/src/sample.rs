@@ -5,7 +5,8 @@ use trivium_core::Text;
 
 use crate::{
     error::ErrorCode,
-    wire::{Records, StoredBatch, Uuid},
+    records::{Records, StoredBatch},
+    wire::Uuid,
 };
 
 /// A source of arbitrary values that a seed determines.

@@ -215,7 +215,7 @@ impl Frame {
     }
 
     /// The length of a nullable value whose classic form is an `i32`.
-    fn put_length(&mut self, length: Option<usize>) {
+    pub(crate) fn put_length(&mut self, length: Option<usize>) {
         match (self.flexible, length) {
             (true, length) => self.put_uvarint(length.map_or(0, |length| length as u32 + 1)),
             (false, length) => self
@@ -452,62 +452,6 @@ impl<T: Wire> Nullable for Vec<T> {
     }
 }
 
-/// Stored record batches on their way to a consumer.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Records(pub Vec<StoredBatch>);
-
-/// A record batch whose bytes are as its producer sent them, and the offset that it got.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredBatch {
-    /// The offset of its first record.
-    pub base: i64,
-    /// The batch; its own base offset and leader epoch mean nothing.
-    pub bytes: Bytes,
-}
-
-impl StoredBatch {
-    /// Base offset, length and leader epoch: what precedes the bytes that are sent on untouched.
-    const PREFIX: usize = 16;
-
-    /// The batch at the start of `bytes`, if it is there as a whole.
-    fn split_from(bytes: &mut Bytes) -> Option<StoredBatch> {
-        let mut head = bytes.get(..StoredBatch::PREFIX)?;
-        let base = head.get_i64();
-        let length = usize::try_from(head.get_i32()).ok()?.checked_add(12)?;
-        let whole = (StoredBatch::PREFIX..=bytes.len()).contains(&length);
-        whole.then(|| StoredBatch {
-            base,
-            bytes: bytes.split_to(length),
-        })
-    }
-}
-
-impl Wire for Records {
-    /// Reads whole batches; a last one that is cut off is left out, as the protocol lets a broker cut it off.
-    fn read(reader: &mut Reader) -> Result<Self, Malformed> {
-        let mut bytes = Option::<Bytes>::read(reader)?.unwrap_or_default();
-        Ok(Records(
-            std::iter::from_fn(|| StoredBatch::split_from(&mut bytes)).collect(),
-        ))
-    }
-
-    /// 4.1 of the message format: base offset and leader epoch are outside of the checksum, so they are
-    /// put in place here while the rest goes out as it came.
-    fn write(&self, frame: &mut Frame) {
-        frame.put_length(Some(self.0.iter().map(|batch| batch.bytes.len()).sum()));
-        for StoredBatch { base, bytes } in &self.0 {
-            debug_assert!(
-                bytes.len() >= StoredBatch::PREFIX,
-                "a stored batch is whole"
-            );
-            frame.bytes.put_i64(*base);
-            frame.bytes.put_slice(&bytes[8..12]);
-            frame.bytes.put_i32(0);
-            frame.body(bytes.slice(StoredBatch::PREFIX..));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,7 +533,10 @@ mod tests {
         let mut reader = flexible(b"\x01\x63\x02zz\x2a");
         let mut seen = vec![];
         assert_eq!(
-            reader.tagged_fields(|tag, field| Ok(seen.push((tag, field.remaining())))),
+            reader.tagged_fields(|tag, field| {
+                seen.push((tag, field.remaining()));
+                Ok(())
+            }),
             Ok(())
         );
         assert_eq!((seen, i8::read(&mut reader)), (vec![(0x63, 2)], Ok(0x2a)));
@@ -601,25 +548,5 @@ mod tests {
             flexible(b"\x01\x00\x05z").tagged_fields(|_, _| Ok(())),
             Err(Malformed::Truncated)
         );
-    }
-
-    #[test]
-    fn records_get_their_offset_and_epoch_and_are_not_copied() {
-        let mut sent = vec![0xee; 61 + 8000];
-        sent[8..12].copy_from_slice(&(49 + 8000i32).to_be_bytes());
-        let bytes = Bytes::from(sent.clone());
-        let mut frame = Frame::new(0, false);
-        Records(vec![StoredBatch {
-            base: 7,
-            bytes: bytes.clone(),
-        }])
-        .write(&mut frame);
-        assert_eq!(frame.bodies[0].1.as_ptr(), bytes[16..].as_ptr());
-
-        sent[..8].copy_from_slice(&7i64.to_be_bytes());
-        sent[12..16].copy_from_slice(&[0; 4]);
-        let mut output = Output::new();
-        frame.send(&mut output);
-        assert_eq!(output.take()[8..], sent);
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     error::ErrorCode,
     message::message,
     messages::produce::{LeaderIdAndEpoch, NodeEndpoint},
-    wire::{Records, Uuid},
+    records::Records,
+    wire::Uuid,
 };
 
 message! {

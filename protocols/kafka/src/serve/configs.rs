@@ -1,5 +1,6 @@
 //! DescribeConfigs: the settings of topics, and of the broker as far as tools ask for them.
 
+use rustc_hash::FxHashSet;
 use trivium_core::{LogInfo, LogSpec, Refusal, Text};
 
 use crate::{
@@ -48,7 +49,12 @@ struct Describing {
     request: DescribeConfigsRequest,
 }
 
-pub(crate) fn start(request: DescribeConfigsRequest, call: &mut Call<'_>) -> Step {
+pub(crate) fn start(mut request: DescribeConfigsRequest, call: &mut Call<'_>) -> Step {
+    // Each once: a short request must not make a long response.
+    let mut seen = FxHashSet::default();
+    request
+        .resources
+        .retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
     let topics = request
         .resources
         .iter()

@@ -12,7 +12,7 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::{ErrorCode, is_missing_log},
     messages::fetch::*,
-    wire::{Records, StoredBatch},
+    records::{Records, StoredBatch},
 };
 
 /// From this version on, topics have ids instead of names.
@@ -130,10 +130,8 @@ impl Fetching {
     fn place(&mut self, at: usize, fetched: Fetched, call: &mut Call<'_>) {
         let is_it = |part: &Part| part.number == fetched.partition && part.log == fetched.log;
         // The core answers in the order of the request; what it leaves out shifts the rest.
-        let found = self.parts[..]
-            .get(at)
-            .filter(|part| is_it(part))
-            .or_else(|| self.parts.iter().find(|part| is_it(part)));
+        let (before, from) = self.parts.split_at(at.min(self.parts.len()));
+        let found = from.iter().chain(before).find(|part| is_it(part));
         let Some(part) = found else { return };
         let topic = &mut self.response.responses[part.topic];
         let partition = &mut topic.partitions[part.partition];

@@ -1,5 +1,6 @@
 //! OffsetCommit and OffsetFetch: where groups are.
 
+use rustc_hash::FxHashMap;
 use trivium_core::{
     LogInfo, Offset, Refusal, Text,
     group::{CommittedOffset, GroupAnswer, GroupError, GroupRequest},
@@ -251,13 +252,17 @@ impl Asked {
         let Some(asked) = &self.topics else {
             return all_topics(found, call);
         };
+        let found = found
+            .iter()
+            .map(|offset| ((&*offset.log, offset.partition as i32), offset))
+            .collect();
         let topic = |topic: &AskedTopic| OffsetFetchResponseTopics {
             name: topic.name.clone().unwrap_or_default(),
             topic_id: topic.topic_id,
             partitions: topic
                 .partitions
                 .iter()
-                .map(|index| topic.partition(*index, found))
+                .map(|index| topic.partition(*index, &found))
                 .collect(),
         };
         asked.iter().map(topic).collect()
@@ -270,18 +275,19 @@ impl Asked {
     }
 }
 
+/// Offsets by log and partition.
+type Found<'a> = FxHashMap<(&'a str, i32), &'a CommittedOffset>;
+
 impl AskedTopic {
-    fn partition(&self, index: i32, found: &[CommittedOffset]) -> OffsetFetchResponsePartitions {
-        let is_it = |offset: &&CommittedOffset| {
-            Ok(&offset.log) == self.name.as_ref() && i64::from(offset.partition) == i64::from(index)
-        };
-        match (&self.name, found.iter().find(is_it)) {
-            (Err(code), _) => OffsetFetchResponsePartitions {
+    fn partition(&self, index: i32, found: &Found<'_>) -> OffsetFetchResponsePartitions {
+        match &self.name {
+            Err(code) => OffsetFetchResponsePartitions {
                 error_code: *code,
                 ..nothing(index)
             },
-            (Ok(_), Some(offset)) => response_partition(offset),
-            (Ok(_), None) => nothing(index),
+            Ok(name) => found
+                .get(&(&**name, index))
+                .map_or_else(|| nothing(index), |offset| response_partition(offset)),
         }
     }
 }

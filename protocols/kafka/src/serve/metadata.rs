@@ -6,6 +6,7 @@
 //!             (another connection was faster) └─► describe ─┘
 //! ```
 
+use rustc_hash::FxHashSet;
 use trivium_core::{Change, Kind, LogInfo, Refusal, Reply, Text};
 
 use crate::{
@@ -57,8 +58,16 @@ pub(crate) fn start(request: MetadataRequest, call: &mut Call<'_>) -> Step {
         call.describe(0, None);
         return Step::Wait(Box::new(job));
     };
-    for topic in topics {
-        job.ask(topic, call);
+    let mut names = FxHashSet::default();
+    for MetadataRequestTopic { topic_id, name } in topics {
+        let known = if topic_id.is_zero() {
+            name
+        } else {
+            call.session.topics.name(topic_id).cloned()
+        };
+        if known.clone().is_none_or(|name| names.insert(name)) {
+            job.ask(known, topic_id);
+        }
     }
     let asked = (0..job.topics.len())
         .filter(|at| !job.topics[*at].error_code.is_err())
@@ -68,26 +77,17 @@ pub(crate) fn start(request: MetadataRequest, call: &mut Call<'_>) -> Step {
 
 impl Describing {
     /// Adds a topic that is asked for, or what is wrong with it.
-    fn ask(&mut self, asked: MetadataRequestTopic, call: &Call<'_>) {
-        let by_id = !asked.topic_id.is_zero();
-        let known = if by_id {
-            call.session.topics.name(asked.topic_id).cloned()
-        } else {
-            asked.name
-        };
+    fn ask(&mut self, known: Option<Text>, topic_id: Uuid) {
         let error_code = match &known {
-            None if by_id => ErrorCode::UNKNOWN_TOPIC_ID,
+            None if !topic_id.is_zero() => ErrorCode::UNKNOWN_TOPIC_ID,
             Some(name) if is_legal(name) => ErrorCode::NONE,
             _ => ErrorCode::INVALID_TOPIC_EXCEPTION,
         };
-        if known.is_some() && self.topics.iter().any(|topic| topic.name == known) {
-            return;
-        }
         let topic_authorized_operations = self.topic_operations;
         self.topics.push(MetadataResponseTopic {
             error_code,
             name: known,
-            topic_id: asked.topic_id,
+            topic_id,
             topic_authorized_operations,
             ..Default::default()
         });

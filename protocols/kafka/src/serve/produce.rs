@@ -133,7 +133,11 @@ impl Producing {
                 partition.log_start_offset = log_start.0 as i64;
             }
             Err(refusal) => {
-                partition.error_code = ErrorCode::from(&refusal);
+                partition.error_code = match refusal {
+                    // Something about its records, such as no key on a compacted log.
+                    Refusal::Invalid(_) => ErrorCode::INVALID_RECORD,
+                    _ => ErrorCode::from(&refusal),
+                };
                 partition.error_message = text(&refusal);
                 if is_missing_log(&refusal) && call.version() >= BY_ID {
                     partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
@@ -352,6 +356,34 @@ mod tests {
                 (ErrorCode(code), -1)
             );
             assert!(partition.error_message.is_some());
+        }
+    }
+
+    #[test]
+    fn what_the_core_refuses_has_its_code() {
+        let refusals = [
+            (not_found("ab"), 3),
+            (Refusal::Denied("no".into()), 29),
+            (
+                Refusal::TooLarge {
+                    name: "ab".into(),
+                    size: 2,
+                    limit: 1,
+                },
+                10,
+            ),
+            (Refusal::Invalid("no key".into()), 87),
+            (Refusal::OutOfOrderSequence, 45),
+            (Refusal::ProducerFenced, 47),
+            (Refusal::StorageFailed("disk".into()), 56),
+        ];
+        for (refusal, code) in refusals {
+            let mut script = Script::open();
+            script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"v")));
+            let token = appends(&mut script)[0].0;
+            script.done(token, Err(refusal));
+            let partition = partition(script.response(ApiKey::Produce, 9));
+            assert_eq!(partition.error_code, ErrorCode(code));
         }
     }
 

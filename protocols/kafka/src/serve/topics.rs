@@ -1,5 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
+use rustc_hash::FxHashMap;
 use trivium_core::{Change, LogInfo, LogSpec, Refusal, Reply, Text};
 
 use crate::{
@@ -25,11 +26,18 @@ struct Creating {
 }
 
 pub(crate) fn create(request: CreateTopicsRequest, call: &mut Call<'_>) -> Step {
-    let specs: Vec<_> = request
-        .topics
-        .iter()
-        .map(|topic| spec(topic, &request.topics, &call.session.options))
-        .collect();
+    let mut entries = FxHashMap::default();
+    for topic in &request.topics {
+        *entries.entry(topic.name.clone()).or_insert(0) += 1;
+    }
+    let spec = |topic: &CreatableTopic| match entries[&topic.name] {
+        1 => spec(topic, &call.session.options),
+        _ => Err((
+            ErrorCode::INVALID_REQUEST,
+            "the request has several entries for this topic".into(),
+        )),
+    };
+    let specs: Vec<_> = request.topics.iter().map(spec).collect();
     let partitions: usize = specs
         .iter()
         .flatten()
@@ -78,11 +86,7 @@ fn fail(result: &mut CreatableTopicResult, (code, text): Fault) {
 }
 
 /// What is to be created, or what is wrong with it.
-fn spec(
-    topic: &CreatableTopic,
-    all: &[CreatableTopic],
-    options: &Options,
-) -> Result<LogSpec, Fault> {
+fn spec(topic: &CreatableTopic, options: &Options) -> Result<LogSpec, Fault> {
     if !is_legal(&topic.name) {
         let text = "a topic name has 1 to 249 of letters, digits, '.', '_' and '-', and is neither '.' nor '..'";
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, text.into()));
@@ -91,12 +95,6 @@ fn spec(
         return Err((
             ErrorCode::INVALID_TOPIC_EXCEPTION,
             "names that begin with '__' are the broker's own".into(),
-        ));
-    }
-    if all.iter().filter(|other| other.name == topic.name).count() > 1 {
-        return Err((
-            ErrorCode::INVALID_REQUEST,
-            "the request has several entries for this topic".into(),
         ));
     }
     let partitions = partitions(topic, options)?;
