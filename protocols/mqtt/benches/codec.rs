@@ -2,6 +2,11 @@
 //!
 //! Topic of 24 bytes, payload of 100 bytes. `in` is bytes → command through the whole front end,
 //! `out` is delivery → bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark may panic and print"
+)]
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 

@@ -1,4 +1,5 @@
 //! Hostile input: refused early, without a panic and without memory in proportion to what was announced.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 
