@@ -104,6 +104,22 @@ fn what_came_before_the_fault_counts() {
 }
 
 #[test]
+fn what_was_acknowledged_before_the_fault_is_settled() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        peer.deliver(vec![peer::delivery(1, peer::message("a"), &[1])]);
+        peer.take_commands();
+        if peer.send_bytes(&[0x40, 2, 0, 1, 0x00, 0]).is_err() {
+            peer.vanish();
+        }
+        assert!(matches!(
+            &peer.commands[..],
+            [trivium_core::Command::Settle { .. }]
+        ));
+    });
+}
+
+#[test]
 fn too_many_filters_close() {
     story(V5, |peer| {
         let mut peer = peer.connected();

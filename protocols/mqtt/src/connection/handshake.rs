@@ -122,9 +122,9 @@ impl Connection {
         token: Token,
         result: Result<Reply, Refusal>,
         effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
+    ) {
         let Phase::Opening(opening) = &mut self.phase else {
-            return Ok(());
+            return;
         };
         match (token, result) {
             (_, Err(refusal)) => {
@@ -135,12 +135,11 @@ impl Connection {
                 self.refuse(version, reason, effects);
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
-                opening.handle_authenticated(user, self.shared.options.inflight_max, effects)
+                opening.handle_authenticated(user, self.shared.options.inflight_max, effects);
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => self.handle_declared(!created, effects),
             _ => {}
         }
-        Ok(())
     }
 
     fn handle_declared(&mut self, session_present: bool, effects: &mut Effects) {

@@ -164,68 +164,19 @@ impl Connection {
         Some(self.heard + patience)
     }
 
-    fn handle_done(
-        &mut self,
-        now: Now,
-        token: Token,
-        result: Result<Reply, Refusal>,
-        effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
-        match &mut self.phase {
-            Phase::Opening(_) => self.handle_opening(token, result, effects),
-            Phase::Open(open) => {
-                let waited = open.subscriptions.is_pending();
-                open.handle_done(now, token, result, effects)?;
-                if waited && self.wants_input() {
-                    self.heard = now.instant;
-                }
-                Ok(())
-            }
-            Phase::Connecting | Phase::Closed => Ok(()),
-        }
-    }
-}
-
-impl Protocol for Connection {
-    fn handle_input(
-        &mut self,
-        now: Now,
-        input: &mut BytesMut,
-        effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
-        self.heard = now.instant;
-        // 3.1.0-1; also what an HTTP request runs into, at its first byte.
-        if matches!(self.phase, Phase::Connecting)
-            && input
-                .first()
-                .is_some_and(|first| *first != kind::CONNECT << 4)
-        {
-            return Err(CloseReason::Protocol("first packet is not CONNECT".into()));
-        }
-        while self.wants_input() {
-            let Run { length, fault } =
-                packet::run(input, self.packet_max(), |frame| pauses(frame.kind()));
-            if length > 0 {
-                let batch = input.split_to(length).freeze();
-                self.handle_batch(now, &batch, effects)?;
-            }
-            match fault {
-                Some(violation) if self.wants_input() => return self.fail(violation, effects),
-                _ if length == 0 => return Ok(()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_event(
+    fn take_event(
         &mut self,
         now: Now,
         event: Event,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         match (event, &mut self.phase) {
-            (Event::Done { token, result }, _) => self.handle_done(now, token, result, effects)?,
+            (Event::Done { token, result }, Phase::Opening(_)) => {
+                self.handle_opening(token, result, effects)
+            }
+            (Event::Done { token, result }, Phase::Open(open)) => {
+                return open.handle_done(now, token, result, effects);
+            }
             (Event::Deliver { deliveries, .. }, Phase::Open(open)) => {
                 for delivery in deliveries {
                     open.outbound.deliver(
@@ -258,8 +209,58 @@ impl Protocol for Connection {
             (Event::Shutdown, _) => self.shut_down(effects),
             _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Protocol for Connection {
+    fn handle_input(
+        &mut self,
+        now: Now,
+        input: &mut BytesMut,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
+        // The time to send CONNECT is not made longer by sending it slowly.
+        if !matches!(self.phase, Phase::Connecting) {
+            self.heard = now.instant;
+        }
+        // 3.1.0-1; also what an HTTP request runs into, at its first byte.
+        if matches!(self.phase, Phase::Connecting)
+            && input
+                .first()
+                .is_some_and(|first| *first != kind::CONNECT << 4)
+        {
+            return Err(CloseReason::Protocol("first packet is not CONNECT".into()));
+        }
+        while self.wants_input() {
+            let Run { length, fault } =
+                packet::run(input, self.packet_max(), |frame| pauses(frame.kind()));
+            if length > 0 {
+                let batch = input.split_to(length).freeze();
+                self.handle_batch(now, &batch, effects)?;
+            }
+            match fault {
+                Some(violation) if self.wants_input() => return self.fail(violation, effects),
+                _ if length == 0 => return Ok(()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_event(
+        &mut self,
+        now: Now,
+        event: Event,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
+        let waited = !self.wants_input();
+        self.take_event(now, event, effects)?;
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
+        }
+        if waited && self.wants_input() {
+            self.heard = now.instant;
         }
         Ok(())
     }
@@ -283,6 +284,7 @@ impl Protocol for Connection {
 
     fn handle_disconnect(&mut self, _now: Now, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
+            open.finish_turn(effects);
             open.publish_will(effects);
         }
         self.phase = Phase::Closed;

@@ -64,11 +64,10 @@ impl Publish {
         } else {
             reader.packet_id()?
         };
-        let retain = first & RETAIN != 0;
         let mut publish = Publish {
             dup,
             qos,
-            retain,
+            retain: first & RETAIN != 0,
             topic,
             packet_id,
             ..Publish::default()
@@ -82,6 +81,19 @@ impl Publish {
 
     fn read_properties(&mut self, reader: &mut Reader<'_>) -> Result<(), Violation> {
         let mut properties = Properties::read(reader)?;
+        if properties.value.remaining() > 0 {
+            self.read_each(&mut properties)?;
+        }
+        // 3.3.2.1
+        if self.topic.is_empty() && self.alias.is_none() {
+            return Err(Violation::protocol(
+                "neither a topic name nor a topic alias",
+            ));
+        }
+        Ok(())
+    }
+
+    fn read_each(&mut self, properties: &mut Properties<'_>) -> Result<(), Violation> {
         let mut kept = Kept::default();
         while let Some(id) = properties.next_id()? {
             match id {
@@ -94,13 +106,7 @@ impl Publish {
                 other => kept.read(other, &mut properties.value)?,
             }
         }
-        self.block = kept.into_block(reader);
-        // 3.3.2.1
-        if self.topic.is_empty() && self.alias.is_none() {
-            return Err(Violation::protocol(
-                "neither a topic name nor a topic alias",
-            ));
-        }
+        self.block = kept.into_block(&properties.value);
         Ok(())
     }
 
