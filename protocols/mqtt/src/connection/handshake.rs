@@ -13,8 +13,9 @@ use trivium_core::{
 use trivium_protocol::{CloseReason, Effects};
 
 use super::{
-    Connection, Open, Phase,
+    Connection, Phase,
     inbound::{Inbound, TOPIC_ALIAS_MAXIMUM},
+    open::Open,
     outbound::{CONSUMER, Outbound},
     subscriptions::Subscriptions,
 };
@@ -147,7 +148,7 @@ impl Connection {
             return;
         };
         let Opening {
-            mut connect,
+            connect,
             assigned,
             inbound: Some(inbound),
             ..
@@ -176,7 +177,7 @@ impl Connection {
             keep_alive: connect.keep_alive,
             problem_information: connect.request_problem_information,
             receive_maximum: options.receive_maximum,
-            will: connect.will.take().and_then(|will| inbound.will(will)),
+            will: connect.will.as_ref().and_then(|will| inbound.will(will)),
             inbound,
             outbound: Outbound::new(
                 connect.version,
