@@ -2,7 +2,9 @@
 
 /// Whether `name` may be published to: not empty, without wildcards (4.7.1-1, 4.7.3-1). Texts never hold U+0000.
 pub fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.bytes().any(|byte| matches!(byte, b'+' | b'#' | 0))
+    // Without an early exit, so that it is compiled to a few vector instructions.
+    let special = |found, byte| found | matches!(byte, b'+' | b'#' | 0);
+    !name.is_empty() && !name.bytes().fold(false, special)
 }
 
 /// Whether `filter` is one: `#` alone in the last level, `+` alone in its level (4.7.1-1, 4.7.1-2).

@@ -1,4 +1,5 @@
 //! CONNECT, keep alive, DISCONNECT, wills and takeover: bytes and events in, bytes and commands out.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 

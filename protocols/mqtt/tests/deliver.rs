@@ -1,4 +1,5 @@
 //! What clients receive.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 

@@ -1,4 +1,5 @@
 //! Hostile input: refused early, without a panic and without memory in proportion to what was announced.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 
@@ -99,6 +100,22 @@ fn what_came_before_the_fault_counts() {
         let result = peer.send_bytes(&bytes);
         assert_eq!(peer.commands.len(), 1);
         peer.assert_closed(result, Reason::MALFORMED_PACKET);
+    });
+}
+
+#[test]
+fn what_was_acknowledged_before_the_fault_is_settled() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        peer.deliver(vec![peer::delivery(1, peer::message("a"), &[1])]);
+        peer.take_commands();
+        if peer.send_bytes(&[0x40, 2, 0, 1, 0x00, 0]).is_err() {
+            peer.vanish();
+        }
+        assert!(matches!(
+            &peer.commands[..],
+            [trivium_core::Command::Settle { .. }]
+        ));
     });
 }
 

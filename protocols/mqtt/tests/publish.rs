@@ -1,4 +1,5 @@
 //! What clients publish.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 

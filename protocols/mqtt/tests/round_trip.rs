@@ -1,4 +1,5 @@
 //! Every packet survives encoding and decoding, whole and cut anywhere.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::{Bytes, BytesMut};
 use proptest::{option, prelude::*};

@@ -1,4 +1,5 @@
 //! SUBSCRIBE, UNSUBSCRIBE and retained messages.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod peer;
 

@@ -13,8 +13,9 @@ use trivium_core::{
 use trivium_protocol::{CloseReason, Effects};
 
 use super::{
-    Connection, Open, Phase,
+    Connection, Phase,
     inbound::{Inbound, TOPIC_ALIAS_MAXIMUM},
+    open::Open,
     outbound::{CONSUMER, Outbound},
     subscriptions::Subscriptions,
 };
@@ -122,9 +123,9 @@ impl Connection {
         token: Token,
         result: Result<Reply, Refusal>,
         effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
+    ) {
         let Phase::Opening(opening) = &mut self.phase else {
-            return Ok(());
+            return;
         };
         match (token, result) {
             (_, Err(refusal)) => {
@@ -135,12 +136,11 @@ impl Connection {
                 self.refuse(version, reason, effects);
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
-                opening.handle_authenticated(user, self.shared.options.inflight_max, effects)
+                opening.handle_authenticated(user, self.shared.options.inflight_max, effects);
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => self.handle_declared(!created, effects),
             _ => {}
         }
-        Ok(())
     }
 
     fn handle_declared(&mut self, session_present: bool, effects: &mut Effects) {
@@ -148,7 +148,7 @@ impl Connection {
             return;
         };
         let Opening {
-            mut connect,
+            connect,
             assigned,
             inbound: Some(inbound),
             ..
@@ -177,7 +177,7 @@ impl Connection {
             keep_alive: connect.keep_alive,
             problem_information: connect.request_problem_information,
             receive_maximum: options.receive_maximum,
-            will: connect.will.take().and_then(|will| inbound.will(will)),
+            will: connect.will.as_ref().and_then(|will| inbound.will(will)),
             inbound,
             outbound: Outbound::new(
                 connect.version,

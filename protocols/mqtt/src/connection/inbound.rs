@@ -163,23 +163,16 @@ impl Inbound {
         }
     }
 
-    /// The message of a will; `None` when its topic is not the client's to publish on.
-    pub fn will(&self, will: Will) -> Option<Arc<Message>> {
-        let (exchange, topic) = address(&will.topic)?;
-        let Will {
-            payload,
-            qos,
-            retain,
-            expiry,
-            block,
-            ..
-        } = will;
+    /// The message of a will; `None` when its topic is not the client's to publish on. Its parts are copies,
+    /// so that a will does not hold on to the read buffer for as long as the connection lasts.
+    pub fn will(&self, will: &Will) -> Option<Arc<Message>> {
+        let (exchange, topic) = address(&Text::from(&*will.topic))?;
         let publish = Publish {
-            payload,
-            qos,
-            retain,
-            expiry,
-            block,
+            payload: Bytes::copy_from_slice(&will.payload),
+            qos: will.qos,
+            retain: will.retain,
+            expiry: will.expiry,
+            block: Bytes::copy_from_slice(&will.block),
             ..Publish::default()
         };
         Some(self.message(publish, exchange, topic))

@@ -10,6 +10,7 @@
 
 mod handshake;
 mod inbound;
+mod open;
 mod outbound;
 mod subscriptions;
 
@@ -19,18 +20,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use trivium_core::{CancelReason, Command, Event, Message, Now, Refusal, Reply, Text, Token};
+use trivium_core::{CancelReason, Event, Now, Text};
 use trivium_protocol::{CloseReason, Effects, Peer, Protocol};
 
 use self::{
-    handshake::Opening, inbound::Inbound, outbound::Outbound, subscriptions::Subscriptions,
+    handshake::Opening,
+    open::{Next, Open},
 };
 use crate::{
     Shared,
-    packet::{
-        self, Ack, Disconnect, Packet, Publish, Qos, Reason, Run, Version, Violation, kind,
-        wire::Reader,
-    },
+    packet::{self, Disconnect, Packet, Reason, Run, Version, Violation, kind, wire::Reader},
 };
 
 /// What an unknown peer may make us buffer.
@@ -54,27 +53,6 @@ enum Phase {
     Open(Box<Open>),
     /// Nothing more is read or written.
     Closed,
-}
-
-/// A connection after CONNACK.
-struct Open {
-    version: Version,
-    client_id: Text,
-    session_expiry: u32,
-    keep_alive: u16,
-    problem_information: bool,
-    receive_maximum: u16,
-    will: Option<Arc<Message>>,
-    inbound: Inbound,
-    outbound: Outbound,
-    subscriptions: Subscriptions,
-}
-
-/// What a packet leads to.
-enum Next {
-    Go,
-    /// The client has said goodbye.
-    Close,
 }
 
 impl Connection {
@@ -164,68 +142,19 @@ impl Connection {
         Some(self.heard + patience)
     }
 
-    fn handle_done(
-        &mut self,
-        now: Now,
-        token: Token,
-        result: Result<Reply, Refusal>,
-        effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
-        match &mut self.phase {
-            Phase::Opening(_) => self.handle_opening(token, result, effects),
-            Phase::Open(open) => {
-                let waited = open.subscriptions.is_pending();
-                open.handle_done(now, token, result, effects)?;
-                if waited && self.wants_input() {
-                    self.heard = now.instant;
-                }
-                Ok(())
-            }
-            Phase::Connecting | Phase::Closed => Ok(()),
-        }
-    }
-}
-
-impl Protocol for Connection {
-    fn handle_input(
-        &mut self,
-        now: Now,
-        input: &mut BytesMut,
-        effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
-        self.heard = now.instant;
-        // 3.1.0-1; also what an HTTP request runs into, at its first byte.
-        if matches!(self.phase, Phase::Connecting)
-            && input
-                .first()
-                .is_some_and(|first| *first != kind::CONNECT << 4)
-        {
-            return Err(CloseReason::Protocol("first packet is not CONNECT".into()));
-        }
-        while self.wants_input() {
-            let Run { length, fault } =
-                packet::run(input, self.packet_max(), |frame| pauses(frame.kind()));
-            if length > 0 {
-                let batch = input.split_to(length).freeze();
-                self.handle_batch(now, &batch, effects)?;
-            }
-            match fault {
-                Some(violation) if self.wants_input() => return self.fail(violation, effects),
-                _ if length == 0 => return Ok(()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_event(
+    fn take_event(
         &mut self,
         now: Now,
         event: Event,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         match (event, &mut self.phase) {
-            (Event::Done { token, result }, _) => self.handle_done(now, token, result, effects)?,
+            (Event::Done { token, result }, Phase::Opening(_)) => {
+                self.handle_opening(token, result, effects)
+            }
+            (Event::Done { token, result }, Phase::Open(open)) => {
+                return open.handle_done(now, token, result, effects);
+            }
             (Event::Deliver { deliveries, .. }, Phase::Open(open)) => {
                 for delivery in deliveries {
                     open.outbound.deliver(
@@ -258,8 +187,58 @@ impl Protocol for Connection {
             (Event::Shutdown, _) => self.shut_down(effects),
             _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Protocol for Connection {
+    fn handle_input(
+        &mut self,
+        now: Now,
+        input: &mut BytesMut,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
+        // The time to send CONNECT is not made longer by sending it slowly.
+        if !matches!(self.phase, Phase::Connecting) {
+            self.heard = now.instant;
+        }
+        // 3.1.0-1; also what an HTTP request runs into, at its first byte.
+        if matches!(self.phase, Phase::Connecting)
+            && input
+                .first()
+                .is_some_and(|first| *first != kind::CONNECT << 4)
+        {
+            return Err(CloseReason::Protocol("first packet is not CONNECT".into()));
+        }
+        while self.wants_input() {
+            let Run { length, fault } =
+                packet::run(input, self.packet_max(), |frame| pauses(frame.kind()));
+            if length > 0 {
+                let batch = input.split_to(length).freeze();
+                self.handle_batch(now, &batch, effects)?;
+            }
+            match fault {
+                Some(violation) if self.wants_input() => return self.fail(violation, effects),
+                _ if length == 0 => return Ok(()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_event(
+        &mut self,
+        now: Now,
+        event: Event,
+        effects: &mut Effects,
+    ) -> Result<(), CloseReason> {
+        let waited = !self.wants_input();
+        self.take_event(now, event, effects)?;
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
+        }
+        if waited && self.wants_input() {
+            self.heard = now.instant;
         }
         Ok(())
     }
@@ -283,6 +262,7 @@ impl Protocol for Connection {
 
     fn handle_disconnect(&mut self, _now: Now, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
+            open.finish_turn(effects);
             open.publish_will(effects);
         }
         self.phase = Phase::Closed;
@@ -308,159 +288,4 @@ impl Protocol for Connection {
 /// Whether a packet must be answered by the core before the next one is taken.
 fn pauses(kind: u8) -> bool {
     matches!(kind, kind::CONNECT | kind::SUBSCRIBE | kind::UNSUBSCRIBE)
-}
-
-impl Open {
-    fn handle_packet(
-        &mut self,
-        now: Now,
-        first: u8,
-        mut reader: Reader<'_>,
-        previous: &mut Text,
-        effects: &mut Effects,
-    ) -> Result<Next, Violation> {
-        if first >> 4 == kind::PUBLISH {
-            let publish = Publish::decode(first, &mut reader, self.version, previous)?;
-            self.handle_publish(publish, effects)?;
-            return Ok(Next::Go);
-        }
-        let Effects { output, commands } = effects;
-        match Packet::decode(first, reader, self.version, previous)? {
-            Packet::PubAck(Ack { packet_id, .. }) => {
-                self.outbound.handle_ack(now, packet_id, output, commands)
-            }
-            Packet::PubRel(Ack { packet_id, .. }) => {
-                self.inbound.handle_pubrel(packet_id, output.buffer())
-            }
-            // Nothing is sent at QoS 2, so any PUBREC is a stranger's.
-            Packet::PubRec(ack) if !ack.reason.is_error() => {
-                let answer = Ack::new(ack.packet_id, Reason::PACKET_ID_NOT_FOUND);
-                answer.encode(kind::PUBREL, self.version, output.buffer());
-            }
-            Packet::PubRec(_) | Packet::PubComp(_) => {}
-            Packet::Subscribe(subscribe) => {
-                self.subscriptions
-                    .handle_subscribe(subscribe, commands, output.buffer())?
-            }
-            Packet::Unsubscribe(unsubscribe) => {
-                self.subscriptions
-                    .handle_unsubscribe(unsubscribe, commands, output.buffer())
-            }
-            Packet::PingReq => Packet::PingResp.encode(self.version, output.buffer()),
-            Packet::Disconnect(disconnect) => return self.handle_disconnect(&disconnect, effects),
-            Packet::Connect(_) => return Err(Violation::protocol("second CONNECT")),
-            Packet::Auth(_) => {
-                return Err(Violation::protocol("AUTH without an authentication method"));
-            }
-            Packet::Publish(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => {
-                return Err(Violation::protocol("packet is the server's to send"));
-            }
-        }
-        Ok(Next::Go)
-    }
-
-    fn handle_publish(&mut self, publish: Publish, effects: &mut Effects) -> Result<(), Violation> {
-        if self.version.is_5() {
-            // 3.2.2-11: the identifier of a QoS 2 message does not outlive the connection yet.
-            if publish.qos == Qos::ExactlyOnce {
-                return Err(Violation {
-                    reason: Reason::QOS_NOT_SUPPORTED,
-                    text: "QoS 2 over the maximum QoS",
-                });
-            }
-            // 3.3.4-8
-            if publish.qos > Qos::AtMostOnce
-                && self.inbound.pending() >= self.receive_maximum.into()
-            {
-                return Err(Violation {
-                    reason: Reason::RECEIVE_MAXIMUM_EXCEEDED,
-                    text: "receive maximum exceeded",
-                });
-            }
-        }
-        self.inbound.handle_publish(publish, &mut effects.commands)
-    }
-
-    fn handle_done(
-        &mut self,
-        now: Now,
-        token: Token,
-        result: Result<Reply, Refusal>,
-        effects: &mut Effects,
-    ) -> Result<(), CloseReason> {
-        if token == handshake::CONSUME {
-            return result
-                .map(drop)
-                .map_err(|refusal| CloseReason::Protocol(refusal.to_string()));
-        }
-        let Effects { output, commands } = effects;
-        let Some(options) = self.subscriptions.take_retained(token) else {
-            self.subscriptions
-                .handle_done(token, &result, commands, output.buffer());
-            return Ok(());
-        };
-        if let Ok(Reply::Retained(messages)) = result {
-            for retained in messages {
-                self.outbound
-                    .send_retained(now, retained, options, output, commands);
-            }
-        }
-        Ok(())
-    }
-
-    /// The client says goodbye (3.14): its will is dropped, unless it asks for it.
-    fn handle_disconnect(
-        &mut self,
-        disconnect: &Disconnect,
-        effects: &mut Effects,
-    ) -> Result<Next, Violation> {
-        if let Some(expiry) = disconnect
-            .session_expiry
-            .filter(|expiry| *expiry != self.session_expiry)
-        {
-            // 3.14.2.2.2
-            if self.session_expiry == 0 {
-                return Err(Violation::protocol(
-                    "session expiry changed from 0 at DISCONNECT",
-                ));
-            }
-            effects
-                .commands
-                .push(handshake::declare(&self.client_id, expiry));
-        }
-        self.finish_turn(effects);
-        if disconnect.reason == Reason::SUCCESS {
-            self.will = None;
-        }
-        self.publish_will(effects);
-        Ok(Next::Close)
-    }
-
-    /// Acknowledges and settles what the turn brought.
-    fn finish_turn(&mut self, effects: &mut Effects) {
-        let packet_max = self.outbound.packet_max();
-        let explain = |length: usize| self.problem_information && length <= packet_max;
-        self.inbound.acknowledge(explain, effects.output.buffer());
-        self.outbound.flush(&mut effects.commands);
-    }
-
-    fn publish_will(&mut self, effects: &mut Effects) {
-        if let Some(message) = self.will.take() {
-            effects.commands.push(Command::Publish {
-                token: None,
-                message,
-                mandatory: false,
-            });
-        }
-    }
-
-    /// Version 3 knows no receive maximum: its publishers wait in their sockets.
-    fn wants_input(&self) -> bool {
-        let within = self.version.is_5() || self.inbound.pending() < self.receive_maximum.into();
-        within && !self.subscriptions.is_pending()
-    }
 }

@@ -249,15 +249,9 @@ impl Subscriptions {
         self.retained.remove(&token)
     }
 
+    /// Answers the client when the core has carried out everything.
     fn answer(&mut self, commands: &mut Vec<Command>, out: &mut BytesMut) {
-        if !self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.outstanding == 0)
-        {
-            return;
-        }
-        let Some(pending) = self.pending.take() else {
+        let Some(pending) = self.pending.take_if(|pending| pending.outstanding == 0) else {
             return;
         };
         pending.acknowledge(self.version, out);

@@ -90,15 +90,13 @@ impl<'a> Properties<'a> {
         Ok(Some(id))
     }
 
-    /// Reads a user property or reason string that nobody here has a use for; any other is not allowed.
+    /// Reads a user property, which any packet may carry and nobody here has a use for; any other is not allowed.
     pub fn skip_common(&mut self, id: u8) -> Result<(), Violation> {
-        match id {
-            id::USER_PROPERTY => {
-                self.value.str()?;
-                self.value.str()?;
-            }
-            _ => return Err(not_allowed()),
+        if id != id::USER_PROPERTY {
+            return Err(not_allowed());
         }
+        self.value.str()?;
+        self.value.str()?;
         Ok(())
     }
 

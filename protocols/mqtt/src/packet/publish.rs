@@ -64,44 +64,23 @@ impl Publish {
         } else {
             reader.packet_id()?
         };
-        let retain = first & RETAIN != 0;
-        let mut publish = Publish {
+        let own = match version {
+            Version::V5 => Own::read(reader, topic.is_empty())?,
+            _ => Own::default(),
+        };
+        // Every field is written once: this is the hot path.
+        Ok(Publish {
             dup,
             qos,
-            retain,
+            retain: first & RETAIN != 0,
             topic,
             packet_id,
-            ..Publish::default()
-        };
-        if version.is_5() {
-            publish.read_properties(reader)?;
-        }
-        publish.payload = reader.rest();
-        Ok(publish)
-    }
-
-    fn read_properties(&mut self, reader: &mut Reader<'_>) -> Result<(), Violation> {
-        let mut properties = Properties::read(reader)?;
-        let mut kept = Kept::default();
-        while let Some(id) = properties.next_id()? {
-            match id {
-                id::MESSAGE_EXPIRY => self.expiry = Some(properties.value.u32()?),
-                id::TOPIC_ALIAS => self.alias = Some(read_alias(&mut properties.value)?),
-                id::SUBSCRIPTION_ID => match properties.value.varint()? {
-                    0 => return Err(Violation::protocol("subscription identifier is 0")),
-                    subscription => self.subscriptions.push(subscription as u32),
-                },
-                other => kept.read(other, &mut properties.value)?,
-            }
-        }
-        self.block = kept.into_block(reader);
-        // 3.3.2.1
-        if self.topic.is_empty() && self.alias.is_none() {
-            return Err(Violation::protocol(
-                "neither a topic name nor a topic alias",
-            ));
-        }
-        Ok(())
+            alias: own.alias,
+            expiry: own.expiry,
+            subscriptions: own.subscriptions,
+            block: own.block,
+            payload: reader.rest(),
+        })
     }
 
     /// Appends the packet, for clients and tests.
@@ -123,6 +102,49 @@ impl Publish {
         };
         outgoing.encode(version, &mut output);
         out.put_slice(&output.take());
+    }
+}
+
+/// The properties of a PUBLISH.
+#[derive(Default)]
+struct Own {
+    alias: Option<u16>,
+    expiry: Option<u32>,
+    subscriptions: SmallVec<[u32; 2]>,
+    block: Bytes,
+}
+
+impl Own {
+    fn read(reader: &mut Reader<'_>, needs_alias: bool) -> Result<Own, Violation> {
+        let mut properties = Properties::read(reader)?;
+        let own = match properties.value.remaining() {
+            0 => Own::default(),
+            _ => Own::read_each(&mut properties)?,
+        };
+        // 3.3.2.1
+        if needs_alias && own.alias.is_none() {
+            return Err(Violation::protocol(
+                "neither a topic name nor a topic alias",
+            ));
+        }
+        Ok(own)
+    }
+
+    fn read_each(properties: &mut Properties<'_>) -> Result<Own, Violation> {
+        let (mut own, mut kept) = (Own::default(), Kept::default());
+        while let Some(id) = properties.next_id()? {
+            match id {
+                id::MESSAGE_EXPIRY => own.expiry = Some(properties.value.u32()?),
+                id::TOPIC_ALIAS => own.alias = Some(read_alias(&mut properties.value)?),
+                id::SUBSCRIPTION_ID => match properties.value.varint()? {
+                    0 => return Err(Violation::protocol("subscription identifier is 0")),
+                    subscription => own.subscriptions.push(subscription as u32),
+                },
+                other => kept.read(other, &mut properties.value)?,
+            }
+        }
+        own.block = kept.into_block(&properties.value);
+        Ok(own)
     }
 }
 

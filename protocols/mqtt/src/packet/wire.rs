@@ -171,7 +171,16 @@ impl<'a> Reader<'a> {
 
 /// A variable byte integer at the start of `input` and its length; `None` when it is incomplete.
 /// It must be minimal (1.5.5-1) and of four bytes at most.
+#[inline]
 pub fn varint(input: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
+    match input.first() {
+        None => Ok(None),
+        Some(byte) if *byte < 0x80 => Ok(Some(((*byte).into(), 1))),
+        Some(_) => long_varint(input),
+    }
+}
+
+fn long_varint(input: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     let mut value = 0;
     for (i, byte) in input.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * i);
