@@ -38,6 +38,7 @@ pub use command::*;
 pub use event::*;
 pub use id::*;
 pub use link::{Link, Stopped};
+pub use log::{BatchError, Header as BatchHeader, record_place, validate as validate_batch};
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};

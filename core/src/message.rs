@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     properties::{Properties, Text},
     time::Timestamp,
-    topic::Topic,
+    topic::{Grammar, Topic},
 };
 
 /// A published message (DESIGN section 3.3).
@@ -50,6 +50,12 @@ impl Message {
     /// which front ends put into `persistence`; for other protocols unset is persistent.
     pub fn is_persistent(&self) -> bool {
         self.persistence != Persistence::Transient
+    }
+
+    /// Whether its publisher sent it at most once (MQTT QoS 0), so that no session keeps it. An AMQP publisher
+    /// that asks for no persistence still wants its message delivered.
+    pub fn is_fire_and_forget(&self) -> bool {
+        self.persistence == Persistence::Transient && self.topic.grammar() == Grammar::Slashes
     }
 
     /// Whether its time is up, if the broker accepted it at `accepted`.

@@ -113,6 +113,7 @@ impl Channel {
             } => (
                 Change::ExpectQueue {
                     name: self.queue(queue)?,
+                    session: false,
                 },
                 Then::Declared { no_wait },
             ),
@@ -181,6 +182,7 @@ impl Channel {
             } => (
                 Change::DeleteQueue {
                     name: self.queue(queue)?,
+                    session: false,
                     if_unused,
                     if_empty,
                 },
