@@ -317,7 +317,7 @@ fn passive_declarations_only_look() {
             arguments: vec![],
         };
         client.send(1, passive);
-        assert_eq!(client.commands(), ["ExpectQueue { name: \"q\" }"]);
+        assert!(client.commands()[0].starts_with("ExpectQueue { name: \"q\""));
         client.refuse(not_found("q"));
         assert_eq!(
             client.frames(),
