@@ -43,7 +43,7 @@ fn kafka(config: &Config) -> Endpoint {
     Endpoint {
         name: "kafka",
         listen: config.kafka.listen,
-        frontend: Box::new(|cluster_id| {
+        frontend: Box::new(move |cluster_id| {
             let cluster_id = cluster_id.into();
             Arc::new(Kafka {
                 options: Arc::new(trivium_kafka::Options {
@@ -64,7 +64,7 @@ fn mqtt(config: &Config) -> Endpoint {
     Endpoint {
         name: "mqtt",
         listen: config.mqtt.listen,
-        frontend: Box::new(|_| Arc::new(Mqtt::new(options))),
+        frontend: Box::new(move |_| Arc::new(Mqtt::new(options))),
         client: |address| {
             let (host, port) = (address.ip(), address.port());
             format!("mosquitto_sub -h {host} -p {port} -t 'orders/#' -v")

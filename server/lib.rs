@@ -125,11 +125,7 @@ struct Bound {
 }
 
 impl Bound {
-    fn bind(
-        config: &Config,
-        endpoints: Vec<Endpoint>,
-        cluster_id: &str,
-    ) -> anyhow::Result<Bound> {
+    fn bind(config: &Config, endpoints: Vec<Endpoint>, cluster_id: &str) -> anyhow::Result<Bound> {
         let listeners = endpoints
             .into_iter()
             .map(|endpoint| Listener::bind(endpoint, cluster_id))

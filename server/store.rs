@@ -17,8 +17,12 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         },
         ..trivium_storage::Options::new(&config.data_dir)
     };
-    let store = trivium_storage::open(options)
-        .with_context(|| format!("cannot open the data directory '{}'", config.data_dir.display()))?;
+    let store = trivium_storage::open(options).with_context(|| {
+        format!(
+            "cannot open the data directory '{}'",
+            config.data_dir.display()
+        )
+    })?;
     Ok(store)
 }
 
@@ -30,7 +34,9 @@ pub fn cluster_id(config: &Config) -> anyhow::Result<String> {
         Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read '{}'", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read '{}'", path.display()));
+        }
     }
     let id = format!("trivium-{:014x}", rand::random::<u64>() >> 8);
     fs::write(&path, &id).with_context(|| format!("cannot write '{}'", path.display()))?;

@@ -18,7 +18,10 @@ use crate::{
 #[derive(Debug)]
 pub enum Event {
     /// A command with a token has been carried out or refused.
-    Done { token: Token, result: Result<Reply, Refusal> },
+    Done {
+        token: Token,
+        result: Result<Reply, Refusal>,
+    },
     /// These publishes are as durable as their destinations ask (or had none).
     Confirmed { tokens: Vec<Token> },
     /// These publishes were refused; nothing of them is stored.
@@ -37,11 +40,20 @@ pub enum Event {
     /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).
     Unrouted { token: Token },
     /// Messages for a consumer, oldest first.
-    Deliver { consumer: ConsumerId, deliveries: Vec<Delivery> },
+    Deliver {
+        consumer: ConsumerId,
+        deliveries: Vec<Delivery>,
+    },
     /// A [`crate::Command::Fetch`] has something, or waited long enough.
-    Fetched { token: Token, partitions: Vec<Fetched> },
+    Fetched {
+        token: Token,
+        partitions: Vec<Fetched>,
+    },
     /// The consumer ended from the broker's side.
-    Cancelled { consumer: ConsumerId, reason: CancelReason },
+    Cancelled {
+        consumer: ConsumerId,
+        reason: CancelReason,
+    },
     /// The broker is shutting down: say so to the peer and close.
     Shutdown,
 }
@@ -78,7 +90,12 @@ pub enum Reply {
     /// Who the connection now is.
     Authenticated { user: Text },
     /// A queue is there.
-    Queue { name: Text, messages: u64, consumers: u32, created: bool },
+    Queue {
+        name: Text,
+        messages: u64,
+        consumers: u32,
+        created: bool,
+    },
     /// So many messages went.
     Deleted { messages: u64 },
     /// A binding is there; `created` when it was not there before.
@@ -86,11 +103,21 @@ pub enum Reply {
     /// A binding is not there; `existed` when it was there before.
     Unbound { existed: bool },
     /// One message, with how many are left; or the queue is empty.
-    Got { delivery: Option<Delivery>, remaining: u64 },
+    Got {
+        delivery: Option<Delivery>,
+        remaining: u64,
+    },
     /// The first offset of an appended batch. `timestamp` is set when the broker's clock decided (log append time).
-    Appended { base: Offset, timestamp: Option<Timestamp>, log_start: Offset },
+    Appended {
+        base: Offset,
+        timestamp: Option<Timestamp>,
+        log_start: Offset,
+    },
     /// An offset and, where it belongs to a record, its timestamp. `None` when no record matches.
-    Offset { spec: OffsetSpec, found: Option<(Offset, Option<Timestamp>)> },
+    Offset {
+        spec: OffsetSpec,
+        found: Option<(Offset, Option<Timestamp>)>,
+    },
     /// From a group's coordinator.
     Group(GroupReply),
     /// Retained messages.
@@ -162,8 +189,17 @@ pub enum Refusal {
     #[error("{kind} '{name}' in vhost '{vhost}' exists already")]
     Exists { kind: Kind, name: Text, vhost: Text },
     /// It is there, but not as described.
-    #[error("inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}")]
-    Inequivalent { kind: Kind, name: Text, vhost: Text, argument: Text, received: Text, current: Text },
+    #[error(
+        "inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}"
+    )]
+    Inequivalent {
+        kind: Kind,
+        name: Text,
+        vhost: Text,
+        argument: Text,
+        received: Text,
+        current: Text,
+    },
     /// It has consumers or bindings and was to go only without.
     #[error("{kind} '{name}' in vhost '{vhost}' in use")]
     InUse { kind: Kind, name: Text, vhost: Text },
@@ -171,7 +207,9 @@ pub enum Refusal {
     #[error("queue '{name}' in vhost '{vhost}' not empty")]
     NotEmpty { name: Text, vhost: Text },
     /// It belongs to another connection.
-    #[error("cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.")]
+    #[error(
+        "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
+    )]
     Locked { name: Text, vhost: Text },
     /// Another consumer has it to itself.
     #[error("queue '{name}' in vhost '{vhost}' in exclusive use")]
@@ -190,7 +228,11 @@ pub enum Refusal {
     Invalid(Text),
     /// A message or batch is over a destination's limit.
     #[error("message of {size} bytes is larger than the {limit} that '{name}' takes")]
-    TooLarge { name: Text, size: usize, limit: usize },
+    TooLarge {
+        name: Text,
+        size: usize,
+        limit: usize,
+    },
     /// Stored batches are damaged, or a batch sent in is.
     #[error("corrupt batch: {0}")]
     Corrupt(Text),

@@ -251,8 +251,14 @@ impl Tap {
             if offset < from {
                 continue;
             }
-            let message =
-                log::message_from_record(&entry.info.name, partition, offset, record, &exchange, &origin);
+            let message = log::message_from_record(
+                &entry.info.name,
+                partition,
+                offset,
+                record,
+                &exchange,
+                &origin,
+            );
             let message = Arc::new(message);
             for target in &targets.queues {
                 let shard = self.inner.shard_of_queue(target.queue.id);

@@ -90,7 +90,8 @@ impl Topic {
 
 /// Splits `text` into unescaped tokens.
 pub fn tokens(text: &str, grammar: Grammar) -> impl Iterator<Item = Cow<'_, str>> {
-    text.split(grammar.separator()).map(move |token| unescape(token, grammar))
+    text.split(grammar.separator())
+        .map(move |token| unescape(token, grammar))
 }
 
 fn unescape(token: &str, grammar: Grammar) -> Cow<'_, str> {
@@ -123,26 +124,39 @@ fn unescape(token: &str, grammar: Grammar) -> Cow<'_, str> {
 /// character; otherwise it is a `%` that was escaped because what follows would have decoded.
 fn escape_at(text: &str, grammar: Grammar) -> Option<(char, usize)> {
     let digits = text.strip_prefix('%')?;
-    if let Some((character, _)) = grammar.escapes().into_iter().find(|(_, hex)| digits.starts_with(hex)) {
+    if let Some((character, _)) = grammar
+        .escapes()
+        .into_iter()
+        .find(|(_, hex)| digits.starts_with(hex))
+    {
         return Some((character, 3));
     }
     let mut tail = digits;
     while let Some(rest) = tail.strip_prefix("25") {
         tail = rest;
     }
-    let escaped = tail.len() < digits.len() && grammar.escapes().iter().any(|(_, hex)| tail.starts_with(hex));
+    let escaped = tail.len() < digits.len()
+        && grammar
+            .escapes()
+            .iter()
+            .any(|(_, hex)| tail.starts_with(hex));
     escaped.then_some(('%', 3))
 }
 
 pub(crate) fn escape(token: &str, grammar: Grammar, out: &mut String) {
     for (at, character) in token.char_indices() {
-        let special = grammar.escapes().into_iter().find(|(special, _)| *special == character);
+        let special = grammar
+            .escapes()
+            .into_iter()
+            .find(|(special, _)| *special == character);
         match special {
             Some((_, hex)) => {
                 out.push('%');
                 out.push_str(hex);
             }
-            None if character == '%' && escape_at(&token[at..], grammar).is_some() => out.push_str("%25"),
+            None if character == '%' && escape_at(&token[at..], grammar).is_some() => {
+                out.push_str("%25")
+            }
             None => out.push(character),
         }
     }
@@ -184,11 +198,13 @@ impl Pattern {
 
     /// The steps. An unescaped `#`, `*` or `+` alone in its token is a wildcard; anything else is a token.
     pub fn steps(&self) -> impl Iterator<Item = Step<'_>> {
-        self.text.split(self.grammar.separator()).map(|token| match token {
-            "#" => Step::Many,
-            _ if token == self.grammar.one() => Step::One,
-            _ => Step::Token(unescape(token, self.grammar)),
-        })
+        self.text
+            .split(self.grammar.separator())
+            .map(|token| match token {
+                "#" => Step::Many,
+                _ if token == self.grammar.one() => Step::One,
+                _ => Step::Token(unescape(token, self.grammar)),
+            })
     }
 }
 
@@ -201,7 +217,10 @@ mod tests {
     fn check(slashes: &str, dots: &str) {
         let topic = Topic::new(slashes.into(), Grammar::Slashes);
         assert_eq!(topic.render(Grammar::Dots), dots);
-        assert_eq!(Topic::new(dots.into(), Grammar::Dots).render(Grammar::Slashes), slashes);
+        assert_eq!(
+            Topic::new(dots.into(), Grammar::Dots).render(Grammar::Slashes),
+            slashes
+        );
     }
 
     #[test]

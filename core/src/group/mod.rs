@@ -50,13 +50,24 @@ pub enum GroupRequest {
         assignments: Vec<(Text, Bytes)>,
     },
     /// Says that a member is alive.
-    Heartbeat { generation: i32, member: Text, instance: Option<Text> },
+    Heartbeat {
+        generation: i32,
+        member: Text,
+        instance: Option<Text>,
+    },
     /// Takes members out.
     Leave { members: Vec<(Text, Option<Text>)> },
     /// Stores offsets. A generation below 0 with an empty member is a consumer without membership.
-    Commit { generation: i32, member: Text, instance: Option<Text>, offsets: Vec<CommittedOffset> },
+    Commit {
+        generation: i32,
+        member: Text,
+        instance: Option<Text>,
+        offsets: Vec<CommittedOffset>,
+    },
     /// Reads offsets; `None` is all there are.
-    Offsets { partitions: Option<Vec<(Text, u32)>> },
+    Offsets {
+        partitions: Option<Vec<(Text, u32)>>,
+    },
     /// Describes the group.
     Describe,
     /// Removes an empty group and its offsets.
@@ -97,11 +108,17 @@ pub enum GroupAnswer {
         skip_assignment: bool,
     },
     /// A member's part.
-    Synced { protocol_type: Text, protocol: Text, assignment: Bytes },
+    Synced {
+        protocol_type: Text,
+        protocol: Text,
+        assignment: Bytes,
+    },
     /// Alive, or stored.
     Ok,
     /// Per member that was to leave.
-    Left { members: Vec<(Text, Option<Text>, Result<(), GroupError>)> },
+    Left {
+        members: Vec<(Text, Option<Text>, Result<(), GroupError>)>,
+    },
     /// Offsets found; partitions without one are left out.
     Offsets(Vec<CommittedOffset>),
     /// The group as it is.

@@ -552,8 +552,7 @@ mod tests {
 
     impl World {
         fn new(batches: &[Bytes]) -> World {
-            let partition =
-                Partition::new(LogId(1), 0, Settings::default(), Arc::default());
+            let partition = Partition::new(LogId(1), 0, Settings::default(), Arc::default());
             let mut world = World {
                 store: Arc::default(),
                 partition,

@@ -17,8 +17,8 @@ mod settings;
 mod tail;
 mod typed;
 
-pub use batch::{BatchError, Header, validate};
 pub(crate) use batch::parse;
+pub use batch::{BatchError, Header, validate};
 pub use convert::record_place;
 pub(crate) use convert::{
     KeyRule, NewRecord, Records, message_from_record, partition_for, record_from_message,

@@ -231,7 +231,8 @@ impl Queue {
     pub(crate) fn enqueue(&mut self, arrival: Arrival, budget: &mut Budget, turn: &mut Turn) {
         let message = &arrival.message;
         let persistent = message.is_persistent() && !arrival.best_effort;
-        let fleeting = self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
+        let fleeting =
+            self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
         let size = size(message);
         if fleeting && (self.consumers.active() == 0 || self.held_bytes + size > FLEETING_MAX) {
             turn.count.dropped += 1;

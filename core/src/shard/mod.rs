@@ -355,8 +355,15 @@ impl Shard {
             } => {
                 let mut answers = Answers::new();
                 let (now, from) = (turn.now, (from, token));
-                self.groups
-                    .handle(now, from, vhost, group, request, &mut answers, &mut turn.batch);
+                self.groups.handle(
+                    now,
+                    from,
+                    vhost,
+                    group,
+                    request,
+                    &mut answers,
+                    &mut turn.batch,
+                );
                 answer(answers, turn);
             }
             Op::Retain {

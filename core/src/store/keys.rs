@@ -126,7 +126,9 @@ pub(crate) fn chunk_range(queue: QueueId, from: Sequence, to: Sequence) -> Range
 
 /// The sequence in a chunk's key.
 pub(crate) fn chunk_first(key: &[u8]) -> Option<Sequence> {
-    Some(Sequence(u64::from_be_bytes(key.get(8..16)?.try_into().ok()?)))
+    Some(Sequence(u64::from_be_bytes(
+        key.get(8..16)?.try_into().ok()?,
+    )))
 }
 
 /// `Bodies`: a chunk of bodies that several queues share.
@@ -142,17 +144,27 @@ pub(crate) fn body_chunk_number(key: &[u8]) -> Option<u64> {
 /// `State`: that the chunk at `first` of `queue` refers to a body chunk. A body chunk without
 /// references is garbage.
 pub(crate) fn body_reference(number: u64, queue: QueueId, first: Sequence) -> Bytes {
-    key(25).u8(state::BODY_REFERENCE).u64(number).u64(queue.0).u64(first.0).done()
+    key(25)
+        .u8(state::BODY_REFERENCE)
+        .u64(number)
+        .u64(queue.0)
+        .u64(first.0)
+        .done()
 }
 
 /// `State`: every reference to a body chunk.
 pub(crate) fn body_references(number: u64) -> Range<Bytes> {
-    key(9).u8(state::BODY_REFERENCE).u64(number).done()..key(9).u8(state::BODY_REFERENCE).u64(number + 1).done()
+    key(9).u8(state::BODY_REFERENCE).u64(number).done()
+        ..key(9).u8(state::BODY_REFERENCE).u64(number + 1).done()
 }
 
 /// `State`: a partition's counters.
 pub(crate) fn partition_state(log: LogId, partition: u32) -> Bytes {
-    key(13).u8(state::PARTITION).u64(log.0).u32(partition).done()
+    key(13)
+        .u8(state::PARTITION)
+        .u64(log.0)
+        .u32(partition)
+        .done()
 }
 
 /// `State`: the counters of all partitions of a log.
@@ -233,7 +245,12 @@ pub(crate) mod record_flags {
 /// `Records`: the batch whose *last* record is at `last`, so that one seek finds the batch that
 /// holds an offset.
 pub(crate) fn record_batch(log: LogId, partition: u32, last: Offset, flags: u8) -> Bytes {
-    key(21).u64(log.0).u32(partition).u64(last.0).u8(flags).done()
+    key(21)
+        .u64(log.0)
+        .u32(partition)
+        .u64(last.0)
+        .u8(flags)
+        .done()
 }
 
 /// `Records`: batches of a partition that hold an offset in `[from, to)`, by their last records.
@@ -243,7 +260,10 @@ pub(crate) fn record_batches(log: LogId, partition: u32, from: Offset, to: Offse
 
 /// The last offset and flags in a record batch's key.
 pub(crate) fn record_batch_last(key: &[u8]) -> Option<(Offset, u8)> {
-    Some((Offset(u64::from_be_bytes(key.get(12..20)?.try_into().ok()?)), *key.get(20)?))
+    Some((
+        Offset(u64::from_be_bytes(key.get(12..20)?.try_into().ok()?)),
+        *key.get(20)?,
+    ))
 }
 
 /// `Records`: all batches of a log.
@@ -280,7 +300,11 @@ pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u3
 
 /// `State`: all offsets of a group.
 pub(crate) fn group_offsets(vhost: &str, group: &str) -> Range<Bytes> {
-    let start = key(16 + vhost.len() + group.len()).u8(state::GROUP_OFFSET).text(vhost).text(group).done();
+    let start = key(16 + vhost.len() + group.len())
+        .u8(state::GROUP_OFFSET)
+        .text(vhost)
+        .text(group)
+        .done();
     prefix(&start)
 }
 
@@ -296,7 +320,10 @@ pub(crate) fn epoch() -> Bytes {
 
 /// `Retained`: the retained message of a topic, by its text in the grammar of slashes.
 pub(crate) fn retained(vhost: &str, topic: &str) -> Bytes {
-    key(4 + vhost.len() + topic.len()).text(vhost).bytes(topic.as_bytes()).done()
+    key(4 + vhost.len() + topic.len())
+        .text(vhost)
+        .bytes(topic.as_bytes())
+        .done()
 }
 
 /// The vhost in the key of a retained message.

@@ -29,14 +29,27 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What a backend must offer. See the module for the contract.
 pub trait Store: Send + Sync + 'static {
     /// Enqueues a batch; the future resolves once it has reached `durability`.
-    fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'static, Result<(), StoreError>>;
+    fn commit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+    ) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// The value of one key.
-    fn get(&self, table: Table, key: Bytes) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
+    fn get(
+        &self,
+        table: Table,
+        key: Bytes,
+    ) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
 
     /// A page of the keys in `[range.start, range.end)`, ascending. At least one entry is returned
     /// when one exists, however large it is.
-    fn scan(&self, table: Table, range: Range<Bytes>, limit: ScanLimit) -> BoxFuture<'static, Result<Page, StoreError>>;
+    fn scan(
+        &self,
+        table: Table,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'static, Result<Page, StoreError>>;
 
     /// Waits for everything enqueued, makes it durable and releases the store; later commits fail
     /// with [`StoreError::Closed`].
@@ -63,8 +76,14 @@ pub enum Table {
 
 impl Table {
     /// Every table, for a backend that prepares them.
-    pub const ALL: [Table; 6] =
-        [Table::Catalog, Table::State, Table::Messages, Table::Bodies, Table::Records, Table::Retained];
+    pub const ALL: [Table; 6] = [
+        Table::Catalog,
+        Table::State,
+        Table::Messages,
+        Table::Bodies,
+        Table::Records,
+        Table::Retained,
+    ];
 
     /// A stable name, part of the on-disk format.
     pub fn name(self) -> &'static str {

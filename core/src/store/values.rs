@@ -163,7 +163,9 @@ impl Reader {
     pub(crate) fn new(mut value: Bytes, format: u8) -> Result<Reader, StoreError> {
         match value.try_get_u8() {
             Ok(found) if found == format => Ok(Reader(value)),
-            Ok(found) => Err(StoreError::Corrupt(format!("unknown value format {found}, expected {format}").into())),
+            Ok(found) => Err(StoreError::Corrupt(
+                format!("unknown value format {found}, expected {format}").into(),
+            )),
             Err(_) => Err(StoreError::Corrupt("empty value".into())),
         }
     }
@@ -195,7 +197,9 @@ impl Reader {
     pub(crate) fn bytes(&mut self) -> Result<Bytes, StoreError> {
         let length = self.varint()?;
         if length > self.0.len() as u64 {
-            return Err(StoreError::Corrupt("length runs past the end of a value".into()));
+            return Err(StoreError::Corrupt(
+                "length runs past the end of a value".into(),
+            ));
         }
         Ok(self.0.split_to(length as usize))
     }
@@ -208,7 +212,11 @@ impl Reader {
         &mut self,
         read: impl FnOnce(&mut Reader) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        if self.bool()? { read(self).map(Some) } else { Ok(None) }
+        if self.bool()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(crate) fn list<T>(
@@ -248,8 +256,14 @@ impl Reader {
             b'x' => Value::Bytes(self.bytes()?),
             b'T' => Value::Timestamp(self.0.try_get_u64().map_err(short)?),
             b'A' => Value::Array(self.list(|reader| reader.value_at(depth + 1))?),
-            b'F' => Value::Table(self.list(|reader| Ok((reader.text()?, reader.value_at(depth + 1)?)))?),
-            tag => return Err(StoreError::Corrupt(format!("unknown value tag {tag}").into())),
+            b'F' => {
+                Value::Table(self.list(|reader| Ok((reader.text()?, reader.value_at(depth + 1)?)))?)
+            }
+            tag => {
+                return Err(StoreError::Corrupt(
+                    format!("unknown value tag {tag}").into(),
+                ));
+            }
         })
     }
 
