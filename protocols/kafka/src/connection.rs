@@ -254,7 +254,9 @@ impl Protocol for Connection {
                 result,
             } => {
                 result.map_err(|refusal| CloseReason::Protocol(refusal.to_string()))?;
-                self.state = State::Open;
+                if self.state == State::Authenticating {
+                    self.state = State::Open;
+                }
                 Ok(())
             }
             Event::Done { token, result } => self.on_answer(token, Answer::Done(result), effects),

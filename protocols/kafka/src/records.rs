@@ -43,7 +43,7 @@ impl Wire for Records {
         ))
     }
 
-    /// 4.1 of the message format: base offset and leader epoch are outside of the checksum, so they are
+    /// Message format, record batch: base offset and leader epoch are outside of the checksum, so they are
     /// put in place here while the rest goes out as it came.
     fn write(&self, frame: &mut Frame) {
         frame.put_length(Some(self.0.iter().map(|batch| batch.bytes.len()).sum()));

@@ -1,4 +1,4 @@
-//! The messages, one table each (see [`crate::message`]); names, fields and versions are those of the
+//! The messages, one table each (see `message.rs`); names, fields and versions are those of the
 //! protocol guide of Apache Kafka 4.3, in snake case.
 
 pub mod api_versions;
