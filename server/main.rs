@@ -15,6 +15,9 @@ use trivium::{
     frontends, log,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => serve(&args),

@@ -7,9 +7,8 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -117,17 +116,6 @@ fn check_complete(path: &Path) -> Result<(), OpenError> {
     }
     Ok(())
 }
-
-/// Whether files in the directory can bypass the page cache; tmpfs and some network file systems cannot.
-pub(super) fn allows_direct_io(path: &Path) -> bool {
-    let marker = OpenOptions::new()
-        .read(true)
-        .custom_flags(DIRECT)
-        .open(path.join(MARKER));
-    marker.is_ok()
-}
-
-const DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits() as i32;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use rocksdb::{BlockBasedOptions, Cache, DBRecoveryMode, LogLevel};
 use trivium_core::store::Table;
 
-use super::directory;
 
 /// How to open a data directory.
 #[derive(Clone, Debug)]
@@ -41,10 +40,10 @@ pub(super) fn tuned(
     let cache = Cache::new_lru_cache(options.memory / 5);
     let memtables = options.memory - options.memory / 5;
     let families = Table::ALL.map(|table| (table.name(), family(table, memtables, &cache)));
-    (database(options, memtables), families.into())
+    (database(memtables), families.into())
 }
 
-fn database(options: &Options, memtables: usize) -> rocksdb::Options {
+fn database(memtables: usize) -> rocksdb::Options {
     let mut db = rocksdb::Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
@@ -60,11 +59,9 @@ fn database(options: &Options, memtables: usize) -> rocksdb::Options {
     db.set_max_total_wal_size(2 * memtables as u64);
     // One thread writes, so nothing is gained from the costlier concurrent insertion.
     db.set_allow_concurrent_memtable_write(false);
-    // Twice the throughput of a flood that the page cache cannot hold, at half the CPU.
-    if directory::allows_direct_io(&options.path) {
-        db.set_use_direct_io_for_flush_and_compaction(true);
-    }
-    // Where a flush is not direct, and for the log: the disk gets it in even portions.
+    // Flushes go through the page cache. Direct I/O halves the CPU time of a flood of appends, but then
+    // a consumer a few seconds behind its producer reads from the disk, at three times the CPU time.
+    // The disk gets what is written in even portions.
     db.set_bytes_per_sync(1 << 20);
     db.set_max_background_jobs(2);
     // Deleting a large file takes a while; not on the thread that drops an iterator.
