@@ -62,16 +62,28 @@ impl Committer {
         &self.store
     }
 
-    /// Takes a batch and the spans that it has parts of. The order of calls is the order of commits.
+    /// Takes a batch that someone waits for and the spans that it has parts of. The order of calls is
+    /// the order of commits.
     pub(crate) fn commit(&self, batch: Batch, spans: &[Span]) -> Commit {
+        self.commit_at(batch, spans, self.durability)
+    }
+
+    /// Takes a batch that nobody waits for (settlements, positions): it is written, and becomes as durable as
+    /// the next one that somebody waits for.
+    pub(crate) fn commit_lazily(&self, batch: Batch, spans: &[Span]) -> Commit {
+        self.commit_at(batch, spans, self.durability.min(Durability::Written))
+    }
+
+    fn commit_at(&self, batch: Batch, spans: &[Span], durability: Durability) -> Commit {
         let mut waiting = self.waiting();
         for span in spans {
             waiting.arrived(*span);
         }
         if waiting.open.is_empty() && waiting.commits.is_empty() {
             // Under the lock, so that no later batch overtakes this one.
+            let done = self.store.commit(batch, durability);
             return Commit {
-                done: self.store.commit(batch, self.durability),
+                done,
                 started: true,
             };
         }
@@ -80,6 +92,7 @@ impl Committer {
         waiting.commits.push(sender);
         let started = waiting.open.is_empty();
         if started {
+            // Some of what waited may be waited for.
             waiting.start(&*self.store, self.durability);
         }
         let done = receiver.then(|commit| async { commit.map_err(|_| StoreError::Closed)?.await });

@@ -138,6 +138,8 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
             done: async { Ok(()) }.boxed(),
             started: true,
         }
+    } else if turn.held.is_empty() && turn.committed.is_empty() && turn.drained.is_empty() {
+        services.committer.commit_lazily(turn.batch, spans)
     } else {
         services.committer.commit(turn.batch, spans)
     };

@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use rocksdb::{BlockBasedOptions, Cache, DBRecoveryMode, LogLevel};
 use trivium_core::store::Table;
 
-
 /// How to open a data directory.
 #[derive(Clone, Debug)]
 pub struct Options {
