@@ -195,9 +195,13 @@ impl Readable {
         let mut from = wanted.from;
         loop {
             let (source, bounds) = self.tail.read(from, left);
+            let mut stored_to = from;
             let more = match source {
                 Source::Cached(more) => Ok(more),
-                Source::Store(range) => self.scan(store, range, left).await,
+                Source::Store(range) => {
+                    stored_to = range.end;
+                    self.scan(store, range, left).await
+                }
                 Source::End => Ok(Vec::new()),
                 Source::OutOfRange => Err(Refusal::OffsetOutOfRange(from)),
                 Source::Closed => Err(not_found(vhost, &wanted.log)),
@@ -218,7 +222,8 @@ impl Readable {
                 from = batch.last.next();
                 batches.push(FetchedBatch::from(&batch));
             }
-            if batches.len() == before || left == 0 {
+            // A scan that ended for its size is not asked again for the little that is left.
+            if batches.len() == before || left == 0 || from < stored_to {
                 return (Ok(batches), bounds);
             }
         }
