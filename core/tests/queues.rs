@@ -444,6 +444,12 @@ async fn purge_and_delete_say_how_many_messages_went() {
         matches!(deleted, Ok(Reply::Deleted { messages: 1 })),
         "{deleted:?}"
     );
+    // What is not there any more is deleted, and the answer is of the same kind.
+    let deleted = client.define(delete(false)).await;
+    assert!(
+        matches!(deleted, Ok(Reply::Deleted { messages: 0 })),
+        "{deleted:?}"
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ def broker(tmp_path_factory):
     """One broker for all the tests that leave it running."""
     shared = Broker(tmp_path_factory.mktemp("shared") / "data").start()
     yield shared
+    print("".join(shared.log))  # shown when the end is not a clean one
     shared.close()
 
 
