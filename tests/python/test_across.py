@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaProducer
 from paho.mqtt import client as mqtt
 
-from clients import PATIENCE, Device, bodies, eventually, pika_channel, publish_properties, read_topic, take
+from clients import PATIENCE, Device, bodies, pika_channel, publish_properties, read_topic, take
 
 BODY = bytes(range(256))
 
@@ -83,7 +83,7 @@ def test_mqtt_reaches_amqp_and_kafka(square):
     properties, body = square.at_amqp()
     record = square.at_kafka()
     assert body == record.value == square.at_mqtt().payload == square.old.next().payload == BODY
-    assert (record.topic, record.key) == (square.key, square.topic.encode())
+    assert (record.topic, record.key) == (square.key, square.key.encode())
     square.no_more()
     assert len(read_topic(square.broker, square.key, 1)) == 1
 
@@ -204,7 +204,7 @@ def test_kafka_headers(square):
         ("traceparent", "00-1"), ("twice", "1"), ("twice", "2"), ("number", "7"),
     ]
     assert base64.b64decode(dict(users)["binary"]) == b"\xff\x00"
-    assert types_of(dict(users)["mq.types"]) == {"binary": "x"}
+    assert types_of(dict(users)["mq.types"])["binary"] == "x"
 
 
 def test_tombstones(square):
@@ -247,7 +247,7 @@ def test_many_records_keep_their_order_in_every_direction(square):
     assert bodies(take(square.channel, square.queue, 500)) == expected
     assert [it.payload for it in square.device.take(500)] == expected
     for body in expected:
-        square.device.publish(square.topic, body)
+        square.device.client.publish(square.topic, body, qos=1)
     assert bodies(take(square.channel, square.queue, 500)) == expected
     assert [it.value for it in read_topic(square.broker, square.key, 1000)] == expected * 2
 

@@ -1,7 +1,6 @@
 """kill -9 under load: what was acknowledged by any of the three protocols is there afterwards."""
 
 import threading
-import time
 
 import confluent_kafka
 import pika
@@ -20,13 +19,19 @@ class Publisher(threading.Thread):
 
     topic = "kept/session"
 
-    def __init__(self, broker, round_number, topic=topic):
+    def __init__(self, broker, round_number, wanted, topic=topic):
         super().__init__(daemon=True)
-        self.topic = topic
+        self.topic, self.wanted = topic, wanted
+        self.enough = threading.Event()
         self.broker, self.round = broker, round_number
         self.acknowledged = set()
         self.gone = threading.Event()
         self.start()
+
+    def acknowledge(self, body):
+        self.acknowledged.add(body)
+        if len(self.acknowledged) >= self.wanted:
+            self.enough.set()
 
     def body(self, number):
         return b"%d-%d" % (self.round, number)
@@ -44,7 +49,7 @@ class AmqpPublisher(Publisher):
                     body = self.body(number)
                     persistent = pika.BasicProperties(delivery_mode=2)
                     channel.basic_publish("", "kept", body, persistent)
-                    self.acknowledged.add(body)
+                    self.acknowledge(body)
                     number += 1
         except (pika.exceptions.AMQPError, OSError):
             pass
@@ -72,7 +77,7 @@ class KafkaPublisher(Publisher):
 
     def delivered(self, error, record):
         if error is None:
-            self.acknowledged.add(record.value())
+            self.acknowledge(record.value())
 
 
 class MqttPublisher(Publisher):
@@ -85,7 +90,7 @@ class MqttPublisher(Publisher):
 
         def acknowledged(_client, _userdata, mid, reason, _properties):
             assert not reason.is_failure
-            self.acknowledged.add(bodies_by_mid[mid])
+            self.acknowledge(bodies_by_mid[mid])
             room.release()
 
         client.on_publish = acknowledged
@@ -155,10 +160,10 @@ def test_acknowledged_messages_survive_kill(own_broker, durability):
 
     logged = set()
     for round_number in range(ROUNDS):
-        publishers = [kind(broker, round_number) for kind in (AmqpPublisher, KafkaPublisher, MqttPublisher)]
         # In the middle of things: each has had acknowledgements, at another count in every round.
-        wanted = 50 + 37 * round_number
-        eventually(lambda: time.sleep(0.001) or all(len(it.acknowledged) >= wanted for it in publishers), within=60)
+        kinds = (AmqpPublisher, KafkaPublisher, MqttPublisher)
+        publishers = [kind(broker, round_number, wanted=50 + 37 * round_number) for kind in kinds]
+        assert all(it.enough.wait(60) for it in publishers)
         broker.kill()
         for it in publishers:
             it.gone.set()
@@ -218,8 +223,8 @@ def test_one_publish_reaches_all_or_none_over_kill(own_broker):
     confluent_kafka.Producer({"bootstrap.servers": broker.kafka}).list_topics("kept.log", timeout=PATIENCE)
 
     for round_number in range(ROUNDS):
-        publisher = MqttPublisher(broker, round_number, "kept/log")
-        eventually(lambda: time.sleep(0.001) or len(publisher.acknowledged) > 100 + round_number * 31)
+        publisher = MqttPublisher(broker, round_number, wanted=100 + 31 * round_number, topic="kept/log")
+        assert publisher.enough.wait(60)
         broker.kill()
         publisher.gone.set()
         publisher.join(PATIENCE)
