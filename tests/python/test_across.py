@@ -2,13 +2,16 @@
 
 import base64
 import datetime
+import json
+import queue
 import threading
 import time
 from decimal import Decimal
 
 import pika
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
 from paho.mqtt import client as mqtt
 
 from clients import PATIENCE, Device, bodies, pika_channel, publish_properties, read_topic, take
@@ -318,3 +321,103 @@ def test_topics_of_several_words_and_special_characters(broker, name):
         for key in keys:
             channel.basic_publish("amq.topic", key, b"back")
         assert [it.topic for it in device.take(3)] == [f"{name}/spBv1.0/G", f"{name}/a*b//", f"{name}/ü"]
+
+
+def test_quality_of_service_0_reaches_a_log(square):
+    square.device.client.publish(square.topic, b"once", qos=0)
+    record = square.at_kafka()
+    assert (record.value, dict(record.headers)["mq.qos"]) == (b"once", b"0")
+
+
+def test_nested_headers_are_json_to_kafka(square):
+    square.by_amqp(headers={"list": [1, "two", None], "table": {"inner": {"deep": True}}})
+    headers = dict(square.at_kafka().headers)
+    assert json.loads(headers["list"]) == [1, "two", None]
+    assert json.loads(headers["table"]) == {"inner": {"deep": True}}
+    types = types_of(headers["mq.types"].decode())
+    assert types == types | {"list": "A", "table": "F", "table.inner.deep": "t", "list[0]": "I"}
+
+
+def test_large_bodies(square):
+    body = BODY * 3500
+    for publish in (square.by_amqp, square.by_kafka, square.by_mqtt):
+        publish(body)
+        assert square.at_amqp()[1] == body
+        assert square.at_mqtt().payload == body
+    assert [it.value for it in read_topic(square.broker, square.key, 3)] == [body] * 3
+
+
+def test_message_that_is_too_large_for_a_log_reaches_nobody(square):
+    """All destinations or none: the queue and the sessions could take it, the log cannot."""
+    body = bytes(2_000_000)
+    with pytest.raises(pika.exceptions.NackError):
+        square.by_amqp(body)
+    reasons = queue.Queue()
+    square.device.client.on_publish = lambda _c, _u, _mid, reason, _p: reasons.put(reason.value)
+    square.device.client.publish(square.topic, body, qos=1)
+    assert reasons.get(timeout=PATIENCE) in (0x95, 0x97)
+    square.no_more()
+
+
+def test_partitions_of_a_topic_are_all_offered(broker, name):
+    key = f"{name}.many"
+    admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    admin.create_topics([NewTopic(key, 4, 1)])
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=broker.kafka)
+    with pika_channel(broker) as channel:
+        bound = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(bound, "amq.topic", key)
+        for number in range(100):
+            producer.send(key, b"%d" % number, partition=number % 4)
+        producer.close()
+        messages = take(channel, bound, 100)
+    places = [(it.headers["x-stream-partition"], it.headers["x-stream-offset"]) for _, it, _ in messages]
+    assert sorted(places) == [(partition, offset) for partition in range(4) for offset in range(25)]
+    assert all(int(body) % 4 == place[0] for (_, _, body), place in zip(messages, places))
+
+
+def test_topic_that_only_takes(broker, name):
+    """`mq.tap=off`: what is produced stays in the log; what is published on the square still arrives in it."""
+    key = f"{name}.quiet"
+    admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    admin.create_topics([NewTopic(key, 1, 1, topic_configs={"mq.tap": "off"})])
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=broker.kafka)
+    with Device(broker) as device:
+        device.subscribe(f"{name}/quiet")
+        producer.send(key, b"produced").get(PATIENCE)
+        producer.close()
+        device.publish(f"{name}/quiet", b"published")
+        assert device.next().payload == b"published"
+        assert [it.value for it in read_topic(broker, key, 2)] == [b"produced", b"published"]
+        assert device.settle() == []
+
+
+def test_mqtt_publish_does_not_create_a_topic(broker, name):
+    with Device(broker) as device:
+        device.publish(f"{name}/none", b"x")
+    admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    assert f"{name}.none" not in admin.list_topics()
+    admin.close()
+
+
+def test_backlog_of_a_session(broker, name):
+    """More than fits a window, published by all three while the device is away."""
+    with Device(broker, name, clean=False, expiry=60) as device:
+        device.subscribe(f"{name}/#")
+    producer = KafkaProducer(bootstrap_servers=broker.kafka)
+    with pika_channel(broker) as channel, Device(broker) as publisher:
+        for number in range(2000):
+            channel.basic_publish("amq.topic", f"{name}.amqp", b"%d" % number)
+            producer.send(f"{name}.kafka", b"%d" % number)
+            publisher.client.publish(f"{name}/mqtt", b"%d" % number, qos=1)
+        publisher.publish(f"{name}/mqtt", b"2000")
+        channel.queue_declare("", exclusive=True)  # everything before it has been taken
+        producer.close()
+        with Device(broker, name, clean=False) as device:
+            by_topic = {}
+            for message in device.take(6001):
+                by_topic.setdefault(message.topic, []).append(int(message.payload))
+    expected = list(range(2000))
+    assert by_topic == {f"{name}/amqp": expected, f"{name}/kafka": expected, f"{name}/mqtt": [*expected, 2000]}

@@ -9,7 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from paho.mqtt import client as mqtt
 
-from clients import PATIENCE, Device, bodies, eventually, pika_channel, read_topic
+from clients import PATIENCE, Device, bodies, eventually, pika_channel, read_topic, take
 
 ROUNDS = 4
 
@@ -231,3 +231,23 @@ def test_one_publish_reaches_all_or_none_over_kill(own_broker):
         broker.start()
     queued = drain_queue(broker)
     assert queued == read_log(broker)
+
+
+def test_records_are_offered_exactly_once_over_kill(own_broker):
+    """The tap's position is stored with what it queued: after any end, the queue holds each record once."""
+    broker = own_broker()
+    with pika_channel(broker) as channel:
+        channel.queue_declare("kept", durable=True)
+        channel.queue_bind("kept", "amq.topic", "kept.log")
+    for round_number in range(ROUNDS):
+        publisher = KafkaPublisher(broker, round_number, wanted=2000 + 777 * round_number)
+        assert publisher.enough.wait(60)
+        broker.kill()
+        publisher.gone.set()
+        publisher.join(PATIENCE)
+        broker.start()
+    logged = read_log(broker)
+    with pika_channel(broker) as channel:
+        assert bodies(take(channel, "kept", len(logged), within=60)) == logged
+        channel.connection.process_data_events(0.5)
+        assert channel.queue_declare("kept", passive=True).method.message_count == 0
