@@ -296,6 +296,7 @@ impl Inner {
     ) -> Result<Option<Reply>, Refusal> {
         let (queue, op) = match outcome {
             Outcome::Ok | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
+            Outcome::NoQueue => return Ok(Some(Reply::Deleted { messages: 0 })),
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
             Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),

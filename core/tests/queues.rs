@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use support::{Client, durable, message, now, open};
 use trivium_core::{
-    Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Outcome, QueueSpec, Refusal,
-    Reply, Text,
+    Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, LogSpec, Outcome, QueueSpec,
+    Refusal, Reply, Text,
     store::{Store, memory::MemoryStore},
 };
 
@@ -444,6 +444,12 @@ async fn purge_and_delete_say_how_many_messages_went() {
         matches!(deleted, Ok(Reply::Deleted { messages: 1 })),
         "{deleted:?}"
     );
+    // What is not there any more is deleted, and the answer is of the same kind.
+    let deleted = client.define(delete(false)).await;
+    assert!(
+        matches!(deleted, Ok(Reply::Deleted { messages: 0 })),
+        "{deleted:?}"
+    );
 }
 
 #[tokio::test]
@@ -516,4 +522,52 @@ async fn everything_is_durable_after_close() {
     let mut client = Client::new(&broker);
     assert_eq!(client.get("q").await.as_deref(), Some("a"));
     let _: Text = now().wall.0.to_string().into();
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_take_a_message_spares_all_destinations() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    client.queue("q").await;
+    client.bind("amq.topic", "l.*", "q").await;
+    let create = |name: &str, settings: Vec<(Text, Text)>| Change::CreateLog {
+        name: name.into(),
+        spec: LogSpec {
+            partitions: 1,
+            settings,
+        },
+        validate_only: false,
+    };
+    let setting = |name: &str, value: &str| (name.into(), value.into());
+    let small = vec![
+        setting("max.message.bytes", "200"),
+        setting("mq.bind", "amq.topic:l.small"),
+    ];
+    let keyed = vec![
+        setting("cleanup.policy", "compact"),
+        setting("mq.key", "none"),
+        setting("mq.bind", "amq.topic:l.keyed"),
+    ];
+    client.define(create("l.small", small)).await.unwrap();
+    client.define(create("l.keyed", keyed)).await.unwrap();
+    let mut refused = async |key: &str, body: &str| {
+        let token = client.token();
+        let command = Command::Publish {
+            token: Some(token),
+            message: Arc::new(message("amq.topic", key, body)),
+            mandatory: false,
+        };
+        client.submit(command).await;
+        client.confirmed(token).await.unwrap_err()
+    };
+    let refusal = refused("l.small", &"x".repeat(200)).await;
+    assert!(
+        matches!(refusal, Refusal::TooLarge { limit: 200, .. }),
+        "{refusal:?}"
+    );
+    let refusal = refused("l.keyed", "x").await;
+    assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}");
+    client.publish("amq.topic", "l.small", "fits").await;
+    assert_eq!(client.get("q").await.as_deref(), Some("fits"));
+    assert_eq!(client.get("q").await, None);
 }

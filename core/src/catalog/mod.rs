@@ -94,6 +94,8 @@ pub(crate) enum Outcome {
         if_unused: bool,
         if_empty: bool,
     },
+    /// The queue to delete is not there, which is as good.
+    NoQueue,
     /// The queue may be purged.
     Purge { queue: Arc<QueueEntry> },
 }

@@ -131,7 +131,7 @@ impl Catalog {
                 if_empty,
             }
             .into()),
-            None => Ok(Outcome::Ok.into()),
+            None => Ok(Outcome::NoQueue.into()),
         }
     }
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{Link, Mailbox, Stopped};
 use crate::{
     broker::Inner,
-    catalog::QueueTarget,
+    catalog::{LogEntry, QueueTarget},
     commit::Span,
     event::{Event, Refusal},
     id::Token,
-    log,
+    log::{self, NewRecord},
     message::Message,
     queue::{Arrival, BodyChunk},
     shard::{Op, Request},
@@ -31,6 +32,10 @@ impl Link {
         if let Some(refusal) = self.broker.refusal() {
             return self.refuse(token, message, refusal);
         }
+        let records = match records(&message, &targets.logs) {
+            Ok(records) => records,
+            Err(refusal) => return self.refuse(token, message, refusal),
+        };
         let mut destinations = 0;
         let mut shards = 0u64;
         let body = self.share_body(&message, &targets.queues);
@@ -53,8 +58,7 @@ impl Link {
             destinations += 1;
             shards |= 1 << shard;
         }
-        for entry in &targets.logs {
-            let record = log::record_from_message(&message, &entry.settings);
+        for (entry, record) in targets.logs.iter().zip(records) {
             let partition = log::partition_for(
                 record.key.as_deref(),
                 entry.tails.len(),
@@ -158,6 +162,17 @@ impl Link {
     }
 }
 
+/// What each log gets. One that cannot take its record spares all destinations: a publish reaches all or none.
+fn records(message: &Message, logs: &[Arc<LogEntry>]) -> Result<SmallVec<[NewRecord; 1]>, Refusal> {
+    logs.iter()
+        .map(|entry| {
+            let record = log::record_from_message(message, &entry.settings);
+            record.check(&entry.info.name, &entry.settings)?;
+            Ok(record)
+        })
+        .collect()
+}
+
 /// What a turn of a connection has for each shard.
 pub(crate) struct Outgoing {
     ops: Vec<Vec<Op>>,
@@ -211,7 +226,7 @@ impl Outgoing {
                 std::mem::take(&mut self.unroutable),
             );
         }
-        let mut permits = smallvec::SmallVec::<[_; 8]>::new();
+        let mut permits = SmallVec::<[_; 8]>::new();
         for (shard, ops) in self.ops.iter().enumerate() {
             if !ops.is_empty() {
                 permits.push((

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
+    batch::HEADER_BYTES,
     record::{Record, RecordHeader, headers, write_headers},
     settings::Settings,
     typed,
 };
 use crate::{
+    event::Refusal,
     id::{ConnectionId, Offset},
     message::{Dialect, Message, Native, Origin, Persistence},
     properties::{Properties, Text, Value},
@@ -57,6 +59,35 @@ pub(crate) struct NewRecord {
     /// A header section: see [`write_headers`].
     pub headers: Bytes,
 }
+
+impl NewRecord {
+    /// Whether a log with these settings takes it.
+    pub fn check(&self, log: &Text, settings: &Settings) -> Result<(), Refusal> {
+        let (size, limit) = (self.batch_bytes(), settings.batch_bytes_max);
+        if size > limit {
+            let name = log.clone();
+            return Err(Refusal::TooLarge { name, size, limit });
+        }
+        if settings.compact && self.key.is_none() {
+            let text = format!("log '{log}' is compacted: a message needs a key");
+            return Err(Refusal::Invalid(text.into()));
+        }
+        Ok(())
+    }
+
+    /// Bytes of a batch that holds nothing else, at most.
+    fn batch_bytes(&self) -> usize {
+        let section = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        HEADER_BYTES
+            + RECORD_OVERHEAD
+            + section(&self.key)
+            + section(&self.value)
+            + self.headers.len()
+    }
+}
+
+/// Attributes and five numbers of variable length: a record around its key, value and headers, at most.
+const RECORD_OVERHEAD: usize = 1 + 5 + 10 + 5 + 5 + 5;
 
 /// What becomes the key of a message whose publisher gave none (`mq.key`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sha1::{Digest, Sha1};
-use trivium_core::{Grammar, Message, Text, Timestamp, Topic, Value};
+use trivium_core::{Grammar, Message, Text, Timestamp, Topic, Value, record_place};
 
 use crate::{
     field_table::{Table, text_or_bytes},
@@ -39,22 +39,30 @@ pub fn routing_key(topic: &Topic) -> Cow<'_, str> {
 /// The header table: the message's own headers, typed and without duplicates, and what AMQP has no property for.
 pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
     let mut headers = unique(typed(own));
+    let mut set = |name: &str, value| {
+        headers.retain(|(of, _)| of != name);
+        headers.push((name.into(), value));
+    };
     if let Some(key) = &message.key {
-        headers.push((KEY_HEADER.into(), text_or_bytes(key.clone())));
+        set(KEY_HEADER, text_or_bytes(key.clone()));
     }
     if message.body.is_none() {
-        headers.push(("mq.tombstone".into(), Value::Bool(true)));
+        set("mq.tombstone", Value::Bool(true));
     }
     if message.retain {
-        headers.push((RETAIN_HEADER.into(), Value::Bool(true)));
+        set(RETAIN_HEADER, Value::Bool(true));
     }
     if let Some(Timestamp(ms)) = message.timestamp {
-        headers.push(("timestamp_in_ms".into(), Value::I64(ms as i64)));
+        set("timestamp_in_ms", Value::I64(ms as i64));
+    }
+    if let Some((partition, offset)) = record_place(&message.native) {
+        set("x-stream-offset", Value::I64(offset.0 as i64));
+        set("x-stream-partition", Value::I64(partition.into()));
     }
     if message.topic.text().len() > KEY_MAX / 3 {
         let key = message.topic.render(Grammar::Dots);
         if key.len() > KEY_MAX {
-            headers.push((TOPIC_HEADER.into(), Value::Text(key)));
+            set(TOPIC_HEADER, Value::Text(key));
         }
     }
     headers

@@ -102,6 +102,43 @@ fn a_record_keeps_key_and_time() {
     );
 }
 
+/// The dialect of records, whose blocks begin with partition and offset.
+#[derive(Debug)]
+struct OfLog;
+
+impl Dialect for OfLog {
+    fn id(&self) -> u8 {
+        0
+    }
+
+    fn properties(&self, _block: &Bytes) -> Properties {
+        let copied = ("x-stream-offset".into(), Value::Text("9".into()));
+        Properties {
+            headers: vec![copied],
+            ..Properties::default()
+        }
+    }
+}
+
+#[test]
+fn a_record_says_where_it_is_whatever_it_was_copied_from() {
+    let mut message = foreign(Properties::default());
+    message.native = Native {
+        dialect: &OfLog,
+        block: Bytes::from_static(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 42]),
+    };
+    let block = block(&message);
+    assert_eq!(&block[..2], &[0x30, 0]);
+    let table = field_table::decode(&Bytes::copy_from_slice(&block[6..block.len() - 1])).unwrap();
+    assert_eq!(
+        table,
+        [
+            ("x-stream-offset".into(), Value::I64(42)),
+            ("x-stream-partition".into(), Value::I64(4)),
+        ]
+    );
+}
+
 #[test]
 fn a_key_that_is_not_text_is_bytes() {
     let mut message = foreign(Properties::default());

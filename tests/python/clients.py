@@ -1,0 +1,170 @@
+"""What the tests ask of each client library again and again."""
+
+import queue
+import time
+from contextlib import contextmanager
+
+import pika
+from kafka import KafkaConsumer
+from paho.mqtt import client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+PATIENCE = 15
+
+
+def eventually(check, within=PATIENCE):
+    """The first true answer of `check`, which itself waits for something on the wire."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if answer := check():
+            return answer
+    raise AssertionError(f"not within {within} s")
+
+
+@contextmanager
+def pika_channel(broker, **parameters):
+    """A channel of a blocking connection of its own."""
+    connection = pika.BlockingConnection(
+        pika.ConnectionParameters("127.0.0.1", broker.port("amqp"), **parameters)
+    )
+    try:
+        yield connection.channel()
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def take(channel, queue_name, count, auto_ack=True, within=PATIENCE):
+    """The next `count` messages of a queue, as (method, properties, body)."""
+    taken = []
+    for method, properties, body in channel.consume(queue_name, auto_ack=auto_ack, inactivity_timeout=within):
+        assert method is not None, f"{len(taken)} of {count} messages of {queue_name}"
+        taken.append((method, properties, body))
+        if len(taken) == count:
+            break
+    channel.cancel()
+    return taken
+
+
+def bodies(messages):
+    return [body for _, _, body in messages]
+
+
+def read_topic(broker, topic, count, within=PATIENCE, **settings):
+    """The first `count` records of a topic, read without a group."""
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=broker.kafka,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        consumer_timeout_ms=within * 1000,
+        **settings,
+    )
+    try:
+        records = []
+        for record in consumer:
+            records.append(record)
+            if len(records) == count:
+                break
+    finally:
+        consumer.close(autocommit=False)
+    assert len(records) == count, f"{len(records)} of {count} records of {topic}"
+    return records
+
+
+class Device:
+    """An MQTT client whose events are waited for."""
+
+    def __init__(self, broker, client_id="", version=mqtt.MQTTv5, clean=True, expiry=0, keepalive=60, will=None,
+                 manual_ack=False):
+        options = {} if version == mqtt.MQTTv5 else {"clean_session": clean}
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, manual_ack=manual_ack, **options
+        )
+        self.messages = queue.Queue()
+        self._connects, self._disconnects, self._acks = queue.Queue(), queue.Queue(), queue.Queue()
+        self.client.on_connect = lambda _c, _u, flags, reason, properties: self._connects.put((flags, reason, properties))
+        self.client.on_disconnect = lambda _c, _u, _f, reason, _p: self._disconnects.put(reason)
+        self.client.on_subscribe = lambda _c, _u, _mid, reasons, _p: self._acks.put(reasons)
+        self.client.on_unsubscribe = lambda _c, _u, _mid, reasons, _p: self._acks.put(reasons)
+        self.client.on_message = lambda _c, _u, message: self.messages.put(message)
+        if will is not None:
+            self.client.will_set(**will)
+        options = {}
+        if version == mqtt.MQTTv5:
+            options = {"clean_start": clean}
+            if expiry:
+                options["properties"] = properties(PacketTypes.CONNECT, SessionExpiryInterval=expiry)
+        self.client.connect("127.0.0.1", broker.port("mqtt"), keepalive=keepalive, **options)
+        self.client.loop_start()
+        self.flags, self.reason, self.properties = self._connects.get(timeout=PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def vanish(self):
+        """Drops the socket, as a dead battery does: no DISCONNECT."""
+        self.client.loop_stop()  # first: its thread would connect again
+        self.client._sock_close()
+
+    def subscribe(self, *filters, qos=1, **options):
+        """Subscribes and returns the reason codes."""
+        if options:
+            pairs = [(it, SubscribeOptions(qos=qos, **options)) for it in filters]
+        elif self.client._protocol == mqtt.MQTTv5:
+            pairs = [(it, SubscribeOptions(qos=qos)) for it in filters]
+        else:
+            pairs = [(it, qos) for it in filters]
+        self.client.subscribe(pairs)
+        return [reason.value if isinstance(reason, ReasonCode) else reason for reason in self._acks.get(timeout=PATIENCE)]
+
+    def unsubscribe(self, *filters):
+        self.client.unsubscribe(list(filters))
+        return self._acks.get(timeout=PATIENCE)
+
+    def publish(self, topic, payload=b"", qos=1, **options):
+        """Publishes, and returns when it is acknowledged (QoS 1) or written (QoS 0)."""
+        info = self.client.publish(topic, payload, qos, **options)
+        info.wait_for_publish(PATIENCE)
+        assert info.is_published()
+
+    def next(self, within=PATIENCE):
+        return self.messages.get(timeout=within)
+
+    def take(self, count):
+        return [self.next() for _ in range(count)]
+
+    def disconnected(self):
+        return self._disconnects.get(timeout=PATIENCE)
+
+    def settle(self):
+        """Returns once whatever was sent to this device before has arrived: messages keep their order."""
+        marker = f"settle/{id(self)}/{time.monotonic_ns()}"
+        self.subscribe(marker, qos=1)
+        self.publish(marker, qos=1)
+        arrived = []
+        while (message := self.next()).topic != marker:
+            arrived.append(message)
+        return arrived
+
+
+def properties(packet, **values):
+    """MQTT 5 properties of a packet."""
+    result = Properties(packet)
+    for name, value in values.items():
+        setattr(result, name, value)
+    return result
+
+
+def publish_properties(**values):
+    return properties(PacketTypes.PUBLISH, **values)
