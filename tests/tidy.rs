@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 /// Lines of a source file at most.
-const LINES_MAX: usize = 900;
+const LINES_MAX: usize = 1000;
 /// Folders that hold what is written by hand.
 const FOLDERS: [&str; 8] = [
     "core",
@@ -94,6 +94,23 @@ fn dependencies_point_one_way() {
             "the server knows {protocol}"
         );
     }
+}
+
+/// `make` compiles RocksDB by the second; what it links must be what the first asks for.
+#[test]
+fn both_lock_files_have_one_rocksdb() {
+    let versions = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let of_rocksdb = lines
+            .windows(3)
+            .filter(|it| it[0].starts_with("name") && it[0].contains("rocksdb"));
+        let released = of_rocksdb.filter(|it| it[2].starts_with("source"));
+        released.map(|it| it.concat()).collect()
+    };
+    let ours = versions("Cargo.lock");
+    assert_eq!(ours.len(), 2, "{ours:?}");
+    assert_eq!(ours, versions("storage/rocksdb-build/Cargo.lock"));
 }
 
 #[test]
