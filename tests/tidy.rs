@@ -14,6 +14,8 @@ use serde_json::Value;
 
 /// Lines of a source file at most.
 const LINES_MAX: usize = 1000;
+/// Lines of a file of tests at most: many stories are no reason to look for another idea.
+const TEST_LINES_MAX: usize = 1200;
 /// Folders that hold what is written by hand.
 const FOLDERS: [&str; 8] = [
     "core",
@@ -125,8 +127,10 @@ fn files_are_short_and_finished() {
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.strip_prefix(root()).unwrap().display();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests")
+            || path.components().any(|part| part.as_os_str() == "tests");
         assert!(
-            text.lines().count() <= LINES_MAX,
+            text.lines().count() <= if is_test { TEST_LINES_MAX } else { LINES_MAX },
             "{name} has {} lines",
             text.lines().count()
         );
