@@ -79,7 +79,7 @@ binary: setup $(LIBRARY)
 
 # Cargo knows whether there is anything to do. The library has a place that does not change.
 rocksdb: setup
-	@echo "RocksDB: compiled once, which takes some minutes" >&2
+	@[ -e $(ROCKSDB_LIB_DIR)/librocksdb.a ] || echo "RocksDB is compiled now, which takes some minutes" >&2
 	@env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC $(CARGO) build --release --locked \
 	    --manifest-path storage/rocksdb-build/Cargo.toml --target-dir $(ROCKSDB) >&2
 	@library=$$(ls -t $(ROCKSDB)/release/build/librocksdb-sys-*/out/librocksdb.a | head -1); \
