@@ -28,7 +28,6 @@ endif
 export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
-export TRIVIUM_BIN := $(BINARY)
 
 .PHONY: help run test test-rust test-python lint bench bench-peers demo fuzz env binary setup rocksdb venv
 
@@ -45,18 +44,18 @@ test-rust: setup $(LIBRARY)
 
 # Real client libraries against the real binary. Status 5: there is no test to run.
 test-python: binary venv
-	$(PYTHON) -m pytest tests/python $(PYTEST_ARGS) || (($$? == 5))
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) -m pytest tests/python $(PYTEST_ARGS) || (($$? == 5))
 
 lint: setup $(LIBRARY)  ## Checks formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
 demo: binary venv  ## One message across the three protocols, with stock Python clients
-	$(PYTHON) examples/demo.py
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) examples/demo.py
 
 bench: binary  ## Micro benches, then a load on a broker of its own
 	$(CARGO) bench --workspace --benches
-	benches/load.sh
+	TRIVIUM_BIN=$(BINARY) benches/load.sh
 
 bench-peers: binary  ## The same load on other brokers, side by side
 	benches/peers/run

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 trivium=${TRIVIUM_BIN:-${CARGO_TARGET_DIR:-target}/release/trivium}
+# The broker would take it for a setting.
+unset TRIVIUM_BIN
 folder=$(mktemp -d "${TMPDIR:-/tmp}/trivium-bench.XXXXXX")
 trap 'kill "$broker" 2>/dev/null; wait "$broker" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
