@@ -54,7 +54,7 @@ demo: binary venv  ## One message across the three protocols, with stock Python 
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) examples/demo.py
 
 bench: binary  ## Micro benches, then a load on a broker of its own
-	$(CARGO) bench --workspace --benches
+	$(CARGO) bench --workspace --features trivium-core/testing --bench routing --bench codec --bench store
 	TRIVIUM_BIN=$(BINARY) benches/load.sh
 
 bench-peers: binary  ## The same load on other brokers, side by side
