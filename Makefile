@@ -14,47 +14,78 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export CARGO_TARGET_DIR := $(abspath $(TARGET))
 
-.PHONY: help run test test-rust test-python lint bench bench-peers demo fuzz setup venv
+# RocksDB takes many minutes to compile, and cargo would do it once for each set of packages that is
+# asked for: the features of syn and quote, with which its bindings are generated, differ between
+# `build`, `test` and `clippy`, and with them what cargo calls the build. So it is compiled once on
+# its own, by a package that has nothing else, and all other calls of cargo link the library that is
+# there. A plain `cargo build` still works, and compiles it itself; `eval "$$(make env)"` before it
+# shares what is here. Set ROCKSDB_LIB_DIR to link another static library of the same version.
+ifndef ROCKSDB_LIB_DIR
+ROCKSDB := $(CARGO_TARGET_DIR)/rocksdb
+LIBRARY := rocksdb
+export ROCKSDB_LIB_DIR := $(ROCKSDB)/lib
+endif
+export ROCKSDB_STATIC := 1
+
+BINARY := $(CARGO_TARGET_DIR)/release/trivium
+
+.PHONY: help run test test-rust test-python lint bench bench-peers demo fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-run: setup  ## Runs the broker (ARGS='--set mqtt.enabled=false' adds flags)
-	$(CARGO) run --release -- serve $(ARGS)
+run: binary  ## Runs the broker (ARGS='--set mqtt.enabled=false' adds flags)
+	exec $(BINARY) serve $(ARGS)
 
 test: test-rust test-python  ## Runs every test
 
-test-rust: setup
+test-rust: setup $(LIBRARY)
 	$(CARGO) test --release --workspace
 
-# Real client libraries against the real binary.
-test-python: setup venv
-	$(CARGO) build --release --bin trivium
-	TRIVIUM_BINARY="$(CARGO_TARGET_DIR)/release/trivium" $(PYTHON) -m pytest tests/python $(PYTEST_ARGS)
+# Real client libraries against the real binary. Status 5: there is no test to run.
+test-python: binary venv
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) -m pytest tests/python $(PYTEST_ARGS) || (($$? == 5))
 
-lint: setup  ## Checks formatting and lints
+lint: setup $(LIBRARY)  ## Checks formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
-demo: setup venv  ## One message across the three protocols, with stock Python clients
-	$(CARGO) build --release --bin trivium
-	TRIVIUM_BINARY="$(CARGO_TARGET_DIR)/release/trivium" $(PYTHON) examples/demo.py
+demo: binary venv  ## One message across the three protocols, with stock Python clients
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) examples/demo.py
 
-bench: setup  ## Micro benches, then a load on a broker of its own
-	benches/run.sh
+bench: binary  ## Micro benches, then a load on a broker of its own
+	$(CARGO) bench --workspace --features trivium-core/testing --bench routing --bench codec --bench store
+	TRIVIUM_BIN=$(BINARY) benches/load.sh
 
-bench-peers: setup  ## The same load on other brokers, side by side
+bench-peers: binary  ## The same load on other brokers, side by side
 	benches/peers/run
 
-fuzz: setup  ## Fuzzes each decoder for a minute (needs a nightly toolchain)
+fuzz: setup  ## Fuzzes each decoder (FUZZ_SECONDS=60); installs a nightly toolchain if there is none
+	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	@for folder in protocols/*/fuzz; do \
 	    for target in $$(cd "$$folder" && $(CARGO) +nightly fuzz list --fuzz-dir .); do \
-	        (cd "$$folder" && $(CARGO) +nightly fuzz run --fuzz-dir . "$$target" -- -max_total_time=60); \
+	        (cd "$$folder" && $(CARGO) +nightly fuzz run --fuzz-dir . "$$target" -- \
+	            -max_total_time=$${FUZZ_SECONDS:-60}); \
 	    done; \
 	done
 
-# RocksDB is compiled from source: a C++ compiler, and libclang with its own headers for the bindings.
+env: setup $(LIBRARY)  ## Prints what cargo needs to use the same RocksDB, for a shell to evaluate
+	@echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)' ROCKSDB_LIB_DIR='$$ROCKSDB_LIB_DIR' ROCKSDB_STATIC=1"
+
+binary: setup $(LIBRARY)
+	$(CARGO) build --release --bin trivium
+
+# Cargo knows whether there is anything to do. The library has a place that does not change.
+rocksdb: setup
+	@[ -e $(ROCKSDB_LIB_DIR)/librocksdb.a ] || echo "RocksDB is compiled now, which takes some minutes" >&2
+	@env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC $(CARGO) build --release --locked \
+	    --manifest-path storage/rocksdb-build/Cargo.toml --target-dir $(ROCKSDB) >&2
+	@library=$$(ls -t $(ROCKSDB)/release/build/librocksdb-sys-*/out/librocksdb.a | head -1); \
+	mkdir -p $(ROCKSDB_LIB_DIR); \
+	ln -sf "$$library" $(ROCKSDB_LIB_DIR)/librocksdb.a
+
+# RocksDB is compiled from source by a C++ compiler, and libclang with its own headers for the bindings.
 setup:
 	@missing=(); \
 	command -v c++ >/dev/null || missing+=(g++); \
@@ -64,12 +95,12 @@ setup:
 	    compgen -G '/usr/lib/clang/*/include/stddef.h' >/dev/null || missing+=(libclang-dev); \
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv); \
 	if (($${#missing[@]})); then \
-	    echo "installing $${missing[*]}"; \
-	    $(SUDO) apt-get update -qq; \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+	    echo "installing $${missing[*]}" >&2; \
+	    $(SUDO) apt-get update -qq >&2; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >&2; \
 	fi
 
-venv: $(VENV)/ready
+venv: setup $(VENV)/ready
 
 # Made again when the pinned versions change.
 $(VENV)/ready: tests/python/requirements.txt

@@ -18,6 +18,8 @@ pub struct Args {
 pub enum Command {
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
+    /// Load any AMQP 0-9-1, Kafka or MQTT broker, and report what it did.
+    Bench(Box<trivium_load::Args>),
 }
 
 /// How to run the broker.

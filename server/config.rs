@@ -15,7 +15,7 @@ use std::{
 use serde::Deserialize;
 
 pub use layers::{ConfigError, Layers};
-pub use values::{Durability, Filter, HostPort, LogFormat, Millis, Size};
+pub use values::{Durability, Filter, HostPort, LogFormat, Millis, Shards, Size};
 use values::{parsed, parsed_some};
 
 use crate::args::ServeArgs;
@@ -32,7 +32,7 @@ pub struct Config {
     pub durability: Durability,
     /// Number of shards; one per core is right for most.
     #[serde(deserialize_with = "parsed")]
-    pub shards: NonZeroUsize,
+    pub shards: Shards,
     /// Connections at most, over all protocols; more are closed as they come.
     #[serde(deserialize_with = "parsed")]
     pub max_connections: NonZeroUsize,
@@ -82,7 +82,7 @@ impl Default for Config {
         Config {
             data_dir: PathBuf::from("./trivium-data"),
             durability: Durability::Sync,
-            shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            shards: Shards::per_core(),
             max_connections: NonZeroUsize::new(65_536).expect("not zero"),
             queue_memory: Size::mebibytes(128),
             log_memory: Size::mebibytes(64),

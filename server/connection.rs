@@ -127,6 +127,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// the backlog is written.
     async fn wait(&mut self) -> Result<(), End> {
         let reads = self.wants_input();
+        if reads && self.unread {
+            return Ok(());
+        }
         let alarm_at = [
             self.protocol.next_timeout(),
             self.unauthenticated,
@@ -189,7 +192,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         {
             self.protocol.handle_timeout(now, &mut self.effects)?;
         }
-        if self.unread && self.protocol.wants_input() && !self.protocol.is_closed() {
+        // One more request may have an answer of megabytes, so input that is here waits as well
+        // while the peer does not read.
+        if self.unread && self.wants_input() && !self.protocol.is_closed() {
             self.protocol
                 .handle_input(now, &mut self.input, &mut self.effects)?;
             // What a front end leaves behind when it stops wanting input is shown to it again.
@@ -232,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn wants_input(&self) -> bool {
-        !self.unread && self.effects.output.len() < BACKLOG_MAX && self.protocol.wants_input()
+        self.effects.output.len() < BACKLOG_MAX && self.protocol.wants_input()
     }
 
     /// A peer that has not said who it is gets little memory and little time.

@@ -11,13 +11,21 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use trivium_core::Broker;
+use trivium_storage::RocksStore;
 
-use crate::{metrics, shutdown::Stop, traffic::Traffic};
+use crate::{
+    metrics::{self, Kind, Sample},
+    shutdown::Stop,
+    store,
+    traffic::Traffic,
+};
 
 /// What can be asked about a server.
 pub struct Status {
     /// Each protocol's name and traffic.
     pub traffic: Vec<(&'static str, Arc<Traffic>)>,
+    /// The store, if it is our own.
+    pub store: Option<Arc<RocksStore>>,
     /// Set once every listener accepts.
     pub broker: OnceLock<Broker>,
     /// Set when the server stops.
@@ -36,24 +44,60 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>) {
     }
 }
 
-async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, &'static str) {
-    match status.broker.get() {
-        _ if status.stop.is_stopped() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        Some(_) => (StatusCode::OK, "ready\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, String) {
+    match status.obstacle() {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")),
     }
 }
 
 async fn scrape(State(status): State<Arc<Status>>) -> impl IntoResponse {
-    let mut samples = metrics::process();
-    for (protocol, traffic) in &status.traffic {
-        samples.extend(traffic.samples(protocol));
-    }
     (
         [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        metrics::render(samples),
+        metrics::render(status.samples().await),
     )
+}
+
+impl Status {
+    /// Why nothing is served, or nothing durable.
+    fn obstacle(&self) -> Option<String> {
+        if self.stop.is_stopped() {
+            return Some("stopping".into());
+        }
+        match self.broker.get() {
+            None => Some("starting".into()),
+            Some(broker) => broker
+                .failure()
+                .map(|reason| format!("storage failed: {reason}")),
+        }
+    }
+
+    async fn samples(&self) -> Vec<Sample> {
+        let mut samples = metrics::process();
+        samples.push(Sample::new(
+            "trivium_ready",
+            "Whether /health/ready says so.",
+            Kind::Gauge,
+            self.obstacle().is_none().into(),
+        ));
+        for (protocol, traffic) in &self.traffic {
+            samples.extend(traffic.samples(protocol));
+        }
+        if let Some(broker) = self.broker.get() {
+            samples.push(Sample::new(
+                "trivium_storage_failed",
+                "Whether a write has failed, so that nothing more is acknowledged.",
+                Kind::Gauge,
+                broker.failure().is_some().into(),
+            ));
+            samples.extend(broker.samples().await.into_iter().map(Sample::from));
+        }
+        if let Some(store) = &self.store {
+            samples.extend(store::samples(store));
+        }
+        samples
+    }
 }

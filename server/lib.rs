@@ -37,6 +37,7 @@ use trivium_core::{
     Broker, Options,
     store::{Durability, Store},
 };
+use trivium_storage::RocksStore;
 
 pub use crate::{config::Config, listen::Endpoint, shutdown::Signals};
 use crate::{
@@ -74,7 +75,7 @@ impl Server {
         let opened = config.clone();
         let store = tokio::task::spawn_blocking(move || store::open(&opened)).await??;
         let cluster_id = store::cluster_id(&config)?;
-        let bound = Bound::bind(&config, endpoints, &cluster_id)?;
+        let bound = Bound::bind(&config, endpoints, &cluster_id, Some(store.clone()))?;
         bound.serve(&config, store, Some(lock)).await
     }
 
@@ -84,7 +85,7 @@ impl Server {
         config: Config,
         endpoints: Vec<Endpoint>,
     ) -> anyhow::Result<Server> {
-        Bound::bind(&config, endpoints, "trivium")?
+        Bound::bind(&config, endpoints, "trivium", None)?
             .serve(&config, store, None)
             .await
     }
@@ -125,7 +126,12 @@ struct Bound {
 }
 
 impl Bound {
-    fn bind(config: &Config, endpoints: Vec<Endpoint>, cluster_id: &str) -> anyhow::Result<Bound> {
+    fn bind(
+        config: &Config,
+        endpoints: Vec<Endpoint>,
+        cluster_id: &str,
+        store: Option<Arc<RocksStore>>,
+    ) -> anyhow::Result<Bound> {
         let listeners = endpoints
             .into_iter()
             .map(|endpoint| Listener::bind(endpoint, cluster_id))
@@ -146,6 +152,7 @@ impl Bound {
             .collect();
         let status = Arc::new(Status {
             traffic,
+            store,
             broker: OnceLock::new(),
             stop: stop.clone(),
         });
@@ -222,7 +229,7 @@ fn warn_of_strangers(config: &Config, addresses: &BTreeMap<&'static str, SocketA
 
 fn broker_options(config: &Config) -> Options {
     Options {
-        shards: config.shards.get(),
+        shards: config.shards.count(),
         durability: match config.durability {
             config::Durability::Os => Durability::Written,
             // The store syncs at the interval instead of for each commit.

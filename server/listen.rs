@@ -24,6 +24,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Makes a front end, given the id of the data directory.
+pub type FrontendMaker = Box<dyn FnOnce(&str) -> Arc<dyn Frontend> + Send>;
+
 /// A protocol to serve, and where.
 pub struct Endpoint {
     /// The protocol's name in configuration, logs and metrics.
@@ -31,7 +34,7 @@ pub struct Endpoint {
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Makes the front end; it is told the id of the data directory, which outlives restarts.
-    pub frontend: Box<dyn FnOnce(&str) -> Arc<dyn Frontend> + Send>,
+    pub frontend: FrontendMaker,
     /// What to paste into a shell or a program to reach it.
     pub client: fn(SocketAddr) -> String,
 }

@@ -21,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => serve(&args),
+        Command::Bench(args) => finish(bench(*args)),
     }
 }
 
@@ -31,10 +32,13 @@ fn serve(args: &ServeArgs) -> ExitCode {
     };
     log::start(&config.log);
     raise_open_files_limit();
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &format_args!("{error:#}")),
-    }
+    finish(run(config))
+}
+
+fn bench(args: trivium_load::Args) -> anyhow::Result<()> {
+    raise_open_files_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(trivium_load::run(args))
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
@@ -46,6 +50,13 @@ fn run(config: Config) -> anyhow::Result<()> {
         let endpoints = frontends::standard(&config);
         trivium::run(config, endpoints, signals.wait()).await
     })
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format_args!("{error:#}")),
+    }
 }
 
 fn fail(code: u8, error: &dyn fmt::Display) -> ExitCode {

@@ -47,6 +47,17 @@ impl Sample {
     }
 }
 
+impl From<trivium_core::Sample> for Sample {
+    fn from(sample: trivium_core::Sample) -> Sample {
+        let kind = if sample.counter {
+            Kind::Counter
+        } else {
+            Kind::Gauge
+        };
+        Sample::new(sample.name, sample.help, kind, sample.value as f64)
+    }
+}
+
 /// Renders samples; those of one name are grouped, in the order in which names first appear.
 pub fn render(mut samples: Vec<Sample>) -> String {
     let mut order: Vec<&'static str> = Vec::new();

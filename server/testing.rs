@@ -1,6 +1,13 @@
 //! A broker for unit tests that are not about the broker.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use trivium_core::{
@@ -9,11 +16,20 @@ use trivium_core::{
 };
 
 /// Forgets everything.
-struct Nowhere;
+#[derive(Default)]
+pub struct Nowhere {
+    /// Writes fail from now on.
+    pub broken: AtomicBool,
+}
 
 impl Store for Nowhere {
     fn commit(&self, _: Batch, _: Durability) -> BoxFuture<'static, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+        let result = if self.broken.load(Ordering::Relaxed) {
+            Err(StoreError::Unavailable("no space left on device".into()))
+        } else {
+            Ok(())
+        };
+        Box::pin(async { result })
     }
 
     fn get(&self, _: Table, _: Bytes) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
@@ -36,19 +52,18 @@ impl Store for Nowhere {
 
 /// A store that forgets everything.
 pub fn store() -> Arc<dyn Store> {
-    Arc::new(Nowhere)
+    Arc::new(Nowhere::default())
 }
 
 /// A broker over it.
 pub async fn broker() -> Broker {
     let options = Options {
         shards: 1,
-        durability: Durability::Buffered,
+        durability: Durability::Written,
         dialects: Vec::new(),
         queue_memory: 1 << 20,
         log_memory: 1 << 20,
         clock: crate::clock::now,
-        partitions: 1,
         initial_rebalance_delay: Duration::ZERO,
         user: None,
     };

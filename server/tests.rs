@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use trivium_core::{Dialect, Event, Now};
+use trivium_core::{Change, Command, Credentials, Dialect, Event, Now, Origin, QueueSpec, Token};
 use trivium_protocol::{CloseReason, Effects, Frontend, Peer, Protocol};
 
 use super::*;
@@ -120,4 +121,81 @@ async fn connections_over_the_limit_are_closed_and_a_free_place_is_taken() {
         .await
         .unwrap();
     server.stop().await.unwrap();
+}
+
+/// The whole answer to a GET request.
+async fn get(server: &Server, path: &str) -> String {
+    let mut stream = TcpStream::connect(server.address("http").unwrap())
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_failed_store_is_not_ready_and_says_why() {
+    let store = Arc::new(testing::Nowhere::default());
+    let mut config = Config::default();
+    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Server::start_over(store.clone(), config, Vec::new())
+        .await
+        .unwrap();
+    assert!(
+        get(&server, "/health/ready")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+
+    store.broken.store(true, Ordering::Relaxed);
+    declare_durable_queue(server.broker()).await;
+    let ready = get(&server, "/health/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    assert!(
+        ready.contains("storage failed: storage is unavailable: no space left on device"),
+        "{ready}"
+    );
+    assert!(
+        get(&server, "/health/live")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    let metrics = get(&server, "/metrics").await;
+    assert!(
+        metrics.contains("\ntrivium_ready 0\n") && metrics.contains("\ntrivium_storage_failed 1\n")
+    );
+    drop(server);
+}
+
+/// Declares one, and waits for the answer, whatever it is.
+async fn declare_durable_queue(broker: &Broker) {
+    let mut link = broker.connect(Origin {
+        vhost: "/".into(),
+        ..Origin::default()
+    });
+    let login = Command::Authenticate {
+        token: Token(1),
+        credentials: Credentials::Anonymous { loopback: true },
+    };
+    let spec = QueueSpec {
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        expires: None,
+        session: false,
+        arguments: Vec::new(),
+    };
+    let declare = Command::Define {
+        token: Token(2),
+        change: Change::DeclareQueue {
+            name: "jobs".into(),
+            spec,
+        },
+    };
+    for command in [login, declare] {
+        link.submit(clock::now(), &mut vec![command]).await.unwrap();
+        link.receive(&mut Vec::new()).await.unwrap();
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use support::Broker;
+use support::{Broker, set, wire};
 
 /// What all the peers of a test together may cost.
 const MEMORY_MAX: usize = 64 << 20;
@@ -35,6 +35,7 @@ fn exchange(broker: &Broker, protocol: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn assert_well(broker: &Broker, resident_before: usize) {
+    broker.assert_no_panic();
     assert!(broker.get("/health/ready").starts_with("HTTP/1.1 200"));
     let grown = broker.resident_bytes().saturating_sub(resident_before);
     assert!(grown < MEMORY_MAX, "memory grew by {} MiB", grown >> 20);
@@ -93,15 +94,74 @@ fn a_malformed_remaining_length_is_closed() {
     assert_well(&broker, broker.resident_bytes());
 }
 
+/// MQTT 5, 4.13: a malformed packet is answered with DISCONNECT and 0x81.
 #[test]
-fn an_unknown_kafka_api_is_closed() {
+fn a_malformed_packet_in_a_session_is_told_and_closed() {
     let broker = Broker::start();
-    // Length, API key 999, version 0, correlation id 1, null client id.
+    let malformed: [&[u8]; 3] = [
+        b"\x30\xff\xff\xff\xff\x7f",
+        // A topic that is longer than its packet.
+        b"\x30\x04\x7f\xff\x00\x00",
+        // Properties of 256 MiB in a packet of nine bytes.
+        b"\x30\x09\x00\x01t\xff\xff\xff\x7f\x00\x00",
+    ];
+    for packet in malformed {
+        let mut stream = wire::mqtt(&broker);
+        stream.write_all(packet).unwrap();
+        let answer = read_to_close(&mut stream);
+        assert_eq!((answer[0], answer[2]), (0xe0, 0x81), "{answer:?}");
+    }
+    assert_well(&broker, broker.resident_bytes());
+}
+
+#[test]
+fn an_unknown_kafka_api_or_version_is_closed() {
+    let broker = Broker::start();
+    exchange(&broker, "kafka", &wire::request(999, 0, b""));
     exchange(
         &broker,
         "kafka",
-        b"\x00\x00\x00\x0a\x03\xe7\x00\x00\x00\x00\x00\x01\xff\xff",
+        &wire::request(3, 999, b"\x00\x00\x00\x00"),
     );
+    broker.assert_no_panic();
+}
+
+/// AMQP 0-9-1, 4.2.3: the size in a frame is checked before its payload has come.
+#[test]
+fn an_amqp_frame_over_the_negotiated_size_is_an_error_of_the_connection() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    for size in [wire::FRAME_MAX as u32 + 1, 0x7fff_ffff, u32::MAX] {
+        let mut stream = wire::amqp(&broker);
+        let head = [&b"\x01\x00\x01"[..], &size.to_be_bytes()].concat();
+        stream.write_all(&head).unwrap();
+        wire::expect_close(&mut stream, 501);
+    }
+    let mut stream = wire::amqp(&broker);
+    let whole = wire::frame(1, 1, &vec![0; wire::FRAME_MAX + 1]);
+    stream.write_all(&whole).unwrap();
+    wire::expect_close(&mut stream, 501);
+    assert_well(&broker, before);
+}
+
+#[test]
+fn lengths_of_two_gibibytes_inside_good_frames_allocate_nothing() {
+    let broker = Broker::start();
+    let before = broker.resident_bytes();
+    // queue.declare with a table of arguments of 2 GiB.
+    let mut stream = wire::amqp(&broker);
+    wire::send_method(
+        &mut stream,
+        1,
+        (50, 10),
+        b"\x00\x00\x01q\x00\x7f\xff\xff\xff",
+    );
+    wire::expect_close(&mut stream, 502);
+    // Metadata of two thousand million topics, and a produce of as many.
+    exchange(&broker, "kafka", &wire::request(3, 1, b"\x7f\xff\xff\xff"));
+    let produce = b"\xff\xff\xff\xff\x00\x00\x00\x00\x7f\xff\xff\xff";
+    exchange(&broker, "kafka", &wire::request(0, 3, produce));
+    assert_well(&broker, before);
 }
 
 /// KIP-511: an unknown version of ApiVersions is answered in version 0 with UNSUPPORTED_VERSION (35).
@@ -136,6 +196,14 @@ fn peers_that_vanish_in_a_frame_leave_nothing_behind() {
         }
     }
     assert_well(&broker, before);
+    // In the middle of a message, when they were known.
+    let mut publisher = wire::amqp(&broker);
+    wire::send_method(&mut publisher, 1, (60, 40), b"\x00\x00\x00\x01q\x00");
+    let content = b"\x00\x3c\x00\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00";
+    publisher.write_all(&wire::frame(2, 1, content)).unwrap();
+    let mut device = wire::mqtt(&broker);
+    device.write_all(b"\x30\x80\x08\x00\x01t\x00half").unwrap();
+    drop((publisher, device));
     for protocol in ["amqp", "kafka", "mqtt"] {
         wait_for_zero(
             &broker,
@@ -160,6 +228,91 @@ fn a_peer_that_never_reads_is_not_served_without_end() {
     }
     assert!(taken < 64 << 20, "the broker went on reading");
     assert_well(&broker, before);
+}
+
+/// What the broker may keep in memory of messages and rows, for the tests that fill it.
+fn small(command: &mut std::process::Command) {
+    for key in ["queue_memory", "log_memory", "storage_memory"] {
+        set(command, key, "16MiB");
+    }
+}
+
+/// Bytes and messages of the load that the next three tests put in: 128 MiB.
+const FILL: [&str; 4] = ["--size", "16384", "--count", "8192"];
+
+#[test]
+fn an_amqp_consumer_that_stops_reading_holds_a_bounded_window() {
+    let broker = Broker::start_with(small);
+    let fill = [
+        "publish",
+        "--queue",
+        "jobs",
+        "--keep",
+        "--persistent",
+        "--durable",
+    ];
+    broker.bench("amqp", &[&fill[..], &FILL].concat());
+    let before = broker.resident_bytes();
+    let mut stream = wire::amqp(&broker);
+    // basic.consume without acknowledgements, so that nothing but the socket slows it down.
+    wire::send_method(
+        &mut stream,
+        1,
+        (60, 20),
+        b"\x00\x00\x04jobs\x01c\x02\x00\x00\x00\x00",
+    );
+    wire::expect_method(&mut stream, (60, 21));
+    settle_down(&broker);
+    assert_well(&broker, before);
+}
+
+#[test]
+fn a_kafka_consumer_that_stops_reading_is_not_fetched_for() {
+    let broker = Broker::start_with(small);
+    let fill = ["publish", "--topic", "stock", "--keep"];
+    broker.bench("kafka", &[&fill[..], &FILL].concat());
+    let before = broker.resident_bytes();
+    let mut stream = broker.connect("kafka");
+    stream.write_all(&wire::fetch("stock").repeat(100)).unwrap();
+    settle_down(&broker);
+    assert_well(&broker, before);
+}
+
+#[test]
+fn an_mqtt_subscriber_that_stops_reading_loses_and_costs_nobody() {
+    let broker = Broker::start_with(small);
+    let before = broker.resident_bytes();
+    let mut stream = wire::mqtt(&broker);
+    stream
+        .write_all(b"\x82\x0a\x00\x01\x00\x00\x04load\x00")
+        .unwrap();
+    let mut suback = [0; 6];
+    stream.read_exact(&mut suback).unwrap();
+    assert_eq!((suback[0], suback[5]), (0x90, 0));
+    broker.bench(
+        "mqtt",
+        &[&["publish", "--topic", "load"][..], &FILL].concat(),
+    );
+    settle_down(&broker);
+    assert_well(&broker, before);
+    assert!(broker.metric("trivium_messages_dropped_total") > 0.0);
+}
+
+/// Waits until nothing more is sent.
+fn settle_down(broker: &Broker) {
+    let sent = || -> f64 {
+        let of = |protocol| {
+            broker.metric(&format!(
+                "trivium_sent_bytes_total{{protocol=\"{protocol}\"}}"
+            ))
+        };
+        of("amqp") + of("kafka") + of("mqtt")
+    };
+    let mut last = -1.0;
+    while sent() > last {
+        last = sent();
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]

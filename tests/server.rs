@@ -4,9 +4,19 @@
 
 mod support;
 
-use std::{fs, io::Read, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::Read,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 
-use support::{Broker, last_line, run, set, trivium};
+use support::{Broker, last_line, run, set, trivium, wire};
+
+/// The user who owns nothing.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn starts_tells_where_it_listens_and_stops_with_zero() {
@@ -39,10 +49,17 @@ fn open_connections_do_not_keep_it_from_stopping() {
 #[test]
 fn metrics_count_connections_and_bytes() {
     let broker = Broker::start();
-    drop(broker.connect("mqtt"));
+    // An answer: it has been accepted.
+    drop(wire::mqtt(&broker));
     assert!(broker.metric("trivium_connections_opened_total{protocol=\"mqtt\"}") >= 1.0);
     assert!(broker.metric("process_resident_memory_bytes") > 1e6);
     assert!(broker.metric("process_open_fds") > 3.0);
+    assert!(broker.metric("trivium_ready") > 0.0);
+    assert!(broker.metric("trivium_storage_failed") < 1.0);
+    assert!(broker.metric("trivium_store_memtable_bytes") > 0.0);
+    let publish = ["publish", "--topic", "t", "--count", "100"];
+    broker.bench("mqtt", &publish);
+    assert!(broker.metric("trivium_messages_published_total") >= 100.0);
     let text = broker.get("/metrics");
     assert!(
         text.contains("content-type: text/plain; version=0.0.4"),
@@ -142,6 +159,8 @@ fn a_setting_that_makes_no_sense_is_one_line_that_names_key_and_layer() {
         line.contains("'shards' in flag --set shards: 'none'"),
         "{line}"
     );
+    let line = refused(&|command| set(command, "shards", "65"));
+    assert!(line.ends_with("expected a number from 1 to 64"), "{line}");
     assert!(
         !folder.path().join("data").exists(),
         "nothing is created before the settings are understood"
@@ -187,14 +206,59 @@ fn a_directory_that_cannot_be_written_is_refused() {
 
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = trivium(folder.path());
     // Permissions do not bind the superuser.
-    if fs::write(folder.path().join("probe"), "").is_err() {
-        let line = refused_directory(folder.path());
-        assert!(
-            line.starts_with("trivium: cannot open data directory"),
-            "{line}"
-        );
+    if fs::write(folder.path().join("probe"), "").is_ok() {
+        fs::remove_file(folder.path().join("probe")).unwrap();
+        command.uid(NOBODY);
+        if Command::new(command.get_program())
+            .arg("--version")
+            .uid(NOBODY)
+            .output()
+            .is_err()
+        {
+            return;
+        }
     }
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    let line = last_line(&output);
+    assert!(
+        line.contains(&folder.path().display().to_string()),
+        "{line}"
+    );
+    assert!(line.to_lowercase().contains("permission denied"), "{line}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// With `durability=interval` an acknowledgement means written; nobody waits for the interval.
+#[test]
+fn acknowledgements_do_not_wait_for_the_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_an_hour = || {
+        let mut command = trivium(folder.path());
+        set(&mut command, "durability", "interval:3600000");
+        Broker::spawn(command)
+    };
+    let mut broker = with_an_hour();
+    let publish = "publish --queue jobs --durable --persistent --keep --confirm 1 --count 100";
+    broker.bench("amqp", &publish.split(' ').collect::<Vec<_>>());
+    assert!(broker.metric("trivium_store_syncs_total") < 100.0);
+    assert!(broker.metric("trivium_messages_published_total") >= 100.0);
+    // Written is more than in memory: it survives a kill.
+    broker.signal("KILL");
+    assert_eq!(broker.wait(), None);
+    let broker = with_an_hour();
+    let mut stream = wire::amqp(&broker);
+    // queue.declare, passive.
+    wire::send_method(
+        &mut stream,
+        1,
+        (50, 10),
+        b"\x00\x00\x04jobs\x01\x00\x00\x00\x00",
+    );
+    let declared = wire::expect_method(&mut stream, (50, 11));
+    assert_eq!(declared[5..9], 100_u32.to_be_bytes());
 }
 
 /// The one line that a start on `path` ends with.

@@ -13,7 +13,9 @@ use std::{
 use serde_json::Value;
 
 /// Lines of a source file at most.
-const LINES_MAX: usize = 900;
+const LINES_MAX: usize = 1000;
+/// Lines of a file of tests at most: many stories are no reason to look for another idea.
+const TEST_LINES_MAX: usize = 1200;
 /// Folders that hold what is written by hand.
 const FOLDERS: [&str; 8] = [
     "core",
@@ -96,6 +98,23 @@ fn dependencies_point_one_way() {
     }
 }
 
+/// `make` compiles RocksDB by the second; what it links must be what the first asks for.
+#[test]
+fn both_lock_files_have_one_rocksdb() {
+    let versions = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let of_rocksdb = lines
+            .windows(3)
+            .filter(|it| it[0].starts_with("name") && it[0].contains("rocksdb"));
+        let released = of_rocksdb.filter(|it| it[2].starts_with("source"));
+        released.map(|it| it.concat()).collect()
+    };
+    let ours = versions("Cargo.lock");
+    assert_eq!(ours.len(), 2, "{ours:?}");
+    assert_eq!(ours, versions("storage/rocksdb-build/Cargo.lock"));
+}
+
 #[test]
 fn files_are_short_and_finished() {
     let unfinished = [
@@ -108,8 +127,10 @@ fn files_are_short_and_finished() {
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.strip_prefix(root()).unwrap().display();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests")
+            || path.components().any(|part| part.as_os_str() == "tests");
         assert!(
-            text.lines().count() <= LINES_MAX,
+            text.lines().count() <= if is_test { TEST_LINES_MAX } else { LINES_MAX },
             "{name} has {} lines",
             text.lines().count()
         );

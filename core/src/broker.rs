@@ -26,7 +26,7 @@ use crate::{
     recovery,
     shard::{Op, Report, Request},
     snapshot::Snapshot,
-    store::{Durability, Store, StoreError},
+    store::{BoxFuture, Durability, Store, StoreError},
     time::Now,
 };
 
@@ -281,11 +281,20 @@ impl Inner {
         };
         drop(catalog);
         if let Some(committed) = committed {
-            committed
-                .await
-                .map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+            self.durable(committed).await?;
         }
         self.answer(from, token, outcome).await
+    }
+
+    /// Waits for a change of the catalog. After the first that fails, nothing is accepted.
+    async fn durable(
+        &self,
+        committed: BoxFuture<'static, Result<(), StoreError>>,
+    ) -> Result<(), Refusal> {
+        committed.await.map_err(|error| {
+            self.metrics.storage_failed(&error);
+            Refusal::StorageFailed(error.to_string().into())
+        })
     }
 
     async fn answer(
@@ -377,8 +386,8 @@ impl Inner {
         if let Some(applied) = catalog.remove_queue(id) {
             self.snapshot.store(catalog.routes());
             if !applied.batch.is_empty() {
-                let committed = self.committer.commit(applied.batch, &[]).done.await;
-                committed.map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+                self.durable(self.committer.commit(applied.batch, &[]).done)
+                    .await?;
             }
         }
         Ok(messages)

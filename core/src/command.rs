@@ -177,7 +177,7 @@ pub enum ExchangeKind {
 }
 
 /// What a queue is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueSpec {
     /// Survives a restart, with its persistent messages.
     pub durable: bool,

@@ -41,6 +41,26 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message of a publisher that says no more than this; it asks to survive a restart.
+    pub fn plain(exchange: Text, topic: Topic, body: Bytes, origin: Arc<Origin>) -> Message {
+        Message {
+            exchange,
+            topic,
+            body: Some(body),
+            key: None,
+            timestamp: None,
+            expiry_ms: None,
+            persistence: Persistence::Persistent,
+            priority: None,
+            retain: false,
+            native: Native {
+                dialect: &Plain,
+                block: Bytes::new(),
+            },
+            origin,
+        }
+    }
+
     /// The neutral form of what is in `native`.
     pub fn properties(&self) -> Properties {
         self.native.dialect.properties(&self.native.block)

@@ -1,8 +1,9 @@
 //! The types of values that the standard library has no word for, each parsed from text.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, thread::available_parallelism, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use trivium_core::SHARDS_MAX;
 
 /// What an acknowledgement means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,33 @@ impl FromStr for Durability {
                 _ => Err("expected interval:<milliseconds>, at least 1"),
             },
             _ => Err(EXPECTED),
+        }
+    }
+}
+
+/// A number of shards, 1 to [`SHARDS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shards(usize);
+
+impl Shards {
+    /// As many as there are cores.
+    pub fn per_core() -> Shards {
+        Shards(available_parallelism().map_or(1, |cores| cores.get().min(SHARDS_MAX)))
+    }
+
+    /// The number.
+    pub const fn count(self) -> usize {
+        self.0
+    }
+}
+
+impl FromStr for Shards {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shards, Self::Err> {
+        match text.parse() {
+            Ok(count @ 1..=SHARDS_MAX) => Ok(Shards(count)),
+            _ => Err(format!("expected a number from 1 to {SHARDS_MAX}")),
         }
     }
 }
@@ -223,6 +251,15 @@ mod tests {
             "sync:1",
         ] {
             assert!(bad.parse::<Durability>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_are_as_many_as_the_core_can_have() {
+        assert_eq!("1".parse(), Ok(Shards(1)));
+        assert_eq!("64".parse(), Ok(Shards(64)));
+        for bad in ["", "0", "65", "-1", "two", "99999999999999999999"] {
+            assert!(bad.parse::<Shards>().is_err(), "{bad}");
         }
     }
 

@@ -19,7 +19,7 @@ struct Log {
     backlog_max: AtomicUsize,
 }
 
-/// Answers lines: `echo …`, `big <bytes>`, `pause` (reads on at the next timeout), `quit`, `fail`.
+/// Answers lines: `echo …`, `big <bytes>`, `pause` (reads on at the next timeout), `slow <bytes>` (both), `quit`, `fail`.
 struct Lines {
     log: Arc<Log>,
     resume_at: Option<Instant>,
@@ -88,6 +88,10 @@ impl Lines {
             ("big", size) => effects
                 .output
                 .body(&Bytes::from(vec![b'x'; size.parse().unwrap()])),
+            ("slow", size) => {
+                self.handle_line(now, &format!("big {size}"), effects)?;
+                self.resume_at = Some(now.instant);
+            }
             ("pause", _) => self.resume_at = Some(now.instant + Duration::from_millis(5)),
             ("quit", _) => {
                 effects.output.buffer().extend_from_slice(b"bye\n");
@@ -205,6 +209,20 @@ async fn a_peer_that_only_writes_is_not_read_beyond_the_backlog() {
         "{accepted} commands were taken from a peer that reads nothing"
     );
     assert_eq!(log.disconnects.load(Relaxed), 1);
+}
+
+/// One request at a time, all of them in one read: the answers wait for the peer, not in memory.
+#[tokio::test]
+async fn input_that_is_here_waits_for_the_backlog_too() {
+    const LINES: usize = 100;
+    let (answer, log) = with_client(4096, async |mut stream| {
+        let lines = format!("{}quit\n", "slow 400000\n".repeat(LINES));
+        stream.write_all(lines.as_bytes()).await.unwrap();
+        read_to_end(stream).await
+    })
+    .await;
+    assert_eq!(answer.len(), LINES * 400_000 + 4);
+    assert!(log.backlog_max.load(Relaxed) <= BACKLOG_MAX);
 }
 
 /// The output of `future`, or `None` if it makes no progress while the other task is given every chance.

@@ -2,13 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod wire;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -80,6 +82,8 @@ pub struct Broker {
     child: Child,
     /// `protocol` and address of each listener, as logged.
     listeners: Vec<(String, SocketAddr)>,
+    /// What was said on standard error so far.
+    log: Arc<Mutex<String>>,
     data_dir: Option<TempDir>,
 }
 
@@ -103,10 +107,12 @@ impl Broker {
     pub fn spawn(mut command: Command) -> Broker {
         set(&mut command, "log.format", "json");
         let mut child = command.spawn().unwrap();
-        let listeners = listeners(&mut child);
+        let log = Arc::default();
+        let listeners = listeners(&mut child, &log);
         let broker = Broker {
             child,
             listeners,
+            log,
             data_dir: None,
         };
         let start = std::time::Instant::now();
@@ -178,6 +184,24 @@ impl Broker {
             * 1024
     }
 
+    /// Fails if any task has panicked.
+    pub fn assert_no_panic(&self) {
+        let log = self.log.lock().unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// Runs `trivium bench` against it to the end.
+    pub fn bench(&self, protocol: &str, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_trivium"))
+            .args(["bench", protocol])
+            .args(arguments)
+            .args(["--address", &self.address(protocol).to_string()])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+    }
+
     /// The process's id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -213,26 +237,26 @@ impl Drop for Broker {
     }
 }
 
-/// Reads the log up to the line of the HTTP listener, which is the last to be bound; the rest is read and dropped.
-fn listeners(child: &mut Child) -> Vec<(String, SocketAddr)> {
+/// Reads the log up to the line of the HTTP listener, which is the last to be bound; the rest goes to `seen` only.
+fn listeners(child: &mut Child, seen: &Arc<Mutex<String>>) -> Vec<(String, SocketAddr)> {
     let (sender, receiver) = mpsc::channel();
     let log = BufReader::new(child.stderr.take().unwrap());
+    let all = seen.clone();
     std::thread::spawn(move || {
-        log.lines()
-            .map_while(Result::ok)
-            .for_each(|line| drop(sender.send(line)))
+        for line in log.lines().map_while(Result::ok) {
+            all.lock().unwrap().push_str(&format!("{line}\n"));
+            let _ = sender.send(line);
+        }
     });
-    let (mut found, mut seen) = (Vec::new(), String::new());
+    let mut found = Vec::new();
     while found.iter().all(|(name, _)| name != "http") {
-        let line = receiver
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| panic!("the broker does not start:\n{seen}"));
+        let line = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("the broker does not start:\n{}", seen.lock().unwrap());
+        });
         if let Some(protocol) = field(&line, "protocol") {
             let address = field(&line, "address").expect("a listener has an address");
             found.push((protocol.to_owned(), address.parse().unwrap()));
         }
-        seen.push_str(&line);
-        seen.push('\n');
     }
     found
 }

@@ -38,7 +38,10 @@ pub trait Protocol: Send {
     ) -> Result<(), CloseReason>;
 
     /// Called when [`Protocol::next_timeout`] has passed.
-    fn handle_timeout(&mut self, now: Now, effects: &mut Effects) -> Result<(), CloseReason>;
+    fn handle_timeout(&mut self, now: Now, effects: &mut Effects) -> Result<(), CloseReason> {
+        let _ = (now, effects);
+        Ok(())
+    }
 
     /// The peer has gone without a word, or broke the protocol (the last chance to publish a will).
     /// Output is not sent any more. Called at most once, and not after an orderly close.
@@ -47,7 +50,9 @@ pub trait Protocol: Send {
     }
 
     /// When [`Protocol::handle_timeout`] is wanted.
-    fn next_timeout(&self) -> Option<Instant>;
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
 
     /// False while a reply must come before more input may be read (a definition is under way).
     fn wants_input(&self) -> bool;
