@@ -78,7 +78,6 @@ pub(crate) struct Inner {
     first_body_chunk: u64,
     next_body_chunk: AtomicU64,
     next_producer: AtomicU64,
-    clock: fn() -> Now,
 }
 
 impl Broker {
@@ -107,7 +106,6 @@ impl Broker {
             first_body_chunk: recovered.epoch << 32,
             next_body_chunk: AtomicU64::new(recovered.epoch << 32),
             next_producer: AtomicU64::new(recovered.epoch << 24),
-            clock: options.clock,
         });
         let tasks = recovery::start(&inner, recovered.shards, inboxes, &options);
         Ok(Broker {
@@ -195,10 +193,6 @@ impl Inner {
         shard_of_name(name, self.shards.len())
     }
 
-    pub(crate) fn now(&self) -> Now {
-        (self.clock)()
-    }
-
     /// Body chunks from this number on are of this process.
     pub(crate) fn first_body_chunk(&self) -> u64 {
         self.first_body_chunk
@@ -245,7 +239,6 @@ impl Inner {
     ) -> Result<(), Refusal> {
         let request = Request {
             from: from.clone(),
-            now: self.now(),
             ops,
             span: None,
         };
@@ -334,7 +327,6 @@ impl Inner {
                     self.send_from(from, shard, vec![Op::ChangeQueue(entry.clone())])
                         .await?;
                 }
-                Effect::QueueRemoved(_) => {}
                 Effect::LogCreated(entry) => {
                     for shard in &self.shards {
                         self.send_from(from, shard, vec![Op::CreateLog(entry.clone())])

@@ -1,6 +1,6 @@
 //! Reading the store: when the broker opens, ahead of consumers, and to clean up behind queues.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::hash_map::Entry, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -66,7 +66,7 @@ pub(crate) async fn recover(
         let found = counters.remove(&entry.id);
         shards[shard_of_queue(entry.id, count)].recover_queue(entry.clone(), found, now);
     }
-    let logs: Vec<_> = catalog.routes().all_logs().cloned().collect();
+    let logs: Vec<_> = catalog.logs().cloned().collect();
     for shard in &mut shards {
         shard.recover_logs(&**store, &logs).await?;
     }
@@ -284,16 +284,17 @@ impl Loader {
         let Some(reference) = stored.body else {
             return Ok(());
         };
-        if !chunks.contains_key(&reference.number) {
-            let value = self
-                .store
-                .get(Table::Bodies, keys::body_chunk(reference.number))
-                .await?;
-            let value =
-                value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
-            chunks.insert(reference.number, messages::decode_bodies(value)?);
-        }
-        let body = chunks[&reference.number].get(reference.index as usize);
+        let bodies = match chunks.entry(reference.number) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => {
+                let key = keys::body_chunk(reference.number);
+                let value = self.store.get(Table::Bodies, key).await?;
+                let value =
+                    value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
+                unread.insert(messages::decode_bodies(value)?)
+            }
+        };
+        let body = bodies.get(reference.index as usize);
         let body = body.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
         let message = Arc::make_mut(&mut stored.message);
         message.body = Some(body.clone());

@@ -25,7 +25,6 @@ use crate::{
     queue::Arrival,
     shard::Op,
     store::keys::record_flags,
-    time::Now,
     topic::{Grammar, Topic},
 };
 
@@ -306,9 +305,8 @@ impl Tap {
             self.outgoing.spanned |= 1 << shard;
         }
         self.positions.insert(partition, next);
-        let now: Now = self.inner.now();
         self.outgoing
-            .flush(&self.inner, &self.mailbox, now)
+            .flush(&self.inner, &self.mailbox)
             .await
             .map_err(|_| Stop::Broker)
     }

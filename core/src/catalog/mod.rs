@@ -46,8 +46,6 @@ pub(crate) struct Actor {
     pub connection: ConnectionId,
     pub user: Text,
     pub vhost: Text,
-    /// MQTT client identifier, Kafka client id, or empty.
-    pub client: Text,
 }
 
 /// All that is declared.
@@ -104,7 +102,6 @@ pub(crate) enum Effect {
     QueueCreated(Arc<QueueEntry>),
     /// A session's client asks for another expiry or durability.
     QueueChanged(Arc<QueueEntry>),
-    QueueRemoved(Arc<QueueEntry>),
     LogCreated(Arc<LogEntry>),
     LogRemoved(Arc<LogEntry>),
 }
@@ -166,11 +163,6 @@ impl Catalog {
     /// Every queue and session of all vhosts, by id.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &Arc<QueueEntry>> {
         self.queues.values()
-    }
-
-    /// A queue or session by id.
-    pub(crate) fn queue(&self, id: QueueId) -> Option<&Arc<QueueEntry>> {
-        self.queues.get(&id)
     }
 
     /// Every log of all vhosts.

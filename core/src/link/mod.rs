@@ -19,12 +19,11 @@ use crate::{
     event::{Event, Kind, Refusal, Reply, Retained},
     id::{ConsumerId, Token},
     log,
-    message::{Message, Origin},
+    message::Origin,
     properties::Text,
     queue::{self, WINDOW},
     shard::Op,
     store::BoxFuture,
-    time::Now,
 };
 
 /// The broker has stopped; nothing more will come.
@@ -66,7 +65,6 @@ impl Link {
             connection: mailbox.connection,
             user: origin.user,
             vhost,
-            client: origin.client,
         };
         Link {
             broker,
@@ -85,7 +83,7 @@ impl Link {
 
     /// Routes and hands over one turn of commands, draining the vector. Waits while a shard's inbox is full and
     /// for definitions to be carried out; never for another connection.
-    pub async fn submit(&mut self, now: Now, commands: &mut Vec<Command>) -> Result<(), Stopped> {
+    pub async fn submit(&mut self, commands: &mut Vec<Command>) -> Result<(), Stopped> {
         for command in commands.drain(..) {
             match command {
                 Command::Publish {
@@ -191,9 +189,7 @@ impl Link {
                 Command::Enter { token, vhost } => self.enter(token, vhost),
                 Command::Define { token, change } => {
                     // What was published before must be there first.
-                    self.outgoing
-                        .flush(&self.broker, &self.mailbox, now)
-                        .await?;
+                    self.outgoing.flush(&self.broker, &self.mailbox).await?;
                     match self
                         .broker
                         .define(&self.actor, &self.mailbox, token, change)
@@ -206,7 +202,7 @@ impl Link {
                 }
             }
         }
-        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+        self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
     /// Waits for events and appends them. Safe to drop and call again.
@@ -231,7 +227,7 @@ impl Link {
 
     /// Tells the core that all output so far has reached the peer's socket, so that consumers whose
     /// deliveries filled their window in bytes may have more.
-    pub async fn flushed(&mut self, now: Now) -> Result<(), Stopped> {
+    pub async fn flushed(&mut self) -> Result<(), Stopped> {
         for (&consumer, owed) in &mut self.owed {
             if *owed >= WINDOW as usize / 4
                 && let Some(&shard) = self.consumers.get(&consumer)
@@ -240,7 +236,7 @@ impl Link {
                 self.outgoing.push(shard, Op::Credit { consumer, bytes });
             }
         }
-        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+        self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
     fn received(&mut self, event: Event, events: &mut Vec<Event>) {

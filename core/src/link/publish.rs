@@ -15,7 +15,6 @@ use crate::{
     message::Message,
     queue::{Arrival, BodyChunk},
     shard::{Op, Request},
-    time::Now,
 };
 
 /// Bodies smaller than this are stored in each queue: a reference would cost as much.
@@ -200,7 +199,6 @@ impl Outgoing {
         &mut self,
         broker: &Inner,
         from: &Arc<Mailbox>,
-        now: Now,
     ) -> Result<(), Stopped> {
         if let Some(chunk) = self.body_chunk.take() {
             chunk.fill(std::mem::take(&mut self.bodies));
@@ -231,7 +229,6 @@ impl Outgoing {
             let span = span.filter(|_| spanned & (1 << shard) != 0);
             permit.send(Request {
                 from: from.clone(),
-                now,
                 ops,
                 span,
             });

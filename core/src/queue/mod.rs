@@ -175,7 +175,6 @@ pub(crate) struct Queue {
     recovered_to: Sequence,
     purged: Vec<Range<u64>>,
     counters_dirty: bool,
-    shares_bodies: bool,
     /// Since when there has been no consumer.
     pub(crate) idle_since: Option<Timestamp>,
     pub(crate) touched: bool,
@@ -185,7 +184,7 @@ impl Queue {
     /// A new queue, or one whose counters were found in the store.
     pub(crate) fn new(entry: Arc<QueueEntry>, counters: Option<Counters>, now: Timestamp) -> Queue {
         let counters = counters.unwrap_or_default();
-        let backlog = (counters.messages > 0).then(|| Backlog {
+        let backlog = (counters.messages > 0).then_some(Backlog {
             range: counters.low..counters.next,
             reading: false,
         });
@@ -206,7 +205,6 @@ impl Queue {
             recovered_to: counters.next,
             purged: counters.purged,
             counters_dirty: false,
-            shares_bodies: true,
             idle_since: Some(now),
             touched: false,
         }

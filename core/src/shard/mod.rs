@@ -635,6 +635,11 @@ impl Shard {
                 .values()
                 .map(|retained| retained.len() as u64)
                 .sum(),
+            retained_bytes: self
+                .retained
+                .values()
+                .map(|retained| retained.bytes() as u64)
+                .sum(),
             ..Report::default()
         };
         for queue in self.queues.values() {

@@ -77,8 +77,7 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
                 }
             }
             Some(loaded) = reads.next() => {
-                let now = (services.clock)();
-                requests.push(Request { from: broker.clone(), now, ops: vec![loaded], span: None });
+                requests.push(Request { from: broker.clone(), ops: vec![loaded], span: None });
             }
             () = sleep_until(deadline) => {}
         }

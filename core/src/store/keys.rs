@@ -298,16 +298,6 @@ pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u3
     Some((vhost, group, log, key.try_get_u32().ok()?))
 }
 
-/// `State`: all offsets of a group.
-pub(crate) fn group_offsets(vhost: &str, group: &str) -> Range<Bytes> {
-    let start = key(16 + vhost.len() + group.len())
-        .u8(state::GROUP_OFFSET)
-        .text(vhost)
-        .text(group)
-        .done();
-    prefix(&start)
-}
-
 /// `State`: the offsets of all groups.
 pub(crate) fn all_group_offsets() -> Range<Bytes> {
     prefix(&[state::GROUP_OFFSET])

@@ -81,7 +81,7 @@ impl Client {
 
     pub async fn submit_all(&mut self, mut commands: Vec<Command>) {
         self.link
-            .submit(now(), &mut commands)
+            .submit(&mut commands)
             .await
             .expect("the broker is up");
     }
@@ -252,7 +252,7 @@ impl Client {
     }
 
     pub async fn flushed(&mut self) {
-        self.link.flushed(now()).await.expect("the broker is up");
+        self.link.flushed().await.expect("the broker is up");
     }
 }
 
