@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     catalog::{Actor, Catalog, Effect, Outcome, access::Access},
     command::Change,
-    commit::Committer,
+    commit::{Committer, Span},
     event::{Event, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox},
@@ -26,7 +26,7 @@ use crate::{
     recovery,
     shard::{Op, Report, Request},
     snapshot::Snapshot,
-    store::{Durability, Store, StoreError},
+    store::{Batch, Durability, Store, StoreError},
     time::Now,
 };
 
@@ -107,7 +107,13 @@ impl Broker {
             next_body_chunk: AtomicU64::new(recovered.epoch << 32),
             next_producer: AtomicU64::new(recovered.epoch << 24),
         });
-        let tasks = recovery::start(&inner, recovered.shards, inboxes, &options);
+        let tasks = recovery::start(
+            &inner,
+            recovered.shards,
+            recovered.stored,
+            inboxes,
+            &options,
+        );
         Ok(Broker {
             inner,
             tasks: Arc::new(Mutex::new(tasks)),
@@ -274,9 +280,7 @@ impl Inner {
         };
         drop(catalog);
         if let Some(committed) = committed {
-            committed
-                .await
-                .map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+            committed.await?;
         }
         self.answer(from, token, outcome).await
     }
@@ -353,26 +357,36 @@ impl Inner {
         if_empty: bool,
     ) -> Result<u64, Refusal> {
         let (reply, removed) = oneshot::channel();
-        let shard = &self.shards[self.shard_of_queue(id)];
-        self.send(
-            shard,
-            vec![Op::RemoveQueue {
+        // What is declared and what it holds go together, or a crash would leave one without the other.
+        let stored = catalog.queue(id).is_some_and(|queue| queue.spec.durable);
+        let span = stored.then(|| Span {
+            id: self.next_span(),
+            parts: 2,
+        });
+        let request = Request {
+            from: Arc::new(Mailbox::new(ConnectionId(0))),
+            ops: vec![Op::RemoveQueue {
                 queue: id,
                 if_unused,
                 if_empty,
                 reply,
             }],
-        )
-        .await?;
-        let messages = removed.await.map_err(|_| Refusal::Stopping)??;
-        if let Some(applied) = catalog.remove_queue(id) {
-            self.snapshot.store(catalog.routes());
-            if !applied.batch.is_empty() {
-                let committed = self.committer.commit(applied.batch, &[]).done.await;
-                committed.map_err(|error| Refusal::StorageFailed(error.to_string().into()))?;
+            span,
+        };
+        let shard = &self.shards[self.shard_of_queue(id)];
+        shard.send(request).await.map_err(|_| Refusal::Stopping)?;
+        let removed = removed.await.map_err(|_| Refusal::Stopping)?;
+        let batch = match removed.is_ok().then(|| catalog.remove_queue(id)).flatten() {
+            Some(applied) => {
+                self.snapshot.store(catalog.routes());
+                applied.batch
             }
+            None => Batch::new(),
+        };
+        if span.is_some() || !batch.is_empty() {
+            self.committer.commit(batch, span.as_slice()).done.await?;
         }
-        Ok(messages)
+        removed
     }
 
     /// A queue has told that it is unused and wants to go.

@@ -165,6 +165,11 @@ impl Catalog {
         self.queues.values()
     }
 
+    /// A queue or session by id.
+    pub(crate) fn queue(&self, id: QueueId) -> Option<&Arc<QueueEntry>> {
+        self.queues.get(&id)
+    }
+
     /// Every log of all vhosts.
     pub(crate) fn logs(&self) -> impl Iterator<Item = &Arc<LogEntry>> {
         self.routes.all_logs()
@@ -177,8 +182,13 @@ impl Catalog {
         routes
     }
 
-    /// A number that was never used. Only durable things make it known to the store: numbers of others
-    /// may be used again after a restart, which forgets them.
+    /// Uses no number below `id` from now on.
+    pub(crate) fn skip_ids_to(&mut self, id: u64) {
+        self.next_id = self.next_id.max(id);
+    }
+
+    /// A number that was never used. Only durable things make it known to the store; others rely on
+    /// [`Catalog::skip_ids_to`] after a restart.
     fn next_id(&mut self, durable: bool, applied: &mut Applied) -> u64 {
         let id = self.next_id;
         self.next_id += 1;

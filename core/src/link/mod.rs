@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
+use tokio::task::JoinHandle;
 
 use self::confirms::Confirms;
 pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use crate::{
     broker::Inner,
     catalog::Actor,
-    command::{Command, Credentials, Fetch, OffsetSpec},
+    command::{Change, Command, Credentials, Fetch, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
     id::{ConsumerId, Token},
     log,
@@ -50,6 +51,8 @@ pub struct Link {
     local: Vec<Event>,
     /// Reads of logs under way.
     reads: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// A change under way.
+    defining: Option<JoinHandle<Result<Option<Reply>, Refusal>>>,
 }
 
 impl Link {
@@ -78,6 +81,7 @@ impl Link {
             gathered: FxHashMap::default(),
             local: Vec::new(),
             reads: FuturesUnordered::new(),
+            defining: None,
         }
     }
 
@@ -190,15 +194,7 @@ impl Link {
                 Command::Define { token, change } => {
                     // What was published before must be there first.
                     self.outgoing.flush(&self.broker, &self.mailbox).await?;
-                    match self
-                        .broker
-                        .define(&self.actor, &self.mailbox, token, change)
-                        .await
-                    {
-                        Ok(Some(reply)) => self.done(token, Ok(reply)),
-                        Ok(None) => {}
-                        Err(refusal) => self.done(token, Err(refusal)),
-                    }
+                    self.define(token, change).await;
                 }
             }
         }
@@ -237,6 +233,29 @@ impl Link {
             }
         }
         self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+
+    /// Has a change made, by a task of its own: once begun it is carried through, also when the connection goes.
+    async fn define(&mut self, token: Token, change: Change) {
+        if let Some(abandoned) = self.defining.take() {
+            let _ = abandoned.await;
+        }
+        self.outgoing.visit_all();
+        let (broker, actor, mailbox) = (
+            self.broker.clone(),
+            self.actor.clone(),
+            self.mailbox.clone(),
+        );
+        let change =
+            tokio::spawn(async move { broker.define(&actor, &mailbox, token, change).await });
+        let outcome = self.defining.insert(change).await;
+        self.defining = None;
+        match outcome {
+            Ok(Ok(Some(reply))) => self.done(token, Ok(reply)),
+            Ok(Ok(None)) => {}
+            Ok(Err(refusal)) => self.done(token, Err(refusal)),
+            Err(_) => self.done(token, Err(Refusal::Stopping)),
+        }
     }
 
     fn received(&mut self, event: Event, events: &mut Vec<Event>) {
@@ -480,10 +499,16 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let (broker, mailbox) = (self.broker.clone(), self.mailbox.clone());
-        let shards = self.outgoing.visited();
+        let (shards, defining) = (self.outgoing.visited(), self.defining.take());
         // A task, because shards may have to be waited for and a drop cannot.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { broker.disconnect(&mailbox, shards).await });
+            runtime.spawn(async move {
+                // It may make something that is to go with the connection.
+                if let Some(defining) = defining {
+                    let _ = defining.await;
+                }
+                broker.disconnect(&mailbox, shards).await;
+            });
         }
     }
 }

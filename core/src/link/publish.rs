@@ -15,6 +15,7 @@ use crate::{
     message::Message,
     queue::{Arrival, BodyChunk},
     shard::{Op, Request},
+    topic::Grammar,
 };
 
 /// Bodies smaller than this are stored in each queue: a reference would cost as much.
@@ -76,7 +77,9 @@ impl Link {
             shards |= 1 << shard;
         }
         if message.retain {
-            let shard = self.broker.shard_of_name(message.topic.text());
+            let shard = self
+                .broker
+                .shard_of_name(&message.topic.render(Grammar::Slashes));
             let vhost = self.actor.vhost.clone();
             self.outgoing.push(
                 shard,
@@ -191,6 +194,11 @@ impl Outgoing {
         (0..self.ops.len())
             .filter(|shard| self.visited & (1 << shard) != 0)
             .collect()
+    }
+
+    /// All shards hear of this connection, not by way of its commands.
+    pub(crate) fn visit_all(&mut self) {
+        self.visited = u64::MAX;
     }
 
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span

@@ -25,6 +25,6 @@ pub(crate) use convert::{
 };
 pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use partition::{Committed, Partition, delete_log, recover};
-pub(crate) use record::records;
+pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;
 pub(crate) use tail::{Bounds, Tail, TailBudget};

@@ -11,13 +11,13 @@ use crate::{
     commit::Span,
     event::Refusal,
     group::GroupRequest,
-    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
+    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
     link::Mailbox,
     log::{Header, NewRecord},
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, LoadedChunk},
+    queue::{Arrival, Loaded},
     topic::Pattern,
 };
 
@@ -126,8 +126,7 @@ pub(crate) enum Op {
     /// A read that a queue asked for.
     Loaded {
         queue: QueueId,
-        chunks: Vec<LoadedChunk>,
-        read_to: Sequence,
+        loaded: Loaded,
     },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.

@@ -1,6 +1,8 @@
 //! A client of the core for tests: one link, and waiting for what it expects.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod logs;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
