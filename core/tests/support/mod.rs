@@ -111,6 +111,15 @@ impl Client {
             .expect("the event comes")
     }
 
+    /// Whether something is there now.
+    pub async fn has_events(&mut self) -> bool {
+        let mut events = Vec::new();
+        let arrived =
+            tokio::time::timeout(Duration::from_millis(5), self.link.receive(&mut events)).await;
+        self.waiting.extend(events.into_iter().flat_map(singly));
+        arrived.is_ok() || !self.waiting.is_empty()
+    }
+
     /// Submits a command and waits for its answer.
     pub async fn ask(&mut self, command: impl FnOnce(Token) -> Command) -> Result<Reply, Refusal> {
         let token = self.token();
