@@ -3,7 +3,7 @@
 
 pub mod logs;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use trivium_core::{
@@ -332,4 +332,29 @@ pub fn message(exchange: &str, key: &str, body: &str) -> Message {
 
 pub fn body(message: &Message) -> String {
     String::from_utf8(message.body.as_ref().expect("it has a body").to_vec()).expect("it is text")
+}
+
+/// Runs a test once per seed, each in a runtime of its own, and says which seed it was that failed.
+/// `TRIVIUM_SEEDS=from..to` runs other seeds than the default ones.
+pub fn for_each_seed<F: Future<Output = ()>>(seeds: Range<u64>, test: impl Fn(u64) -> F) {
+    #[expect(clippy::disallowed_methods, reason = "a switch of the tests")]
+    let wanted = std::env::var("TRIVIUM_SEEDS").ok();
+    let seeds = wanted.map_or(seeds, |wanted| {
+        let (from, to) = wanted.split_once("..").expect("TRIVIUM_SEEDS is from..to");
+        from.parse().expect("a number")..to.parse().expect("a number")
+    });
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(test(seed)));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!(
+                "failed with seed {seed}: TRIVIUM_SEEDS={seed}..{}",
+                seed + 1
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
