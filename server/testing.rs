@@ -48,7 +48,6 @@ pub async fn broker() -> Broker {
         queue_memory: 1 << 20,
         log_memory: 1 << 20,
         clock: crate::clock::now,
-        partitions: 1,
         initial_rebalance_delay: Duration::ZERO,
         user: None,
     };

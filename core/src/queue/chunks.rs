@@ -139,7 +139,13 @@ impl Chunks {
 
     fn forget(&mut self, queue: QueueId, to: Sequence, turn: &mut Turn) {
         let mut from = self.forgotten_to;
-        while let Some(range) = self.abandoned.pop_front_if(|range| range.start < to) {
+        while let Some(range) = self
+            .abandoned
+            .front()
+            .filter(|range| range.start < to)
+            .cloned()
+        {
+            self.abandoned.pop_front();
             turn.batch
                 .forget(Table::Messages, keys::chunk_range(queue, from, range.start));
             from = range.end;

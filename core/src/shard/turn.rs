@@ -95,6 +95,10 @@ impl Outbox {
             .push(token);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mail.is_empty()
+    }
+
     /// Everything, by connection.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
         self.mail.drain().map(|(connection, mut mail)| {
