@@ -45,7 +45,9 @@ pub struct Options {
     pub durability: Durability,
     /// How stored properties are read, by [`Dialect::id`].
     pub dialects: Vec<&'static dyn Dialect>,
-    /// Bytes of queue messages kept in memory, over all queues.
+    /// Bytes of queue messages kept in memory, over all queues. Messages are slices of the buffers that they were
+    /// read into, and a buffer stays while anything in it does: where one message of many is left behind, the
+    /// process takes more than this.
     pub queue_memory: usize,
     /// Bytes of record batches kept in memory for readers at the ends of logs.
     pub log_memory: usize,

@@ -27,8 +27,16 @@ const STEPS: usize = 150;
 #[derive(Default)]
 struct Naive {
     partitions: [Vec<String>; PARTITIONS as usize],
-    /// The sequence number that the producer's next batch gets, and its last batch with where it went.
-    producer: [(i32, Option<(Vec<String>, u64)>); PARTITIONS as usize],
+    producer: [NaiveProducer; PARTITIONS as usize],
+}
+
+/// The idempotent producer of a partition.
+#[derive(Default)]
+struct NaiveProducer {
+    /// The sequence number that its next batch gets.
+    sequence: i32,
+    /// Its last batch and where it went.
+    last: Option<(Vec<String>, u64)>,
 }
 
 struct World {
@@ -172,7 +180,7 @@ impl World {
         let Some(naive) = &mut self.logs[log] else {
             return;
         };
-        let (sequence, last) = &mut naive.producer[partition];
+        let NaiveProducer { sequence, last } = &mut naive.producer[partition];
         let (values, sequence, expected) = match last {
             Some((values, base)) if again => {
                 let first = *sequence - values.len() as i32;

@@ -336,6 +336,7 @@ pub fn body(message: &Message) -> String {
 
 /// Runs a test once per seed, each in a runtime of its own, and says which seed it was that failed.
 /// `TRIVIUM_SEEDS=from..to` runs other seeds than the default ones.
+#[expect(clippy::print_stderr, reason = "how a test says what to run again")]
 pub fn for_each_seed<F: Future<Output = ()>>(seeds: Range<u64>, test: impl Fn(u64) -> F) {
     #[expect(clippy::disallowed_methods, reason = "a switch of the tests")]
     let wanted = std::env::var("TRIVIUM_SEEDS").ok();
