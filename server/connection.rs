@@ -117,8 +117,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.wait().await?;
             let now = clock::now();
             self.handle(now)?;
-            self.submit(now).await?;
-            self.flush(now).await?;
+            self.submit().await?;
+            self.flush().await?;
         }
         Ok(())
     }
@@ -204,15 +204,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.check_stranger(now)
     }
 
-    async fn submit(&mut self, now: Now) -> Result<(), Stopped> {
+    async fn submit(&mut self) -> Result<(), Stopped> {
         if self.effects.commands.is_empty() {
             return Ok(());
         }
-        self.link.submit(now, &mut self.effects.commands).await
+        self.link.submit(&mut self.effects.commands).await
     }
 
     /// Writes what the socket takes without waiting; `wait` writes the rest.
-    async fn flush(&mut self, now: Now) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), End> {
         if !self.effects.output.is_empty() {
             self.unflushed = true;
             let Connection {
@@ -231,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         if self.unflushed && self.effects.output.is_empty() {
             self.unflushed = false;
-            self.link.flushed(now).await?;
+            self.link.flushed().await?;
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if !self.protocol.is_closed() {
             let now = clock::now();
             self.protocol.handle_disconnect(now, &mut self.effects);
-            let _ = self.submit(now).await;
+            let _ = self.submit().await;
         }
     }
 

@@ -195,7 +195,7 @@ async fn declare_durable_queue(broker: &Broker) {
         },
     };
     for command in [login, declare] {
-        link.submit(clock::now(), &mut vec![command]).await.unwrap();
+        link.submit(&mut vec![command]).await.unwrap();
         link.receive(&mut Vec::new()).await.unwrap();
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     catalog::{Actor, Catalog, Effect, Outcome, access::Access},
     command::Change,
-    commit::Committer,
+    commit::{Committer, Span},
     event::{Event, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox},
@@ -26,7 +26,7 @@ use crate::{
     recovery,
     shard::{Op, Report, Request},
     snapshot::Snapshot,
-    store::{BoxFuture, Durability, Store, StoreError},
+    store::{Batch, BoxFuture, Durability, Store, StoreError},
     time::Now,
 };
 
@@ -45,7 +45,9 @@ pub struct Options {
     pub durability: Durability,
     /// How stored properties are read, by [`Dialect::id`].
     pub dialects: Vec<&'static dyn Dialect>,
-    /// Bytes of queue messages kept in memory, over all queues.
+    /// Bytes of queue messages kept in memory, over all queues. Messages are slices of the buffers that they were
+    /// read into, and a buffer stays while anything in it does: where one message of many is left behind, the
+    /// process takes more than this.
     pub queue_memory: usize,
     /// Bytes of record batches kept in memory for readers at the ends of logs.
     pub log_memory: usize,
@@ -78,7 +80,6 @@ pub(crate) struct Inner {
     first_body_chunk: u64,
     next_body_chunk: AtomicU64,
     next_producer: AtomicU64,
-    clock: fn() -> Now,
 }
 
 impl Broker {
@@ -107,9 +108,14 @@ impl Broker {
             first_body_chunk: recovered.epoch << 32,
             next_body_chunk: AtomicU64::new(recovered.epoch << 32),
             next_producer: AtomicU64::new(recovered.epoch << 24),
-            clock: options.clock,
         });
-        let tasks = recovery::start(&inner, recovered.shards, inboxes, &options);
+        let tasks = recovery::start(
+            &inner,
+            recovered.shards,
+            recovered.stored,
+            inboxes,
+            &options,
+        );
         Ok(Broker {
             inner,
             tasks: Arc::new(Mutex::new(tasks)),
@@ -195,10 +201,6 @@ impl Inner {
         shard_of_name(name, self.shards.len())
     }
 
-    pub(crate) fn now(&self) -> Now {
-        (self.clock)()
-    }
-
     /// Body chunks from this number on are of this process.
     pub(crate) fn first_body_chunk(&self) -> u64 {
         self.first_body_chunk
@@ -245,7 +247,6 @@ impl Inner {
     ) -> Result<(), Refusal> {
         let request = Request {
             from: from.clone(),
-            now: self.now(),
             ops,
             span: None,
         };
@@ -344,7 +345,6 @@ impl Inner {
                     self.send_from(from, shard, vec![Op::ChangeQueue(entry.clone())])
                         .await?;
                 }
-                Effect::QueueRemoved(_) => {}
                 Effect::LogCreated(entry) => {
                     for shard in &self.shards {
                         self.send_from(from, shard, vec![Op::CreateLog(entry.clone())])
@@ -371,26 +371,37 @@ impl Inner {
         if_empty: bool,
     ) -> Result<u64, Refusal> {
         let (reply, removed) = oneshot::channel();
-        let shard = &self.shards[self.shard_of_queue(id)];
-        self.send(
-            shard,
-            vec![Op::RemoveQueue {
+        // What is declared and what it holds go together, or a crash would leave one without the other.
+        let stored = catalog.queue(id).is_some_and(|queue| queue.spec.durable);
+        let span = stored.then(|| Span {
+            id: self.next_span(),
+            parts: 2,
+        });
+        let request = Request {
+            from: Arc::new(Mailbox::new(ConnectionId(0))),
+            ops: vec![Op::RemoveQueue {
                 queue: id,
                 if_unused,
                 if_empty,
                 reply,
             }],
-        )
-        .await?;
-        let messages = removed.await.map_err(|_| Refusal::Stopping)??;
-        if let Some(applied) = catalog.remove_queue(id) {
-            self.snapshot.store(catalog.routes());
-            if !applied.batch.is_empty() {
-                self.durable(self.committer.commit(applied.batch, &[]).done)
-                    .await?;
+            span,
+        };
+        let shard = &self.shards[self.shard_of_queue(id)];
+        shard.send(request).await.map_err(|_| Refusal::Stopping)?;
+        let removed = removed.await.map_err(|_| Refusal::Stopping)?;
+        let batch = match removed.is_ok().then(|| catalog.remove_queue(id)).flatten() {
+            Some(applied) => {
+                self.snapshot.store(catalog.routes());
+                applied.batch
             }
+            None => Batch::new(),
+        };
+        if span.is_some() || !batch.is_empty() {
+            self.durable(self.committer.commit(batch, span.as_slice()).done)
+                .await?;
         }
-        Ok(messages)
+        removed
     }
 
     /// A queue has told that it is unused and wants to go.

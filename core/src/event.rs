@@ -65,6 +65,8 @@ pub enum CancelReason {
     QueueDeleted,
     /// Another connection took its session over.
     TakenOver,
+    /// What its queue holds in the store cannot be read. It is still there, and consuming again tries again.
+    Unreadable,
 }
 
 /// One message for one consumer.

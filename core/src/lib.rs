@@ -26,6 +26,7 @@ mod retained;
 mod shard;
 mod snapshot;
 pub mod store;
+mod sweep;
 mod tap;
 mod time;
 mod topic;

@@ -2,13 +2,16 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     properties::{Properties, Text},
     time::Timestamp,
     topic::{Grammar, Topic},
 };
+
+/// Below this a message that is to stay is worth a copy.
+const DETACHED_BYTES_MAX: usize = 16 << 10;
 
 /// A published message (DESIGN section 3.3).
 ///
@@ -82,6 +85,33 @@ impl Message {
     pub fn is_expired(&self, accepted: Timestamp, now: Timestamp) -> bool {
         self.expiry_ms
             .is_some_and(|expiry_ms| accepted.0.saturating_add(expiry_ms) <= now.0)
+    }
+
+    /// The message in memory of its own, if it is small: a slice keeps the whole buffer that it was read into.
+    pub(crate) fn detached(message: Arc<Message>) -> Arc<Message> {
+        if message.size() > DETACHED_BYTES_MAX {
+            return message;
+        }
+        let mut memory = BytesMut::with_capacity(message.size() + message.exchange.len());
+        let mut copy = |bytes: &[u8]| {
+            memory.put_slice(bytes);
+            memory.split().freeze()
+        };
+        let mut copy_text =
+            |text: &Text| Text::try_from(copy(text.as_bytes())).expect("a copy of text is text");
+        let exchange = copy_text(&message.exchange);
+        let topic = Topic::new(copy_text(message.topic.text()), message.topic.grammar());
+        Arc::new(Message {
+            exchange,
+            topic,
+            body: message.body.as_deref().map(&mut copy),
+            key: message.key.as_deref().map(&mut copy),
+            native: Native {
+                dialect: message.native.dialect,
+                block: copy(&message.native.block),
+            },
+            ..(*message).clone()
+        })
     }
 
     /// Bytes it occupies in memory, for budgets.

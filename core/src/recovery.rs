@@ -1,31 +1,32 @@
-//! Reading the store: when the broker opens, ahead of consumers, and to clean up behind queues.
+//! Reading the store: when the broker opens, and ahead of consumers.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::hash_map::Entry, ops::Range, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use rustc_hash::{FxHashMap, FxHashSet};
+use futures_util::{FutureExt, future::BoxFuture};
+use rustc_hash::FxHashMap;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     broker::{Inner, Options, shard_of_name, shard_of_queue},
     catalog::Catalog,
+    event::Refusal,
     group::Groups,
     id::{QueueId, Sequence},
     log::TailBudget,
-    queue::{LoadedChunk, Read},
-    shard::{self, Op, Place, Request, Services, Shard, Turn},
+    queue::{Loaded, LoadedChunk, Read},
+    shard::{self, Op, Place, Request, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Counters, Dialects, Stored},
         values,
     },
-    tap,
+    sweep, tap,
     topic::Grammar,
 };
 
 /// What a scan returns at once when everything is wanted.
-const PAGE: ScanLimit = ScanLimit {
+pub(crate) const PAGE: ScanLimit = ScanLimit {
     entries: 4096,
     bytes: 1 << 20,
 };
@@ -34,6 +35,8 @@ const PAGE: ScanLimit = ScanLimit {
 pub(crate) struct Recovered {
     pub(crate) catalog: Catalog,
     pub(crate) shards: Vec<Shard>,
+    /// What queues have in the store.
+    pub(crate) stored: sweep::Stored,
     /// Counts the times that this store was opened.
     pub(crate) epoch: u64,
 }
@@ -46,9 +49,11 @@ pub(crate) async fn recover(
 ) -> Result<Recovered, StoreError> {
     let dialects = Dialects::new(options.dialects.clone());
     let now = (options.clock)();
-    let (catalog, mut cleanup) =
+    let (mut catalog, mut cleanup) =
         Catalog::recover(scan_all(store, Table::Catalog, everything()).await?)?;
     let epoch = next_epoch(store, &mut cleanup).await?;
+    // What transient queues of earlier processes left behind is never taken for a new one's.
+    catalog.skip_ids_to(epoch << 32);
     let (count, tails) = (options.shards, TailBudget::new(options.log_memory));
     let mut shards: Vec<Shard> = (0..count)
         .map(|index| {
@@ -62,11 +67,18 @@ pub(crate) async fn recover(
         })
         .collect();
     let mut counters = queue_counters(store).await?;
+    let mut stored = sweep::Stored::default();
     for entry in catalog.queues() {
         let found = counters.remove(&entry.id);
+        stored
+            .0
+            .extend(found.clone().map(|found| (entry.id, found)));
         shards[shard_of_queue(entry.id, count)].recover_queue(entry.clone(), found, now);
     }
-    let logs: Vec<_> = catalog.routes().all_logs().cloned().collect();
+    for gone in counters.into_keys() {
+        cleanup.delete(Table::State, keys::queue_state(gone));
+    }
+    let logs: Vec<_> = catalog.logs().cloned().collect();
     for shard in &mut shards {
         shard.recover_logs(&**store, &logs).await?;
     }
@@ -81,15 +93,14 @@ pub(crate) async fn recover(
         let shard = shard_of_name(&message.topic.render(Grammar::Slashes), count);
         shards[shard].recover_retained(vhost, message, accepted);
     }
-    // What queues left behind that went away with an earlier process.
-    cleanup.forget(
-        Table::Messages,
-        keys::chunk(QueueId(keys::TRANSIENT_QUEUE), Sequence(0))..keys::end(),
-    );
+    let mut partitions: Vec<_> = shards.iter().flat_map(Shard::partition_bounds).collect();
+    partitions.sort_unstable_by_key(|(id, _)| *id);
+    sweep::forget_leftovers(store, &stored, &partitions, &mut cleanup).await?;
     store.commit(cleanup, Durability::Written).await?;
     Ok(Recovered {
         catalog,
         shards,
+        stored,
         epoch,
     })
 }
@@ -119,7 +130,7 @@ async fn queue_counters(
         .collect()
 }
 
-fn everything() -> Range<Bytes> {
+pub(crate) fn everything() -> Range<Bytes> {
     Bytes::new()..keys::end()
 }
 
@@ -145,6 +156,7 @@ async fn scan_all(
 pub(crate) fn start(
     inner: &Arc<Inner>,
     shards: Vec<Shard>,
+    stored: sweep::Stored,
     inboxes: Vec<mpsc::Receiver<Request>>,
     options: &Options,
 ) -> JoinSet<()> {
@@ -166,9 +178,18 @@ pub(crate) fn start(
         clock: options.clock,
     };
     for (shard, inbox) in shards.into_iter().zip(inboxes) {
-        tasks.spawn(shard::run(shard, inbox, services.clone()));
+        let (running, metrics) = (
+            shard::run(shard, inbox, services.clone()),
+            inner.metrics.clone(),
+        );
+        tasks.spawn(async move {
+            // Others would wait for its parts for ever: a panic ends the broker as a failed write does.
+            if AssertUnwindSafe(running).catch_unwind().await.is_err() {
+                metrics.storage_failed(&StoreError::Unavailable("a shard has panicked".into()));
+            }
+        });
     }
-    tasks.spawn(sweep(inner.clone(), sweeps));
+    tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(tap::run(inner.clone(), signals, positions));
     let broker = inner.clone();
     tasks.spawn(async move {
@@ -192,22 +213,13 @@ impl Loader {
         let (loader, queue, range, bytes) =
             (self.clone(), read.queue, read.range.clone(), read.bytes);
         Box::pin(async move {
-            match loader.read(queue, range.clone(), bytes).await {
-                Ok((chunks, read_to)) => Op::Loaded {
-                    queue,
-                    chunks,
-                    read_to,
-                },
-                Err(error) => {
-                    // Nothing is deleted: the rest of the backlog can be read after a restart.
-                    tracing::error!(%queue, %error, "cannot read the backlog of a queue");
-                    Op::Loaded {
-                        queue,
-                        chunks: Vec::new(),
-                        read_to: range.end,
-                    }
-                }
-            }
+            let from = range.start;
+            let found = loader.read(queue, range, bytes).await.map_err(|error| {
+                tracing::error!(%queue, %error, "cannot read the backlog of a queue");
+                Refusal::from(error)
+            });
+            let loaded = Loaded { from, found };
+            Op::Loaded { queue, loaded }
         })
     }
 
@@ -241,10 +253,12 @@ impl Loader {
             let first =
                 keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
             let bytes = value.len();
-            let mut messages = messages::decode_chunk(value, &self.dialects)?;
-            for stored in &mut messages {
-                self.add_body(stored, &mut bodies).await?;
-            }
+            let messages = match self.messages(value, &mut bodies).await {
+                Ok(messages) => messages,
+                // What comes before the damage is good; the next read meets the damage first.
+                Err(_) if !chunks.is_empty() => return Ok((chunks, first)),
+                Err(error) => return Err(error),
+            };
             chunks.push(LoadedChunk {
                 first,
                 messages,
@@ -253,6 +267,18 @@ impl Loader {
             });
         }
         Ok((chunks, read_to))
+    }
+
+    async fn messages(
+        &self,
+        chunk: Bytes,
+        bodies: &mut FxHashMap<u64, Vec<Bytes>>,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let mut messages = messages::decode_chunk(chunk, &self.dialects)?;
+        for stored in &mut messages {
+            self.add_body(stored, bodies).await?;
+        }
+        Ok(messages)
     }
 
     async fn settled(
@@ -284,167 +310,20 @@ impl Loader {
         let Some(reference) = stored.body else {
             return Ok(());
         };
-        if !chunks.contains_key(&reference.number) {
-            let value = self
-                .store
-                .get(Table::Bodies, keys::body_chunk(reference.number))
-                .await?;
-            let value =
-                value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
-            chunks.insert(reference.number, messages::decode_bodies(value)?);
-        }
-        let body = chunks[&reference.number].get(reference.index as usize);
+        let bodies = match chunks.entry(reference.number) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => {
+                let key = keys::body_chunk(reference.number);
+                let value = self.store.get(Table::Bodies, key).await?;
+                let value =
+                    value.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
+                unread.insert(messages::decode_bodies(value)?)
+            }
+        };
+        let body = bodies.get(reference.index as usize);
         let body = body.ok_or_else(|| StoreError::Corrupt("a shared body is missing".into()))?;
         let message = Arc::make_mut(&mut stored.message);
         message.body = Some(body.clone());
         Ok(())
     }
-}
-
-/// Something to clean up once nobody needs it.
-#[derive(Debug)]
-pub(crate) enum Sweep {
-    /// A body chunk lost a reference.
-    Body(u64),
-    /// A stretch of a queue will never be read.
-    Abandoned(QueueId, Range<Sequence>),
-}
-
-impl Sweep {
-    /// What a turn leaves to clean up.
-    pub(crate) fn of(turn: &mut Turn) -> Vec<Sweep> {
-        let bodies = turn.bodies.drain(..).map(Sweep::Body);
-        let abandoned = turn
-            .abandoned
-            .drain(..)
-            .map(|(queue, range)| Sweep::Abandoned(queue, range));
-        abandoned.chain(bodies).collect()
-    }
-}
-
-/// Forgets body chunks without references, and what abandoned stretches of queues hold.
-async fn sweep(inner: Arc<Inner>, mut sweeps: mpsc::UnboundedReceiver<Sweep>) {
-    let store = inner.committer.store().clone();
-    if let Err(error) = sweep_orphans(&inner).await {
-        tracing::warn!(%error, "cannot look for bodies without references");
-    }
-    let mut waiting = Vec::new();
-    while sweeps.recv_many(&mut waiting, 1024).await > 0 {
-        // Commits are in order: once this one is through, so is every deletion that was reported.
-        let settled = inner.committer.commit(Batch::new(), &[]).done.await;
-        let mut bodies = FxHashSet::default();
-        let mut batch = Batch::new();
-        let mut result = settled;
-        for sweep in waiting.drain(..) {
-            match sweep {
-                Sweep::Body(number) => drop(bodies.insert(number)),
-                Sweep::Abandoned(queue, range) if result.is_ok() => {
-                    result = drop_references(&store, queue, range, &mut batch, &mut bodies).await;
-                }
-                Sweep::Abandoned(..) => {}
-            }
-        }
-        if result.is_ok() && !batch.is_empty() {
-            result = inner.committer.commit(batch, &[]).done.await;
-        }
-        for number in bodies {
-            if result.is_ok() {
-                result = forget_body(&inner, number).await;
-            }
-        }
-        if let Err(error) = result {
-            tracing::debug!(%error, "sweep left undone until the next start");
-        }
-    }
-}
-
-async fn drop_references(
-    store: &Arc<dyn Store>,
-    queue: QueueId,
-    range: Range<Sequence>,
-    batch: &mut Batch,
-    bodies: &mut FxHashSet<u64>,
-) -> Result<(), StoreError> {
-    let dialects = Dialects::new(Vec::new());
-    let mut rest = keys::chunk_range(queue, range.start, range.end);
-    while !rest.is_empty() {
-        let page = store.scan(Table::Messages, rest.clone(), PAGE).await?;
-        for (key, value) in page.entries {
-            let first =
-                keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
-            for reference in messages::decode_chunk(value, &dialects)?
-                .iter()
-                .filter_map(|stored| stored.body)
-            {
-                batch.delete(
-                    Table::State,
-                    keys::body_reference(reference.number, queue, first),
-                );
-                bodies.insert(reference.number);
-            }
-            batch.delete(Table::Messages, key);
-        }
-        match page.next {
-            Some(next) => rest.start = next,
-            None => break,
-        }
-    }
-    batch.forget(
-        Table::Messages,
-        keys::chunk_range(queue, range.start, range.end),
-    );
-    batch.forget(
-        Table::State,
-        keys::settled_range(queue, range.start, range.end),
-    );
-    Ok(())
-}
-
-async fn forget_body(inner: &Inner, number: u64) -> Result<(), StoreError> {
-    let one = ScanLimit {
-        entries: 1,
-        bytes: usize::MAX,
-    };
-    let references = inner
-        .committer
-        .store()
-        .scan(Table::State, keys::body_references(number), one)
-        .await?;
-    if !references.entries.is_empty() {
-        return Ok(());
-    }
-    let mut batch = Batch::new();
-    batch.delete(Table::Bodies, keys::body_chunk(number));
-    batch.forget(
-        Table::Bodies,
-        keys::body_chunk(number)..keys::body_chunk(number + 1),
-    );
-    inner.committer.commit(batch, &[]).done.await
-}
-
-/// A kill between a settlement and its sweep leaves a body chunk without references.
-async fn sweep_orphans(inner: &Inner) -> Result<(), StoreError> {
-    let mut range = Bytes::new()..keys::body_chunk(inner.first_body_chunk());
-    while !range.is_empty() {
-        // Bodies are large: only their keys matter here, so a few at a time.
-        let limit = ScanLimit {
-            entries: 64,
-            bytes: 1 << 20,
-        };
-        let page = inner
-            .committer
-            .store()
-            .scan(Table::Bodies, range.clone(), limit)
-            .await?;
-        for (key, _) in &page.entries {
-            if let Some(number) = keys::body_chunk_number(key) {
-                forget_body(inner, number).await?;
-            }
-        }
-        match page.next {
-            Some(next) => range.start = next,
-            None => break,
-        }
-    }
-    Ok(())
 }

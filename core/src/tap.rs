@@ -17,7 +17,7 @@ use crate::{
     broker::Inner,
     catalog::{LogEntry, Targets},
     command::{Fetch, FetchPartition},
-    event::FetchedBatch,
+    event::{FetchedBatch, Refusal},
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
     log::{self, Bounds},
@@ -25,7 +25,6 @@ use crate::{
     queue::Arrival,
     shard::Op,
     store::keys::record_flags,
-    time::Now,
     topic::{Grammar, Topic},
 };
 
@@ -213,9 +212,12 @@ impl Tap {
         let Some(fetched) = fetched.into_iter().next() else {
             return Ok(from);
         };
-        let batches = fetched
-            .result
-            .map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
+        let batches = match fetched.result {
+            Ok(batches) => batches,
+            // The log was deleted, or retention was faster: there is nothing to offer here.
+            Err(Refusal::NotFound { .. } | Refusal::OffsetOutOfRange(_)) => return Ok(from),
+            Err(refusal) => return Err(Stop::Unreadable(refusal.to_string())),
+        };
         let mut next = from;
         for batch in &batches {
             next = self.offer_batch(entry, partition, from, batch, targets)?;
@@ -237,7 +239,6 @@ impl Tap {
         if batch.flags & record_flags::CAPTURED != 0 || header.attributes.is_control() {
             return Ok(next);
         }
-        let records = log::records(&batch.bytes, DECOMPRESSED_MAX);
         let mut offered = 0;
         let exchange = entry.tap.clone().unwrap_or_default();
         let origin = Arc::new(Origin {
@@ -245,8 +246,7 @@ impl Tap {
             vhost: entry.vhost.clone(),
             ..Origin::default()
         });
-        for record in records.map_err(|error| Stop::Unreadable(error.to_string()))? {
-            let record = record.map_err(|error| Stop::Unreadable(error.to_string()))?;
+        for record in self.records(entry, partition, batch) {
             let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
             if offset < from {
                 continue;
@@ -285,6 +285,22 @@ impl Tap {
         Ok(next)
     }
 
+    /// The records of a batch up to the first that cannot be read. A producer may send what it likes inside of a
+    /// batch; that must not keep the tap from what comes behind it.
+    fn records(&self, entry: &LogEntry, partition: u32, batch: &FetchedBatch) -> Vec<log::Record> {
+        let mut readable = Vec::new();
+        let damage = match log::records(&batch.bytes, DECOMPRESSED_MAX) {
+            Ok(records) => records
+                .map(|record| record.map(|record| readable.push(record)))
+                .find_map(Result::err),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = damage {
+            tracing::warn!(log = %entry.info.name, partition, base = %batch.base, %error, "tap leaves out records that it cannot read");
+        }
+        readable
+    }
+
     /// Stores the position together with what was queued.
     async fn advance(
         &mut self,
@@ -306,9 +322,8 @@ impl Tap {
             self.outgoing.spanned |= 1 << shard;
         }
         self.positions.insert(partition, next);
-        let now: Now = self.inner.now();
         self.outgoing
-            .flush(&self.inner, &self.mailbox, now)
+            .flush(&self.inner, &self.mailbox)
             .await
             .map_err(|_| Stop::Broker)
     }

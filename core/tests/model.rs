@@ -353,34 +353,12 @@ impl World {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    #[expect(clippy::disallowed_methods, reason = "a switch of this test")]
-    let wanted = std::env::var("TRIVIUM_SEEDS").unwrap_or_else(|_| "0..60".into());
-    let (from, to) = wanted.split_once("..").expect("TRIVIUM_SEEDS is from..to");
-    from.parse().expect("a number")..to.parse().expect("a number")
-}
-
 #[test]
 fn queues_agree_with_the_model() {
-    for seed in seeds() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        let run = std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(async {
-                let mut world = World::new(seed).await;
-                for _ in 0..150 {
-                    world.step().await;
-                }
-            });
-        });
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!(
-                "failed with seed {seed}: TRIVIUM_SEEDS={seed}..{}",
-                seed + 1
-            );
-            std::panic::resume_unwind(panic);
+    support::for_each_seed(0..60, |seed| async move {
+        let mut world = World::new(seed).await;
+        for _ in 0..150 {
+            world.step().await;
         }
-    }
+    });
 }

@@ -2,14 +2,64 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use bytes::Bytes;
 use support::{Client, durable, message, now, open};
 use trivium_core::{
-    Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, LogSpec, Outcome, QueueSpec,
-    Refusal, Reply, Text,
-    store::{Store, memory::MemoryStore},
+    Broker, CancelReason, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, LogSpec,
+    Outcome, QueueSpec, Refusal, Reply, Text,
+    store::{
+        Batch, BoxFuture, Durability, Page, ScanLimit, Store, StoreError, Table,
+        memory::MemoryStore,
+    },
 };
+
+/// A store that fails to read queues' messages for a while.
+struct Damaged {
+    store: MemoryStore,
+    failing: AtomicBool,
+}
+
+impl Store for Damaged {
+    fn commit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.commit(batch, durability)
+    }
+
+    fn get(
+        &self,
+        table: Table,
+        key: Bytes,
+    ) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+        self.store.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'static, Result<Page, StoreError>> {
+        if table == Table::Messages && self.failing.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::Corrupt("a bad sector".into())) });
+        }
+        self.store.scan(table, range, limit)
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.close()
+    }
+}
 
 fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new())
@@ -524,50 +574,203 @@ async fn everything_is_durable_after_close() {
     let _: Text = now().wall.0.to_string().into();
 }
 
+/// More than the queue may keep in memory, confirmed.
+async fn backlog(client: &mut Client, exchange: &str, queue: &str, count: usize) {
+    let filler = "x".repeat(3000);
+    for n in 0..count {
+        client
+            .publish(exchange, queue, &format!("{n} {filler}"))
+            .await;
+    }
+}
+
 #[tokio::test]
-async fn a_log_that_cannot_take_a_message_spares_all_destinations() {
-    let broker = open(store()).await;
+async fn a_backlog_that_cannot_be_read_is_reported_and_kept() {
+    let store = Arc::new(Damaged {
+        store: MemoryStore::new(),
+        failing: AtomicBool::new(false),
+    });
+    let broker = open(store.clone()).await;
+    let (mut client, mut publisher) = (Client::new(&broker), Client::new(&broker));
+    client.queue("q").await;
+    backlog(&mut publisher, "", "q", 400).await;
+    store.failing.store(true, Ordering::Relaxed);
+    client.consume(1, "q", prefetch(1000)).await;
+    let mut in_memory = 0;
+    // What is in memory comes, then the end of the consumer instead of a hole.
+    let reason = client
+        .expect(|event| match event {
+            Event::Deliver { deliveries, .. } => {
+                in_memory += deliveries.len();
+                deliveries.clear();
+                None
+            }
+            Event::Cancelled { reason, .. } => Some(*reason),
+            _ => None,
+        })
+        .await;
+    assert_eq!(reason, CancelReason::Unreadable);
+    let (consumer, queue) = (ConsumerId(9), Text::from_static("q"));
+    let refused = client
+        .ask(|token| Command::Get {
+            token,
+            consumer,
+            queue,
+            auto_ack: true,
+        })
+        .await;
+    assert!(matches!(refused, Err(Refusal::Corrupt(_))), "{refused:?}");
+    drop(client);
+    let mut client = Client::new(&broker);
+    while client.queue("q").await != (400, 0) {
+        tokio::task::yield_now().await;
+    }
+    store.failing.store(false, Ordering::Relaxed);
+    let crashed = Arc::new(store.store.crash(1));
+    let broker = open(crashed).await;
+    let mut client = Client::new(&broker);
+    assert_eq!(client.queue("q").await.0, 400, "nothing was forgotten");
+    client.consume(1, "q", prefetch(1000)).await;
+    for n in 0..400 {
+        let body = support::body(&client.delivery().await.message);
+        assert!(body.starts_with(&format!("{n} ")), "message {n}: {body}");
+        client.flushed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_comes_after_a_failed_read_gets_everything() {
+    let store = Arc::new(Damaged {
+        store: MemoryStore::new(),
+        failing: AtomicBool::new(true),
+    });
+    store.failing.store(false, Ordering::Relaxed);
+    let broker = open(store.clone()).await;
     let mut client = Client::new(&broker);
     client.queue("q").await;
-    client.bind("amq.topic", "l.*", "q").await;
-    let create = |name: &str, settings: Vec<(Text, Text)>| Change::CreateLog {
-        name: name.into(),
-        spec: LogSpec {
-            partitions: 1,
-            settings,
-        },
-        validate_only: false,
+    backlog(&mut client, "", "q", 400).await;
+    store.failing.store(true, Ordering::Relaxed);
+    client.consume(1, "q", prefetch(10)).await;
+    client.bodies(10).await;
+    client.submit(settle(1, u64::MAX, Outcome::Requeue)).await;
+    client.bodies(10).await;
+    store.failing.store(false, Ordering::Relaxed);
+    drop(client);
+    let mut client = Client::new(&broker);
+    client.consume(1, "q", prefetch(1000)).await;
+    for n in 0..400 {
+        let body = support::body(&client.delivery().await.message);
+        assert!(body.starts_with(&format!("{n} ")), "message {n}: {body}");
+        client.flushed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_purge_while_the_backlog_is_read_leaves_the_queue_sound() {
+    let broker = open(store()).await;
+    let (mut client, mut publisher) = (Client::new(&broker), Client::new(&broker));
+    client.queue("q").await;
+    for round in 0..5 {
+        backlog(&mut publisher, "", "q", 400).await;
+        client.consume(round + 1, "q", prefetch(1)).await;
+        let purge = Change::PurgeQueue { name: "q".into() };
+        publisher.define(purge).await.expect("the queue is there");
+        backlog(&mut publisher, "", "q", 450).await;
+        let consumer = ConsumerId(round + 1);
+        client
+            .ask(|token| Command::Cancel { token, consumer })
+            .await
+            .expect("it is there");
+        client
+            .submit(Command::Settle {
+                consumer,
+                deliveries: DeliveryId(1)..=DeliveryId(u64::MAX),
+                outcome: Outcome::Accept,
+            })
+            .await;
+        let left = client.queue("q").await.0;
+        assert!((449..=450).contains(&left), "{left}");
+        let mut last = None;
+        for _ in 0..left {
+            let body = client.get("q").await.expect("it was counted");
+            let n: usize = body.split(' ').next().unwrap().parse().unwrap();
+            assert!(last.is_none_or(|last| last + 1 == n), "{last:?} {n}");
+            last = Some(n);
+        }
+        assert_eq!((last, client.get("q").await), (Some(449), None));
+    }
+}
+
+fn delete(queue: &str) -> Change {
+    Change::DeleteQueue {
+        name: queue.into(),
+        session: false,
+        if_unused: false,
+        if_empty: false,
+    }
+}
+
+/// Waits until next to nothing is in the store.
+async fn swept(store: &MemoryStore, round: u64) {
+    let swept = async {
+        while store.bytes() > 2_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     };
-    let setting = |name: &str, value: &str| (name.into(), value.into());
-    let small = vec![
-        setting("max.message.bytes", "200"),
-        setting("mq.bind", "amq.topic:l.small"),
-    ];
-    let keyed = vec![
-        setting("cleanup.policy", "compact"),
-        setting("mq.key", "none"),
-        setting("mq.bind", "amq.topic:l.keyed"),
-    ];
-    client.define(create("l.small", small)).await.unwrap();
-    client.define(create("l.keyed", keyed)).await.unwrap();
-    let mut refused = async |key: &str, body: &str| {
-        let token = client.token();
-        let command = Command::Publish {
-            token: Some(token),
-            message: Arc::new(message("amq.topic", key, body)),
-            mandatory: false,
-        };
-        client.submit(command).await;
-        client.confirmed(token).await.unwrap_err()
-    };
-    let refusal = refused("l.small", &"x".repeat(200)).await;
-    assert!(
-        matches!(refusal, Refusal::TooLarge { limit: 200, .. }),
-        "{refusal:?}"
-    );
-    let refusal = refused("l.keyed", "x").await;
-    assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}");
-    client.publish("amq.topic", "l.small", "fits").await;
-    assert_eq!(client.get("q").await.as_deref(), Some("fits"));
-    assert_eq!(client.get("q").await, None);
+    let swept = tokio::time::timeout(std::time::Duration::from_secs(10), swept).await;
+    assert!(swept.is_ok(), "round {round}: {} bytes left", store.bytes());
+}
+
+/// Two queues with a backlog that share its bodies.
+async fn sharing(store: &Arc<MemoryStore>) -> (Broker, Client) {
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    for queue in ["q", "r"] {
+        client.queue(queue).await;
+        client.bind("amq.fanout", "", queue).await;
+    }
+    backlog(&mut client, "amq.fanout", "", 500).await;
+    assert!(store.bytes() > 1_400_000);
+    (broker, client)
+}
+
+#[tokio::test]
+async fn shared_bodies_are_forgotten_with_the_queues() {
+    let store = store();
+    let (_broker, mut client) = sharing(&store).await;
+    let purge = Change::PurgeQueue { name: "q".into() };
+    client.define(purge).await.expect("the queue is there");
+    client.define(delete("r")).await.expect("nothing keeps it");
+    swept(&store, 0).await;
+}
+
+#[tokio::test]
+async fn shared_bodies_are_forgotten_also_when_the_power_was_cut_in_between() {
+    for round in 0..12 {
+        let store = store();
+        let (_broker, mut client) = sharing(&store).await;
+        store.hold();
+        let purging = tokio::spawn(async move {
+            let purge = Change::PurgeQueue { name: "q".into() };
+            client.define(purge).await.expect("the queue is there");
+            client.define(delete("r")).await.expect("nothing keeps it");
+        });
+        for _ in 0..round {
+            while store.held() == 0 && !purging.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            store.release_one();
+        }
+        let store = Arc::new(store.crash(0));
+        purging.abort();
+        let broker = open(store.clone()).await;
+        let mut client = Client::new(&broker);
+        for queue in ["q", "r"] {
+            client
+                .define(delete(queue))
+                .await
+                .expect("nothing keeps it");
+        }
+        swept(&store, round).await;
+    }
 }

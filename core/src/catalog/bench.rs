@@ -20,7 +20,6 @@ impl Default for Routing {
             connection: ConnectionId(1),
             user: "guest".into(),
             vhost: "/".into(),
-            client: "".into(),
         };
         let routes = catalog.routes();
         Routing {

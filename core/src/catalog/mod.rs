@@ -46,8 +46,6 @@ pub(crate) struct Actor {
     pub connection: ConnectionId,
     pub user: Text,
     pub vhost: Text,
-    /// MQTT client identifier, Kafka client id, or empty.
-    pub client: Text,
 }
 
 /// All that is declared.
@@ -106,7 +104,6 @@ pub(crate) enum Effect {
     QueueCreated(Arc<QueueEntry>),
     /// A session's client asks for another expiry or durability.
     QueueChanged(Arc<QueueEntry>),
-    QueueRemoved(Arc<QueueEntry>),
     LogCreated(Arc<LogEntry>),
     LogRemoved(Arc<LogEntry>),
 }
@@ -187,8 +184,13 @@ impl Catalog {
         routes
     }
 
-    /// A number that was never used. Only durable things make it known to the store: numbers of others
-    /// may be used again after a restart, which forgets them.
+    /// Uses no number below `id` from now on.
+    pub(crate) fn skip_ids_to(&mut self, id: u64) {
+        self.next_id = self.next_id.max(id);
+    }
+
+    /// A number that was never used. Only durable things make it known to the store; others rely on
+    /// [`Catalog::skip_ids_to`] after a restart.
     fn next_id(&mut self, durable: bool, applied: &mut Applied) -> u64 {
         let id = self.next_id;
         self.next_id += 1;

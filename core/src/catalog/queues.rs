@@ -166,7 +166,6 @@ impl Catalog {
                 .batch
                 .delete(Table::Catalog, keys::catalog::queue(id));
         }
-        applied.effects.push(Effect::QueueRemoved(queue));
         Some(applied)
     }
 

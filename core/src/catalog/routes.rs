@@ -126,6 +126,7 @@ impl Targets {
     }
 
     /// Makes the targets empty, keeping their memory.
+    #[cfg(feature = "testing")]
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
         self.logs.clear();

@@ -28,7 +28,6 @@ impl Story {
             connection: ConnectionId(1),
             user: "guest".into(),
             vhost: "/".into(),
-            client: Text::default(),
         };
         Story {
             catalog: Catalog::recover(Vec::new()).unwrap().0,

@@ -153,6 +153,13 @@ impl Groups {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    /// A log is gone, and with it what groups have committed for it: another of its name begins anew.
+    pub fn forget_log(&mut self, vhost: &str, log: &str, batch: &mut Batch) {
+        for (_, entry) in self.groups.iter_mut().filter(|(name, _)| name.0 == vhost) {
+            entry.group.forget_log(log, batch);
+        }
+    }
+
     fn entry(&mut self, name: GroupName) -> &mut Entry {
         let delay = self.initial_rebalance_delay;
         let new = |name: &GroupName| Entry {

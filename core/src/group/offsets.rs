@@ -70,6 +70,19 @@ impl Offsets {
         }
     }
 
+    /// Drops the offsets in a log.
+    pub fn forget_log(&mut self, (vhost, group): &(Text, Text), log: &str, batch: &mut Batch) {
+        self.offsets.retain(|(name, partition), _| {
+            if name == log {
+                batch.delete(
+                    Table::State,
+                    keys::group_offset(vhost, group, log, *partition),
+                );
+            }
+            name != log
+        });
+    }
+
     /// Takes a row that was found when the broker opened.
     pub fn restore(&mut self, log: Text, partition: u32, value: Bytes) -> Result<(), StoreError> {
         let (committed_at, committed) = read(log, partition, value)?;

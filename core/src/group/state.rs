@@ -118,6 +118,10 @@ impl Group {
     }
 
     /// Takes a row that was found when the broker opened.
+    pub fn forget_log(&mut self, log: &str, batch: &mut Batch) {
+        self.offsets.forget_log(&self.name, log, batch);
+    }
+
     pub fn restore(&mut self, log: Text, partition: u32, value: Bytes) -> Result<(), StoreError> {
         self.offsets.restore(log, partition, value)
     }

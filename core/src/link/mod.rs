@@ -9,22 +9,22 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
+use tokio::task::JoinHandle;
 
 use self::confirms::Confirms;
 pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use crate::{
     broker::Inner,
     catalog::Actor,
-    command::{Command, Credentials, Fetch, OffsetSpec},
+    command::{Change, Command, Credentials, Fetch, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
     id::{ConsumerId, Token},
     log,
-    message::{Message, Origin},
+    message::Origin,
     properties::Text,
     queue::{self, WINDOW},
     shard::Op,
     store::BoxFuture,
-    time::Now,
 };
 
 /// The broker has stopped; nothing more will come.
@@ -51,6 +51,8 @@ pub struct Link {
     local: Vec<Event>,
     /// Reads of logs under way.
     reads: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// A change under way.
+    defining: Option<JoinHandle<Result<Option<Reply>, Refusal>>>,
 }
 
 impl Link {
@@ -66,7 +68,6 @@ impl Link {
             connection: mailbox.connection,
             user: origin.user,
             vhost,
-            client: origin.client,
         };
         Link {
             broker,
@@ -80,12 +81,13 @@ impl Link {
             gathered: FxHashMap::default(),
             local: Vec::new(),
             reads: FuturesUnordered::new(),
+            defining: None,
         }
     }
 
     /// Routes and hands over one turn of commands, draining the vector. Waits while a shard's inbox is full and
     /// for definitions to be carried out; never for another connection.
-    pub async fn submit(&mut self, now: Now, commands: &mut Vec<Command>) -> Result<(), Stopped> {
+    pub async fn submit(&mut self, commands: &mut Vec<Command>) -> Result<(), Stopped> {
         for command in commands.drain(..) {
             match command {
                 Command::Publish {
@@ -191,22 +193,12 @@ impl Link {
                 Command::Enter { token, vhost } => self.enter(token, vhost),
                 Command::Define { token, change } => {
                     // What was published before must be there first.
-                    self.outgoing
-                        .flush(&self.broker, &self.mailbox, now)
-                        .await?;
-                    match self
-                        .broker
-                        .define(&self.actor, &self.mailbox, token, change)
-                        .await
-                    {
-                        Ok(Some(reply)) => self.done(token, Ok(reply)),
-                        Ok(None) => {}
-                        Err(refusal) => self.done(token, Err(refusal)),
-                    }
+                    self.outgoing.flush(&self.broker, &self.mailbox).await?;
+                    self.define(token, change).await;
                 }
             }
         }
-        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+        self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
     /// Waits for events and appends them. Safe to drop and call again.
@@ -231,7 +223,7 @@ impl Link {
 
     /// Tells the core that all output so far has reached the peer's socket, so that consumers whose
     /// deliveries filled their window in bytes may have more.
-    pub async fn flushed(&mut self, now: Now) -> Result<(), Stopped> {
+    pub async fn flushed(&mut self) -> Result<(), Stopped> {
         for (&consumer, owed) in &mut self.owed {
             if *owed >= WINDOW as usize / 4
                 && let Some(&shard) = self.consumers.get(&consumer)
@@ -240,7 +232,30 @@ impl Link {
                 self.outgoing.push(shard, Op::Credit { consumer, bytes });
             }
         }
-        self.outgoing.flush(&self.broker, &self.mailbox, now).await
+        self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+
+    /// Has a change made, by a task of its own: once begun it is carried through, also when the connection goes.
+    async fn define(&mut self, token: Token, change: Change) {
+        if let Some(abandoned) = self.defining.take() {
+            let _ = abandoned.await;
+        }
+        self.outgoing.visit_all();
+        let (broker, actor, mailbox) = (
+            self.broker.clone(),
+            self.actor.clone(),
+            self.mailbox.clone(),
+        );
+        let change =
+            tokio::spawn(async move { broker.define(&actor, &mailbox, token, change).await });
+        let outcome = self.defining.insert(change).await;
+        self.defining = None;
+        match outcome {
+            Ok(Ok(Some(reply))) => self.done(token, Ok(reply)),
+            Ok(Ok(None)) => {}
+            Ok(Err(refusal)) => self.done(token, Err(refusal)),
+            Err(_) => self.done(token, Err(Refusal::Stopping)),
+        }
     }
 
     fn received(&mut self, event: Event, events: &mut Vec<Event>) {
@@ -484,10 +499,16 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let (broker, mailbox) = (self.broker.clone(), self.mailbox.clone());
-        let shards = self.outgoing.visited();
+        let (shards, defining) = (self.outgoing.visited(), self.defining.take());
         // A task, because shards may have to be waited for and a drop cannot.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { broker.disconnect(&mailbox, shards).await });
+            runtime.spawn(async move {
+                // It may make something that is to go with the connection.
+                if let Some(defining) = defining {
+                    let _ = defining.await;
+                }
+                broker.disconnect(&mailbox, shards).await;
+            });
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     message::Message,
     queue::{Arrival, BodyChunk},
     shard::{Op, Request},
-    time::Now,
+    topic::Grammar,
 };
 
 /// Bodies smaller than this are stored in each queue: a reference would cost as much.
@@ -81,7 +81,9 @@ impl Link {
             shards |= 1 << shard;
         }
         if message.retain {
-            let shard = self.broker.shard_of_name(message.topic.text());
+            let shard = self
+                .broker
+                .shard_of_name(&message.topic.render(Grammar::Slashes));
             let vhost = self.actor.vhost.clone();
             self.outgoing.push(
                 shard,
@@ -209,13 +211,17 @@ impl Outgoing {
             .collect()
     }
 
+    /// All shards hear of this connection, not by way of its commands.
+    pub(crate) fn visit_all(&mut self) {
+        self.visited = u64::MAX;
+    }
+
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
     /// arrive without anything awaited in between.
     pub(crate) async fn flush(
         &mut self,
         broker: &Inner,
         from: &Arc<Mailbox>,
-        now: Now,
     ) -> Result<(), Stopped> {
         if let Some(chunk) = self.body_chunk.take() {
             chunk.fill(std::mem::take(&mut self.bodies));
@@ -246,7 +252,6 @@ impl Outgoing {
             let span = span.filter(|_| spanned & (1 << shard) != 0);
             permit.send(Request {
                 from: from.clone(),
-                now,
                 ops,
                 span,
             });

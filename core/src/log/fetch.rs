@@ -474,7 +474,7 @@ mod tests {
     use super::*;
     use crate::{
         log::{
-            Partition, Settings, TailBudget,
+            Partition, Settings,
             batch::tests::{batch, batch_at},
             validate,
         },

@@ -21,7 +21,7 @@ pub(crate) use batch::parse;
 pub use batch::{BatchError, Header, validate};
 pub use convert::record_place;
 pub(crate) use convert::{
-    KeyRule, NewRecord, Records, message_from_record, partition_for, record_from_message,
+    NewRecord, Records, message_from_record, partition_for, record_from_message,
 };
 pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use partition::{Committed, Partition, delete_log, recover};

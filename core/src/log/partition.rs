@@ -123,15 +123,6 @@ impl Partition {
         &self.tail
     }
 
-    /// The offset that the next record gets.
-    pub fn next(&self) -> Offset {
-        self.next
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// The next record that the tap reads.
     pub fn tap(&self) -> Option<Offset> {
         self.tap
@@ -647,7 +638,7 @@ mod tests {
         assert_eq!(base(&mut partition, &second), 2);
         let again = append(&mut partition, &first).unwrap();
         assert_eq!((again.base, again.duplicate), (Offset(0), true));
-        assert_eq!(partition.next(), Offset(3));
+        assert_eq!(partition.next, Offset(3));
     }
 
     #[test]

@@ -135,11 +135,6 @@ impl Tail {
         self.lock().bounds
     }
 
-    /// Whether the log was deleted.
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     /// Whole batches from the one that holds `from`, about `bytes_max` bytes of them but at least one.
     pub fn read(&self, from: Offset, bytes_max: usize) -> (Source, Bounds) {
         let state = self.lock();

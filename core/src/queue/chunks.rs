@@ -66,6 +66,8 @@ pub(crate) struct Chunks {
     touched: Vec<Sequence>,
     forgotten_to: Sequence,
     forgettable: usize,
+    /// Stretches above `forgotten_to`, ascending, that are cleaned up by themselves.
+    abandoned: VecDeque<Range<Sequence>>,
 }
 
 impl Chunks {
@@ -125,21 +127,46 @@ impl Chunks {
         }
         let low = self.low().unwrap_or(end);
         if self.forgettable >= FORGET_BYTES || (self.forgettable > 0 && self.live.is_empty()) {
-            turn.batch.forget(
-                Table::Messages,
-                keys::chunk_range(queue, self.forgotten_to, low),
-            );
-            self.forgotten_to = low;
-            self.forgettable = 0;
+            self.forget(queue, low, turn);
         }
     }
 
-    /// Drops every chunk, because the queue goes.
-    pub(crate) fn clear(&mut self, queue: QueueId, turn: &mut Turn) {
-        for chunk in self.live.drain(..).filter(|chunk| chunk.remaining > 0) {
-            drop_chunk(queue, &chunk, turn);
+    /// A backlog will never be read. What it refers to is found in its chunks, so they are not to be
+    /// forgotten before that has been done.
+    pub(crate) fn abandon(&mut self, range: Range<Sequence>) {
+        self.abandoned.push_back(range);
+    }
+
+    fn forget(&mut self, queue: QueueId, to: Sequence, turn: &mut Turn) {
+        let mut from = self.forgotten_to;
+        while let Some(range) = self
+            .abandoned
+            .front()
+            .filter(|range| range.start < to)
+            .cloned()
+        {
+            self.abandoned.pop_front();
+            turn.batch
+                .forget(Table::Messages, keys::chunk_range(queue, from, range.start));
+            from = range.end;
+        }
+        turn.batch
+            .forget(Table::Messages, keys::chunk_range(queue, from, to));
+        self.forgotten_to = from.max(to);
+        self.forgettable = 0;
+    }
+
+    /// Drops every chunk below `end`, because the queue goes.
+    pub(crate) fn clear(&mut self, queue: QueueId, end: Sequence, turn: &mut Turn) {
+        for chunk in std::mem::take(&mut self.live) {
+            if chunk.remaining > 0 {
+                drop_chunk(queue, &chunk, turn);
+            }
         }
         self.touched.clear();
+        self.forget(queue, end, turn);
+        turn.batch
+            .forget(Table::State, keys::settled_range(queue, Sequence(0), end));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The consumers of a queue: who has credit, whose turn it is, and what each holds unsettled.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use crate::{
     command::ConsumeSpec,
@@ -128,6 +128,21 @@ impl Consumers {
     /// Those that take messages.
     pub(crate) fn actives(&self) -> impl Iterator<Item = &Consumer> {
         self.iter().filter(|consumer| !consumer.cancelled)
+    }
+
+    /// Those that take messages, by name.
+    pub(crate) fn active_ids(&self) -> Vec<(ConnectionId, ConsumerId)> {
+        self.actives()
+            .map(|consumer| (consumer.connection, consumer.id))
+            .collect()
+    }
+
+    /// The deliveries of a consumer among which are all unsettled ones.
+    pub(crate) fn unsettled(&self, slot: usize) -> Range<u64> {
+        self.slots[slot].as_ref().map_or(0..0, |consumer| {
+            let end = consumer.next_delivery.0;
+            end - consumer.unsettled.len() as u64..end
+        })
     }
 
     pub(crate) fn add(&mut self, connection: ConnectionId, id: ConsumerId, spec: &ConsumeSpec) {

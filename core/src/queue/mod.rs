@@ -127,6 +127,18 @@ pub(crate) struct Budget {
 struct Backlog {
     range: Range<Sequence>,
     reading: bool,
+    /// Why its beginning could not be read.
+    failure: Option<Refusal>,
+}
+
+impl Backlog {
+    fn new(range: Range<Sequence>) -> Backlog {
+        Backlog {
+            range,
+            reading: false,
+            failure: None,
+        }
+    }
 }
 
 /// A read of the store that a queue wants.
@@ -135,6 +147,15 @@ pub(crate) struct Read {
     pub(crate) queue: QueueId,
     pub(crate) range: Range<Sequence>,
     pub(crate) bytes: usize,
+}
+
+/// What a [`Read`] found.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Where the read began.
+    pub(crate) from: Sequence,
+    /// The chunks from there on; everything below the sequence has been looked at.
+    pub(crate) found: Result<(Vec<LoadedChunk>, Sequence), Refusal>,
 }
 
 /// A chunk that was read.
@@ -175,7 +196,6 @@ pub(crate) struct Queue {
     recovered_to: Sequence,
     purged: Vec<Range<u64>>,
     counters_dirty: bool,
-    shares_bodies: bool,
     /// Since when there has been no consumer.
     pub(crate) idle_since: Option<Timestamp>,
     pub(crate) touched: bool,
@@ -185,10 +205,7 @@ impl Queue {
     /// A new queue, or one whose counters were found in the store.
     pub(crate) fn new(entry: Arc<QueueEntry>, counters: Option<Counters>, now: Timestamp) -> Queue {
         let counters = counters.unwrap_or_default();
-        let backlog = (counters.messages > 0).then(|| Backlog {
-            range: counters.low..counters.next,
-            reading: false,
-        });
+        let backlog = (counters.messages > 0).then_some(Backlog::new(counters.low..counters.next));
         Queue {
             entry,
             next: counters.next,
@@ -206,7 +223,6 @@ impl Queue {
             recovered_to: counters.next,
             purged: counters.purged,
             counters_dirty: false,
-            shares_bodies: true,
             idle_since: Some(now),
             touched: false,
         }
@@ -234,7 +250,9 @@ impl Queue {
         let fleeting =
             self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
         let size = size(message);
-        if fleeting && (self.consumers.active() == 0 || self.held_bytes + size > FLEETING_MAX) {
+        // Behind a backlog it would have to be stored to keep its place.
+        let in_time = self.consumers.active() > 0 && self.backlog.is_none();
+        if fleeting && (!in_time || self.held_bytes + size > FLEETING_MAX) {
             turn.count.dropped += 1;
             return;
         }
@@ -272,10 +290,7 @@ impl Queue {
             return;
         }
         let sequence = held.sequence;
-        let backlog = self.backlog.get_or_insert(Backlog {
-            range: sequence..sequence,
-            reading: false,
-        });
+        let backlog = self.backlog.get_or_insert(Backlog::new(sequence..sequence));
         backlog.range.end = sequence.next();
     }
 
@@ -313,7 +328,38 @@ impl Queue {
                 },
             );
         }
+        self.give_up(turn);
         self.read_ahead(turn);
+    }
+
+    /// Tells those who wait for a backlog that cannot be read. It stays where it is, and whoever comes next
+    /// has it read again.
+    fn give_up(&mut self, turn: &mut Turn) {
+        if self.head().is_some() {
+            return;
+        }
+        let failure = self
+            .backlog
+            .as_mut()
+            .and_then(|backlog| backlog.failure.take());
+        let Some(failure) = failure else { return };
+        self.refuse_gets(&failure, turn);
+        let reason = CancelReason::Unreadable;
+        for (connection, consumer) in self.consumers.active_ids() {
+            let event = Event::Cancelled { consumer, reason };
+            turn.free.push(connection, event);
+            if let Some(slot) = self.consumers.find(connection, consumer) {
+                self.consumers.cancel(slot);
+            }
+        }
+        // Not as when a consumer leaves: that might delete the queue.
+        self.idle_since = Some(turn.now.wall);
+    }
+
+    fn read_again(&mut self) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.failure = None;
+        }
     }
 
     /// Drops messages at the head whose time is up. Those behind an unexpired one wait for their turn, as in RabbitMQ.
@@ -349,6 +395,7 @@ impl Queue {
         if let Some(backlog) = &mut self.backlog
             && wanted
             && !backlog.reading
+            && backlog.failure.is_none()
             && self.ready.len() < 256
         {
             backlog.reading = true;
@@ -360,22 +407,29 @@ impl Queue {
         }
     }
 
-    /// Takes what a [`Read`] found. Everything below `read_to` has been looked at.
-    pub(crate) fn loaded(
-        &mut self,
-        chunks: Vec<LoadedChunk>,
-        read_to: Sequence,
-        budget: &mut Budget,
-    ) {
-        let Some(backlog) = &mut self.backlog else {
+    /// Takes what a [`Read`] found.
+    pub(crate) fn loaded(&mut self, loaded: Loaded, budget: &mut Budget) {
+        // Another backlog may have begun since the one that was read was purged.
+        let Some(backlog) = self
+            .backlog
+            .as_mut()
+            .filter(|backlog| backlog.reading && backlog.range.start == loaded.from)
+        else {
             return;
         };
-        let from = std::mem::replace(&mut backlog.range.start, read_to);
         backlog.reading = false;
+        let (chunks, read_to) = match loaded.found {
+            Ok(found) => found,
+            Err(refusal) => {
+                backlog.failure = Some(refusal);
+                return;
+            }
+        };
+        backlog.range.start = read_to;
         if backlog.range.is_empty() {
             self.backlog = None;
         }
-        for chunk in chunks.into_iter().filter(|chunk| chunk.first >= from) {
+        for chunk in chunks {
             if !self
                 .purged
                 .iter()
@@ -472,7 +526,10 @@ impl Queue {
         let Some(slot) = self.consumers.find(connection, consumer) else {
             return;
         };
-        for delivery in deliveries.start().0..=deliveries.end().0 {
+        let unsettled = self.consumers.unsettled(slot);
+        let first = unsettled.start.max(deliveries.start().0);
+        let end = unsettled.end.min(deliveries.end().0.saturating_add(1));
+        for delivery in first..end {
             let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
                 continue;
             };
@@ -509,6 +566,7 @@ impl Queue {
             let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
             return Err(Refusal::ExclusiveUse { name, vhost });
         }
+        self.read_again();
         self.consumers.add(connection, consumer, spec);
         self.idle_since = None;
         Ok(())
@@ -559,6 +617,7 @@ impl Queue {
         auto_ack: bool,
     ) -> Result<(), Refusal> {
         self.check_owner(connection)?;
+        self.read_again();
         self.gets.push_back(PendingGet {
             connection,
             token,
@@ -616,33 +675,39 @@ impl Queue {
         &mut self,
         connection: ConnectionId,
         consumer: ConsumerId,
+        budget: &mut Budget,
         turn: &mut Turn,
     ) {
         if let Some(slot) = self.consumers.find(connection, consumer)
             && self.consumers.cancel(slot)
         {
-            self.consumer_left(turn);
+            self.consumer_left(budget, turn);
         }
     }
 
     /// A connection has gone.
-    pub(crate) fn disconnect(&mut self, connection: ConnectionId, turn: &mut Turn) {
+    pub(crate) fn disconnect(
+        &mut self,
+        connection: ConnectionId,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) {
         let active = self.consumers.active();
         let held = self.consumers.disconnect(connection);
         self.requeue_all(held);
         self.gets.retain(|get| get.connection != connection);
         if self.consumers.active() < active {
-            self.consumer_left(turn);
+            self.consumer_left(budget, turn);
         }
     }
 
-    fn consumer_left(&mut self, turn: &mut Turn) {
+    fn consumer_left(&mut self, budget: &mut Budget, turn: &mut Turn) {
         if self.consumers.active() > 0 {
             return;
         }
         self.idle_since = Some(turn.now.wall);
         if self.entry.spec.session {
-            self.drop_fleeting(turn);
+            self.drop_fleeting(budget, turn);
         }
         let at_once = self.entry.spec.expires.is_some_and(|after| after.is_zero());
         if self.entry.spec.auto_delete || at_once {
@@ -650,12 +715,17 @@ impl Queue {
         }
     }
 
-    fn drop_fleeting(&mut self, turn: &mut Turn) {
-        let before = self.ready.len();
-        self.ready.retain(|held| !held.fleeting);
-        let dropped = (before - self.ready.len()) as u64;
+    fn drop_fleeting(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        let (mut dropped, mut bytes) = (0, 0);
+        self.ready.retain(|held| {
+            if held.fleeting {
+                (dropped, bytes) = (dropped + 1, bytes + held.size);
+            }
+            !held.fleeting
+        });
         self.ready_count -= dropped;
         turn.count.dropped += dropped;
+        self.release(bytes, budget);
     }
 
     /// Drops the ready messages; how many.
@@ -669,10 +739,21 @@ impl Queue {
             self.durable_count = self.unsettled_durable();
             self.purged.push(backlog.range.start.0..backlog.range.end.0);
             self.counters_dirty = true;
+            self.chunks.abandon(backlog.range.clone());
             turn.abandoned.push((self.entry.id, backlog.range));
         }
         self.ready_count = 0;
         count
+    }
+
+    fn refuse_gets(&mut self, refusal: &Refusal, turn: &mut Turn) {
+        for get in self.gets.drain(..) {
+            let event = Event::Done {
+                token: get.token,
+                result: Err(refusal.clone()),
+            };
+            turn.free.push(get.connection, event);
+        }
     }
 
     fn unsettled_durable(&self) -> u64 {
@@ -690,12 +771,7 @@ impl Queue {
             .iter()
             .map(|c| (c.connection, c.id))
             .collect();
-        let active: Vec<_> = self
-            .consumers
-            .actives()
-            .map(|c| (c.connection, c.id))
-            .collect();
-        for (connection, consumer) in active {
+        for (connection, consumer) in self.consumers.active_ids() {
             turn.free.push(
                 connection,
                 Event::Cancelled {
@@ -709,38 +785,16 @@ impl Queue {
                 self.consumers.remove(slot);
             }
         }
-        for get in self.gets.drain(..) {
-            let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
-            let result = Err(Refusal::NotFound {
-                kind: Kind::Queue,
-                name,
-                vhost,
-            });
-            turn.free.push(
-                get.connection,
-                Event::Done {
-                    token: get.token,
-                    result,
-                },
-            );
-        }
+        let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
+        let kind = Kind::Queue;
+        self.refuse_gets(&Refusal::NotFound { kind, name, vhost }, turn);
         let id = self.entry.id;
-        self.chunks.clear(id, turn);
+        if let Some(backlog) = self.backlog.take() {
+            self.chunks.abandon(backlog.range.clone());
+            turn.abandoned.push((id, backlog.range));
+        }
+        self.chunks.clear(id, self.next, turn);
         turn.batch.delete(Table::State, keys::queue_state(id));
-        turn.abandoned.push((
-            id,
-            self.backlog
-                .take()
-                .map_or(self.next..self.next, |backlog| backlog.range),
-        ));
-        turn.batch.forget(
-            Table::Messages,
-            keys::chunk_range(id, Sequence(0), self.next.next()),
-        );
-        turn.batch.forget(
-            Table::State,
-            keys::settled_range(id, Sequence(0), self.next.next()),
-        );
         budget.used -= self.held_bytes;
         self.held_bytes = 0;
         ready

@@ -27,7 +27,7 @@ use crate::{
     group::{Answers, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
-    log::{self, Partition, Tail, TailBudget},
+    log::{self, Bounds, Partition, Tail, TailBudget},
     message::Message,
     properties::Text,
     queue::{Budget, Queue},
@@ -130,6 +130,13 @@ impl Shard {
         self.partitions
             .iter()
             .filter_map(|(id, partition)| Some((*id, partition.tap()?)))
+    }
+
+    /// What is in the store of this shard's partitions.
+    pub(crate) fn partition_bounds(&self) -> impl Iterator<Item = ((LogId, u32), Bounds)> {
+        self.partitions
+            .iter()
+            .map(|(id, partition)| (*id, partition.tail().bounds()))
     }
 
     /// An offset that a group has committed.
@@ -286,9 +293,12 @@ impl Shard {
                 }
             }
             Op::Cancel { token, consumer } => {
-                if let Some(found) = self.consumed_queue(from, consumer) {
-                    found.cancel(from, consumer, turn);
-                    self.watch(from, consumer);
+                if let Some(queue) = self.consumed(from, consumer) {
+                    let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
+                    if let Some(found) = touch(queues, touched, queue) {
+                        found.cancel(from, consumer, &mut self.budget, turn);
+                    }
+                    self.watch_queue(queue);
                 }
                 turn.free.push(
                     from,
@@ -388,13 +398,9 @@ impl Shard {
                     },
                 );
             }
-            Op::Loaded {
-                queue,
-                chunks,
-                read_to,
-            } => {
+            Op::Loaded { queue, loaded } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.loaded(chunks, read_to, &mut self.budget);
+                    found.loaded(loaded, &mut self.budget);
                 }
             }
             Op::Drain(reply) => {
@@ -506,7 +512,7 @@ impl Shard {
         let queues: FxHashSet<QueueId> = connection.consumers.into_values().collect();
         for queue in queues {
             if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                found.disconnect(from, turn);
+                found.disconnect(from, &mut self.budget, turn);
             }
             self.watch_queue(queue);
         }
@@ -524,12 +530,6 @@ impl Shard {
         }
         self.queues
             .insert(entry.id, Queue::new(entry, counters, now.wall));
-    }
-
-    fn watch(&mut self, from: ConnectionId, consumer: ConsumerId) {
-        if let Some(queue) = self.consumed(from, consumer) {
-            self.watch_queue(queue);
-        }
     }
 
     /// Sets the deadline of a queue that has lost its last consumer and expires.
@@ -578,6 +578,8 @@ impl Shard {
     }
 
     fn remove_log(&mut self, entry: &LogEntry, turn: &mut Turn) {
+        self.groups
+            .forget_log(&entry.vhost, &entry.info.name, &mut turn.batch);
         for number in 0..entry.tails.len() as u32 {
             if let Some(partition) = self.partitions.remove(&(entry.info.id, number)) {
                 partition.tail().close();
@@ -605,6 +607,8 @@ impl Shard {
             retained.clear(&message.topic);
             turn.batch.delete(Table::Retained, key);
         } else {
+            // A retained message may stay for years.
+            let message = Message::detached(message);
             turn.batch.put(
                 Table::Retained,
                 key,
@@ -634,6 +638,11 @@ impl Shard {
                 .retained
                 .values()
                 .map(|retained| retained.len() as u64)
+                .sum(),
+            retained_bytes: self
+                .retained
+                .values()
+                .map(|retained| retained.bytes() as u64)
                 .sum(),
             ..Report::default()
         };

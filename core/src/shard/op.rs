@@ -11,21 +11,19 @@ use crate::{
     commit::Span,
     event::Refusal,
     group::GroupRequest,
-    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
+    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
     link::Mailbox,
     log::{Header, NewRecord},
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, LoadedChunk},
-    time::Now,
+    queue::{Arrival, Loaded},
     topic::Pattern,
 };
 
 /// One connection's operations for one shard.
 pub(crate) struct Request {
     pub(crate) from: Arc<Mailbox>,
-    pub(crate) now: Now,
     pub(crate) ops: Vec<Op>,
     /// Set when the operations are to be committed together with those for other shards.
     pub(crate) span: Option<Span>,
@@ -128,8 +126,7 @@ pub(crate) enum Op {
     /// A read that a queue asked for.
     Loaded {
         queue: QueueId,
-        chunks: Vec<LoadedChunk>,
-        read_to: Sequence,
+        loaded: Loaded,
     },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.
@@ -147,6 +144,7 @@ pub(crate) struct Report {
     pub(crate) partitions: u64,
     pub(crate) groups: u64,
     pub(crate) retained: u64,
+    pub(crate) retained_bytes: u64,
 }
 
 impl Report {
@@ -159,6 +157,7 @@ impl Report {
         self.partitions += other.partitions;
         self.groups += other.groups;
         self.retained += other.retained;
+        self.retained_bytes += other.retained_bytes;
     }
 
     pub(crate) fn samples(&self) -> Vec<Sample> {
@@ -196,6 +195,11 @@ impl Report {
                 "trivium_retained_messages",
                 "Retained messages",
                 self.retained,
+            ),
+            gauge(
+                "trivium_retained_bytes",
+                "Retained messages, in bytes of memory",
+                self.retained_bytes,
             ),
         ]
     }

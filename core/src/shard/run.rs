@@ -17,8 +17,9 @@ use crate::{
     log::Committed,
     metrics::Metrics,
     queue::Read,
-    recovery::{self, Loader},
+    recovery::Loader,
     store::StoreError,
+    sweep::Sweep,
     time::Now,
 };
 
@@ -37,7 +38,7 @@ pub(crate) struct Services {
     /// Queues that have become unused and want to go.
     pub(crate) idle: mpsc::UnboundedSender<QueueId>,
     /// Body chunks that lost a reference, and stretches of queues whose references are to be dropped.
-    pub(crate) sweeper: mpsc::UnboundedSender<recovery::Sweep>,
+    pub(crate) sweeper: mpsc::UnboundedSender<Sweep>,
     /// Partitions with something new for the tap.
     pub(crate) tap: Arc<crate::tap::Signals>,
     pub(crate) clock: fn() -> Now,
@@ -77,8 +78,7 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
                 }
             }
             Some(loaded) = reads.next() => {
-                let now = (services.clock)();
-                requests.push(Request { from: broker.clone(), now, ops: vec![loaded], span: None });
+                requests.push(Request { from: broker.clone(), ops: vec![loaded], span: None });
             }
             () = sleep_until(deadline) => {}
         }
@@ -123,7 +123,7 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
         // The receiver ends with the broker.
         let _ = services.idle.send(queue);
     }
-    for sweep in recovery::Sweep::of(&mut turn) {
+    for sweep in Sweep::of(&mut turn) {
         let _ = services.sweeper.send(sweep);
     }
     let bytes = turn.batch.bytes();

@@ -114,6 +114,11 @@ pub(crate) fn settled_range(queue: QueueId, from: Sequence, to: Sequence) -> Ran
     settled(queue, from)..settled(queue, to)
 }
 
+/// `State`: what is settled, of all queues.
+pub(crate) fn all_settled() -> Range<Bytes> {
+    prefix(&[state::SETTLED])
+}
+
 /// `Messages`: the chunk of a queue that begins at `first`.
 pub(crate) fn chunk(queue: QueueId, first: Sequence) -> Bytes {
     key(16).u64(queue.0).u64(first.0).done()
@@ -150,6 +155,13 @@ pub(crate) fn body_reference(number: u64, queue: QueueId, first: Sequence) -> By
         .u64(queue.0)
         .u64(first.0)
         .done()
+}
+
+/// The queue and chunk in the key of a reference to a body chunk.
+pub(crate) fn body_referrer(key: &[u8]) -> Option<(QueueId, Sequence)> {
+    let queue = u64::from_be_bytes(key.get(9..17)?.try_into().ok()?);
+    let first = u64::from_be_bytes(key.get(17..25)?.try_into().ok()?);
+    Some((QueueId(queue), Sequence(first)))
 }
 
 /// `State`: every reference to a body chunk.
@@ -296,16 +308,6 @@ pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u3
         .filter(|kind| *kind == state::GROUP_OFFSET)?;
     let (vhost, group, log) = (text(&mut key)?, text(&mut key)?, text(&mut key)?);
     Some((vhost, group, log, key.try_get_u32().ok()?))
-}
-
-/// `State`: all offsets of a group.
-pub(crate) fn group_offsets(vhost: &str, group: &str) -> Range<Bytes> {
-    let start = key(16 + vhost.len() + group.len())
-        .u8(state::GROUP_OFFSET)
-        .text(vhost)
-        .text(group)
-        .done();
-    prefix(&start)
 }
 
 /// `State`: the offsets of all groups.

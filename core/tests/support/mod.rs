@@ -1,7 +1,9 @@
 //! A client of the core for tests: one link, and waiting for what it expects.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+pub mod logs;
+
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use trivium_core::{
@@ -81,7 +83,7 @@ impl Client {
 
     pub async fn submit_all(&mut self, mut commands: Vec<Command>) {
         self.link
-            .submit(now(), &mut commands)
+            .submit(&mut commands)
             .await
             .expect("the broker is up");
     }
@@ -107,6 +109,15 @@ impl Client {
         tokio::time::timeout(Duration::from_secs(20), found)
             .await
             .expect("the event comes")
+    }
+
+    /// Whether something is there now.
+    pub async fn has_events(&mut self) -> bool {
+        let mut events = Vec::new();
+        let arrived =
+            tokio::time::timeout(Duration::from_millis(5), self.link.receive(&mut events)).await;
+        self.waiting.extend(events.into_iter().flat_map(singly));
+        arrived.is_ok() || !self.waiting.is_empty()
     }
 
     /// Submits a command and waits for its answer.
@@ -252,7 +263,7 @@ impl Client {
     }
 
     pub async fn flushed(&mut self) {
-        self.link.flushed(now()).await.expect("the broker is up");
+        self.link.flushed().await.expect("the broker is up");
     }
 }
 
@@ -321,4 +332,30 @@ pub fn message(exchange: &str, key: &str, body: &str) -> Message {
 
 pub fn body(message: &Message) -> String {
     String::from_utf8(message.body.as_ref().expect("it has a body").to_vec()).expect("it is text")
+}
+
+/// Runs a test once per seed, each in a runtime of its own, and says which seed it was that failed.
+/// `TRIVIUM_SEEDS=from..to` runs other seeds than the default ones.
+#[expect(clippy::print_stderr, reason = "how a test says what to run again")]
+pub fn for_each_seed<F: Future<Output = ()>>(seeds: Range<u64>, test: impl Fn(u64) -> F) {
+    #[expect(clippy::disallowed_methods, reason = "a switch of the tests")]
+    let wanted = std::env::var("TRIVIUM_SEEDS").ok();
+    let seeds = wanted.map_or(seeds, |wanted| {
+        let (from, to) = wanted.split_once("..").expect("TRIVIUM_SEEDS is from..to");
+        from.parse().expect("a number")..to.parse().expect("a number")
+    });
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(test(seed)));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!(
+                "failed with seed {seed}: TRIVIUM_SEEDS={seed}..{}",
+                seed + 1
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
 }

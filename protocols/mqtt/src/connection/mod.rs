@@ -184,6 +184,15 @@ impl Connection {
             ) => {
                 self.close(Reason::SESSION_TAKEN_OVER, effects);
             }
+            (
+                Event::Cancelled {
+                    reason: CancelReason::Unreadable,
+                    ..
+                },
+                _,
+            ) => {
+                self.close(Reason::UNSPECIFIED, effects);
+            }
             (Event::Shutdown, _) => self.shut_down(effects),
             _ => {}
         }

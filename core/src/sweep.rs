@@ -1,0 +1,294 @@
+//! Cleaning up: what nobody reads any more is forgotten, in the background and when the broker opens.
+//!
+//! Whatever a queue or log no longer needs is said in the batch that made it so, but as a hint
+//! ([`crate::store::Batch::forget`]), and hints may be lost with the process. So when the broker opens, all that lies
+//! outside of what queues and partitions still read is forgotten once more.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::mpsc;
+
+use crate::{
+    broker::Inner,
+    id::{LogId, QueueId, Sequence},
+    log::Bounds,
+    recovery::{PAGE, everything},
+    shard::Turn,
+    store::{
+        Batch, ScanLimit, Store, StoreError, Table, keys,
+        messages::{self, Counters, Dialects},
+    },
+};
+
+/// For looking whether there is anything.
+const ONE: ScanLimit = ScanLimit {
+    entries: 1,
+    bytes: usize::MAX,
+};
+
+/// Something to clean up once nobody needs it.
+#[derive(Debug)]
+pub(crate) enum Sweep {
+    /// A body chunk lost a reference.
+    Body(u64),
+    /// A stretch of a queue will never be read.
+    Abandoned(QueueId, Range<Sequence>),
+}
+
+impl Sweep {
+    /// What a turn leaves to clean up.
+    pub(crate) fn of(turn: &mut Turn) -> Vec<Sweep> {
+        let bodies = turn.bodies.drain(..).map(Sweep::Body);
+        let abandoned = turn
+            .abandoned
+            .drain(..)
+            .map(|(queue, range)| Sweep::Abandoned(queue, range));
+        abandoned.chain(bodies).collect()
+    }
+}
+
+/// Forgets body chunks without references, and what abandoned stretches of queues hold. `found` is what queues
+/// had when the broker opened.
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    found: Stored,
+    mut sweeps: mpsc::UnboundedReceiver<Sweep>,
+) {
+    let store = inner.committer.store().clone();
+    if let Err(error) = sweep_orphans(&inner, &found).await {
+        tracing::warn!(%error, "cannot look for bodies without references");
+    }
+    let mut waiting = Vec::new();
+    while sweeps.recv_many(&mut waiting, 1024).await > 0 {
+        // Commits are in order: once this one is through, so is every deletion that was reported.
+        let settled = inner.committer.commit(Batch::new(), &[]).done.await;
+        let mut bodies = FxHashSet::default();
+        let mut batch = Batch::new();
+        let mut result = settled;
+        for sweep in waiting.drain(..) {
+            match sweep {
+                Sweep::Body(number) => drop(bodies.insert(number)),
+                Sweep::Abandoned(queue, range) if result.is_ok() => {
+                    result = drop_references(&store, queue, range, &mut batch, &mut bodies).await;
+                }
+                Sweep::Abandoned(..) => {}
+            }
+        }
+        if result.is_ok() && !batch.is_empty() {
+            result = inner.committer.commit(batch, &[]).done.await;
+        }
+        for number in bodies {
+            if result.is_ok() {
+                result = forget_body(&inner, number).await;
+            }
+        }
+        if let Err(error) = result {
+            tracing::debug!(%error, "sweep left undone until the next start");
+        }
+    }
+}
+
+async fn drop_references(
+    store: &Arc<dyn Store>,
+    queue: QueueId,
+    range: Range<Sequence>,
+    batch: &mut Batch,
+    bodies: &mut FxHashSet<u64>,
+) -> Result<(), StoreError> {
+    let dialects = Dialects::new(Vec::new());
+    let mut rest = keys::chunk_range(queue, range.start, range.end);
+    while !rest.is_empty() {
+        let page = store.scan(Table::Messages, rest.clone(), PAGE).await?;
+        for (key, value) in page.entries {
+            let first =
+                keys::chunk_first(&key).ok_or_else(|| StoreError::Corrupt("chunk key".into()))?;
+            for reference in messages::decode_chunk(value, &dialects)?
+                .iter()
+                .filter_map(|stored| stored.body)
+            {
+                batch.delete(
+                    Table::State,
+                    keys::body_reference(reference.number, queue, first),
+                );
+                bodies.insert(reference.number);
+            }
+            batch.delete(Table::Messages, key);
+        }
+        match page.next {
+            Some(next) => rest.start = next,
+            None => break,
+        }
+    }
+    batch.forget(
+        Table::Messages,
+        keys::chunk_range(queue, range.start, range.end),
+    );
+    batch.forget(
+        Table::State,
+        keys::settled_range(queue, range.start, range.end),
+    );
+    Ok(())
+}
+
+async fn forget_body(inner: &Inner, number: u64) -> Result<(), StoreError> {
+    let references = inner
+        .committer
+        .store()
+        .scan(Table::State, keys::body_references(number), ONE)
+        .await?;
+    if !references.entries.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    batch.delete(Table::Bodies, keys::body_chunk(number));
+    batch.forget(
+        Table::Bodies,
+        keys::body_chunk(number)..keys::body_chunk(number + 1),
+    );
+    inner.committer.commit(batch, &[]).done.await
+}
+
+/// What queues had in the store when the broker opened.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(pub(crate) FxHashMap<QueueId, Counters>);
+
+impl Stored {
+    fn holds(&self, queue: QueueId, first: Sequence) -> bool {
+        self.0.get(&queue).is_some_and(|counters| {
+            counters.messages > 0
+                && first >= counters.low
+                && !counters.purged.iter().any(|range| range.contains(&first.0))
+        })
+    }
+
+    /// The sequences of each queue that may still be read, by queue.
+    fn ranges(&self) -> Vec<(QueueId, Range<Sequence>)> {
+        let mut ranges: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, counters)| counters.messages > 0)
+            .map(|(id, counters)| (*id, counters.low..counters.next))
+            .collect();
+        ranges.sort_unstable_by_key(|(id, _)| *id);
+        ranges
+    }
+}
+
+/// A kill leaves body chunks behind that nothing refers to, and references from chunks that are not there.
+async fn sweep_orphans(inner: &Inner, found: &Stored) -> Result<(), StoreError> {
+    let mut range = Bytes::new()..keys::body_chunk(inner.first_body_chunk());
+    while !range.is_empty() {
+        // Bodies are large: only their keys matter here, so a few at a time.
+        let limit = ScanLimit {
+            entries: 64,
+            bytes: 1 << 20,
+        };
+        let store = inner.committer.store();
+        let page = store.scan(Table::Bodies, range.clone(), limit).await?;
+        for (key, _) in &page.entries {
+            if let Some(number) = keys::body_chunk_number(key) {
+                drop_dead_references(inner, number, found).await?;
+                forget_body(inner, number).await?;
+            }
+        }
+        match page.next {
+            Some(next) => range.start = next,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn drop_dead_references(
+    inner: &Inner,
+    number: u64,
+    found: &Stored,
+) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    let mut range = keys::body_references(number);
+    loop {
+        let store = inner.committer.store();
+        let page = store.scan(Table::State, range.clone(), PAGE).await?;
+        for (key, _) in page.entries {
+            let (queue, first) = keys::body_referrer(&key)
+                .ok_or_else(|| StoreError::Corrupt("key of a body reference".into()))?;
+            if !found.holds(queue, first) {
+                batch.delete(Table::State, key);
+            }
+        }
+        match page.next {
+            Some(next) => range.start = next,
+            None => break,
+        }
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    inner.committer.commit(batch, &[]).done.await
+}
+
+/// Forgets again what is outside of what queues and partitions read.
+pub(crate) async fn forget_leftovers(
+    store: &Arc<dyn Store>,
+    queues: &Stored,
+    partitions: &[((LogId, u32), Bounds)],
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    let queues = queues.ranges();
+    let chunks = queues
+        .iter()
+        .map(|(id, range)| keys::chunk_range(*id, range.start, range.end));
+    forget_between(store, Table::Messages, everything(), chunks, batch).await?;
+    let settled = queues
+        .iter()
+        .map(|(id, range)| keys::settled_range(*id, range.start, range.end));
+    forget_between(store, Table::State, keys::all_settled(), settled, batch).await?;
+    let records = partitions.iter().map(|((log, number), bounds)| {
+        keys::record_batches(*log, *number, bounds.log_start, bounds.high_watermark)
+    });
+    forget_between(store, Table::Records, everything(), records, batch).await?;
+    let logs = || {
+        let mut logs: Vec<_> = partitions.iter().map(|((log, _), _)| *log).collect();
+        logs.dedup();
+        logs.into_iter()
+    };
+    let (states, producers, segments) = (
+        logs().map(keys::partition_states),
+        logs().map(keys::producers),
+        logs().map(keys::log_segments),
+    );
+    forget_between(
+        store,
+        Table::State,
+        keys::all_partition_states(),
+        states,
+        batch,
+    )
+    .await?;
+    forget_between(store, Table::State, keys::all_producers(), producers, batch).await?;
+    forget_between(store, Table::State, keys::all_segments(), segments, batch).await
+}
+
+/// Forgets what of `whole` is in none of `kept`, which ascend.
+async fn forget_between(
+    store: &Arc<dyn Store>,
+    table: Table,
+    whole: Range<Bytes>,
+    kept: impl Iterator<Item = Range<Bytes>>,
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    let mut start = whole.start;
+    for kept in kept.chain([whole.end.clone()..whole.end]) {
+        let between = start..kept.start;
+        if !between.is_empty() {
+            let page = store.scan(table, between.clone(), ONE).await?;
+            if !page.entries.is_empty() {
+                batch.forget(table, between);
+            }
+        }
+        start = kept.end;
+    }
+    Ok(())
+}

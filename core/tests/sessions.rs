@@ -1,0 +1,357 @@
+//! Sessions of MQTT clients: what is kept for them, what they get again, and retained messages.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use support::{Client, body, durable, message, open};
+use trivium_core::{
+    Binding, BindingTag, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination,
+    Event, Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription,
+    Topic, store::memory::MemoryStore,
+};
+
+/// A message of an MQTT client: QoS 0 is transient.
+fn publish(topic: &str, body: &str, qos: u8) -> Message {
+    Message {
+        topic: Topic::new(topic.into(), Grammar::Slashes),
+        persistence: if qos == 0 {
+            Persistence::Transient
+        } else {
+            Persistence::Persistent
+        },
+        ..message("amq.topic", "", body)
+    }
+}
+
+fn retained(topic: &str, body: &str) -> Message {
+    Message {
+        retain: true,
+        ..publish(topic, body, 1)
+    }
+}
+
+fn consume() -> ConsumeSpec {
+    ConsumeSpec {
+        session: true,
+        takeover: true,
+        prefetch: Some(10),
+        ..ConsumeSpec::default()
+    }
+}
+
+impl Client {
+    async fn session(&mut self, client: &str, expires: Option<Duration>) -> bool {
+        let spec = QueueSpec {
+            session: true,
+            expires,
+            ..durable()
+        };
+        let name = client.into();
+        match self.define(Change::DeclareQueue { name, spec }).await {
+            Ok(Reply::Queue { created, .. }) => created,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn subscribe(&mut self, client: &str, filter: &str, tag: u64, qos: u8, no_local: bool) {
+        let binding = Binding {
+            source: "amq.topic".into(),
+            destination: Destination::Session(client.into()),
+            key: filter.into(),
+            grammar: Grammar::Slashes,
+            arguments: Vec::new(),
+            subscription: Some(Subscription {
+                tag: BindingTag(tag),
+                best_effort: qos == 0,
+                no_local,
+            }),
+        };
+        self.define(Change::Bind(binding))
+            .await
+            .expect("both ends are there");
+    }
+
+    async fn send(&mut self, message: Message) {
+        let token = self.token();
+        self.submit(Command::Publish {
+            token: Some(token),
+            message: Arc::new(message),
+            mandatory: false,
+        })
+        .await;
+        self.confirmed(token).await.expect("nothing refuses it");
+    }
+
+    async fn ready(&mut self, client: &str) -> Option<(u64, u32)> {
+        let name = client.into();
+        match self
+            .define(Change::ExpectQueue {
+                name,
+                session: true,
+            })
+            .await
+        {
+            Ok(Reply::Queue {
+                messages,
+                consumers,
+                ..
+            }) => Some((messages, consumers)),
+            _ => None,
+        }
+    }
+
+    async fn retained(&mut self, filter: &str) -> Vec<Arc<Message>> {
+        let filter = Pattern::new(filter.into(), Grammar::Slashes);
+        match self.ask(|token| Command::Retained { token, filter }).await {
+            Ok(Reply::Retained(found)) => found.into_iter().map(|found| found.message).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn retained_bodies(&mut self, filter: &str) -> Vec<String> {
+        let mut bodies: Vec<_> = self
+            .retained(filter)
+            .await
+            .iter()
+            .map(|message| body(message))
+            .collect();
+        bodies.sort();
+        bodies
+    }
+}
+
+async fn broker() -> (Arc<MemoryStore>, Broker) {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    (store, broker)
+}
+
+#[tokio::test]
+async fn an_offline_session_keeps_what_was_promised_and_nothing_else() {
+    let (store, broker) = broker().await;
+    let mut client = Client::named(&broker, "publisher");
+    assert!(client.session("c", None).await);
+    client.subscribe("c", "a/+", 1, 1, false).await;
+    client.subscribe("c", "b/+", 2, 0, false).await;
+    client.send(publish("a/x", "kept", 1)).await;
+    client.send(publish("a/x", "sent with QoS 0", 0)).await;
+    client
+        .send(publish("b/x", "subscribed with QoS 0", 1))
+        .await;
+    client.send(publish("a/y", "kept too", 1)).await;
+    let broker = open(Arc::new(store.crash(4))).await;
+    let mut client = Client::named(&broker, "c");
+    assert!(!client.session("c", None).await, "it is still there");
+    assert_eq!(client.ready("c").await, Some((2, 0)));
+    client.consume(1, "c", consume()).await;
+    assert_eq!(client.bodies(2).await, ["kept", "kept too"]);
+    client.send(publish("a/x", "now", 0)).await;
+    let now = client.delivery().await;
+    assert_eq!(body(&now.message), "now");
+    assert_eq!(now.id, DeliveryId(0), "nothing to settle");
+}
+
+#[tokio::test]
+async fn memory_of_dropped_messages_is_given_back() {
+    let (_, broker) = broker().await;
+    let (mut client, mut publisher) = (Client::named(&broker, "c"), Client::new(&broker));
+    client.session("c", None).await;
+    client.subscribe("c", "#", 1, 1, false).await;
+    let spec = ConsumeSpec {
+        prefetch: Some(1),
+        ..consume()
+    };
+    client.consume(1, "c", spec).await;
+    publisher.send(publish("t", "first", 1)).await;
+    publisher.send(publish("t", "blocks", 1)).await;
+    for _ in 0..100 {
+        publisher.send(publish("t", &"x".repeat(500), 0)).await;
+    }
+    assert_eq!(client.bodies(1).await, ["first"]);
+    assert_eq!(publisher.ready("c").await, Some((101, 1)));
+    drop(client);
+    while publisher.ready("c").await != Some((2, 0)) {
+        tokio::task::yield_now().await;
+    }
+    let held = broker
+        .samples()
+        .await
+        .into_iter()
+        .find(|sample| sample.name == "trivium_queue_memory_bytes")
+        .expect("it is counted");
+    assert!(held.value < 1000, "{} bytes", held.value);
+}
+
+#[tokio::test]
+async fn a_takeover_gets_everything_again_in_order() {
+    let (_, broker) = broker().await;
+    let (mut old, mut new) = (Client::named(&broker, "c"), Client::named(&broker, "c"));
+    old.session("c", None).await;
+    old.subscribe("c", "t", 1, 1, false).await;
+    old.consume(1, "c", consume()).await;
+    for n in 0..5 {
+        new.send(publish("t", &n.to_string(), 1)).await;
+    }
+    assert_eq!(old.bodies(5).await.len(), 5);
+    old.submit(Command::Settle {
+        consumer: ConsumerId(1),
+        deliveries: DeliveryId(2)..=DeliveryId(3),
+        outcome: Outcome::Accept,
+    })
+    .await;
+    old.session("c", None).await;
+    new.consume(1, "c", consume()).await;
+    old.expect(|event| matches!(event, Event::Cancelled { .. }).then_some(()))
+        .await;
+    for expected in ["0", "3", "4"] {
+        let delivery = new.delivery().await;
+        assert_eq!(body(&delivery.message), expected);
+        assert!(delivery.redelivered);
+    }
+    new.send(publish("t", "5", 1)).await;
+    let fresh = new.delivery().await;
+    assert_eq!(
+        (body(&fresh.message).as_str(), fresh.redelivered),
+        ("5", false)
+    );
+}
+
+#[tokio::test]
+async fn a_session_expires_when_its_client_stays_away() {
+    let (store, broker) = broker().await;
+    let mut other = Client::new(&broker);
+    let mut client = Client::named(&broker, "c");
+    client.session("c", Some(Duration::from_millis(20))).await;
+    client.subscribe("c", "t", 1, 1, false).await;
+    client.consume(1, "c", consume()).await;
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(other.ready("c").await, Some((0, 1)), "its client is there");
+    drop(client);
+    while other.ready("c").await.is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut client = Client::named(&broker, "c");
+    assert!(client.session("c", None).await, "it is a new one");
+    client.send(publish("t", "nobody subscribes", 1)).await;
+    assert_eq!(client.ready("c").await, Some((0, 0)));
+    let broker = open(Arc::new(store.crash(1))).await;
+    assert_eq!(Client::new(&broker).ready("c").await, Some((0, 0)));
+}
+
+#[tokio::test]
+async fn a_declaration_changes_the_session_that_is_there() {
+    let (store, broker) = broker().await;
+    let mut other = Client::new(&broker);
+    let mut client = Client::named(&broker, "c");
+    client.session("c", Some(Duration::from_millis(10))).await;
+    client.consume(1, "c", consume()).await;
+    assert!(!client.session("c", None).await);
+    drop(client);
+    while other.ready("c").await != Some((0, 0)) {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(other.ready("c").await, Some((0, 0)), "it expires no more");
+    let broker = open(Arc::new(store.crash(1))).await;
+    assert_eq!(Client::new(&broker).ready("c").await, Some((0, 0)));
+}
+
+#[tokio::test]
+async fn overlapping_subscriptions_bring_one_delivery_with_all_tags() {
+    let (store, broker) = broker().await;
+    let mut client = Client::named(&broker, "c");
+    client.session("c", None).await;
+    client.subscribe("c", "a/#", 1, 0, false).await;
+    client.subscribe("c", "a/+", 2, 1, false).await;
+    client.subscribe("c", "+/b", 3, 0, false).await;
+    client.send(publish("a/b", "x", 1)).await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::named(&broker, "c");
+    client.consume(1, "c", consume()).await;
+    let delivery = client.delivery().await;
+    assert_eq!(
+        delivery.tags[..],
+        [BindingTag(1), BindingTag(2), BindingTag(3)]
+    );
+    client.send(publish("a/c", "y", 1)).await;
+    assert_eq!(client.bodies(1).await, ["y"], "nothing in between");
+}
+
+#[tokio::test]
+async fn no_local_leaves_out_what_the_client_itself_publishes() {
+    let (_, broker) = broker().await;
+    let (mut one, mut two) = (Client::named(&broker, "one"), Client::named(&broker, "two"));
+    one.session("one", None).await;
+    one.subscribe("one", "t", 1, 1, true).await;
+    one.consume(1, "one", consume()).await;
+    let from = |client: &str, body| Message {
+        origin: Arc::new(Origin {
+            client: client.into(),
+            ..Origin::default()
+        }),
+        ..publish("t", body, 1)
+    };
+    one.send(from("one", "own")).await;
+    two.send(from("two", "other")).await;
+    assert_eq!(one.bodies(1).await, ["other"]);
+}
+
+#[tokio::test]
+async fn retained_messages_are_replaced_cleared_and_kept_over_a_restart() {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    for topic in ["a/b", "a/c", "b", "$SYS/x"] {
+        client.send(retained(topic, topic)).await;
+    }
+    client.send(retained("a/b", "newer")).await;
+    client.send(retained("b", "")).await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    assert_eq!(client.retained_bodies("a/+").await, ["a/c", "newer"]);
+    assert_eq!(client.retained_bodies("#").await, ["a/c", "newer"]);
+    assert_eq!(client.retained_bodies("$SYS/#").await, ["$SYS/x"]);
+    assert_eq!(client.retained_bodies("b").await, [""; 0]);
+    client.send(retained("a/c", "")).await;
+    assert_eq!(client.retained_bodies("a/+").await, ["newer"]);
+}
+
+#[tokio::test]
+async fn a_retained_message_that_has_expired_is_not_shown() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let message = Message {
+        expiry_ms: Some(0),
+        ..retained("t", "x")
+    };
+    client.send(message).await;
+    assert_eq!(client.retained_bodies("#").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_small_retained_message_does_not_keep_the_buffer_it_came_in() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let buffer = Bytes::from(vec![b'x'; 128 << 10]);
+    let message = Message {
+        body: Some(buffer.slice(100..110)),
+        key: Some(buffer.slice(..3)),
+        ..retained("t", "")
+    };
+    client.send(message.clone()).await;
+    let found = client.retained("t").await;
+    assert_eq!(found[0].body, message.body);
+    assert_eq!(found[0].key, message.key);
+    assert_eq!(found[0].topic, message.topic);
+    drop((message, client));
+    // The publisher's Arc may be in a shard's hands for a moment longer.
+    let sole = async {
+        while !buffer.is_unique() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), sole)
+        .await
+        .expect("nothing else holds the buffer");
+}
