@@ -774,3 +774,51 @@ async fn shared_bodies_are_forgotten_also_when_the_power_was_cut_in_between() {
         swept(&store, round).await;
     }
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_take_a_message_spares_all_destinations() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    client.queue("q").await;
+    client.bind("amq.topic", "l.*", "q").await;
+    let create = |name: &str, settings: Vec<(Text, Text)>| Change::CreateLog {
+        name: name.into(),
+        spec: LogSpec {
+            partitions: 1,
+            settings,
+        },
+        validate_only: false,
+    };
+    let setting = |name: &str, value: &str| (name.into(), value.into());
+    let small = vec![
+        setting("max.message.bytes", "200"),
+        setting("mq.bind", "amq.topic:l.small"),
+    ];
+    let keyed = vec![
+        setting("cleanup.policy", "compact"),
+        setting("mq.key", "none"),
+        setting("mq.bind", "amq.topic:l.keyed"),
+    ];
+    client.define(create("l.small", small)).await.unwrap();
+    client.define(create("l.keyed", keyed)).await.unwrap();
+    let mut refused = async |key: &str, body: &str| {
+        let token = client.token();
+        let command = Command::Publish {
+            token: Some(token),
+            message: Arc::new(message("amq.topic", key, body)),
+            mandatory: false,
+        };
+        client.submit(command).await;
+        client.confirmed(token).await.unwrap_err()
+    };
+    let refusal = refused("l.small", &"x".repeat(200)).await;
+    assert!(
+        matches!(refusal, Refusal::TooLarge { limit: 200, .. }),
+        "{refusal:?}"
+    );
+    let refusal = refused("l.keyed", "x").await;
+    assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}");
+    client.publish("amq.topic", "l.small", "fits").await;
+    assert_eq!(client.get("q").await.as_deref(), Some("fits"));
+    assert_eq!(client.get("q").await, None);
+}
