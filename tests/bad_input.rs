@@ -317,13 +317,14 @@ fn settle_down(broker: &Broker) {
 
 #[test]
 fn idle_connections_cost_little() {
-    const CONNECTIONS: usize = 500;
+    const CONNECTIONS: usize = 1000;
     let broker = Broker::start();
     let before = broker.resident_bytes();
     let _idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| broker.connect("mqtt")).collect();
     while broker.metric("trivium_connections{protocol=\"mqtt\"}") < CONNECTIONS as f64 {}
     let each = broker.resident_bytes().saturating_sub(before) / CONNECTIONS;
-    assert!(each < 20 << 10, "{each} bytes for each idle connection");
+    // About 20 KiB: the task, its state machine and link, and what the allocator rounds up to.
+    assert!(each < 32 << 10, "{each} bytes for each idle connection");
 }
 
 fn wait_for_zero(broker: &Broker, series: &str) {
