@@ -226,11 +226,11 @@ async fn a_session_expires_when_its_client_stays_away() {
     client.session("c", Some(Duration::from_millis(20))).await;
     client.subscribe("c", "t", 1, 1, false).await;
     client.consume(1, "c", consume()).await;
-    tokio::time::sleep(Duration::from_millis(40)).await;
+    support::advance(Duration::from_millis(40));
     assert_eq!(other.ready("c").await, Some((0, 1)), "its client is there");
     drop(client);
     while other.ready("c").await.is_some() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        support::advance(Duration::from_millis(1));
     }
     let mut client = Client::named(&broker, "c");
     assert!(client.session("c", None).await, "it is a new one");
@@ -252,7 +252,7 @@ async fn a_declaration_changes_the_session_that_is_there() {
     while other.ready("c").await != Some((0, 0)) {
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    support::advance(Duration::from_millis(30));
     assert_eq!(other.ready("c").await, Some((0, 0)), "it expires no more");
     let broker = open(Arc::new(store.crash(1))).await;
     assert_eq!(Client::new(&broker).ready("c").await, Some((0, 0)));

@@ -13,14 +13,24 @@ use trivium_core::{
     store::{Durability, Store},
 };
 
-/// Both clocks; tests compare no times.
+thread_local! {
+    /// How far this thread's clocks are ahead. A test and its broker share a thread.
+    static AHEAD: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+}
+
+/// Makes the time pass; shards notice with the next operation.
+pub fn advance(time: Duration) {
+    AHEAD.set(AHEAD.get() + time);
+}
+
+/// Both clocks.
 #[expect(clippy::disallowed_methods, reason = "a test is a server to the core")]
 pub fn now() -> Now {
     let wall = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
-        .map_or(0, |since| since.as_millis() as u64);
+        .map_or(0, |since| (since + AHEAD.get()).as_millis() as u64);
     Now {
-        instant: std::time::Instant::now(),
+        instant: std::time::Instant::now() + AHEAD.get(),
         wall: Timestamp(wall),
     }
 }
