@@ -242,3 +242,14 @@ proptest! {
         }
     }
 }
+
+/// MQTT 3.1 section 3.2: the first byte of the variable header is reserved. Found by the fuzz target `packet`.
+#[test]
+fn connack_of_3_1_has_no_session_present_flag() {
+    let mut bytes = Bytes::from_static(&[0x20, 2, 1, 0]);
+    let packet = Packet::take(&mut bytes, Version::V31, 1 << 20);
+    let Ok(Some(Packet::ConnAck(ack))) = packet else {
+        panic!("{packet:?}")
+    };
+    assert!(!ack.session_present);
+}

@@ -39,7 +39,8 @@ impl ConnAck {
         version: Version,
     ) -> Result<ConnAck, Violation> {
         expect_flags(first, 0)?;
-        let session_present = reader.flag()?;
+        // 3.1 has no session present flag: the byte is reserved and means nothing.
+        let session_present = reader.flag()? && version != Version::V31;
         let reason = read_reason(reader.u8()?, version)?;
         let mut ack = ConnAck {
             session_present,
