@@ -34,7 +34,7 @@ async fn drained(client: &mut Client, queue: &str) -> Vec<String> {
 async fn filled(client: &mut Client, queue: &str, count: u64) {
     let full = async {
         while client.queue(queue).await.0 < count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(15), full)
@@ -51,7 +51,7 @@ async fn tapped(client: &mut Client, topic: &str) {
         .await
         .expect("the log is there");
     while client.get("mark").await.as_deref() != Some("mark") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
 }
 
