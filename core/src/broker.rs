@@ -24,6 +24,7 @@ use crate::{
     metrics::{Metrics, Sample},
     properties::Text,
     recovery,
+    replies::Replies,
     shard::{Op, Report, Request},
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
@@ -66,6 +67,14 @@ pub struct Broker {
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
+/// Who is connected, and what a new connection must be told.
+#[derive(Default)]
+struct Connections {
+    mailboxes: Vec<Weak<Mailbox>>,
+    /// Why publishers are held back.
+    blocked: Option<Text>,
+}
+
 /// What links share.
 pub(crate) struct Inner {
     pub(crate) shards: Vec<mpsc::Sender<Request>>,
@@ -73,8 +82,9 @@ pub(crate) struct Inner {
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Access,
+    pub(crate) replies: Replies,
     catalog: AsyncMutex<Catalog>,
-    connections: Mutex<Vec<Weak<Mailbox>>>,
+    connections: Mutex<Connections>,
     next_connection: AtomicU64,
     next_span: AtomicU64,
     first_body_chunk: u64,
@@ -101,6 +111,7 @@ impl Broker {
             committer,
             metrics,
             access: Access::new(options.user.clone()),
+            replies: Replies::default(),
             catalog: AsyncMutex::new(recovered.catalog),
             connections: Mutex::default(),
             next_connection: AtomicU64::new(1),
@@ -145,10 +156,28 @@ impl Broker {
         self.inner.metrics.failure()
     }
 
+    /// Has publishers held back, for the given reason, or takes messages again. Said to every connection, once per
+    /// change; what they sent before is still taken.
+    pub fn block(&self, reason: Option<Text>) {
+        let mut connections = self.inner.connections();
+        if connections.blocked == reason {
+            return;
+        }
+        for mailbox in connections.mailboxes.iter().filter_map(Weak::upgrade) {
+            mailbox.put(vec![match &reason {
+                Some(reason) => Event::Blocked {
+                    reason: reason.clone(),
+                },
+                None => Event::Unblocked,
+            }]);
+        }
+        connections.blocked = reason;
+    }
+
     /// Tells every connection to close. Whoever serves them waits for that before [`Broker::close`].
     pub fn shut_down(&self) {
-        let connections = std::mem::take(&mut *self.inner.connections());
-        for mailbox in connections.iter().filter_map(Weak::upgrade) {
+        let mailboxes = std::mem::take(&mut self.inner.connections().mailboxes);
+        for mailbox in mailboxes.iter().filter_map(Weak::upgrade) {
             mailbox.put(vec![Event::Shutdown]);
         }
     }
@@ -175,15 +204,19 @@ impl Inner {
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let mailbox = Arc::new(Mailbox::new(id));
         let mut connections = self.connections();
-        if connections.len() == connections.capacity() {
-            connections.retain(|mailbox| mailbox.strong_count() > 0);
+        let mailboxes = &mut connections.mailboxes;
+        if mailboxes.len() == mailboxes.capacity() {
+            mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
         }
-        connections.push(Arc::downgrade(&mailbox));
+        mailboxes.push(Arc::downgrade(&mailbox));
+        if let Some(reason) = connections.blocked.clone() {
+            mailbox.put(vec![Event::Blocked { reason }]);
+        }
         drop(connections);
         Link::new(self, mailbox, origin)
     }
 
-    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Mailbox>>> {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -9,7 +9,7 @@ use crate::{
     id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
     message::Message,
     properties::{Text, Value},
-    topic::{Grammar, Pattern},
+    topic::{Grammar, Pattern, Topic},
 };
 
 /// One wish of a connection. Commands with a token are answered by [`crate::Event::Done`], in the
@@ -32,6 +32,23 @@ pub enum Command {
         message: Arc<Message>,
         mandatory: bool,
     },
+    /// As `Publish`, by more topics than the message's own: each destination gets it once (AMQP's CC and BCC).
+    PublishCopies {
+        token: Option<Token>,
+        message: Arc<Message>,
+        mandatory: bool,
+        also: Box<[Topic]>,
+    },
+    /// Asks whether a publish would be taken, without publishing; only a refusal is answered, by `Refused`.
+    Probe { token: Token, message: Arc<Message> },
+    /// Publishes and settlements that take effect together or not at all, in one storage batch; answered by
+    /// `Done`. What had no destination and is mandatory comes back by `Returned` before that.
+    Transact { token: Token, parts: Vec<Part> },
+    /// Takes replies to an address of its own, which the connection's requests carry: deliveries to `consumer`
+    /// that are not queued, stored or settled. Answered by [`Reply::ReplyAddress`](crate::Reply::ReplyAddress); ended by `Cancel`.
+    TakeReplies { token: Token, consumer: ConsumerId },
+    /// Whether somebody takes replies at an address; answered by `Ok` or `NotFound`.
+    FindReplies { token: Token, address: Text },
     /// Appends a validated record batch to a partition; answered by [`Reply::Appended`](crate::Reply::Appended).
     Append {
         token: Token,
@@ -86,6 +103,24 @@ pub enum Command {
     },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
+}
+
+/// A part of a [`Command::Transact`].
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// As [`Command::PublishCopies`]; `token` names it in `Returned`.
+    Publish {
+        token: Token,
+        message: Arc<Message>,
+        mandatory: bool,
+        also: Box<[Topic]>,
+    },
+    /// As [`Command::Settle`].
+    Settle {
+        consumer: ConsumerId,
+        deliveries: RangeInclusive<DeliveryId>,
+        outcome: Outcome,
+    },
 }
 
 /// What a client offers as proof of its identity.

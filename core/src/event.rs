@@ -54,6 +54,11 @@ pub enum Event {
         consumer: ConsumerId,
         reason: CancelReason,
     },
+    /// The broker takes no more messages until `Unblocked`: publishers are to be held back. Also the first event of
+    /// a connection that is made meanwhile.
+    Blocked { reason: Text },
+    /// What `Blocked` said is over.
+    Unblocked,
     /// The broker is shutting down: say so to the peer and close.
     Shutdown,
 }
@@ -126,6 +131,8 @@ pub enum Reply {
     Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
     Logs(Vec<Result<LogInfo, Refusal>>),
+    /// Where replies are to be sent: a topic on the default exchange.
+    ReplyAddress { address: Text },
     /// A producer id and epoch.
     Producer { id: i64, epoch: i16 },
 }
@@ -228,6 +235,9 @@ pub enum Refusal {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(Text),
+    /// It makes sense, but not here.
+    #[error("{0}")]
+    NotImplemented(Text),
     /// A message or batch is over a destination's limit.
     #[error("message of {size} bytes is larger than the {limit} that '{name}' takes")]
     TooLarge {

@@ -22,6 +22,7 @@ mod metrics;
 mod properties;
 mod queue;
 mod recovery;
+mod replies;
 mod retained;
 mod shard;
 mod snapshot;
@@ -43,5 +44,6 @@ pub use log::{BatchError, Header as BatchHeader, record_place, validate as valid
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};
+pub use replies::REPLY_PREFIX;
 pub use time::{Now, Timestamp};
 pub use topic::{Grammar, Pattern, Step, Topic, tokens};

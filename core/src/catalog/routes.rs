@@ -144,7 +144,7 @@ impl Targets {
     }
 
     /// Makes each destination appear once.
-    fn merge(&mut self) {
+    pub(crate) fn merge(&mut self) {
         if self.queues.len() > 1 {
             // Each look at an id of many is a miss in the processor's cache, so one look each.
             if self.queues.len() > 32 {

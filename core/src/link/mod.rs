@@ -3,7 +3,9 @@
 mod confirms;
 mod mailbox;
 mod publish;
+mod replies;
 mod routing;
+mod transact;
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
-use self::confirms::Confirms;
+use self::{confirms::Confirms, transact::Transaction};
 pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use crate::{
     broker::Inner,
@@ -23,6 +25,7 @@ use crate::{
     message::Origin,
     properties::Text,
     queue::{self, WINDOW},
+    replies::Taker,
     shard::Op,
     store::BoxFuture,
 };
@@ -45,6 +48,9 @@ pub struct Link {
     consumers: FxHashMap<ConsumerId, usize>,
     /// Bytes delivered per consumer for which its shard has had no credit back.
     owed: FxHashMap<ConsumerId, usize>,
+    /// The addresses at which this connection takes replies.
+    replies: FxHashMap<ConsumerId, (Text, Arc<Taker>)>,
+    transactions: FxHashMap<Token, Transaction>,
     /// Answers of several shards to one command, until all have come.
     gathered: FxHashMap<Token, (usize, Vec<Retained>)>,
     /// Events that this link makes itself.
@@ -78,6 +84,8 @@ impl Link {
             outgoing,
             consumers: FxHashMap::default(),
             owed: FxHashMap::default(),
+            replies: FxHashMap::default(),
+            transactions: FxHashMap::default(),
             gathered: FxHashMap::default(),
             local: Vec::new(),
             reads: FuturesUnordered::new(),
@@ -94,22 +102,23 @@ impl Link {
                     token,
                     message,
                     mandatory,
-                } => self.publish(token, message, mandatory),
+                } => self.publish(token, message, mandatory, &[]),
+                Command::PublishCopies {
+                    token,
+                    message,
+                    mandatory,
+                    also,
+                } => self.publish(token, message, mandatory, &also),
+                Command::Probe { token, message } => self.probe(token, message),
+                Command::Transact { token, parts } => self.transact(token, parts),
+                Command::TakeReplies { token, consumer } => self.take_replies(token, consumer),
+                Command::FindReplies { token, address } => self.find_replies(token, address),
                 Command::Settle {
                     consumer,
                     deliveries,
                     outcome,
                 } => {
-                    if let Some(&shard) = self.consumers.get(&consumer) {
-                        self.outgoing.push(
-                            shard,
-                            Op::Settle {
-                                consumer,
-                                deliveries,
-                                outcome,
-                            },
-                        );
-                    }
+                    self.settle(consumer, deliveries, outcome);
                 }
                 Command::Append {
                     token,
@@ -162,7 +171,10 @@ impl Link {
                 }
                 Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
                     Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
-                    None => self.done(token, Ok(Reply::Ok)),
+                    None => {
+                        self.refuse_replies(consumer);
+                        self.done(token, Ok(Reply::Ok));
+                    }
                 },
                 Command::Group {
                     token,
@@ -224,6 +236,7 @@ impl Link {
     /// Tells the core that all output so far has reached the peer's socket, so that consumers whose
     /// deliveries filled their window in bytes may have more.
     pub async fn flushed(&mut self) -> Result<(), Stopped> {
+        self.replies_read();
         for (&consumer, owed) in &mut self.owed {
             if *owed >= WINDOW as usize / 4
                 && let Some(&shard) = self.consumers.get(&consumer)
@@ -261,12 +274,14 @@ impl Link {
     fn received(&mut self, event: Event, events: &mut Vec<Event>) {
         match event {
             Event::Confirmed { mut tokens } => {
+                self.transacted(&mut tokens, None, events);
                 self.confirms.confirmed(&mut tokens);
                 if !tokens.is_empty() {
                     events.push(Event::Confirmed { tokens });
                 }
             }
             Event::Refused { mut tokens, reason } => {
+                self.transacted(&mut tokens, Some(&reason), events);
                 self.confirms.refused(&mut tokens);
                 if !tokens.is_empty() {
                     events.push(Event::Refused { tokens, reason });
@@ -498,6 +513,9 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        for (address, _) in self.replies.values() {
+            self.broker.replies.close(address);
+        }
         let (broker, mailbox) = (self.broker.clone(), self.mailbox.clone());
         let (shards, defining) = (self.outgoing.visited(), self.defining.take());
         // A task, because shards may have to be waited for and a drop cannot.

@@ -8,37 +8,96 @@ use smallvec::SmallVec;
 use super::{Link, Mailbox, Stopped};
 use crate::{
     broker::Inner,
-    catalog::{LogEntry, QueueTarget},
+    catalog::{LogEntry, QueueTarget, Targets},
     commit::Span,
     event::{Event, Refusal},
     id::Token,
     log::{self, NewRecord},
     message::Message,
     queue::{Arrival, BodyChunk},
+    replies::Taker,
     shard::{Op, Request},
-    topic::Grammar,
+    topic::{Grammar, Topic},
 };
 
 /// Bodies smaller than this are stored in each queue: a reference would cost as much.
 const SHARED_BODY_MIN: usize = 256;
 
 impl Link {
-    pub(super) fn publish(&mut self, token: Option<Token>, message: Arc<Message>, mandatory: bool) {
-        self.outgoing.published += 1;
-        let targets = match self.routing.route(&self.actor.vhost, &message) {
-            Ok(targets) => targets,
+    /// Sends a message to wherever its topic and the others lead.
+    pub(super) fn publish(
+        &mut self,
+        token: Option<Token>,
+        message: Arc<Message>,
+        mandatory: bool,
+        also: &[Topic],
+    ) {
+        let plan = match self.plan(&message, also) {
+            Ok(plan) => plan,
             Err(refusal) => return self.refuse(token, message, refusal),
         };
-        if let Some(refusal) = self.broker.refusal() {
-            return self.refuse(token, message, refusal);
+        let (is_routed, (destinations, shards)) =
+            (plan.is_routed(), self.send(token, &message, plan));
+        if shards.count_ones() > 1 {
+            self.outgoing.spanned |= shards;
         }
-        let records = match records(&message, &targets.logs) {
-            Ok(records) => records,
-            Err(refusal) => return self.refuse(token, message, refusal),
-        };
+        match token {
+            Some(token) if destinations > 0 => self.confirms.expect(token, destinations),
+            Some(token) if is_routed => self.local.push(Event::Confirmed {
+                tokens: vec![token],
+            }),
+            _ => {}
+        }
+        if !is_routed {
+            self.unrouted(token, message, mandatory, destinations == 0);
+        }
+    }
+
+    /// Says why a message would be refused, if it would.
+    pub(super) fn probe(&mut self, token: Token, message: Arc<Message>) {
+        if let Err(refusal) = self.plan(&message, &[]) {
+            self.refuse(Some(token), message, refusal);
+        }
+    }
+
+    /// Where a message goes, if it may go there and all of these places take it.
+    pub(super) fn plan(&mut self, message: &Message, also: &[Topic]) -> Result<Plan, Refusal> {
+        let targets = self.routing.route_all(&self.actor.vhost, message, also)?;
+        if let Some(refusal) = self.broker.refusal() {
+            return Err(refusal);
+        }
+        let records = records(message, &targets.logs)?;
+        let replies = &self.broker.replies;
+        let topics = std::iter::once(&message.topic).chain(also);
+        let takers = topics.filter_map(|topic| replies.taker(&message.exchange, topic));
+        Ok(Plan {
+            takers: takers.collect(),
+            targets,
+            records,
+        })
+    }
+
+    /// Sends a message where it was planned to go: how many destinations will confirm it, in which shards.
+    pub(super) fn send(
+        &mut self,
+        token: Option<Token>,
+        message: &Arc<Message>,
+        plan: Plan,
+    ) -> (u32, u64) {
+        let Plan {
+            targets,
+            records,
+            takers,
+        } = plan;
+        self.outgoing.published += 1;
+        for taker in takers {
+            if !taker.put(message.clone()) {
+                tracing::debug!("a reply was dropped: its requester does not read");
+            }
+        }
         let mut destinations = 0;
         let mut shards = 0u64;
-        let body = self.share_body(&message, &targets.queues);
+        let body = self.share_body(message, &targets.queues);
         for target in &targets.queues {
             let shard = self.broker.shard_of_queue(target.queue.id);
             let arrival = Arrival {
@@ -96,19 +155,10 @@ impl Link {
             destinations += 1;
             shards |= 1 << shard;
         }
-        if shards.count_ones() > 1 {
-            self.outgoing.spanned |= shards;
-        }
-        match token {
-            Some(token) if destinations > 0 => self.confirms.expect(token, destinations),
-            _ => {}
-        }
-        if targets.is_empty() {
-            self.unrouted(token, message, mandatory, destinations == 0);
-        }
+        (destinations, shards)
     }
 
-    fn refuse(&mut self, token: Option<Token>, message: Arc<Message>, reason: Refusal) {
+    pub(super) fn refuse(&mut self, token: Option<Token>, message: Arc<Message>, reason: Refusal) {
         self.local.push(match token {
             Some(token) => Event::Refused {
                 tokens: vec![token],
@@ -118,7 +168,7 @@ impl Link {
         });
     }
 
-    fn unrouted(
+    pub(super) fn unrouted(
         &mut self,
         token: Option<Token>,
         message: Arc<Message>,
@@ -161,6 +211,20 @@ impl Link {
             .body_chunk
             .get_or_insert_with(|| Arc::new(BodyChunk::new(broker.next_body_chunk())));
         Some((chunk.clone(), index))
+    }
+}
+
+/// Where a message goes.
+pub(super) struct Plan {
+    targets: Arc<Targets>,
+    records: SmallVec<[NewRecord; 1]>,
+    takers: SmallVec<[Arc<Taker>; 1]>,
+}
+
+impl Plan {
+    /// Whether it goes anywhere at all.
+    pub(super) fn is_routed(&self) -> bool {
+        !self.targets.is_empty() || !self.takers.is_empty()
     }
 }
 

@@ -68,6 +68,33 @@ impl Routing {
         Ok(targets)
     }
 
+    /// Where a message goes by its own topic and by others.
+    pub(crate) fn route_all(
+        &mut self,
+        vhost: &str,
+        message: &Message,
+        also: &[Topic],
+    ) -> Result<Arc<Targets>, Refusal> {
+        let targets = self.route(vhost, message)?;
+        if also.is_empty() {
+            return Ok(targets);
+        }
+        let mut targets = Targets::clone(&targets);
+        let mut headers = || message.properties().headers;
+        for topic in also {
+            self.routes.route(
+                vhost,
+                &message.exchange,
+                topic,
+                &mut headers,
+                &message.origin.client,
+                &mut targets,
+            )?;
+        }
+        targets.merge();
+        Ok(Arc::new(targets))
+    }
+
     fn look_up(&mut self, vhost: &str, message: &Message) -> Result<Arc<Targets>, Refusal> {
         if let Some((exchange, targets)) = self.remembered.get(&message.topic)
             && *exchange == message.exchange

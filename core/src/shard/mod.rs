@@ -287,6 +287,7 @@ impl Shard {
                     }
                 }
             }
+            Op::Fence { token } => confirm(from, Some(token), turn),
             Op::Credit { consumer, bytes } => {
                 if let Some(found) = self.consumed_queue(from, consumer) {
                     found.credit(from, consumer, bytes);

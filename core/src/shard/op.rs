@@ -76,6 +76,10 @@ pub(crate) enum Op {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     },
+    /// Confirmed once everything before it is committed.
+    Fence {
+        token: Token,
+    },
     Credit {
         consumer: ConsumerId,
         bytes: u32,

@@ -115,6 +115,7 @@ impl From<Refusal> for Error {
             Refusal::ExclusiveUse { .. } | Refusal::Denied(_) => {
                 Error::channel(ReplyCode::AccessRefused, text)
             }
+            Refusal::NotImplemented(_) => Error::connection(ReplyCode::NotImplemented, text),
             Refusal::LoginRefused => Error::connection(ReplyCode::AccessRefused, text),
             Refusal::NoVhost(_) => Error::connection(ReplyCode::NotAllowed, text),
             Refusal::Corrupt(_)

@@ -273,7 +273,9 @@ impl Protocol for Connection {
             | Event::Returned { .. }
             | Event::Unrouted { .. }
             | Event::Deliver { .. }
-            | Event::Cancelled { .. } => {
+            | Event::Cancelled { .. }
+            | Event::Blocked { .. }
+            | Event::Unblocked => {
                 debug!("event for a connection that neither publishes nor consumes");
                 Ok(())
             }

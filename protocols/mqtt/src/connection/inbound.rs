@@ -285,7 +285,9 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::Locked { .. }
         | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
         Refusal::TooLarge { .. } | Refusal::StorageFailed(_) => Reason::QUOTA_EXCEEDED,
-        Refusal::Invalid(_) | Refusal::Corrupt(_) => Reason::IMPLEMENTATION_SPECIFIC,
+        Refusal::Invalid(_) | Refusal::NotImplemented(_) | Refusal::Corrupt(_) => {
+            Reason::IMPLEMENTATION_SPECIFIC
+        }
         Refusal::NotFound { .. }
         | Refusal::Exists { .. }
         | Refusal::Inequivalent { .. }
