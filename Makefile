@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python lint bench bench-peers demo fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,9 @@ bench: binary  ## Micro benches, then a load on a broker of its own
 	$(CARGO) bench --workspace --features trivium-core/testing --bench routing --bench codec --bench store
 	TRIVIUM_BIN=$(BINARY) benches/load.sh
 
+parity-amqp: binary venv  ## The same AMQP scenarios against RabbitMQ and Trivium, transcripts compared
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/parity/amqp/run $(PARITY_ARGS)
+
 bench-peers: binary  ## The same load on other brokers, side by side
 	benches/peers/run
 
@@ -67,6 +70,7 @@ fuzz: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/fuzz
 fuzz: setup  ## Fuzzes each decoder (FUZZ_SECONDS=60)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	@for folder in protocols/*/fuzz; do \
+	    [ ! -x "$$folder/seeds" ] || "$$folder/seeds"; \
 	    for target in $$(cd "$$folder" && $(CARGO) fuzz list --fuzz-dir .); do \
 	        (cd "$$folder" && $(CARGO) fuzz run --fuzz-dir . --sanitizer none "$$target" -- \
 	            -max_total_time=$${FUZZ_SECONDS:-60}); \

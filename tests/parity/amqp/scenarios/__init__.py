@@ -1,0 +1,1 @@
+"""One module for each part of what a client can observe."""

@@ -1,0 +1,164 @@
+"""Streams over AMQP 0-9-1: declared, filled, read from anywhere, any number of times."""
+
+from play import Typed, scenario
+
+STREAM = {"x-queue-type": "stream"}
+
+
+def filled(t, c, count):
+    c.declare(t.q(), durable=True, args=STREAM)
+    c("confirm.select")
+    for number in range(count):
+        c.wire.publish(c.number, "", t.q(), f"m{number}", {"headers": {"own": number}})
+    c.confirms(count)
+
+
+def read(t, offset, count):
+    c = t.channel()
+    c("basic.qos", prefetch_count=100)
+    c.consume(t.q(), "tag", args={} if offset is None else {"x-stream-offset": offset})
+    return c, c.take(count)
+
+
+@scenario
+def properties(t):
+    t.channel().declare(t.q("ok"), durable=True, args=STREAM)
+    t.channel().declare(t.q("transient"), args=STREAM)
+    t.channel().declare(t.q("exclusive"), durable=True, exclusive=True, args=STREAM)
+    t.channel().declare(t.q("auto-delete"), durable=True, auto_delete=True, args=STREAM)
+    t.channel().declare("", durable=True, args=STREAM)
+    t.channel().declare(t.q("ok"), durable=True)
+
+
+@scenario
+def arguments(t):
+    for number, arguments in enumerate([
+        {"x-max-age": "1h"}, {"x-max-age": "7D"}, {"x-max-age": "soon"}, {"x-max-age": 5}, {"x-max-length-bytes": 1000000},
+        {"x-stream-max-segment-size-bytes": 1000000}, {"x-message-ttl": 5}, {"x-max-length": 5}, {"x-max-priority": 5},
+        {"x-dead-letter-exchange": "a"}, {"x-expires": 1000}, {"x-single-active-consumer": True}, {"x-overflow": "drop-head"},
+        {"x-initial-cluster-size": 1}, {"x-queue-leader-locator": "client-local"},
+    ]):
+        t.channel().declare(t.q(str(number)), durable=True, args={**STREAM, **arguments})
+
+
+@scenario
+def from_the_first(t):
+    c = t.channel()
+    filled(t, c, 3)
+    read(t, "first", 3)
+    read(t, "first", 3)
+
+
+@scenario
+def from_an_offset(t):
+    c = t.channel()
+    filled(t, c, 5)
+    read(t, 3, 2)
+    read(t, Typed("l", 4), 1)
+
+
+@scenario
+def from_the_next(t):
+    c = t.channel()
+    filled(t, c, 2)
+    for offset in ("next", None):
+        reader, _ = read(t, offset, 0)
+        reader.silent()
+        c.publish_sure("", t.q(), f"after {offset}")
+        reader.next()
+
+
+@scenario
+def from_a_time(t):
+    c = t.channel()
+    filled(t, c, 3)
+    read(t, Typed("T", 1600000000), 3)
+    read(t, "1h", 3)
+
+
+@scenario
+def bad_offsets(t):
+    c = t.channel()
+    filled(t, c, 1)
+    for offset in ("nonsense", True, -1, Typed("d", 1.5)):
+        other = t.channel()
+        other("basic.qos", prefetch_count=10)
+        other.consume(t.q(), "tag", args={"x-stream-offset": offset})
+        other.silent() if other.is_open else None
+
+
+@scenario
+def acknowledgements_are_credit(t):
+    c = t.channel()
+    filled(t, c, 6)
+    reader = t.channel()
+    reader("basic.qos", prefetch_count=2)
+    reader.consume(t.q(), "tag", args={"x-stream-offset": "first"})
+    reader.bodies(2)
+    reader.silent()
+    reader.ack(2, multiple=True)
+    reader.bodies(2)
+    reader.nack(3, requeue=False)
+    reader.bodies(1)
+
+
+@scenario
+def no_prefetch(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c.consume(t.q(), "tag")
+
+
+@scenario
+def no_ack(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c("basic.qos", prefetch_count=10)
+    c.consume(t.q(), "tag", no_ack=True)
+
+
+@scenario
+def get(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c.get(t.q())
+
+
+@scenario
+def purge(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c("queue.purge", queue=t.q())
+
+
+@scenario
+def delete(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c("queue.delete", queue=t.q(), if_unused=True)
+    c = t.channel()
+    c("queue.delete", queue=t.q(), if_empty=True)
+    c = t.channel()
+    c("queue.delete", queue=t.q())
+    c = t.channel()
+    c.declare(t.q(), passive=True)
+
+
+@scenario
+def consumer_is_told_of_the_deletion(t):
+    c, reader = t.channel(), t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    reader("basic.qos", prefetch_count=10)
+    reader.consume(t.q(), "tag")
+    c("queue.delete", queue=t.q())
+    reader.next(2)
+
+
+@scenario
+def through_an_exchange(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c.bind(t.q(), "amq.topic", f"{t.q()}.#")
+    c("confirm.select")
+    c.publish_sure("amq.topic", f"{t.q()}.key", "m", {"message_id": "1", "delivery_mode": 2, "timestamp": 1600000000, "headers": {"a": [1, {"b": True}]}})
+    read(t, "first", 1)

@@ -1,0 +1,130 @@
+"""Debian's RabbitMQ as a broker of one's own: free ports, its own data, no plugins, nothing left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+READY_WITHIN = 120
+STOPPED_WITHIN = 30
+
+
+def is_installed():
+    return SERVER.exists()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RabbitMQ:
+    """One node. `settings` are lines of rabbitmq.conf."""
+
+    def __init__(self, directory, settings=(), definitions=None):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.amqp_port, self.epmd_port, self.distribution_port = free_port(), free_port(), free_port()
+        self.node = f"parity{os.getpid()}@localhost"
+        self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", "log.file.level = error", *settings]
+        if definitions is not None:
+            self.settings.append(f"load_definitions = {definitions}")
+        self.process = None
+
+    def environment(self):
+        (self.directory / "conf").write_text("\n".join(self.settings) + "\n")
+        (self.directory / "plugins").write_text("[].\n")
+        return {
+            **os.environ,
+            "HOME": str(self.directory),
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "db"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+        }
+
+    # The names that tests know from Trivium's broker.
+
+    def port(self, protocol):
+        assert protocol == "amqp"
+        return self.amqp_port
+
+    @property
+    def amqp_url(self):
+        return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/"
+
+    def start(self):
+        log = open(self.directory / "console.log", "ab")
+        self.process = subprocess.Popen(
+            [str(SERVER)], env=self.environment(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log, start_new_session=True,
+        )
+        deadline = time.monotonic() + READY_WITHIN
+        while not self.accepts():
+            console = self.directory / "console.log"
+            assert self.process.poll() is None, console.read_text(errors="replace")[-3000:]
+            if time.monotonic() > deadline:
+                self.close()
+                raise AssertionError("RabbitMQ is not ready:\n" + console.read_text(errors="replace")[-3000:])
+            time.sleep(0.05)
+        return self
+
+    def accepts(self):
+        """Whether the node is beyond its boot: it answers a protocol header."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.amqp_port), 2) as probe:
+                probe.sendall(b"AMQP\x00\x00\x09\x01")
+                probe.settimeout(5)
+                return bool(probe.recv(1))
+        except OSError:
+            return False
+
+    def control(self, *arguments):
+        """rabbitmqctl on this node."""
+        done = subprocess.run(
+            [str(CONTROL), "-q", "-n", self.node, *arguments], env=self.environment(), check=True, timeout=60,
+            capture_output=True, text=True,
+        )
+        return done.stdout
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def stop(self):
+        """Ends the node and whatever it started."""
+        if self.process is None:
+            return
+        for attempt in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, attempt)
+                self.process.wait(STOPPED_WITHIN)
+                break
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process = None
+        # The name server that the node started is a daemon; it is known by its port, which is ours alone.
+        subprocess.run(
+            ["epmd", "-port", str(self.epmd_port), "-kill"], check=False, timeout=10, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def close(self):
+        self.stop()
