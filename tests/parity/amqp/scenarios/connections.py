@@ -297,6 +297,7 @@ def interleaved_channels(t):
                 frame(3, number, b"%d" % number),
             ][piece]
             a.wire.send_bytes(data)
+    one.wait_messages(t.q(), 2)
     one.get_when_there(t.q())
     two.get_when_there(t.q())
 
