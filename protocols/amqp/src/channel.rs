@@ -6,12 +6,20 @@
 
 mod consuming;
 mod definitions;
+mod direct_reply;
 mod publishing;
+mod transaction;
+
+pub use direct_reply::PSEUDO_QUEUE;
 
 use rustc_hash::FxHashMap;
 use trivium_core::{Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply, Text};
 use trivium_protocol::{Effects, Output};
 
+use self::{
+    direct_reply::{Replies, is_reply_name},
+    transaction::Transaction,
+};
 use crate::{
     confirm::Confirms,
     definition::name,
@@ -42,6 +50,8 @@ pub struct Channel {
     /// The message whose frames are coming in.
     content: Option<Content>,
     confirms: Option<Confirms>,
+    transaction: Option<Transaction>,
+    replies: Option<Replies>,
     /// Publish tokens of this channel are greater; others are of an earlier channel with its number.
     publish_tokens_before: u64,
     last_publish_token: u64,
@@ -61,6 +71,8 @@ impl Channel {
             unsettled: Unsettled::default(),
             content: None,
             confirms: None,
+            transaction: None,
+            replies: None,
             publish_tokens_before: session.publish_tokens,
             last_publish_token: session.publish_tokens,
             probed: (0, Text::new()),
@@ -77,6 +89,7 @@ impl Channel {
                 consumer,
             });
         }
+        self.forget_transaction();
         self.requeue_all(effects);
     }
 
@@ -160,6 +173,10 @@ impl Channel {
                 no_wait,
             } => self.cancel(consumer_tag, no_wait, session, effects),
             Method::BasicGet { queue, no_ack, .. } => self.get(queue, no_ack, session, effects),
+            Method::ConfirmSelect { .. } if self.transaction.is_some() => Err(Error::channel(
+                ReplyCode::PreconditionFailed,
+                "cannot switch from tx to confirm mode",
+            )),
             Method::ConfirmSelect { no_wait } => {
                 self.confirms
                     .get_or_insert_with(|| Confirms::new(self.last_publish_token));
@@ -180,8 +197,11 @@ impl Channel {
                 ReplyCode::ChannelError,
                 "second 'channel.open' seen",
             )),
-            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                Err(not_implemented("transactions are not supported yet"))
+            Method::TxSelect {} => self.select_transactions(effects),
+            Method::TxCommit {} => self.commit(session, effects),
+            Method::TxRollback {} => self.rollback(effects),
+            Method::QueueDeclare { queue, no_wait, .. } if is_reply_name(&queue) => {
+                self.declare_replies(queue, no_wait, session, effects)
             }
             definition => {
                 let (change, then) = self.definition(definition, &session.origin.vhost)?;
@@ -205,8 +225,18 @@ impl Channel {
         if let (Then::Consuming { consumer, .. }, Err(_)) = (&then, &result) {
             self.forget(*consumer, session);
         }
+        let (then, result) = match (then, result) {
+            (Then::Committed { settled }, Err(refusal)) => {
+                return Err(self.handle_commit_failed(settled, refusal));
+            }
+            other => other,
+        };
         let method = match (then, result?) {
             (Then::Reply(method), _) => method,
+            (Then::Committed { .. }, _) => Some(Method::TxCommitOk {}),
+            (Then::FoundReplies { queue, no_wait }, _) => {
+                return self.replies_declared(queue, no_wait, effects);
+            }
             (
                 Then::Declared { no_wait },
                 Reply::Queue {
@@ -234,7 +264,10 @@ impl Channel {
                     message_count: count(messages),
                 })
             }
-            (Then::Consuming { consumer, no_wait }, _) => {
+            (Then::Consuming { consumer, no_wait }, reply) => {
+                if let Reply::ReplyAddress { address } = reply {
+                    self.set_reply_address(address);
+                }
                 let tag = session
                     .consumers
                     .get(&consumer)

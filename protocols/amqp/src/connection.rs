@@ -5,6 +5,7 @@
 //!    └─ wrong header: ours, Closed           any error of the connection: close ─┘  close-ok, or too late
 //! ```
 
+mod blocking;
 mod channels;
 mod events;
 mod handshake;
@@ -17,6 +18,7 @@ use tracing::debug;
 use trivium_core::{Command, Event, Now, Text};
 use trivium_protocol::{CloseReason, Effects, Peer, Protocol};
 
+use self::blocking::Blocking;
 use crate::{
     Options,
     channel::{Channel, PUBLISH},
@@ -43,6 +45,7 @@ pub struct Connection {
     loopback: bool,
     /// The client hears of a refused login by connection.close.
     failure_close: bool,
+    blocking: Blocking,
     heartbeat: Duration,
     last_received: Instant,
     last_sent: Instant,
@@ -71,6 +74,21 @@ enum State {
     Closed,
 }
 
+impl State {
+    /// RabbitMQ's name of the state.
+    fn name(self) -> &'static str {
+        match self {
+            State::Header | State::StartOk => "starting",
+            State::Authenticating => "securing",
+            State::TuneOk => "tuning",
+            State::Open | State::Entering => "opening",
+            State::Running => "running",
+            State::Closing { .. } => "closing",
+            State::Closed => "closed",
+        }
+    }
+}
+
 /// A channel, or what is left of one until the client has agreed that it is closed.
 enum Slot {
     Open(Box<Channel>),
@@ -88,6 +106,7 @@ impl Connection {
             channel_max: options.channel_max,
             loopback: peer.is_loopback(),
             failure_close: false,
+            blocking: Blocking::default(),
             heartbeat: Duration::ZERO,
             last_received: now.instant,
             last_sent: now.instant,
@@ -178,7 +197,8 @@ impl Connection {
             }
             (state, method) => {
                 let (class, id) = method.id();
-                let text = format!("unexpected method {class}.{id} in connection state {state:?}");
+                debug!(class, id, "unexpected method");
+                let text = format!("unexpected method in connection state {}", state.name());
                 Err(Error::connection(ReplyCode::ChannelError, text))
             }
         }
@@ -306,6 +326,8 @@ impl Protocol for Connection {
                 deliveries,
             } => self.handle_deliver(consumer, &deliveries, effects),
             Event::Cancelled { consumer, .. } => self.handle_cancelled(consumer, effects),
+            Event::Blocked { reason } => self.blocking.begin(reason),
+            Event::Unblocked => self.unblock(now, effects),
             Event::Shutdown if self.state == State::Header => self.state = State::Closed,
             Event::Shutdown => {
                 let text = "broker forced connection closure with reason 'shutdown'";
@@ -349,7 +371,7 @@ impl Protocol for Connection {
     }
 
     fn wants_input(&self) -> bool {
-        self.session.pending.is_none()
+        self.session.pending.is_none() && !self.blocking.holds_back()
     }
 
     fn is_closed(&self) -> bool {
@@ -364,7 +386,7 @@ impl Connection {
             return Ok(());
         }
         if now.instant >= self.silence_until() {
-            if self.session.pending.is_none() {
+            if self.wants_input() {
                 let seconds = self.heartbeat.as_secs();
                 return Err(CloseReason::Timeout(format!(
                     "missed heartbeats from client, timeout: {seconds}s"

@@ -51,6 +51,58 @@ pub struct RawValue<'a> {
     pub bytes: &'a [u8],
 }
 
+impl RawValue<'_> {
+    /// RabbitMQ's name of the type.
+    pub fn type_name(&self) -> &'static str {
+        match self.tag {
+            b't' => "bool",
+            b'b' => "byte",
+            b'B' => "unsignedbyte",
+            b's' | b'U' => "short",
+            b'u' => "unsignedshort",
+            b'I' => "signedint",
+            b'i' => "unsignedint",
+            b'l' | b'L' => "long",
+            b'f' => "float",
+            b'd' => "double",
+            b'D' => "decimal",
+            b'S' => "longstr",
+            b'x' => "binary",
+            b'T' => "timestamp",
+            b'A' => "array",
+            b'F' => "table",
+            _ => "void",
+        }
+    }
+}
+
+/// The strings of a validated array, without what else is in it.
+pub fn strings(mut array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while !array.is_empty() {
+            let value = raw_value(&mut array, 1).ok()?;
+            if value.tag == b'S' {
+                return Some(value.bytes);
+            }
+        }
+        None
+    })
+}
+
+/// A table (without its own length) less the fields of a name.
+pub fn without(mut table: &[u8], name: &str) -> Result<Vec<u8>, Malformed> {
+    let mut kept = Vec::with_capacity(table.len());
+    while !table.is_empty() {
+        let field = table;
+        let found = short_string(&mut table)?;
+        raw_value(&mut table, 1)?;
+        if found != name {
+            kept.extend_from_slice(&field[..field.len() - table.len()]);
+        }
+    }
+    Ok(kept)
+}
+
 fn short_string<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Malformed> {
     let length = bytes.try_get_u8().map_err(|_| Malformed::Truncated)?;
     std::str::from_utf8(split(bytes, length.into())?).map_err(|_| Malformed::NotUtf8)

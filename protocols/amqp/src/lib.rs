@@ -14,6 +14,7 @@
 pub mod channel;
 pub mod confirm;
 pub mod connection;
+mod copies;
 mod definition;
 pub mod deliver;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod frame;
 pub mod method;
 pub mod properties;
 pub mod publish;
+mod rewrite;
 mod sasl;
 mod session;
 mod settle;
@@ -43,6 +45,8 @@ pub struct Options {
     pub frame_max: u32,
     /// The heartbeat that is proposed, in seconds; 0 proposes none. The client decides.
     pub heartbeat: u16,
+    /// Whether the mechanism ANONYMOUS is offered. Who uses it acts as `guest`, from the loopback only.
+    pub anonymous: bool,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             channel_max: 2047,
             frame_max: 131_072,
             heartbeat: 60,
+            anonymous: true,
         }
     }
 }

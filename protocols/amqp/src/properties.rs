@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use trivium_core::{Dialect, Message, Persistence, Properties, Text, Timestamp, Topic, Value};
 
 use crate::{
+    copies::{BCC, CC},
     field_table::{self, RawValue, Table},
     foreign,
     wire::{Malformed, put_short_string},
@@ -36,6 +37,9 @@ const APP_ID: u16 = 1 << 3;
 const CLUSTER_ID: u16 = 1 << 2;
 const UNKNOWN: u16 = 0b11;
 
+/// The longest `expiration` in milliseconds (RabbitMQ's timers end there).
+const EXPIRATION_MAX: u64 = u32::MAX as u64;
+
 /// A timestamp above this many seconds (the year 5138) must be meant in milliseconds.
 const SECONDS_MAX: u64 = 100_000_000_000;
 
@@ -56,6 +60,8 @@ pub struct Block<'a> {
     user_id: Option<&'a [u8]>,
     app_id: Option<&'a [u8]>,
     key: Option<&'a [u8]>,
+    cc: Option<RawValue<'a>>,
+    bcc: Option<RawValue<'a>>,
     retain: bool,
 }
 
@@ -102,6 +108,8 @@ impl<'a> Block<'a> {
         field_table::validate(headers, |name, value| match name {
             KEY_HEADER => self.key = key_of(value),
             RETAIN_HEADER => self.retain = is_true(value),
+            CC => self.cc = self.cc.or(Some(value)),
+            BCC => self.bcc = self.bcc.or(Some(value)),
             _ => {}
         })?;
         self.headers = Some(headers);
@@ -129,11 +137,46 @@ impl<'a> Block<'a> {
         };
         let text = String::from_utf8_lossy(bytes);
         let invalid = |why: String| format!("invalid expiration '{text}': {why}");
-        match text.parse::<i64>() {
-            Ok(number) if number < 0 => Err(invalid(format!("{{value_negative,{number}}}"))),
-            Ok(number) => Ok(Some(number.unsigned_abs())),
-            Err(_) => Err(invalid("no_integer".to_owned())),
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
+        let end = digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len());
+        if end == 0 {
+            return Err(invalid("no_integer".to_owned()));
         }
+        if end < digits.len() {
+            let rest = &digits[end..];
+            return Err(invalid(format!("{{leftover_string,\"{rest}\"}}")));
+        }
+        // Numbers of up to 253 digits fit; those over 64 bits are too big all the same.
+        let digits = digits.trim_start_matches('0');
+        let is_negative = text.starts_with('-') && !digits.is_empty();
+        match digits.parse::<u64>() {
+            _ if is_negative => Err(invalid(format!("{{value_negative,-{digits}}}"))),
+            _ if digits.is_empty() => Ok(Some(0)),
+            Ok(number) if number <= EXPIRATION_MAX => Ok(Some(number)),
+            _ => Err(invalid(format!("{{value_too_big,{digits}}}"))),
+        }
+    }
+
+    /// Where replies are wanted.
+    pub fn reply_to(&self) -> Option<&'a [u8]> {
+        self.reply_to
+    }
+
+    /// The header table without its length.
+    pub fn headers(&self) -> Option<&'a [u8]> {
+        self.headers
+    }
+
+    /// The header [`CC`].
+    pub fn cc(&self) -> Option<RawValue<'a>> {
+        self.cc
+    }
+
+    /// The header [`BCC`].
+    pub fn bcc(&self) -> Option<RawValue<'a>> {
+        self.bcc
     }
 
     /// When the publisher says that the message was made.

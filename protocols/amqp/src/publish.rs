@@ -11,8 +11,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use trivium_core::{Grammar, Message, Native, Origin, Text, Topic};
 
 use crate::{
+    channel::PSEUDO_QUEUE,
+    copies,
     error::{Error, ReplyCode},
     properties::{Basic, Block, MQTT_REPLY_PREFIX},
+    rewrite::{with_reply_to, without_header},
     wire::Malformed,
 };
 
@@ -44,6 +47,8 @@ pub enum Content {
 pub struct Draft {
     /// To be returned when it has no destination.
     pub mandatory: bool,
+    /// Where CC and BCC lead.
+    also: Box<[Topic]>,
     /// Shared from the start, so that it is never moved; nobody else has it yet.
     message: Arc<Message>,
     size: usize,
@@ -53,11 +58,14 @@ pub struct Draft {
 
 impl Draft {
     /// Reads a content header and checks everything it says.
+    ///
+    /// `reply_address` is where replies to the pseudo-queue go, if the channel consumes from it.
     pub fn new(
         publish: Publish,
         header: Bytes,
         origin: &Arc<Origin>,
         size_max: usize,
+        reply_address: Option<&Text>,
     ) -> Result<Draft, Error> {
         let (size, block) = content_header(header)?;
         if size > size_max as u64 {
@@ -65,9 +73,12 @@ impl Draft {
                 "message size {size} is larger than configured max size {size_max}"
             )));
         }
+        let mandatory = publish.mandatory;
+        let (message, also) = message(publish, block, size == 0, origin, reply_address)?;
         Ok(Draft {
-            mandatory: publish.mandatory,
-            message: message(publish, block, size == 0, origin)?,
+            mandatory,
+            also,
+            message,
             size: size as usize,
             received: BytesMut::new(),
         })
@@ -92,6 +103,10 @@ impl Draft {
             self.set_body(payload);
             return Ok(());
         }
+        // Doubling would copy a large body again and again; once a good part of it has come, the rest is believed.
+        if received * 4 >= self.size {
+            self.received.reserve(self.size - self.received.len());
+        }
         self.received.extend_from_slice(&payload);
         if received == self.size {
             let body = self.received.split().freeze();
@@ -100,10 +115,10 @@ impl Draft {
         Ok(())
     }
 
-    /// The message, complete.
-    pub fn finish(self) -> Arc<Message> {
+    /// The message, complete, and the topics besides its own that it goes by.
+    pub fn finish(self) -> (Arc<Message>, Box<[Topic]>) {
         debug_assert!(self.is_complete());
-        self.message
+        (self.message, self.also)
     }
 
     fn set_body(&mut self, body: Bytes) {
@@ -132,8 +147,15 @@ fn message(
     block: Bytes,
     empty: bool,
     origin: &Arc<Origin>,
-) -> Result<Arc<Message>, Error> {
-    let properties = Block::parse(&block)?;
+    reply_address: Option<&Text>,
+) -> Result<(Arc<Message>, Box<[Topic]>), Error> {
+    let given = Block::parse(&block)?;
+    let also = copies::topics(&given).map_err(precondition)?;
+    let changed = rewritten(&given, &block, reply_address)?;
+    let (block, properties) = match &changed {
+        Some(changed) => (changed.clone(), Block::parse(changed)?),
+        None => (block.clone(), given),
+    };
     if let Some(claimed) = properties
         .user_id()
         .filter(|claimed| *claimed != origin.user.as_bytes())
@@ -146,7 +168,7 @@ fn message(
         return Err(precondition(text));
     }
     let (exchange, topic) = address(publish.exchange, publish.routing_key);
-    Ok(Arc::new(Message {
+    let message = Message {
         exchange,
         topic: Topic::new(topic, Grammar::Dots),
         body: empty.then(Bytes::new),
@@ -161,7 +183,27 @@ fn message(
             block,
         },
         origin: origin.clone(),
-    }))
+    };
+    Ok((Arc::new(message), also))
+}
+
+/// The block as others are to see it, if that differs: without BCC, and with an address to reply to in place of the
+/// pseudo-queue.
+fn rewritten(
+    properties: &Block<'_>,
+    block: &Bytes,
+    reply_address: Option<&Text>,
+) -> Result<Option<Bytes>, Error> {
+    let mut changed = None;
+    if properties.bcc().is_some() {
+        changed = Some(without_header(block, copies::BCC)?);
+    }
+    if properties.reply_to() == Some(PSEUDO_QUEUE.as_bytes()) {
+        let address = reply_address
+            .ok_or_else(|| precondition("fast reply consumer does not exist".to_owned()))?;
+        changed = Some(with_reply_to(changed.as_ref().unwrap_or(block), address)?);
+    }
+    Ok(changed)
 }
 
 /// Replies to MQTT 5 requesters look like replies to a queue, and are published on `amq.topic` (DESIGN section 3.4).

@@ -9,15 +9,24 @@ use crate::{
 };
 
 /// What connection.start offers.
-pub const MECHANISMS: &str = "PLAIN AMQPLAIN";
+pub fn mechanisms(anonymous: bool) -> &'static str {
+    if anonymous {
+        "PLAIN AMQPLAIN ANONYMOUS"
+    } else {
+        "PLAIN AMQPLAIN"
+    }
+}
 
 /// Reads the response of a mechanism.
 pub fn credentials(
     mechanism: &str,
     response: &Bytes,
     loopback: bool,
+    anonymous: bool,
 ) -> Result<Credentials, Error> {
     let read = match mechanism {
+        // RFC 4505: the response is a trace that nobody needs.
+        "ANONYMOUS" if anonymous => return Ok(Credentials::Anonymous { loopback }),
         "PLAIN" => plain(response),
         "AMQPLAIN" => amqplain(response),
         unknown => {
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     fn read(mechanism: &str, response: &'static [u8]) -> Option<(String, Vec<u8>)> {
-        match credentials(mechanism, &Bytes::from_static(response), true) {
+        match credentials(mechanism, &Bytes::from_static(response), true, false) {
             Ok(Credentials::Password { user, password, .. }) => {
                 Some((user.to_string(), password.to_vec()))
             }
@@ -94,6 +103,17 @@ mod tests {
             ),
             guest
         );
+    }
+
+    #[test]
+    fn anonymous_is_what_the_operator_allows() {
+        let offered = |anonymous| credentials("ANONYMOUS", &Bytes::new(), true, anonymous);
+        assert!(matches!(
+            offered(true),
+            Ok(Credentials::Anonymous { loopback: true })
+        ));
+        assert!(offered(false).is_err());
+        assert!(!mechanisms(false).contains("ANONYMOUS"));
     }
 
     #[test]

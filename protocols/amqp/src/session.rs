@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use trivium_core::{Command, ConsumerId, Origin, Text, Token};
 use trivium_protocol::Effects;
 
-use crate::{Options, method::Method};
+use crate::{Options, method::Method, unsettled::Taken};
 
 /// Shared by the channels of an open connection.
 #[derive(Debug)]
@@ -75,6 +75,10 @@ pub enum Then {
     Deleted { no_wait: bool },
     /// basic.consume-ok.
     Consuming { consumer: ConsumerId, no_wait: bool },
+    /// tx.commit-ok; these deliveries are unsettled still if it failed.
+    Committed { settled: Vec<Taken> },
+    /// queue.declare-ok for an address that replies go to.
+    FoundReplies { queue: Text, no_wait: bool },
     /// basic.cancel-ok.
     Cancelled {
         consumer: ConsumerId,

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use smallvec::SmallVec;
 use trivium_core::{Command, ConsumerId, DeliveryId, Outcome};
 
+use crate::unsettled::Taken;
+
 /// Settles one delivery; when the command before settles the one before, it grows instead.
 pub fn settle(
     commands: &mut Vec<Command>,
@@ -18,11 +20,14 @@ pub fn settle(
 /// Settles many deliveries of any consumers, with one command for each run of a consumer's.
 pub fn settle_all(
     commands: &mut Vec<Command>,
-    deliveries: impl Iterator<Item = (ConsumerId, DeliveryId)>,
+    deliveries: impl Iterator<Item = Taken>,
     outcome: Outcome,
 ) {
     let mut runs: SmallVec<[(ConsumerId, RangeInclusive<DeliveryId>); 4]> = SmallVec::new();
-    for (consumer, delivery) in deliveries {
+    for Taken {
+        consumer, delivery, ..
+    } in deliveries
+    {
         match runs.iter_mut().find(|(of, _)| *of == consumer) {
             Some((_, run)) if run.end().next() == delivery => *run = *run.start()..=delivery,
             Some((_, run)) => {
@@ -96,10 +101,11 @@ mod tests {
     fn interleaved_consumers_have_a_range_each() {
         let mut commands = Vec::new();
         let deliveries = (1..=100).flat_map(|id| {
-            [
-                (ConsumerId(1), DeliveryId(id)),
-                (ConsumerId(2), DeliveryId(id)),
-            ]
+            [1, 2].map(|consumer| Taken {
+                tag: 0,
+                consumer: ConsumerId(consumer),
+                delivery: DeliveryId(id),
+            })
         });
         settle_all(&mut commands, deliveries, Outcome::Requeue);
         assert_eq!(settled(&commands), [(1, 1, 100), (2, 1, 100)]);

@@ -8,6 +8,17 @@ use std::collections::VecDeque;
 
 use trivium_core::{ConsumerId, DeliveryId};
 
+/// A delivery that is being settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its tag on the channel.
+    pub tag: u64,
+    /// Whose it is.
+    pub consumer: ConsumerId,
+    /// Which of the consumer's.
+    pub delivery: DeliveryId,
+}
+
 const SWEEP_MIN: usize = 64;
 
 /// Delivered and not yet settled, oldest first.
@@ -24,6 +35,16 @@ struct Entry {
     delivery: DeliveryId,
     consumer: ConsumerId,
     settled: bool,
+}
+
+impl Entry {
+    fn taken(&self) -> Taken {
+        Taken {
+            tag: self.tag,
+            consumer: self.consumer,
+            delivery: self.delivery,
+        }
+    }
 }
 
 impl Unsettled {
@@ -46,24 +67,21 @@ impl Unsettled {
     }
 
     /// Takes one delivery; `None` if the tag is not one of an unsettled delivery.
-    pub fn take(&mut self, tag: u64) -> Option<(ConsumerId, DeliveryId)> {
+    pub fn take(&mut self, tag: u64) -> Option<Taken> {
         let index = self.index(tag)?;
         let entry = &mut self.entries[index];
         if entry.settled {
             return None;
         }
         entry.settled = true;
-        let taken = (entry.consumer, entry.delivery);
+        let taken = entry.taken();
         self.holes += 1;
         self.sweep();
         Some(taken)
     }
 
     /// Takes all deliveries up to `tag`, or all there are if it is 0; `None` if `tag` is not one of an unsettled delivery.
-    pub fn take_through(
-        &mut self,
-        tag: u64,
-    ) -> Option<impl Iterator<Item = (ConsumerId, DeliveryId)> + '_> {
+    pub fn take_through(&mut self, tag: u64) -> Option<impl Iterator<Item = Taken> + '_> {
         let count = match tag {
             0 => self.entries.len(),
             _ => {
@@ -81,8 +99,29 @@ impl Unsettled {
             self.entries
                 .drain(..count)
                 .filter(|entry| !entry.settled)
-                .map(|entry| (entry.consumer, entry.delivery)),
+                .map(|entry| entry.taken()),
         )
+    }
+
+    /// Puts deliveries back that were taken and are not settled after all.
+    pub fn restore(&mut self, taken: Vec<Taken>) {
+        if taken.is_empty() {
+            return;
+        }
+        let mut entries: Vec<Entry> = self
+            .entries
+            .drain(..)
+            .filter(|entry| !entry.settled)
+            .collect();
+        entries.extend(taken.into_iter().map(|taken| Entry {
+            tag: taken.tag,
+            delivery: taken.delivery,
+            consumer: taken.consumer,
+            settled: false,
+        }));
+        entries.sort_unstable_by_key(|entry| entry.tag);
+        self.entries = entries.into();
+        self.holes = 0;
     }
 
     fn index(&self, tag: u64) -> Option<usize> {
@@ -129,18 +168,35 @@ mod tests {
     fn through(unsettled: &mut Unsettled, tag: u64) -> Option<Vec<u64>> {
         unsettled
             .take_through(tag)
-            .map(|taken| taken.map(|(_, delivery)| delivery.0).collect())
+            .map(|taken| taken.map(|taken| taken.delivery.0).collect())
     }
 
     #[test]
     fn a_tag_is_taken_once() {
         let mut unsettled = delivered(3);
-        assert_eq!(unsettled.take(2), Some((CONSUMER, DeliveryId(2))));
+        let taken = Taken {
+            tag: 2,
+            consumer: CONSUMER,
+            delivery: DeliveryId(2),
+        };
+        assert_eq!(unsettled.take(2), Some(taken));
         assert_eq!(unsettled.take(2), None);
         assert_eq!(unsettled.take(4), None);
         assert_eq!(through(&mut unsettled, 2), None);
         assert_eq!(through(&mut unsettled, 3), Some(vec![1, 3]));
         assert_eq!(through(&mut unsettled, 0), Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_restored_is_in_its_place_again() {
+        let mut unsettled = delivered(6);
+        let mut taken = vec![unsettled.take(5).unwrap(), unsettled.take(2).unwrap()];
+        unsettled.take(3).unwrap();
+        taken.extend(unsettled.take_through(1).unwrap());
+        unsettled.restore(taken);
+        assert_eq!(through(&mut unsettled, 2), Some(vec![1, 2]));
+        assert_eq!(unsettled.take(3), None);
+        assert_eq!(through(&mut unsettled, 0), Some(vec![4, 5, 6]));
     }
 
     #[test]

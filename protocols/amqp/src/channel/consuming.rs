@@ -3,7 +3,7 @@
 use trivium_core::{Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
 use trivium_protocol::{Effects, Output};
 
-use super::Channel;
+use super::{Channel, direct_reply};
 use crate::{
     error::{Error, ReplyCode},
     frame::put_method,
@@ -22,6 +22,7 @@ impl Channel {
         session: &mut Session,
         effects: &mut Effects,
     ) -> Result<(), Error> {
+        let takes_replies = queue == direct_reply::PSEUDO_QUEUE;
         let queue = self.queue(queue)?;
         if self.consumers.contains_key(&tag) {
             return Err(Error::connection(
@@ -34,6 +35,9 @@ impl Channel {
         } else {
             tag
         };
+        if takes_replies {
+            self.check_reply_consumer(spec.auto_ack)?;
+        }
         let consumer = session.next_consumer();
         self.consumers.insert(tag.clone(), consumer);
         session.consumers.insert(
@@ -44,6 +48,10 @@ impl Channel {
                 auto_ack: spec.auto_ack,
             },
         );
+        if takes_replies {
+            self.take_replies(consumer, no_wait, session, effects);
+            return Ok(());
+        }
         session.ask(
             self.number,
             (60, 20),
@@ -110,6 +118,7 @@ impl Channel {
     ) -> Option<Consumer> {
         let forgotten = session.consumers.remove(&consumer)?;
         self.consumers.remove(&forgotten.tag);
+        self.replies.take_if(|replies| replies.consumer == consumer);
         Some(forgotten)
     }
 
@@ -170,18 +179,21 @@ impl Channel {
         outcome: Outcome,
         effects: &mut Effects,
     ) -> Result<(), Error> {
-        let unknown = || {
-            Error::channel(
-                ReplyCode::PreconditionFailed,
-                format!("unknown delivery tag {tag}"),
-            )
-        };
+        if self.transaction.is_some() {
+            return self.stage_settlement(tag, multiple, outcome);
+        }
+        let unknown = || unknown_tag(tag);
         if multiple {
             let taken = self.unsettled.take_through(tag).ok_or_else(unknown)?;
             settle_all(&mut effects.commands, taken, outcome);
         } else {
-            let (consumer, delivery) = self.unsettled.take(tag).ok_or_else(unknown)?;
-            settle(&mut effects.commands, consumer, delivery, outcome);
+            let taken = self.unsettled.take(tag).ok_or_else(unknown)?;
+            settle(
+                &mut effects.commands,
+                taken.consumer,
+                taken.delivery,
+                outcome,
+            );
         }
         Ok(())
     }
@@ -191,4 +203,11 @@ impl Channel {
             settle_all(&mut effects.commands, all, Outcome::Requeue);
         }
     }
+}
+
+pub(super) fn unknown_tag(tag: u64) -> Error {
+    Error::channel(
+        ReplyCode::PreconditionFailed,
+        format!("unknown delivery tag {tag}"),
+    )
 }

@@ -29,9 +29,9 @@ impl Channel {
             payload,
             &session.origin,
             session.options.max_message_size,
+            self.reply_address(),
         )?;
-        self.advance(draft, session.turn, effects);
-        Ok(())
+        self.advance(draft, session.turn, effects)
     }
 
     /// A body frame came.
@@ -46,24 +46,42 @@ impl Channel {
             other => return Err(unexpected(other.as_ref())),
         };
         draft.append(payload)?;
-        self.advance(draft, session.turn, effects);
-        Ok(())
+        self.advance(draft, session.turn, effects)
     }
 
     /// Publishes a draft once it is complete.
-    pub(super) fn advance(&mut self, draft: Draft, turn: u64, effects: &mut Effects) {
+    pub(super) fn advance(
+        &mut self,
+        draft: Draft,
+        turn: u64,
+        effects: &mut Effects,
+    ) -> Result<(), Error> {
         if !draft.is_complete() {
             self.content = Some(Content::Body(draft));
-            return;
+            return Ok(());
         }
         let mandatory = draft.mandatory;
-        let message = draft.finish();
+        let (message, also) = draft.finish();
+        if self.transaction.is_some() {
+            let token = self.next_publish_token();
+            return self.stage(token, message, mandatory, also, effects);
+        }
         let token = self.publish_token(&message.exchange, mandatory, turn);
-        effects.commands.push(Command::Publish {
-            token,
-            message,
-            mandatory,
+        effects.commands.push(if also.is_empty() {
+            Command::Publish {
+                token,
+                message,
+                mandatory,
+            }
+        } else {
+            Command::PublishCopies {
+                token,
+                message,
+                mandatory,
+                also,
+            }
         });
+        Ok(())
     }
 
     /// Without confirms, one publish of each turn and exchange has a token all the same, so that a missing exchange or
@@ -81,14 +99,15 @@ impl Channel {
             }
             None => self.probed = (turn, exchange.clone()),
         }
+        Some(self.next_publish_token())
+    }
+
+    fn next_publish_token(&mut self) -> Token {
         self.last_publish_token += 1;
-        Some(
-            PublishToken {
-                channel: self.number,
-                number: self.last_publish_token,
-            }
-            .into(),
-        )
+        Token::from(PublishToken {
+            channel: self.number,
+            number: self.last_publish_token,
+        })
     }
 
     /// A message is safe; the client is told by [`Channel::flush_confirms`].

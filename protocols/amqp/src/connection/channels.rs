@@ -18,6 +18,9 @@ impl Connection {
         effects: &mut Effects,
     ) -> Result<(), Error> {
         let number = frame.channel;
+        if self.blocking.is_on() {
+            self.hold_back_publisher(&frame, effects);
+        }
         match self.channels.get_mut(&number) {
             Some(Slot::Open(channel)) => match frame.kind {
                 FrameKind::Header => channel.handle_header(frame.payload, &self.session, effects),

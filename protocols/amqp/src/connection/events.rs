@@ -77,6 +77,9 @@ impl Connection {
         now: Now,
         effects: &mut Effects,
     ) {
+        if matches!(reason, Refusal::StorageFailed(_)) {
+            self.tell_failure(effects);
+        }
         for token in tokens.iter().map(|token| PublishToken::from(*token)) {
             if let Some(Slot::Open(channel)) = self.channels.get_mut(&token.channel)
                 && let Err(error) =

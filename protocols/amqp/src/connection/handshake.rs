@@ -38,7 +38,7 @@ impl Connection {
         } else if seen == PROTOCOL_HEADER.len() {
             input.advance(seen);
             self.state = State::StartOk;
-            self.send(&start(), effects);
+            self.send(&start(self.session.options.anonymous), effects);
         }
     }
 
@@ -51,7 +51,9 @@ impl Connection {
     ) -> Result<(), Error> {
         self.failure_close = has_capability(client_properties, "authentication_failure_close");
         self.session.cancel_notify = has_capability(client_properties, "consumer_cancel_notify");
-        let credentials = sasl::credentials(&mechanism, response, self.loopback)?;
+        self.blocking.is_told = has_capability(client_properties, "connection.blocked");
+        let anonymous = self.session.options.anonymous;
+        let credentials = sasl::credentials(&mechanism, response, self.loopback, anonymous)?;
         self.state = State::Authenticating;
         let then = Then::Authenticated { mechanism };
         self.session
@@ -183,15 +185,18 @@ fn has_capability(client_properties: &Table, wanted: &str) -> bool {
     })
 }
 
-fn start() -> Method {
+fn start(anonymous: bool) -> Method {
     let text = |text: &'static str| Value::Text(Text::from_static(text));
     let capabilities = [
         "publisher_confirms",
         "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
+        "direct_reply_to",
     ];
     let capabilities = capabilities
         .map(|name| (Text::from_static(name), Value::Bool(true)))
@@ -205,6 +210,10 @@ fn start() -> Method {
                 Value::Table(capabilities),
             ),
             (Text::from_static("cluster_name"), text("trivium")),
+            (
+                Text::from_static("information"),
+                text("Licensed under the Apache License 2.0"),
+            ),
             (Text::from_static("platform"), text("Rust")),
             (Text::from_static("product"), text("Trivium")),
             (Text::from_static("version"), text(COMPATIBLE_VERSION)),
@@ -213,7 +222,7 @@ fn start() -> Method {
                 text(env!("CARGO_PKG_VERSION")),
             ),
         ],
-        mechanisms: Bytes::from_static(sasl::MECHANISMS.as_bytes()),
+        mechanisms: Bytes::from_static(sasl::mechanisms(anonymous).as_bytes()),
         locales: Bytes::from_static(b"en_US"),
     }
 }

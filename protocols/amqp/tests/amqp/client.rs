@@ -12,8 +12,8 @@ use trivium_amqp::{
     method::Method,
 };
 use trivium_core::{
-    Command, ConsumerId, Delivery, DeliveryId, Event, Message, Now, Refusal, Reply, Text,
-    Timestamp, Token, Value,
+    Command, ConsumerId, Delivery, DeliveryId, Event, Message, Now, Part, Refusal, Reply, Text,
+    Timestamp, Token, Topic, Value,
 };
 use trivium_protocol::{CloseReason, Effects, Frontend, Peer, Protocol};
 
@@ -77,6 +77,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client whose bytes arrive as they were sent.
+    pub fn whole(options: Options) -> Client {
+        Client::new(options, Feed::Whole)
+    }
+
     fn new(options: Options, feed: Feed) -> Client {
         let now = Now {
             instant: instant(),
@@ -105,8 +110,13 @@ impl Client {
 
     /// The whole handshake, and channel 1.
     pub fn open(&mut self) {
+        self.open_with(start_ok(true));
+    }
+
+    /// As [`Client::open`], with what the client says of itself.
+    pub fn open_with(&mut self, start_ok: Method) {
         self.bytes(HEADER);
-        self.send(0, start_ok(true));
+        self.send(0, start_ok);
         self.answer(Reply::Authenticated {
             user: "guest".into(),
         });
@@ -268,17 +278,61 @@ impl Client {
                 Command::Publish { token, message, .. } => {
                     self.published.push((*token, message.clone()))
                 }
-                Command::Settle { .. } => {}
+                Command::PublishCopies { token, message, .. } => {
+                    self.published.push((*token, message.clone()))
+                }
+                Command::Settle { .. } | Command::Probe { .. } => {}
                 Command::Define { token, .. }
                 | Command::Consume { token, .. }
                 | Command::Get { token, .. }
                 | Command::Cancel { token, .. }
+                | Command::Transact { token, .. }
+                | Command::TakeReplies { token, .. }
+                | Command::FindReplies { token, .. }
                 | Command::Enter { token, .. }
                 | Command::Authenticate { token, .. } => self.asked.push(*token),
                 other => panic!("{other:?}"),
             }
             self.noted.push(command);
         }
+    }
+
+    /// A message to deliver.
+    pub fn message(&mut self) -> Arc<Message> {
+        self.note_tokens();
+        let published = self.published.last().map(|(_, message)| message.clone());
+        published.unwrap_or_else(|| {
+            let topic = Topic::new("q".into(), trivium_core::Grammar::Dots);
+            Arc::new(Message::plain(
+                Text::new(),
+                topic,
+                "x".into(),
+                Arc::default(),
+            ))
+        })
+    }
+
+    /// The token of the last probe.
+    pub fn probed(&mut self) -> Token {
+        self.note_tokens();
+        let probes = self.noted.iter().rev().filter_map(|command| match command {
+            Command::Probe { token, .. } => Some(*token),
+            _ => None,
+        });
+        probes.into_iter().next().expect("something was probed")
+    }
+
+    /// The first publish of the last transaction.
+    pub fn staged(&mut self) -> (Token, Arc<Message>) {
+        self.note_tokens();
+        let Some(Command::Transact { parts, .. }) = self.noted.last() else {
+            panic!("a transaction is the last command");
+        };
+        let publishes = parts.iter().filter_map(|part| match part {
+            Part::Publish { token, message, .. } => Some((*token, message.clone())),
+            Part::Settle { .. } => None,
+        });
+        publishes.into_iter().next().expect("it publishes")
     }
 
     /// Tokens of what was published, for confirming.
@@ -341,15 +395,22 @@ fn describe_command(command: &Command) -> String {
     match command {
         Command::Publish {
             message, mandatory, ..
-        } => {
-            let body = message.body.as_ref().unwrap().escape_ascii().to_string();
-            let mandatory = if *mandatory { " mandatory" } else { "" };
-            format!(
-                "publish '{}' {} \"{body}\"{mandatory}",
-                message.exchange,
-                message.topic.text()
-            )
+        } => describe_publish(message, *mandatory, &[]),
+        Command::PublishCopies {
+            message,
+            mandatory,
+            also,
+            ..
+        } => describe_publish(message, *mandatory, also),
+        Command::Probe { message, .. } => {
+            format!("probe '{}' {}", message.exchange, message.topic.text())
         }
+        Command::Transact { parts, .. } => {
+            let parts: Vec<String> = parts.iter().map(describe_part).collect();
+            format!("transact [{}]", parts.join(", "))
+        }
+        Command::TakeReplies { consumer, .. } => format!("take replies c{consumer}"),
+        Command::FindReplies { address, .. } => format!("find replies {address}"),
         Command::Settle {
             consumer,
             deliveries,
@@ -393,6 +454,40 @@ fn describe_command(command: &Command) -> String {
     }
 }
 
+fn describe_publish(message: &Message, mandatory: bool, also: &[Topic]) -> String {
+    let body = message.body.as_ref().unwrap().escape_ascii().to_string();
+    let mandatory = if mandatory { " mandatory" } else { "" };
+    let also: String = also
+        .iter()
+        .map(|topic| format!(" also {}", topic.text()))
+        .collect();
+    format!(
+        "publish '{}' {} \"{body}\"{mandatory}{also}",
+        message.exchange,
+        message.topic.text()
+    )
+}
+
+fn describe_part(part: &Part) -> String {
+    match part {
+        Part::Publish {
+            message,
+            mandatory,
+            also,
+            ..
+        } => describe_publish(message, *mandatory, also),
+        Part::Settle {
+            consumer,
+            deliveries,
+            outcome,
+        } => format!(
+            "settle c{consumer} {}..={} {outcome:?}",
+            deliveries.start(),
+            deliveries.end()
+        ),
+    }
+}
+
 pub fn start_ok(failure_close: bool) -> Method {
     let capabilities = vec![
         (
@@ -400,6 +495,7 @@ pub fn start_ok(failure_close: bool) -> Method {
             Value::Bool(failure_close),
         ),
         ("consumer_cancel_notify".into(), Value::Bool(true)),
+        ("connection.blocked".into(), Value::Bool(failure_close)),
     ];
     Method::ConnectionStartOk {
         client_properties: vec![("capabilities".into(), Value::Table(capabilities))],

@@ -477,11 +477,11 @@ fn a_reply_text_fits_a_short_string() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_540() {
+fn what_rabbitmq_does_not_do_is_540() {
     for (method, text) in [
         (
-            Method::TxSelect {},
-            "transactions are not supported yet [90.10]",
+            Method::ChannelFlow { active: false },
+            "active=false [20.20]",
         ),
         (
             Method::BasicQos {

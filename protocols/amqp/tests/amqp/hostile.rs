@@ -231,7 +231,7 @@ fn channel_methods_on_channel_0_are_504() {
         );
         closes(
             client,
-            "504 CHANNEL_ERROR - unexpected method 20.10 in connection state Running [20.10]",
+            "504 CHANNEL_ERROR - unexpected method in connection state running [20.10]",
         );
     });
 }

@@ -7,6 +7,8 @@ mod client;
 mod conversions;
 mod definitions;
 mod delivering;
+mod extensions;
 mod handshake;
 mod hostile;
 mod publishing;
+mod transactions;

@@ -226,6 +226,7 @@ fn a_failed_write_is_never_acknowledged() {
         assert_eq!(
             client.frames(),
             [
+                "0 ConnectionBlocked { reason: \"storage failed\" }",
                 "1 BasicNack { delivery_tag: 1, multiple: false, requeue: false }",
                 "1 BasicAck { delivery_tag: 2, multiple: false }"
             ]
