@@ -4,6 +4,7 @@
 //! parsed into its type here, once, and trusted from then on. An error names the key and the layer.
 
 mod layers;
+mod mqtt;
 mod values;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use serde::Deserialize;
 
 pub use layers::{ConfigError, Layers};
+pub use mqtt::Mqtt;
 pub use values::{Durability, Filter, HostPort, LogFormat, Millis, Shards, Size};
 use values::{parsed, parsed_some};
 
@@ -55,7 +57,7 @@ pub struct Config {
     pub amqp: Amqp,
     /// The Kafka protocol.
     pub kafka: Kafka,
-    /// MQTT 3.1.1 and 5.
+    /// MQTT 3.1, 3.1.1 and 5.
     pub mqtt: Mqtt,
     /// Health and metrics.
     pub http: Http,
@@ -148,27 +150,6 @@ impl Default for Kafka {
             advertised: None,
             partitions: NonZeroU32::MIN,
             initial_rebalance_delay_ms: Millis(250),
-        }
-    }
-}
-
-/// `mqtt.*`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Mqtt {
-    /// Whether the protocol is spoken at all.
-    #[serde(deserialize_with = "parsed")]
-    pub enabled: bool,
-    /// Address and port to listen on.
-    #[serde(deserialize_with = "parsed")]
-    pub listen: SocketAddr,
-}
-
-impl Default for Mqtt {
-    fn default() -> Mqtt {
-        Mqtt {
-            enabled: true,
-            listen: loopback(1883),
         }
     }
 }

@@ -57,10 +57,7 @@ fn kafka(config: &Config) -> Endpoint {
 }
 
 fn mqtt(config: &Config) -> Endpoint {
-    let options = trivium_mqtt::Options {
-        instance: rand::random(),
-        ..trivium_mqtt::Options::default()
-    };
+    let options = config.mqtt.options(rand::random());
     Endpoint {
         name: "mqtt",
         listen: config.mqtt.listen,

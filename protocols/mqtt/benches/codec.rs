@@ -87,6 +87,7 @@ fn encode(name: &str, version: Version, qos: Qos, users: usize) {
         retain: false,
         topic: TOPIC,
         packet_id: publish.packet_id,
+        alias: None,
         expiry: None,
         subscriptions: &[],
         block: &publish.block,

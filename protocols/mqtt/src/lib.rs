@@ -10,50 +10,24 @@
 mod connection;
 mod convert;
 mod inflight;
+mod options;
 pub mod packet;
 mod subscription;
 mod topic;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use trivium_core::{Dialect, Now, Text};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
 use crate::connection::Connection;
-pub use crate::convert::{Mqtt3, Mqtt5};
-
-/// What the front end needs to know, checked by whoever built it.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The largest packet that a client may send, in bytes, once it is connected.
-    pub maximum_packet_size: u32,
-    /// PUBLISH packets of QoS 1 and 2 under way to one client at once, at most; the client may ask for fewer.
-    pub inflight_max: u16,
-    /// PUBLISH packets of QoS 1 and 2 under way from one client at once, at most.
-    pub receive_maximum: u16,
-    /// How long a client may take to send CONNECT.
-    pub connect_timeout: Duration,
-    /// A random number of this process, so that the client identifiers it assigns were never assigned before.
-    pub instance: u64,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            maximum_packet_size: 16 * 1024 * 1024,
-            inflight_max: 1024,
-            receive_maximum: 1024,
-            connect_timeout: Duration::from_secs(10),
-            instance: 0,
-        }
-    }
-}
+pub use crate::{
+    convert::{Mqtt3, Mqtt5},
+    options::{OnBreach, Options, Strict},
+};
 
 /// The MQTT front end.
 pub struct Mqtt {

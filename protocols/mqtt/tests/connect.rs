@@ -6,11 +6,14 @@ mod peer;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peer::{ALL, Peer, V3, V5, publish, story};
+use peer::{ALL, Peer, V3, V5, publish, story, story_with};
 use trivium_core::{
     CancelReason, Change, Command, ConsumerId, Credentials, Event, Persistence, Refusal, Token,
 };
-use trivium_mqtt::packet::{Auth, Connect, Disconnect, Packet, Qos, Reason, Version, Will};
+use trivium_mqtt::{
+    Strict,
+    packet::{Auth, Connect, Disconnect, Packet, Qos, Reason, Version, Will},
+};
 
 fn refusal(peer: &mut Peer, connect: Connect) -> Reason {
     peer.send(Packet::Connect(Box::new(connect))).unwrap();
@@ -83,8 +86,7 @@ fn mqtt_3_1_0_2_a_second_connect_closes() {
 
 #[test]
 fn mqtt_3_1_2_2_unknown_levels_are_told() {
-    let cases: [(u8, &[u8]); 4] = [
-        (0x84, &[0x20, 2, 0, 1]),
+    let cases: [(u8, &[u8]); 3] = [
         (0x83, &[0x20, 2, 0, 1]),
         (2, &[0x20, 2, 0, 1]),
         (6, &[0x20, 3, 0, 0x84, 0]),
@@ -107,6 +109,185 @@ fn mqtt_3_1_2_2_unknown_levels_are_told() {
         );
         assert!(peer.take_bytes().is_empty());
     });
+}
+
+#[test]
+fn bridges_are_served_or_told_to_try_without_the_bit() {
+    let bridge = |peer: &mut Peer| {
+        let connect = Connect {
+            bridge: true,
+            ..Connect::new(peer.version, "b".into())
+        };
+        let _ = peer.send(Packet::Connect(Box::new(connect)));
+    };
+    story(ALL, |mut peer| {
+        bridge(&mut peer);
+        peer.answer(false);
+        assert!(
+            matches!(peer.take_packet(), Packet::ConnAck(ack) if ack.reason == Reason::SUCCESS)
+        );
+        let commands = peer.subscribe("a", Qos::AtLeastOnce);
+        assert!(
+            commands.iter().any(|command| matches!(
+                command,
+                Command::Define {
+                    change: Change::Bind(binding),
+                    ..
+                } if binding.subscription.is_some_and(|it| it.no_local)
+            )),
+            "{commands:?}"
+        );
+    });
+    story_with(
+        ALL,
+        |options| options.strict = Strict::everywhere(),
+        |mut peer| {
+            bridge(&mut peer);
+            assert_eq!(peer.take_bytes(), &[0x20, 2, 0, 1][..]);
+            assert!(peer.protocol.is_closed());
+        },
+    );
+}
+
+#[test]
+fn mqtt31_client_identifiers_over_23_characters_are_a_switch() {
+    let long = "ä".repeat(24);
+    story(&[Version::V31], |mut peer| {
+        let ack = peer.connect_with(|connect| connect.client_id = long.as_str().into());
+        assert_eq!(ack.reason, Reason::SUCCESS);
+    });
+    story_with(
+        &[Version::V31],
+        |options| options.strict = Strict::everywhere(),
+        |mut peer| {
+            let connect = Connect::new(peer.version, long.as_str().into());
+            assert_eq!(refusal(&mut peer, connect), Reason::CLIENT_ID_NOT_VALID);
+        },
+    );
+}
+
+#[test]
+fn mqtt_3_2_2_21_the_server_keep_alive_counts() {
+    for (wanted, told, closes) in [(0, Some(10), 15), (11, Some(10), 15), (9, None, 14)] {
+        story_with(
+            V5,
+            |options| options.keep_alive_max = 10,
+            |mut peer| {
+                let ack = peer.connect_with(|connect| connect.keep_alive = wanted);
+                assert_eq!(ack.server_keep_alive, told);
+                if wanted == 9 {
+                    assert_eq!(peer.wait(Duration::from_millis(13_400)), Ok(()));
+                    assert!(!peer.protocol.is_closed());
+                }
+                let late = peer.wait(Duration::from_secs(closes));
+                peer.assert_closed(late, Reason::KEEP_ALIVE_TIMEOUT);
+            },
+        );
+    }
+    story_with(
+        V3,
+        |options| options.keep_alive_max = 10,
+        |mut peer| {
+            assert_eq!(
+                peer.connect_with(|connect| connect.keep_alive = 0).reason,
+                Reason::SUCCESS
+            );
+            assert_eq!(peer.wait(Duration::from_secs(86_400)), Ok(()));
+            assert!(!peer.protocol.is_closed());
+        },
+    );
+}
+
+#[test]
+fn mqtt_3_1_2_28_response_information_is_for_who_asks() {
+    story(V5, |mut peer| {
+        let ack = peer.connect_with(|connect| connect.request_response_information = true);
+        assert_eq!(ack.response_information.as_deref(), Some("replies/c/"));
+    });
+    story(V5, |mut peer| {
+        assert_eq!(peer.connect_with(|_| ()).response_information, None);
+    });
+}
+
+#[test]
+fn mqtt_4_11_clients_are_sent_to_another_server() {
+    let change = |moved: bool| {
+        move |options: &mut trivium_mqtt::Options| {
+            options.server_reference = "other.example:1883".into();
+            options.server_moved = moved;
+        }
+    };
+    story_with(V5, change(true), |mut peer| {
+        let connect = Connect::new(peer.version, "c".into());
+        peer.send(Packet::Connect(Box::new(connect))).unwrap();
+        let Packet::ConnAck(ack) = peer.take_packet() else {
+            panic!("CONNACK");
+        };
+        assert_eq!(ack.reason, Reason::SERVER_MOVED);
+        assert_eq!(ack.server_reference.as_deref(), Some("other.example:1883"));
+        assert!(peer.protocol.is_closed());
+    });
+    story_with(V5, change(false), |peer| {
+        let mut peer = peer.connected();
+        peer.event(Event::Shutdown).unwrap();
+        let Packet::Disconnect(last) = peer.take_packet() else {
+            panic!("DISCONNECT");
+        };
+        assert_eq!(last.reason, Reason::USE_ANOTHER_SERVER);
+        assert_eq!(last.server_reference.as_deref(), Some("other.example:1883"));
+    });
+}
+
+#[test]
+fn mqtt_3_2_2_20_connack_fits_the_client() {
+    let long = "i".repeat(100);
+    let connect = |size: u32| {
+        let id = long.as_str();
+        move |connect: &mut Connect| {
+            connect.client_id = id.into();
+            connect.request_response_information = true;
+            connect.maximum_packet_size = Some(size);
+        }
+    };
+    story(V5, |mut peer| {
+        assert!(
+            peer.connect_with(connect(200))
+                .response_information
+                .is_some()
+        );
+    });
+    story(V5, |mut peer| {
+        assert_eq!(peer.connect_with(connect(60)).response_information, None);
+    });
+    // Limits that it will not reach are left out.
+    story(V5, |mut peer| {
+        let ack = peer.connect_with(|connect| connect.maximum_packet_size = Some(12));
+        assert_eq!((ack.receive_maximum, ack.maximum_packet_size), (None, None));
+    });
+    // 3.1.2-24: nothing can be said to who takes packets of three bytes.
+    story(V5, |mut peer| {
+        let mut packet = Connect::new(peer.version, "c".into());
+        connect(3)(&mut packet);
+        peer.send(Packet::Connect(Box::new(packet))).unwrap();
+        peer.answer(false);
+        assert!(peer.take_bytes().is_empty() && peer.protocol.is_closed());
+    });
+}
+
+#[test]
+fn mqtt_3_14_2_3_reason_strings_of_disconnect_fit_the_client() {
+    for (size, explained) in [(None, true), (Some(40), true), (Some(20), false)] {
+        story(V5, |mut peer| {
+            peer.connect_with(|connect| connect.maximum_packet_size = size);
+            let result = peer.send_bytes(&[0x30, 4, 0, 1, b'#', 0]);
+            assert_eq!(result, Ok(()));
+            let Packet::Disconnect(last) = peer.take_packet() else {
+                panic!("DISCONNECT");
+            };
+            assert_eq!(last.reason, Reason::MALFORMED_PACKET);
+            assert_eq!(last.reason_string.is_some(), explained);
+        });
+    }
 }
 
 #[test]

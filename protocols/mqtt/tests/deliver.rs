@@ -368,3 +368,41 @@ fn large_payloads_go_by_reference() {
         );
     });
 }
+
+#[test]
+fn mqtt_3_3_2_topic_aliases_towards_the_client() {
+    story(V5, |mut peer| {
+        peer.connect_with(|connect| connect.topic_alias_maximum = 2);
+        let mut send = |topic: &str| {
+            let sent = publishes(peer.deliver(vec![delivery(0, message(topic), &[0])]));
+            (sent[0].topic.to_string(), sent[0].alias)
+        };
+        assert_eq!(send("room/1"), ("room/1".into(), Some(1)));
+        assert_eq!(send("room/1"), (String::new(), Some(1)));
+        assert_eq!(send("room/2"), ("room/2".into(), Some(2)));
+        // 3.1.2-26: not more than the client takes.
+        assert_eq!(send("room/3"), ("room/3".into(), None));
+        assert_eq!(send("room/2"), (String::new(), Some(2)));
+    });
+    // 3.1.2-27: none when the client takes none.
+    story(ALL, |peer| {
+        let mut peer = connected(peer);
+        for _ in 0..2 {
+            let sent = publishes(peer.deliver(vec![delivery(0, message("room/1"), &[0])]));
+            assert_eq!((&*sent[0].topic, sent[0].alias), ("room/1", None));
+        }
+    });
+    // What did not fit introduces nothing.
+    story(V5, |mut peer| {
+        peer.connect_with(|connect| {
+            (connect.topic_alias_maximum, connect.maximum_packet_size) = (9, Some(30));
+        });
+        let long = "long/".repeat(6);
+        assert!(
+            peer.deliver(vec![delivery(0, message(&long), &[0])])
+                .is_empty()
+        );
+        let sent = publishes(peer.deliver(vec![delivery(0, message("room/1"), &[0])]));
+        assert_eq!((&*sent[0].topic, sent[0].alias), ("room/1", Some(1)));
+    });
+}

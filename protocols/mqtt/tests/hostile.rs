@@ -24,9 +24,9 @@ fn a_packet_over_the_maximum_is_refused_on_its_announced_length() {
 }
 
 #[test]
-fn before_connect_64_kib_are_enough() {
+fn before_connect_128_kib_are_enough() {
     story(ALL, |mut peer| {
-        assert!(peer.send_bytes(&[0x10, 0x80, 0x80, 0x04]).is_err());
+        assert!(peer.send_bytes(&[0x10, 0x80, 0x80, 0x08]).is_err());
         assert!(peer.take_bytes().is_empty());
     });
 }

@@ -4,11 +4,14 @@
 mod peer;
 
 use bytes::{Bytes, BytesMut};
-use peer::{ALL, Peer, V3, V5, publish, story};
+use peer::{ALL, Peer, V3, V5, publish, story, story_with};
 use trivium_core::{Command, Event, Grammar, Message, Persistence, Refusal, Token};
-use trivium_mqtt::packet::{
-    Ack, Packet, Publish, Qos, Reason, Version,
-    property::{id, put_binary, put_u8, put_user},
+use trivium_mqtt::{
+    Strict,
+    packet::{
+        Ack, Packet, Publish, Qos, Reason, Version,
+        property::{id, put_binary, put_u8, put_user},
+    },
 };
 
 fn published(peer: &mut Peer) -> Vec<(Option<Token>, std::sync::Arc<Message>)> {
@@ -339,7 +342,7 @@ fn mqtt_3_3_2_7_topic_aliases() {
 }
 
 #[test]
-fn mqtt_3_3_4_8_the_receive_maximum_holds_in_version_5_and_holds_back_version_3() {
+fn mqtt_3_3_4_9_the_receive_maximum_holds_back_publishers() {
     story(ALL, |mut peer| {
         let ack = peer.connect_with(|_| ());
         assert_eq!(ack.receive_maximum, peer.version.is_5().then_some(4));
@@ -349,13 +352,79 @@ fn mqtt_3_3_4_8_the_receive_maximum_holds_in_version_5_and_holds_back_version_3(
                 .unwrap();
         }
         assert_eq!(peer.protocol.wants_input(), peer.version.is_5());
-        let waiting = tokens(&published(&mut peer));
-        let result = peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, 5)));
-        if peer.version.is_5() {
-            return peer.assert_closed(result, Reason::RECEIVE_MAXIMUM_EXCEEDED);
+        // Version 5 breaks the rule with the next one, is served on, and from then on waits as the others do.
+        for id in 5..=6 {
+            peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, id)))
+                .unwrap();
         }
-        assert!(peer.commands.is_empty());
-        peer.event(Event::Confirmed { tokens: waiting }).unwrap();
+        assert!(!peer.protocol.wants_input());
+        let published = published(&mut peer);
+        assert_eq!(published.len(), if peer.version.is_5() { 5 } else { 4 });
+        peer.event(Event::Confirmed {
+            tokens: tokens(&published),
+        })
+        .unwrap();
+        let rest = peer.take_commands().len();
+        assert_eq!(published.len() + rest, 6);
+    });
+}
+
+#[test]
+fn mqtt_3_3_4_9_the_receive_maximum_disconnects_where_rules_are_strict() {
+    story_with(
+        V5,
+        |options| options.strict = Strict::everywhere(),
+        |peer| {
+            let mut peer = connected(peer);
+            for id in 1..=4 {
+                peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, id)))
+                    .unwrap();
+            }
+            let result = peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, 5)));
+            peer.assert_closed(result, Reason::RECEIVE_MAXIMUM_EXCEEDED);
+        },
+    );
+}
+
+#[test]
+fn mqtt_3_3_2_payloads_are_as_they_say_where_that_is_asked_for() {
+    let utf8 = Bytes::from_static(&[0x03, 0, 1, b't', 0x01, 1]);
+    let bad = |qos, id| Publish {
+        block: utf8.clone(),
+        payload: Bytes::from_static(&[0xff]),
+        alias: Some(1),
+        ..publish("topic", qos, id)
+    };
+    story_with(
+        V5,
+        |options| options.validate_payload_format = true,
+        |peer| {
+            let mut peer = connected(peer);
+            peer.send(Packet::Publish(bad(Qos::AtLeastOnce, 7)))
+                .unwrap();
+            let Packet::PubAck(ack) = peer.take_packet() else {
+                panic!("PUBACK");
+            };
+            assert_eq!(
+                (ack.packet_id, ack.reason),
+                (7, Reason::PAYLOAD_FORMAT_INVALID)
+            );
+            assert!(peer.commands.is_empty());
+            // The alias holds all the same.
+            let good = Publish {
+                topic: "".into(),
+                payload: "ü".into(),
+                ..bad(Qos::AtMostOnce, 0)
+            };
+            peer.send(Packet::Publish(good)).unwrap();
+            assert_eq!(published(&mut peer).len(), 1);
+            let result = peer.send(Packet::Publish(bad(Qos::AtMostOnce, 0)));
+            peer.assert_closed(result, Reason::PAYLOAD_FORMAT_INVALID);
+        },
+    );
+    story(V5, |peer| {
+        let mut peer = connected(peer);
+        peer.send(Packet::Publish(bad(Qos::AtMostOnce, 0))).unwrap();
         assert_eq!(published(&mut peer).len(), 1);
     });
 }
@@ -419,12 +488,12 @@ fn malformed_publishes_close() {
         (
             &[0x30, 3, 0, 1, b'#'],
             &[0x30, 4, 0, 1, b'#', 0],
-            Reason::TOPIC_NAME_INVALID,
+            Reason::MALFORMED_PACKET,
         ),
         (
             &[0x30, 5, 0, 3, b'a', b'/', b'+'],
             &[0x30, 6, 0, 3, b'a', b'/', b'+', 0],
-            Reason::TOPIC_NAME_INVALID,
+            Reason::MALFORMED_PACKET,
         ),
         // 4.7.3-2: U+0000.
         (
@@ -520,4 +589,65 @@ fn an_empty_payload_is_empty_and_not_absent() {
         .unwrap();
         assert_eq!(published(&mut peer)[0].1.body, Some(Bytes::new()));
     });
+}
+
+#[test]
+fn mqtt311_2_2_2_1_dup_where_3_1_had_it_is_a_switch() {
+    // SUBSCRIBE, UNSUBSCRIBE and PUBREL with DUP.
+    let packets: [&[u8]; 3] = [
+        &[0x8a, 6, 0, 1, 0, 1, b'a', 0],
+        &[0xaa, 5, 0, 1, 0, 1, b'a'],
+        &[0x6a, 2, 0, 1],
+    ];
+    for bytes in packets {
+        story(V3, |peer| {
+            let mut peer = connected(peer);
+            peer.send_bytes(bytes).unwrap();
+            peer.answer(false);
+            assert!(!peer.take_packets().is_empty());
+            // Any other bit still closes.
+            let result = peer.send_bytes(&[&[bytes[0] | 1], &bytes[1..]].concat());
+            assert!(result.is_err());
+        });
+        story_with(
+            &[Version::V311],
+            |options| options.strict = Strict::everywhere(),
+            |peer| {
+                let mut peer = connected(peer);
+                assert!(peer.send_bytes(bytes).is_err());
+            },
+        );
+        story(V5, |peer| {
+            let mut peer = connected(peer);
+            let result = peer.send_bytes(bytes);
+            peer.assert_closed(result, Reason::MALFORMED_PACKET);
+        });
+    }
+}
+
+#[test]
+fn mqtt_4_4_0_1_sending_again_on_a_live_connection_is_a_switch() {
+    let again = Publish {
+        dup: true,
+        ..publish("a", Qos::AtLeastOnce, 1)
+    };
+    let send = |peer: &mut Peer| {
+        peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, 1)))
+            .unwrap();
+        peer.send(Packet::Publish(again.clone()))
+    };
+    story(ALL, |peer| {
+        let mut peer = connected(peer);
+        send(&mut peer).unwrap();
+        assert_eq!(published(&mut peer).len(), 2);
+    });
+    story_with(
+        V5,
+        |options| options.strict = Strict::everywhere(),
+        |peer| {
+            let mut peer = connected(peer);
+            let result = send(&mut peer);
+            peer.assert_closed(result, Reason::PROTOCOL_ERROR);
+        },
+    );
 }

@@ -72,7 +72,7 @@ prop_compose! {
     ) -> Packet {
         let (authentication_method, authentication_data) = auth.map_or((None, None), |(method, data)| (Some(method), data));
         Packet::Connect(Box::new(Connect {
-            version: Version::V5, clean_start, keep_alive, session_expiry, receive_maximum, maximum_packet_size, topic_alias_maximum,
+            version: Version::V5, bridge: false, clean_start, keep_alive, session_expiry, receive_maximum, maximum_packet_size, topic_alias_maximum,
             request_problem_information: request.0, request_response_information: request.1,
             authentication_method, authentication_data, client_id, will, user, password,
         }))
@@ -130,9 +130,14 @@ fn packet(version: Version) -> BoxedStrategy<Packet> {
             true => ConnAck {
                 session_present: present,
                 reason: Reason(if refused { 0x87 } else { 0 }),
-                reason_string: text,
+                reason_string: text.clone(),
                 receive_maximum: Some(9),
                 shared_available: Some(false),
+                server_keep_alive: Some(60),
+                server_reference: text.clone(),
+                response_information: text.clone(),
+                authentication_method: text.clone(),
+                authentication_data: text.clone().map(|text| text.as_bytes().clone()),
                 ..ConnAck::default()
             },
             false => ConnAck {
@@ -150,6 +155,7 @@ fn packet(version: Version) -> BoxedStrategy<Packet> {
             true => Disconnect {
                 reason: Reason(reason),
                 session_expiry,
+                server_reference: reason_string.clone(),
                 reason_string,
             },
             false => Disconnect::default(),

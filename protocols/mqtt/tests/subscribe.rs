@@ -416,12 +416,12 @@ fn malformed_subscriptions_close() {
         (
             &[0x82, 7, 0, 1, 0, 2, b'a', b'#', 0],
             &[0x82, 8, 0, 1, 0, 0, 2, b'a', b'#', 0],
-            Reason::FILTER_INVALID,
+            Reason::MALFORMED_PACKET,
         ),
         (
             &[0x82, 5, 0, 1, 0, 0, 0],
             &[0x82, 6, 0, 1, 0, 0, 0, 0],
-            Reason::FILTER_INVALID,
+            Reason::MALFORMED_PACKET,
         ),
         // 3.10.3-2: UNSUBSCRIBE without a filter.
         (

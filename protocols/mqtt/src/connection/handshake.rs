@@ -6,7 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use tracing::info;
 use trivium_core::{
     Change, Command, ConsumeSpec, Credentials, Origin, QueueSpec, Refusal, Reply, Text, Token,
 };
@@ -14,14 +15,18 @@ use trivium_protocol::{CloseReason, Effects};
 
 use super::{
     Connection, Phase,
-    inbound::{Inbound, TOPIC_ALIAS_MAXIMUM},
+    breach::Breaches,
+    inbound::Inbound,
     open::Open,
     outbound::{CONSUMER, Outbound},
     subscriptions::Subscriptions,
 };
-use crate::packet::{
-    ConnAck, Connect, Level, Packet, Qos, Reason, Version, Violation,
-    wire::{Reader, VARINT_MAX},
+use crate::{
+    options::{OnBreach, Options},
+    packet::{
+        ConnAck, Connect, Disconnect, Level, Packet, Qos, Reason, Version, Violation, property,
+        wire::{FIELD_MAX, Reader, VARINT_MAX},
+    },
 };
 
 const AUTHENTICATE: Token = Token(1);
@@ -52,6 +57,11 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         let version = match Level::read(&mut reader.clone()) {
             Ok(Level::Spoken(version)) => version,
+            Ok(Level::Bridge(version)) if self.shared.options.strict.bridge == OnBreach::Log => {
+                version
+            }
+            // Bridges understand it, and try again without the bit.
+            Ok(Level::Bridge(_)) => return self.refuse_level(0x80, effects),
             Ok(Level::Other(level)) => return self.refuse_level(level, effects),
             Ok(Level::Foreign) | Err(_) => return Err(CloseReason::Protocol("not MQTT".into())),
         };
@@ -84,16 +94,19 @@ impl Connection {
     }
 
     fn refuse(&mut self, version: Version, reason: Reason, effects: &mut Effects) {
-        Packet::ConnAck(ConnAck {
+        let mut ack = ConnAck {
             reason,
             ..ConnAck::default()
-        })
-        .encode(version, effects.output.buffer());
+        };
+        if matches!(reason, Reason::USE_ANOTHER_SERVER | Reason::SERVER_MOVED) {
+            ack.server_reference = Some(self.shared.options.server_reference.clone());
+        }
+        Packet::ConnAck(ack).encode(version, effects.output.buffer());
         self.phase = Phase::Closed;
     }
 
     fn open(&mut self, mut connect: Connect, effects: &mut Effects) {
-        if let Some(reason) = unacceptable(&connect) {
+        if let Some(reason) = unacceptable(&connect, &self.shared.options) {
             return self.refuse(connect.version, reason, effects);
         }
         let assigned = connect.client_id.is_empty();
@@ -136,7 +149,7 @@ impl Connection {
                 self.refuse(version, reason, effects);
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
-                opening.handle_authenticated(user, self.shared.options.inflight_max, effects);
+                opening.handle_authenticated(user, &self.shared.options, effects);
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => self.handle_declared(!created, effects),
             _ => {}
@@ -157,24 +170,31 @@ impl Connection {
             return;
         };
         let options = &self.shared.options;
+        let server_keep_alive = server_keep_alive(&connect, options);
         let ack = ConnAck {
             session_present,
             receive_maximum: Some(options.receive_maximum),
             maximum_qos: Some(Qos::AtLeastOnce),
             maximum_packet_size: Some(options.maximum_packet_size),
             assigned_client_id: assigned.then(|| connect.client_id.clone()),
-            topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
+            topic_alias_maximum: Some(options.topic_alias_maximum),
             shared_available: Some(false),
+            server_keep_alive,
+            response_information: response_information(&connect, options),
             ..ConnAck::default()
         };
-        Packet::ConnAck(ack).encode(connect.version, effects.output.buffer());
         let packet_max = connect
             .maximum_packet_size
             .map_or(VARINT_MAX + 5, |size| size as usize);
+        if !acknowledge(ack, connect.version, packet_max, effects.output.buffer()) {
+            return;
+        }
         self.phase = Phase::Open(Box::new(Open {
             version: connect.version,
             session_expiry: connect.session_expiry,
-            keep_alive: connect.keep_alive,
+            keep_alive: server_keep_alive.unwrap_or(connect.keep_alive),
+            bridge: connect.bridge,
+            breaches: Breaches::default(),
             problem_information: connect.request_problem_information,
             receive_maximum: options.receive_maximum,
             will: connect.will.as_ref().and_then(|will| inbound.will(will)),
@@ -183,6 +203,7 @@ impl Connection {
                 connect.version,
                 window(&connect, options.inflight_max),
                 packet_max,
+                connect.topic_alias_maximum.min(options.topic_aliases_sent),
             ),
             subscriptions: Subscriptions::new(
                 connect.version,
@@ -193,19 +214,35 @@ impl Connection {
         }));
     }
 
+    /// What version 5 clients are told when the broker goes away (4.11).
+    fn farewell(&self) -> Disconnect {
+        let reference = &self.shared.options.server_reference;
+        if reference.is_empty() {
+            return Disconnect::new(Reason::SERVER_SHUTTING_DOWN);
+        }
+        Disconnect {
+            server_reference: Some(reference.clone()),
+            ..Disconnect::new(Reason::USE_ANOTHER_SERVER)
+        }
+    }
+
     /// The broker is going away.
     pub(super) fn shut_down(&mut self, effects: &mut Effects) {
         match &self.phase {
             Phase::Opening(opening) => {
-                self.refuse(opening.connect.version, Reason::SERVER_UNAVAILABLE, effects)
+                let reason = match self.shared.options.server_reference.is_empty() {
+                    true => Reason::SERVER_UNAVAILABLE,
+                    false => Reason::USE_ANOTHER_SERVER,
+                };
+                self.refuse(opening.connect.version, reason, effects)
             }
-            _ => self.close(Reason::SERVER_SHUTTING_DOWN, effects),
+            _ => self.close_with(self.farewell(), effects),
         }
     }
 }
 
 impl Opening {
-    fn handle_authenticated(&mut self, user: Text, inflight_max: u16, effects: &mut Effects) {
+    fn handle_authenticated(&mut self, user: Text, options: &Options, effects: &mut Effects) {
         let connect = &mut self.connect;
         let client = connect.client_id.clone();
         let origin = Origin {
@@ -214,7 +251,11 @@ impl Opening {
             user,
             vhost: "/".into(),
         };
-        self.inbound = Some(Inbound::new(connect.version, Arc::new(origin)));
+        self.inbound = Some(Inbound::new(
+            connect.version,
+            Arc::new(origin),
+            options.topic_alias_maximum,
+        ));
         if connect.clean_start {
             let change = Change::DeleteQueue {
                 name: client.clone(),
@@ -230,7 +271,7 @@ impl Opening {
         effects
             .commands
             .push(declare(&client, connect.session_expiry));
-        let prefetch = Some(window(connect, inflight_max).into());
+        let prefetch = Some(window(connect, options.inflight_max).into());
         let spec = ConsumeSpec {
             prefetch,
             takeover: true,
@@ -270,7 +311,7 @@ pub fn declare(client_id: &Text, session_expiry: u32) -> Command {
 }
 
 /// Why a well formed CONNECT is refused without asking the core.
-fn unacceptable(connect: &Connect) -> Option<Reason> {
+fn unacceptable(connect: &Connect, options: &Options) -> Option<Reason> {
     // 3.1.3-8 of 3.1.1: only a clean session may be without a name; 3.1 always names its client.
     let nameless = match connect.version {
         Version::V5 => false,
@@ -282,8 +323,17 @@ fn unacceptable(connect: &Connect) -> Option<Reason> {
         .will
         .as_ref()
         .is_some_and(|will| will.qos > Qos::AtLeastOnce);
-    if nameless {
+    // 3.1 section 3.1: up to 23 characters.
+    let long = connect.version == Version::V31 && connect.client_id.chars().count() > 23;
+    if long && options.strict.client_id == OnBreach::Log {
+        info!(client = %connect.client_id, "client identifier of more than 23 characters in 3.1");
+    }
+    if nameless || long && options.strict.client_id == OnBreach::Disconnect {
         Some(Reason::CLIENT_ID_NOT_VALID)
+    } else if options.server_moved && !options.server_reference.is_empty() {
+        Some(Reason::SERVER_MOVED)
+    } else if options.validate_payload_format && !will_is_as_it_says(connect) {
+        Some(Reason::PAYLOAD_FORMAT_INVALID)
     } else if connect.authentication_method.is_some() {
         Some(Reason::BAD_AUTHENTICATION_METHOD)
     } else if will_too_sure && connect.version.is_5() {
@@ -291,6 +341,53 @@ fn unacceptable(connect: &Connect) -> Option<Reason> {
     } else {
         None
     }
+}
+
+/// 3.1.3.2.3: as [`is_as_it_says`](super::open::is_as_it_says).
+fn will_is_as_it_says(connect: &Connect) -> bool {
+    connect.will.as_ref().is_none_or(|will| {
+        !property::says_utf8(&will.block) || std::str::from_utf8(&will.payload).is_ok()
+    })
+}
+
+/// The keep alive that the client is told to use instead of its own (3.2.2-21). Version 3 cannot be told.
+fn server_keep_alive(connect: &Connect, options: &Options) -> Option<u16> {
+    let over = connect.keep_alive == 0 || connect.keep_alive > options.keep_alive_max;
+    (connect.version.is_5() && options.keep_alive_max > 0 && over).then_some(options.keep_alive_max)
+}
+
+/// Topics that nobody else is given, for who asks (3.1.2-28). A client identifier that is no topic level has none.
+fn response_information(connect: &Connect, options: &Options) -> Option<Text> {
+    let (prefix, client) = (&options.response_information, &connect.client_id);
+    let level = !client.contains(['/', '+', '#']);
+    let information = format!("{prefix}/{client}/");
+    let wanted = connect.request_response_information && !prefix.is_empty() && level;
+    (wanted && information.len() <= FIELD_MAX).then(|| information.into())
+}
+
+/// Writes CONNACK; what the client can do without is left out when it does not fit (3.2.2-19, 3.2.2-20): first what
+/// it asked for, then limits that nobody who takes packets so small will reach. False when it still does not fit:
+/// there is nothing to say to such a client (3.1.2-24).
+fn acknowledge(mut ack: ConnAck, version: Version, packet_max: usize, out: &mut BytesMut) -> bool {
+    let mut packet = BytesMut::new();
+    for step in 0..3 {
+        match step {
+            0 => {}
+            1 => ack.response_information = None,
+            _ => {
+                ack.receive_maximum = None;
+                ack.maximum_packet_size = None;
+                ack.topic_alias_maximum = None;
+            }
+        }
+        packet.clear();
+        Packet::ConnAck(ack.clone()).encode(version, &mut packet);
+        if packet.len() <= packet_max {
+            out.put_slice(&packet);
+            return true;
+        }
+    }
+    false
 }
 
 fn credentials(connect: &mut Connect, loopback: bool) -> Credentials {

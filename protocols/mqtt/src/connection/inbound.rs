@@ -13,9 +13,6 @@ use crate::{
     packet::{Ack, Publish, Qos, Reason, Version, Violation, Will, kind},
 };
 
-/// The greatest topic alias that a client may use.
-pub const TOPIC_ALIAS_MAXIMUM: u16 = 16;
-
 /// The exchange where all protocols meet.
 pub fn topic_exchange() -> Text {
     Text::from_static("amq.topic")
@@ -27,6 +24,8 @@ pub struct Inbound {
     origin: Arc<Origin>,
     /// By alias, from 1.
     aliases: Vec<Text>,
+    /// The greatest topic alias that the client may use.
+    alias_max: u16,
     /// PUBLISH packets of QoS 1 and 2 that are not acknowledged, oldest first (4.6.0-2, 4.6.0-3).
     pending: VecDeque<Pending>,
     /// The token of the first of `pending`; the others follow.
@@ -45,11 +44,12 @@ struct Pending {
 
 impl Inbound {
     /// Nothing under way; messages say that they come from `origin`.
-    pub fn new(version: Version, origin: Arc<Origin>) -> Inbound {
+    pub fn new(version: Version, origin: Arc<Origin>, alias_max: u16) -> Inbound {
         Inbound {
             version,
             origin,
             aliases: Vec::new(),
+            alias_max,
             pending: VecDeque::new(),
             first: 0,
             received: FxHashSet::default(),
@@ -59,6 +59,13 @@ impl Inbound {
     /// How many PUBLISH packets wait for their acknowledgement.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether a PUBLISH with this identifier waits for its acknowledgement.
+    pub fn is_under_way(&self, packet_id: u16) -> bool {
+        self.pending
+            .iter()
+            .any(|pending| pending.packet_id == packet_id)
     }
 
     /// Takes a PUBLISH. [`Inbound::acknowledge`] must follow before input is awaited.
@@ -93,11 +100,25 @@ impl Inbound {
         Ok(())
     }
 
+    /// Answers a PUBLISH whose payload is not what it says; at QoS 0 there is no answer but to end the connection.
+    pub fn refuse_format(&mut self, mut publish: Publish) -> Result<(), Violation> {
+        self.resolve_alias(&mut publish)?;
+        let token = self.expect_ack(&publish);
+        if token.is_none() {
+            return Err(Violation {
+                reason: Reason::PAYLOAD_FORMAT_INVALID,
+                text: "payload is not UTF-8",
+            });
+        }
+        self.finish(token, Reason::PAYLOAD_FORMAT_INVALID, None);
+        Ok(())
+    }
+
     fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), Violation> {
         let Some(alias) = publish.alias else {
             return Ok(());
         };
-        if alias > TOPIC_ALIAS_MAXIMUM {
+        if alias > self.alias_max {
             return Err(Violation {
                 reason: Reason::TOPIC_ALIAS_INVALID,
                 text: "topic alias is over the maximum",

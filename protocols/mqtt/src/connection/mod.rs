@@ -8,6 +8,8 @@
 //!
 //! While the connection is opening, and while a SUBSCRIBE is carried out, no input is taken.
 
+mod alias;
+mod breach;
 mod handshake;
 mod inbound;
 mod open;
@@ -29,11 +31,11 @@ use self::{
 };
 use crate::{
     Shared,
-    packet::{self, Disconnect, Packet, Reason, Run, Version, Violation, kind, wire::Reader},
+    packet::{self, Disconnect, Reason, Run, Version, Violation, kind, wire::Reader},
 };
 
 /// What an unknown peer may make us buffer.
-const CONNECT_SIZE_MAX: usize = 64 * 1024;
+const CONNECT_SIZE_MAX: usize = 128 * 1024;
 
 /// The state machine of one connection.
 pub struct Connection {
@@ -93,7 +95,15 @@ impl Connection {
             match &mut self.phase {
                 Phase::Connecting => self.handle_connect(frame.first, reader, effects)?,
                 Phase::Open(open) => {
-                    match open.handle_packet(now, frame.first, reader, &mut previous, effects) {
+                    let options = &self.shared.options;
+                    match open.handle_packet(
+                        now,
+                        frame.first,
+                        reader,
+                        &mut previous,
+                        options,
+                        effects,
+                    ) {
                         Ok(Next::Go) => {}
                         Ok(Next::Close) => self.phase = Phase::Closed,
                         Err(violation) => return self.fail(violation, effects),
@@ -111,7 +121,13 @@ impl Connection {
     /// Ends the connection because the peer broke a rule. Version 5 is told why (4.13.1-1), once it has its CONNACK.
     fn fail(&mut self, violation: Violation, effects: &mut Effects) -> Result<(), CloseReason> {
         if self.version().is_5() {
-            self.close(violation.reason, effects);
+            self.close_with(
+                Disconnect {
+                    reason_string: Some(Text::from_static(violation.text)),
+                    ..Disconnect::new(violation.reason)
+                },
+                effects,
+            );
             return Ok(());
         }
         Err(CloseReason::Protocol(violation.to_string()))
@@ -119,13 +135,14 @@ impl Connection {
 
     /// Ends an open connection from this side; its will is published (3.1.2-8).
     fn close(&mut self, reason: Reason, effects: &mut Effects) {
+        self.close_with(Disconnect::new(reason), effects);
+    }
+
+    fn close_with(&mut self, disconnect: Disconnect, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
             open.publish_will(effects);
-            if open.version.is_5() {
-                Packet::Disconnect(Disconnect::new(reason))
-                    .encode(open.version, effects.output.buffer());
-            }
+            open.say_goodbye(disconnect, effects.output.buffer());
         }
         self.phase = Phase::Closed;
     }

@@ -2,18 +2,33 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
 use trivium_core::{Command, Message, Now, Refusal, Reply, Text, Token};
 use trivium_protocol::{CloseReason, Effects};
 
-use super::{handshake, inbound::Inbound, outbound::Outbound, subscriptions::Subscriptions};
-use crate::packet::{
-    Ack, Disconnect, Packet, Publish, Qos, Reason, Version, Violation, kind, wire::Reader,
+use super::{
+    breach::{Breaches, Rule},
+    handshake,
+    inbound::Inbound,
+    outbound::Outbound,
+    subscriptions::Subscriptions,
+};
+use crate::{
+    options::Options,
+    packet::{
+        Ack, Disconnect, Packet, Publish, Qos, Reason, Subscribe, Version, Violation, kind,
+        property, wire::Reader,
+    },
+    topic,
 };
 
 /// A connection after CONNACK.
 pub struct Open {
     pub(super) version: Version,
     pub(super) client_id: Text,
+    /// Whether it is another broker, which wants back nothing of what it publishes.
+    pub(super) bridge: bool,
+    pub(super) breaches: Breaches,
     /// Seconds.
     pub(super) session_expiry: u32,
     /// Seconds; 0 is off.
@@ -45,13 +60,15 @@ impl Open {
         first: u8,
         mut reader: Reader<'_>,
         previous: &mut Text,
+        options: &Options,
         effects: &mut Effects,
     ) -> Result<Next, Violation> {
         if first >> 4 == kind::PUBLISH {
             let publish = Publish::decode(first, &mut reader, self.version, previous)?;
-            self.handle_publish(publish, effects)?;
+            self.handle_publish(publish, options, effects)?;
             return Ok(Next::Go);
         }
+        let first = self.without_old_dup(first, options)?;
         let Effects { output, commands } = effects;
         match Packet::decode(first, reader, self.version, previous)? {
             Packet::PubAck(Ack { packet_id, .. }) => {
@@ -67,10 +84,13 @@ impl Open {
             }
             Packet::PubRec(_) | Packet::PubComp(_) => {}
             Packet::Subscribe(subscribe) => {
+                let subscribe = self.for_bridge(subscribe);
+                self.check_answer_fits(subscribe.filters.len())?;
                 self.subscriptions
                     .handle_subscribe(subscribe, commands, output.buffer())?
             }
             Packet::Unsubscribe(unsubscribe) => {
+                self.check_answer_fits(unsubscribe.filters.len())?;
                 self.subscriptions
                     .handle_unsubscribe(unsubscribe, commands, output.buffer())
             }
@@ -91,7 +111,68 @@ impl Open {
         Ok(Next::Go)
     }
 
-    fn handle_publish(&mut self, publish: Publish, effects: &mut Effects) -> Result<(), Violation> {
+    /// DUP on packets that had it in 3.1, and of devices that have not noticed since (2.2.2-1 of 3.1.1).
+    fn without_old_dup(&mut self, first: u8, options: &Options) -> Result<u8, Violation> {
+        const DUP: u8 = 0b1000;
+        let had_it = matches!(
+            first >> 4,
+            kind::SUBSCRIBE | kind::UNSUBSCRIBE | kind::PUBREL
+        );
+        if self.version != Version::V311 || !had_it || first & 0b1111 != DUP | 0b0010 {
+            return Ok(first);
+        }
+        let violation = Violation::malformed("DUP on a packet that is not PUBLISH");
+        let then = options.strict.resend;
+        self.breaches
+            .note(Rule::Resend, then, &self.client_id, violation)?;
+        Ok(first & !DUP)
+    }
+
+    fn for_bridge(&self, mut subscribe: Subscribe) -> Subscribe {
+        if self.bridge {
+            for filter in &mut subscribe.filters {
+                filter.no_local = !topic::is_shared(&filter.filter);
+                filter.retain_as_published = true;
+            }
+        }
+        subscribe
+    }
+
+    /// SUBACK and UNSUBACK have nothing that could be left out of them (3.1.2-24).
+    fn check_answer_fits(&self, reasons: usize) -> Result<(), Violation> {
+        const REST: usize = 8;
+        if reasons + REST > self.outbound.packet_max() {
+            return Err(Violation {
+                reason: Reason::PACKET_TOO_LARGE,
+                text: "the answer is over the client's maximum packet size",
+            });
+        }
+        Ok(())
+    }
+
+    /// Tells a version 5 client why; what is for people is left out when it does not fit (3.14.2-3).
+    pub(super) fn say_goodbye(&self, mut disconnect: Disconnect, out: &mut BytesMut) {
+        if !self.version.is_5() {
+            return;
+        }
+        let mut packet = BytesMut::new();
+        Packet::Disconnect(disconnect.clone()).encode(self.version, &mut packet);
+        if packet.len() > self.outbound.packet_max() {
+            packet.clear();
+            disconnect.reason_string = None;
+            Packet::Disconnect(disconnect).encode(self.version, &mut packet);
+        }
+        if packet.len() <= self.outbound.packet_max() {
+            out.put_slice(&packet);
+        }
+    }
+
+    fn handle_publish(
+        &mut self,
+        publish: Publish,
+        options: &Options,
+        effects: &mut Effects,
+    ) -> Result<(), Violation> {
         if self.version.is_5() {
             // 3.2.2-11: the identifier of a QoS 2 message does not outlive the connection yet.
             if publish.qos == Qos::ExactlyOnce {
@@ -100,14 +181,27 @@ impl Open {
                     text: "QoS 2 over the maximum QoS",
                 });
             }
-            // 3.3.4-8
+            // 3.3.4-9
             if publish.qos > Qos::AtMostOnce
                 && self.inbound.pending() >= self.receive_maximum.into()
             {
-                return Err(Violation {
+                let violation = Violation {
                     reason: Reason::RECEIVE_MAXIMUM_EXCEEDED,
                     text: "receive maximum exceeded",
-                });
+                };
+                let then = options.strict.receive_maximum;
+                self.breaches
+                    .note(Rule::ReceiveMaximum, then, &self.client_id, violation)?;
+            }
+            // 4.4.0-1
+            if publish.dup && self.inbound.is_under_way(publish.packet_id) {
+                let violation = Violation::protocol("PUBLISH sent again on a live connection");
+                let then = options.strict.resend;
+                self.breaches
+                    .note(Rule::Resend, then, &self.client_id, violation)?;
+            }
+            if options.validate_payload_format && !is_as_it_says(&publish) {
+                return self.inbound.refuse_format(publish);
             }
         }
         self.inbound.handle_publish(publish, &mut effects.commands)
@@ -147,6 +241,11 @@ impl Open {
         disconnect: &Disconnect,
         effects: &mut Effects,
     ) -> Result<Next, Violation> {
+        if !is_clients(disconnect.reason) {
+            return Err(Violation::protocol(
+                "DISCONNECT with a reason of the server's",
+            ));
+        }
         if let Some(expiry) = disconnect
             .session_expiry
             .filter(|expiry| *expiry != self.session_expiry)
@@ -162,6 +261,7 @@ impl Open {
                 .push(handshake::declare(&self.client_id, expiry));
         }
         self.finish_turn(effects);
+        // 3.14.4-3
         if disconnect.reason == Reason::SUCCESS {
             self.will = None;
         }
@@ -188,9 +288,24 @@ impl Open {
         }
     }
 
-    /// Version 3 knows no receive maximum: its publishers wait in their sockets.
+    /// Version 3 knows no receive maximum: its publishers wait in their sockets, and so do those of version 5
+    /// who do not keep to it.
     pub(super) fn wants_input(&self) -> bool {
-        let within = self.version.is_5() || self.inbound.pending() < self.receive_maximum.into();
-        within && !self.subscriptions.is_pending()
+        let within = self.inbound.pending() < self.receive_maximum.into();
+        (within || self.keeps_to_maximum()) && !self.subscriptions.is_pending()
     }
+
+    fn keeps_to_maximum(&self) -> bool {
+        self.version.is_5() && !self.breaches.any(Rule::ReceiveMaximum)
+    }
+}
+
+/// Whether the payload is UTF-8 where the client says that it is (3.3.2.3.2).
+pub fn is_as_it_says(publish: &Publish) -> bool {
+    !property::says_utf8(&publish.block) || std::str::from_utf8(&publish.payload).is_ok()
+}
+
+/// The reasons that a client may give (3.14.2.1).
+fn is_clients(reason: Reason) -> bool {
+    matches!(reason.0, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99)
 }

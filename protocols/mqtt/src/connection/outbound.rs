@@ -10,6 +10,7 @@ use trivium_core::{
 };
 use trivium_protocol::Output;
 
+use super::alias::{Aliases, Naming};
 use crate::{
     convert::{self, Mqtt3, Mqtt5},
     inflight::Inflight,
@@ -40,6 +41,7 @@ pub struct Outbound {
     settled: Option<RangeInclusive<DeliveryId>>,
     /// The property block of a message from another protocol.
     block: BytesMut,
+    aliases: Aliases,
 }
 
 /// A message of QoS 1 for the client.
@@ -60,8 +62,9 @@ struct How {
 }
 
 impl Outbound {
-    /// Nothing under way to a client that takes `window` unacknowledged messages and packets of `packet_max` bytes.
-    pub fn new(version: Version, window: u16, packet_max: usize) -> Outbound {
+    /// Nothing under way to a client that takes `window` unacknowledged messages, packets of `packet_max` bytes
+    /// and `alias_max` topic aliases.
+    pub fn new(version: Version, window: u16, packet_max: usize, alias_max: u16) -> Outbound {
         Outbound {
             version,
             packet_max,
@@ -69,6 +72,7 @@ impl Outbound {
             waiting: VecDeque::new(),
             settled: None,
             block: BytesMut::new(),
+            aliases: Aliases::new(alias_max),
         }
     }
 
@@ -256,12 +260,19 @@ impl Outbound {
         {
             return false;
         }
+        let naming = self.aliases.naming(&topic);
+        let (name, alias) = match naming {
+            Naming::Name => (&*topic, None),
+            Naming::Introduce(alias) => (&*topic, Some(alias)),
+            Naming::Alias(alias) => ("", Some(alias)),
+        };
         let outgoing = Outgoing {
             dup: how.dup,
             qos: how.qos,
             retain: how.retain,
-            topic: &topic,
+            topic: name,
             packet_id,
+            alias,
             expiry,
             subscriptions: &how.subscriptions,
             block: block(message, self.version, &mut self.block),
@@ -271,6 +282,9 @@ impl Outbound {
             return false;
         }
         outgoing.encode(self.version, output);
+        if let Naming::Introduce(alias) = naming {
+            self.aliases.introduced(&topic, alias);
+        }
         true
     }
 

@@ -1,6 +1,6 @@
 //! CONNACK (section 3.2).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use trivium_core::Text;
 
 use super::{
@@ -30,6 +30,16 @@ pub struct ConnAck {
     pub reason_string: Option<Text>,
     /// `Some(false)` when shared subscriptions are not available.
     pub shared_available: Option<bool>,
+    /// The keep alive that the client must use instead of its own, in seconds.
+    pub server_keep_alive: Option<u16>,
+    /// What the client builds its response topics from.
+    pub response_information: Option<Text>,
+    /// Another server to use.
+    pub server_reference: Option<Text>,
+    /// The method of enhanced authentication that the client asked for.
+    pub authentication_method: Option<Text>,
+    /// The method's last data.
+    pub authentication_data: Option<Bytes>,
 }
 
 impl ConnAck {
@@ -64,6 +74,11 @@ impl ConnAck {
                 id::TOPIC_ALIAS_MAXIMUM => self.topic_alias_maximum = Some(value.u16()?),
                 id::REASON_STRING => self.reason_string = Some(value.text()?),
                 id::SHARED_AVAILABLE => self.shared_available = Some(value.flag()?),
+                id::SERVER_KEEP_ALIVE => self.server_keep_alive = Some(value.u16()?),
+                id::RESPONSE_INFORMATION => self.response_information = Some(value.text()?),
+                id::SERVER_REFERENCE => self.server_reference = Some(value.text()?),
+                id::AUTHENTICATION_METHOD => self.authentication_method = Some(value.text()?),
+                id::AUTHENTICATION_DATA => self.authentication_data = Some(value.binary()?),
                 other => properties.skip_common(other)?,
             }
         }
@@ -96,6 +111,19 @@ impl ConnAck {
             out,
             id::SHARED_AVAILABLE,
             self.shared_available.map(u8::from),
+        );
+        property::put_u16(out, id::SERVER_KEEP_ALIVE, self.server_keep_alive);
+        for (id, text) in [
+            (id::RESPONSE_INFORMATION, &self.response_information),
+            (id::SERVER_REFERENCE, &self.server_reference),
+            (id::AUTHENTICATION_METHOD, &self.authentication_method),
+        ] {
+            property::put_binary(out, id, text.as_deref());
+        }
+        property::put_binary(
+            out,
+            id::AUTHENTICATION_DATA,
+            self.authentication_data.as_ref(),
         );
     }
 }

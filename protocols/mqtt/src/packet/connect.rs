@@ -21,6 +21,8 @@ use crate::topic;
 pub struct Connect {
     /// What the client speaks.
     pub version: Version,
+    /// Whether the high bit of the level says that the client is a bridge.
+    pub bridge: bool,
     /// Starts without the state of an earlier session (clean session in 3.x).
     pub clean_start: bool,
     /// Seconds; 0 is off.
@@ -75,6 +77,8 @@ pub struct Will {
 pub enum Level {
     /// A version that is spoken here.
     Spoken(Version),
+    /// A version that is spoken here, with the high bit set as bridges do.
+    Bridge(Version),
     /// MQTT of another level.
     Other(u8),
     /// Not MQTT.
@@ -91,6 +95,9 @@ impl Level {
             (b"MQIsdp", 3) => Level::Spoken(Version::V31),
             (b"MQTT", 4) => Level::Spoken(Version::V311),
             (b"MQTT", 5) => Level::Spoken(Version::V5),
+            (b"MQIsdp", 0x83) => Level::Bridge(Version::V31),
+            (b"MQTT", 0x84) => Level::Bridge(Version::V311),
+            (b"MQTT", 0x85) => Level::Bridge(Version::V5),
             (b"MQTT" | b"MQIsdp", level) => Level::Other(level),
             _ => Level::Foreign,
         })
@@ -106,15 +113,20 @@ const USER: u8 = 1 << 7;
 
 impl Connect {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Connect, Violation> {
-        let Level::Spoken(version) = Level::read(reader)? else {
-            return Err(Violation {
-                reason: Reason::UNSUPPORTED_VERSION,
-                text: "protocol level is not supported",
-            });
+        let (version, bridge) = match Level::read(reader)? {
+            Level::Spoken(version) => (version, false),
+            Level::Bridge(version) => (version, true),
+            Level::Other(_) | Level::Foreign => {
+                return Err(Violation {
+                    reason: Reason::UNSUPPORTED_VERSION,
+                    text: "protocol level is not supported",
+                });
+            }
         };
         let flags = reader.u8()?;
         check_flags(flags, version)?;
         let mut connect = Connect::new(version, Text::new());
+        connect.bridge = bridge;
         connect.clean_start = flags & CLEAN_START != 0;
         connect.keep_alive = reader.u16()?;
         if version.is_5() {
@@ -140,6 +152,7 @@ impl Connect {
     pub fn new(version: Version, client_id: Text) -> Connect {
         Connect {
             version,
+            bridge: false,
             clean_start: true,
             keep_alive: 0,
             session_expiry: 0,
@@ -197,7 +210,7 @@ impl Connect {
         };
         wire::put_packet(out, kind::CONNECT << 4, |out| {
             wire::put_text(out, name);
-            out.put_u8(level);
+            out.put_u8(level | if self.bridge { 0x80 } else { 0 });
             out.put_u8(self.flags());
             out.put_u16(self.keep_alive);
             if self.version.is_5() {
@@ -303,10 +316,7 @@ impl Will {
         let block = kept.into_block(reader);
         let topic = reader.text()?;
         if !topic::is_name(&topic) {
-            return Err(Violation {
-                reason: Reason::TOPIC_NAME_INVALID,
-                text: "will topic is not a topic name",
-            });
+            return Err(Violation::malformed("will topic is not a topic name"));
         }
         Ok(Will {
             topic,

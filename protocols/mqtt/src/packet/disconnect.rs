@@ -18,6 +18,8 @@ pub struct Disconnect {
     pub session_expiry: Option<u32>,
     /// Text for people.
     pub reason_string: Option<Text>,
+    /// Another server to use; only from a server.
+    pub server_reference: Option<Text>,
 }
 
 impl Disconnect {
@@ -51,7 +53,9 @@ impl Disconnect {
             match id {
                 id::SESSION_EXPIRY => disconnect.session_expiry = Some(properties.value.u32()?),
                 id::REASON_STRING => disconnect.reason_string = Some(properties.value.text()?),
-                id::SERVER_REFERENCE => drop(properties.value.str()?),
+                id::SERVER_REFERENCE => {
+                    disconnect.server_reference = Some(properties.value.text()?)
+                }
                 other => properties.skip_common(other)?,
             }
         }
@@ -65,13 +69,24 @@ impl Disconnect {
         }
         put_packet(out, kind::DISCONNECT << 4, |out| {
             out.put_u8(self.reason.0);
-            if self.session_expiry.is_some() || self.reason_string.is_some() {
+            if self.has_properties() {
                 property::put_properties(out, |out| {
                     property::put_u32(out, id::SESSION_EXPIRY, self.session_expiry);
                     property::put_binary(out, id::REASON_STRING, self.reason_string.as_deref());
+                    property::put_binary(
+                        out,
+                        id::SERVER_REFERENCE,
+                        self.server_reference.as_deref(),
+                    );
                 });
             }
         });
+    }
+
+    fn has_properties(&self) -> bool {
+        self.session_expiry.is_some()
+            || self.reason_string.is_some()
+            || self.server_reference.is_some()
     }
 }
 

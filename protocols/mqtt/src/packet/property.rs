@@ -135,10 +135,7 @@ impl Kept {
                     return Err(Violation::protocol("response topic is not a topic name"));
                 }
             }
-            id::CORRELATION_DATA => {
-                let length = value.u16()?;
-                value.slice(length.into())?;
-            }
+            id::CORRELATION_DATA => skip_binary(value)?,
             id::USER_PROPERTY => {
                 value.str()?;
                 value.str()?;
@@ -165,6 +162,27 @@ impl Kept {
                 .into(),
         }
     }
+}
+
+/// Whether a block of [`Kept`] says that the payload is UTF-8 (3.3.2.3.2).
+pub fn says_utf8(block: &Bytes) -> bool {
+    let mut value = Reader::new(block, 0..block.len());
+    while let Ok(id) = value.u8() {
+        let skipped = match id {
+            id::PAYLOAD_FORMAT => return value.flag() == Ok(true),
+            id::USER_PROPERTY => skip_binary(&mut value).and_then(|()| skip_binary(&mut value)),
+            _ => skip_binary(&mut value),
+        };
+        if skipped.is_err() {
+            return false;
+        }
+    }
+    false
+}
+
+fn skip_binary(value: &mut Reader<'_>) -> Result<(), Violation> {
+    let length = value.u16()?;
+    value.slice(length.into()).map(drop)
 }
 
 /// Appends a property block that `write` fills.

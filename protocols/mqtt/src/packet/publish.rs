@@ -11,7 +11,7 @@ use trivium_protocol::Output;
 
 use super::{
     Qos, Reason, Version, Violation, kind,
-    property::{Kept, Properties, id},
+    property::{Kept, Properties, id, put_u16},
     wire::{Reader, put_text, put_varint, varint_len},
 };
 use crate::topic;
@@ -86,18 +86,16 @@ impl Publish {
     /// Appends the packet, for clients and tests.
     pub(super) fn encode(&self, version: Version, out: &mut BytesMut) {
         let mut output = Output::new();
-        let mut alias = BytesMut::new();
-        super::property::put_u16(&mut alias, id::TOPIC_ALIAS, self.alias);
-        alias.put_slice(&self.block);
         let outgoing = Outgoing {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
             topic: &self.topic,
             packet_id: self.packet_id,
+            alias: self.alias,
             expiry: self.expiry,
             subscriptions: &self.subscriptions,
-            block: &alias,
+            block: &self.block,
             payload: &self.payload,
         };
         outgoing.encode(version, &mut output);
@@ -163,10 +161,7 @@ fn read_topic(
     let alias_may_stand = version.is_5() && topic.is_empty();
     if !alias_may_stand && !topic::is_name(&topic) {
         // 3.3.2-2
-        return Err(Violation {
-            reason: Reason::TOPIC_NAME_INVALID,
-            text: "not a topic name",
-        });
+        return Err(Violation::malformed("not a topic name"));
     }
     *previous = topic.clone();
     Ok(topic)
@@ -195,6 +190,8 @@ pub struct Outgoing<'a> {
     pub topic: &'a str,
     /// Not written at QoS 0.
     pub packet_id: u16,
+    /// Stands for the topic, or is to stand for it from now on.
+    pub alias: Option<u16>,
     /// The lifetime that is left, in seconds.
     pub expiry: Option<u32>,
     /// Subscription identifiers.
@@ -248,7 +245,8 @@ impl Outgoing<'_> {
             .iter()
             .map(|id| 1 + varint_len(*id as usize))
             .sum::<usize>();
-        expiry + subscriptions + self.block.len()
+        let alias = if self.alias.is_some() { 3 } else { 0 };
+        expiry + subscriptions + alias + self.block.len()
     }
 
     fn put_properties(&self, out: &mut BytesMut) {
@@ -257,6 +255,7 @@ impl Outgoing<'_> {
             out.put_u8(id::MESSAGE_EXPIRY);
             out.put_u32(expiry);
         }
+        put_u16(out, id::TOPIC_ALIAS, self.alias);
         for subscription in self.subscriptions {
             out.put_u8(id::SUBSCRIPTION_ID);
             put_varint(out, *subscription as usize);

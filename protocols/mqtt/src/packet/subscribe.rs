@@ -120,10 +120,7 @@ fn read_subscription_id(reader: &mut Reader<'_>) -> Result<Option<u32>, Violatio
 fn read_filter(reader: &mut Reader<'_>) -> Result<Text, Violation> {
     let filter = reader.text()?;
     if !topic::is_filter(&filter) {
-        return Err(Violation {
-            reason: Reason::FILTER_INVALID,
-            text: "not a topic filter",
-        });
+        return Err(Violation::malformed("not a topic filter"));
     }
     Ok(filter)
 }

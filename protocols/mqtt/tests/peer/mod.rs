@@ -44,6 +44,25 @@ pub fn story(versions: &[Version], tell: impl Fn(Peer)) {
     }
 }
 
+/// As [`story`], with changed options.
+pub fn story_with(versions: &[Version], change: impl Fn(&mut Options), tell: impl Fn(Peer)) {
+    for version in versions {
+        for feed in [Feed::Whole, Feed::Bytewise] {
+            let mut options = options();
+            change(&mut options);
+            tell(Peer::with_options(*version, feed, options));
+        }
+    }
+}
+
+fn options() -> Options {
+    Options {
+        receive_maximum: 4,
+        maximum_packet_size: 100_000,
+        ..Options::default()
+    }
+}
+
 pub const ALL: &[Version] = &[Version::V31, Version::V311, Version::V5];
 pub const V3: &[Version] = &[Version::V31, Version::V311];
 pub const V5: &[Version] = &[Version::V5];
@@ -59,6 +78,10 @@ fn epoch() -> Instant {
 
 impl Peer {
     pub fn new(version: Version, feed: Feed) -> Peer {
+        Peer::with_options(version, feed, options())
+    }
+
+    pub fn with_options(version: Version, feed: Feed, options: Options) -> Peer {
         let now = Now {
             instant: epoch(),
             wall: Timestamp(1_000_000),
@@ -66,11 +89,6 @@ impl Peer {
         let address = Address {
             address: "127.0.0.1:5000".parse().unwrap(),
             local: "127.0.0.1:1883".parse().unwrap(),
-        };
-        let options = Options {
-            receive_maximum: 4,
-            maximum_packet_size: 100_000,
-            ..Options::default()
         };
         let protocol = Mqtt::new(options).connect(address, now);
         let (input, effects) = (BytesMut::new(), Effects::new());
