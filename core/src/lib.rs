@@ -44,6 +44,7 @@ pub use log::{BatchError, Header as BatchHeader, record_place, validate as valid
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};
+pub use queue::{Overflow, QueueSettings, QueueType};
 pub use replies::REPLY_PREFIX;
 pub use time::{Now, Timestamp};
 pub use topic::{Grammar, Pattern, Step, Topic, tokens};

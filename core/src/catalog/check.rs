@@ -111,21 +111,6 @@ pub(super) fn queue_type(spec: &QueueSpec) -> Option<&str> {
     }
 }
 
-/// Streams are logs, which are not declared as queues.
-pub(super) fn known_queue_type(name: &str, spec: &QueueSpec, by: &Actor) -> Result<(), Refusal> {
-    let reason = match argument(&spec.arguments, QUEUE_TYPE) {
-        None => return Ok(()),
-        Some(Value::Text(kind)) if matches!(&**kind, "classic" | "quorum") => return Ok(()),
-        Some(Value::Text(kind)) => format!("unsupported queue type '{kind}'"),
-        Some(value) => format!("expected longstr, got {}", type_name(value)),
-    };
-    let text = format!(
-        "invalid arg '{QUEUE_TYPE}' for queue '{name}' in vhost '{}': \"{reason}\"",
-        by.vhost
-    );
-    Err(Refusal::Invalid(text.into()))
-}
-
 /// An exchange that is declared again must be what it is (AMQP 0-9-1, exchange.declare).
 pub(super) fn same_exchange(
     name: &Text,
@@ -248,7 +233,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// RabbitMQ's names of the field types.
-fn type_name(value: &Value) -> &'static str {
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "void",
         Value::Bool(_) => "bool",

@@ -29,6 +29,8 @@ use std::{
 
 #[cfg(feature = "testing")]
 pub use bench::Routing;
+pub(crate) use check::type_name;
+pub(crate) use headers::integer;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets};
 
 use self::bindings::Bindings;

@@ -10,6 +10,7 @@ use crate::{
     event::{Kind, Refusal},
     id::QueueId,
     properties::Text,
+    queue::QueueSettings,
     store::{
         Table,
         keys::{self, TRANSIENT_QUEUE},
@@ -27,6 +28,7 @@ impl Catalog {
         if spec.session {
             return self.declare_session(by, name, spec);
         }
+        let declared = spec;
         let mut spec = spec.clone();
         // As RabbitMQ has it: what ends with its connection does not survive a restart.
         spec.durable &= !spec.exclusive;
@@ -38,10 +40,10 @@ impl Catalog {
             }
             .into());
         }
-        check::known_queue_type(name, &spec, by)?;
         if let Some(log) = self.routes.log(&by.vhost, name) {
             return Err(check::is_a_log(log, check::queue_type(&spec)));
         }
+        QueueSettings::check(name, &by.vhost, declared)?;
         check::not_reserved(Kind::Queue, name)?;
         let name = if name.is_empty() {
             fresh_name()
@@ -68,6 +70,7 @@ impl Catalog {
         };
         let queue = QueueEntry {
             spec: spec.clone(),
+            settings: QueueSettings::effective(spec, &[], &[]),
             owner: spec.exclusive.then_some(by.connection),
             ..(*old).clone()
         };
@@ -180,6 +183,7 @@ impl Catalog {
             id: QueueId(id),
             vhost: by.vhost.clone(),
             name,
+            settings: QueueSettings::effective(&spec, &[], &[]),
             spec,
             owner,
         });

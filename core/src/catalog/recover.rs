@@ -15,6 +15,7 @@ use super::{
 use crate::{
     event::LogInfo,
     id::{LogId, QueueId},
+    queue::QueueSettings,
     store::{
         Batch, StoreError, Table,
         keys::{TRANSIENT_QUEUE, catalog as keys},
@@ -72,6 +73,7 @@ impl Catalog {
                     id,
                     vhost,
                     name,
+                    settings: QueueSettings::effective(&spec, &[], &[]),
                     spec,
                     owner: None,
                 }));

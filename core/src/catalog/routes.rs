@@ -18,6 +18,7 @@ use crate::{
     id::{BindingTag, ConnectionId, QueueId},
     log::{Settings, Tail},
     properties::{Text, Value},
+    queue::QueueSettings,
     topic::{Grammar, Pattern, Topic},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct QueueEntry {
     /// The client identifier when it is a session's.
     pub name: Text,
     pub spec: QueueSpec,
+    /// What `spec` and the policies that match the name come to.
+    pub settings: QueueSettings,
     /// The only connection that may use it.
     pub owner: Option<ConnectionId>,
 }

@@ -13,6 +13,7 @@
 mod bodies;
 mod chunks;
 mod consumers;
+mod settings;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,6 +25,7 @@ use smallvec::SmallVec;
 
 pub(crate) use bodies::BodyChunk;
 pub(crate) use consumers::WINDOW;
+pub use settings::{Overflow, QueueSettings, QueueType};
 
 use self::{
     chunks::{Chunk, Chunks},
@@ -709,7 +711,11 @@ impl Queue {
         if self.entry.spec.session {
             self.drop_fleeting(budget, turn);
         }
-        let at_once = self.entry.spec.expires.is_some_and(|after| after.is_zero());
+        let at_once = self
+            .entry
+            .settings
+            .expires
+            .is_some_and(|after| after.is_zero());
         if self.entry.spec.auto_delete || at_once {
             turn.idle.push(self.entry.id);
         }

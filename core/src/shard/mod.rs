@@ -525,9 +525,13 @@ impl Shard {
         counters: Option<messages::Counters>,
         now: Now,
     ) {
-        if let Some(expires) = entry.spec.expires {
-            self.deadlines
-                .insert((now.wall.after(expires.max(FIRST_CONSUMER)), entry.id));
+        if let Some(expires) = entry.settings.expires {
+            let expires = if entry.spec.session {
+                expires.max(FIRST_CONSUMER)
+            } else {
+                expires
+            };
+            self.deadlines.insert((now.wall.after(expires), entry.id));
         }
         self.queues
             .insert(entry.id, Queue::new(entry, counters, now.wall));
@@ -536,7 +540,7 @@ impl Shard {
     /// Sets the deadline of a queue that has lost its last consumer and expires.
     fn watch_queue(&mut self, id: QueueId) {
         if let Some(queue) = self.queues.get(&id)
-            && let (Some(since), Some(expires)) = (queue.idle_since, queue.entry.spec.expires)
+            && let (Some(since), Some(expires)) = (queue.idle_since, queue.entry.settings.expires)
         {
             self.deadlines.insert((since.after(expires), id));
         }

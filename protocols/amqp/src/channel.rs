@@ -204,7 +204,7 @@ impl Channel {
                 self.declare_replies(queue, no_wait, session, effects)
             }
             definition => {
-                let (change, then) = self.definition(definition, &session.origin.vhost)?;
+                let (change, then) = self.definition(definition)?;
                 session.ask(self.number, id, then, effects, |token| Command::Define {
                     token,
                     change,

@@ -13,11 +13,7 @@ use crate::{
 
 impl Channel {
     /// What a method of exchange or queue changes, and what is answered.
-    pub(super) fn definition(
-        &mut self,
-        method: Method,
-        vhost: &str,
-    ) -> Result<(Change, Then), Error> {
+    pub(super) fn definition(&mut self, method: Method) -> Result<(Change, Then), Error> {
         Ok(match method {
             Method::ExchangeDeclare {
                 exchange,
@@ -131,10 +127,12 @@ impl Channel {
                     exclusive,
                     auto_delete,
                 };
-                let queue = name(queue);
-                let spec = queue_spec(&queue, vhost, flags, arguments)?;
+                let spec = queue_spec(flags, arguments);
                 (
-                    Change::DeclareQueue { name: queue, spec },
+                    Change::DeclareQueue {
+                        name: name(queue),
+                        spec,
+                    },
                     Then::Declared { no_wait },
                 )
             }

@@ -1,9 +1,9 @@
 //! Channels, exchanges and queues (sections 1.5 to 1.7).
 
 use trivium_amqp::{Options, method::Method};
-use trivium_core::{Kind, Refusal, Reply, Text, Value};
+use trivium_core::{Kind, Refusal, Reply, Text};
 
-use crate::client::{Client, consume, declare, declare_with, story, story_with};
+use crate::client::{Client, consume, declare, story, story_with};
 
 fn channel_open() -> Method {
     Method::ChannelOpen {
@@ -331,71 +331,6 @@ fn an_unknown_exchange_type_is_406() {
     story(|client| {
         let expected = "406 PRECONDITION_FAILED - unknown exchange type 'nosuch' [40.10]";
         closes_channel(client, declare_exchange("x", "nosuch"), expected);
-    });
-}
-
-#[test]
-fn a_quorum_queue_is_durable_and_shared() {
-    let Method::QueueDeclare {
-        queue, arguments, ..
-    } = declare_with(
-        "q",
-        vec![("x-queue-type".into(), Value::Text("quorum".into()))],
-    )
-    else {
-        return;
-    };
-    let declare = |durable, exclusive, auto_delete| Method::QueueDeclare {
-        reserved_1: 0,
-        queue: queue.clone(),
-        passive: false,
-        durable,
-        exclusive,
-        auto_delete,
-        no_wait: false,
-        arguments: arguments.clone(),
-    };
-    let cases = [
-        (declare(false, false, false), "non-durable"),
-        (declare(true, true, false), "exclusive-owner"),
-        (declare(true, false, true), "auto-delete"),
-    ];
-    for (method, property) in cases {
-        story(|client| {
-            let expected = format!(
-                "406 PRECONDITION_FAILED - invalid property '{property}' for queue 'q' in vhost '/' [50.10]"
-            );
-            closes_channel(client, method.clone(), &expected);
-        });
-    }
-}
-
-#[test]
-fn queue_arguments_are_checked() {
-    let text = |text: &'static str| Value::Text(text.into());
-    let cases = [
-        ("x-expires", Value::I32(0), "{value_zero,0}"),
-        ("x-expires", Value::I64(-5), "{value_negative,-5}"),
-        ("x-expires", text("1"), "\"expected integer\""),
-    ];
-    for (argument, value, why) in cases {
-        story(|client| {
-            let expected = format!(
-                "406 PRECONDITION_FAILED - invalid arg '{argument}' for queue 'q' in vhost '/': {why} [50.10]"
-            );
-            closes_channel(
-                client,
-                declare_with("q", vec![(argument.into(), value.clone())]),
-                &expected,
-            );
-        });
-    }
-    story(|client| {
-        client.send(
-            1,
-            declare_with("q", vec![("x-expires".into(), Value::U16(1500))]),
-        );
-        assert!(client.commands()[0].contains("expires: Some(1.5s)"));
     });
 }
 
