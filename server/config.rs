@@ -9,7 +9,7 @@ mod values;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
 };
 
@@ -17,7 +17,9 @@ use serde::Deserialize;
 
 pub use layers::{ConfigError, Layers};
 pub use mqtt::Mqtt;
-pub use values::{Durability, Filter, HostPort, LogFormat, Millis, Shards, Size};
+pub use values::{
+    Durability, Filter, FrameMax, HostPort, LogFormat, MessageSize, Millis, Shards, Size,
+};
 use values::{parsed, parsed_some};
 
 use crate::args::ServeArgs;
@@ -47,6 +49,12 @@ pub struct Config {
     /// Bytes that the store keeps in memory: what is not yet in its files, and what was read from them lately.
     #[serde(deserialize_with = "parsed")]
     pub storage_memory: Size,
+    /// Bytes that must be free where the data directory is, or publishers are held back; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub disk_free_limit: Size,
+    /// Bytes of memory that the process may use before publishers are held back; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub memory_limit: Size,
     /// A user that is created at start and may connect from anywhere.
     #[serde(deserialize_with = "parsed_some")]
     pub default_user: Option<String>,
@@ -89,6 +97,8 @@ impl Default for Config {
             queue_memory: Size::mebibytes(128),
             log_memory: Size::mebibytes(64),
             storage_memory: Size::mebibytes(160),
+            disk_free_limit: Size::mebibytes(50),
+            memory_limit: Size::mebibytes(0),
             default_user: None,
             default_pass: None,
             amqp: Amqp::default(),
@@ -110,6 +120,21 @@ pub struct Amqp {
     /// Address and port to listen on.
     #[serde(deserialize_with = "parsed")]
     pub listen: SocketAddr,
+    /// Whether the SASL mechanism ANONYMOUS is offered, for clients of this machine.
+    #[serde(deserialize_with = "parsed")]
+    pub anonymous: bool,
+    /// The largest body of a message.
+    #[serde(deserialize_with = "parsed")]
+    pub max_message_size: MessageSize,
+    /// The largest frame that is offered to clients.
+    #[serde(deserialize_with = "parsed")]
+    pub frame_max: FrameMax,
+    /// Channels per connection at most.
+    #[serde(deserialize_with = "parsed")]
+    pub channel_max: NonZeroU16,
+    /// The heartbeat interval that is offered, in seconds; 0 is none.
+    #[serde(deserialize_with = "parsed")]
+    pub heartbeat: u16,
 }
 
 impl Default for Amqp {
@@ -117,6 +142,11 @@ impl Default for Amqp {
         Amqp {
             enabled: true,
             listen: loopback(5672),
+            anonymous: true,
+            max_message_size: MessageSize::DEFAULT,
+            frame_max: FrameMax::DEFAULT,
+            channel_max: NonZeroU16::new(2047).expect("not zero"),
+            heartbeat: 60,
         }
     }
 }

@@ -20,14 +20,17 @@ pub fn standard(config: &Config) -> Vec<Endpoint> {
 }
 
 fn amqp(config: &Config) -> Endpoint {
+    let options = trivium_amqp::Options {
+        max_message_size: config.amqp.max_message_size.0,
+        channel_max: config.amqp.channel_max.get(),
+        frame_max: config.amqp.frame_max.0,
+        heartbeat: config.amqp.heartbeat,
+        anonymous: config.amqp.anonymous,
+    };
     Endpoint {
         name: "amqp",
         listen: config.amqp.listen,
-        frontend: Box::new(|_| {
-            Arc::new(Amqp {
-                options: trivium_amqp::Options::default(),
-            })
-        }),
+        frontend: Box::new(move |_| Arc::new(Amqp { options })),
         client: |address| format!("pika.URLParameters('amqp://guest:guest@{address}/')"),
     }
 }

@@ -18,6 +18,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod traffic;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -65,6 +66,7 @@ pub struct Server {
     stopper: Stopper,
     listeners: JoinSet<()>,
     http: Option<JoinHandle<()>>,
+    watch: JoinHandle<()>,
     _lock: Option<DirectoryLock>,
 }
 
@@ -105,6 +107,8 @@ impl Server {
         self.stopper.stop();
         self.broker.shut_down();
         while self.listeners.join_next().await.is_some() {}
+        // It ends with the listeners.
+        let _ = self.watch.await;
         let closed = self.broker.close().await;
         if let Some(http) = self.http {
             http.abort();
@@ -185,6 +189,11 @@ impl Bound {
         let broker = Broker::open(store, options)
             .await
             .context("opening the broker")?;
+        let watch = tokio::spawn(watch::run(
+            watch::Limits::new(config),
+            broker.clone(),
+            self.stop.clone(),
+        ));
         let slots = Arc::new(Semaphore::new(config.max_connections.get()));
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
@@ -203,6 +212,7 @@ impl Bound {
             stopper,
             listeners,
             http,
+            watch,
             _lock: lock,
         })
     }

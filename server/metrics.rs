@@ -155,7 +155,8 @@ fn open_files() -> Option<f64> {
     )
 }
 
-fn resident_bytes() -> Option<f64> {
+/// Memory in use.
+pub fn resident_bytes() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

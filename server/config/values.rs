@@ -90,6 +90,47 @@ impl FromStr for Size {
     }
 }
 
+/// How large an AMQP message may be: as RabbitMQ has it, at most 128 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageSize(pub usize);
+
+impl MessageSize {
+    /// RabbitMQ's default since 4.0.
+    pub const DEFAULT: MessageSize = MessageSize(16 << 20);
+}
+
+impl FromStr for MessageSize {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<MessageSize, Self::Err> {
+        match text.parse::<Size>()? {
+            Size(bytes) if bytes <= 128 << 20 => Ok(MessageSize(bytes)),
+            _ => Err("at most 128MiB"),
+        }
+    }
+}
+
+/// How large an AMQP frame may be, all overhead included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameMax(pub u32);
+
+impl FrameMax {
+    /// RabbitMQ's default.
+    pub const DEFAULT: FrameMax = FrameMax(131_072);
+}
+
+impl FromStr for FrameMax {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<FrameMax, Self::Err> {
+        match text.parse::<Size>()? {
+            // A frame is read whole before it is looked at.
+            Size(bytes @ 4096..=16_777_216) => Ok(FrameMax(bytes as u32)),
+            _ => Err("from 4KiB to 16MiB"),
+        }
+    }
+}
+
 /// A number of milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millis(pub u32);
