@@ -14,9 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    catalog::{Actor, Catalog, Effect, Outcome, access::Access},
+    catalog::{Actor, Catalog, Effect, Outcome},
     command::Change,
     commit::{Committer, Span},
+    definitions::Definitions,
     event::{Event, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox},
@@ -81,7 +82,6 @@ pub(crate) struct Inner {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) access: Access,
     pub(crate) replies: Replies,
     catalog: AsyncMutex<Catalog>,
     connections: Mutex<Connections>,
@@ -110,7 +110,6 @@ impl Broker {
             snapshot: Arc::new(Snapshot::new(recovered.catalog.routes())),
             committer,
             metrics,
-            access: Access::new(options.user.clone()),
             replies: Replies::default(),
             catalog: AsyncMutex::new(recovered.catalog),
             connections: Mutex::default(),
@@ -311,6 +310,10 @@ impl Inner {
                     .await?;
                 return Ok(Some(Reply::Deleted { messages }));
             }
+            Outcome::DeleteVhost { vhost } => {
+                self.remove_vhost(&mut catalog, from, &vhost).await?;
+                return Ok(Some(Reply::Removed { existed: true }));
+            }
             outcome => outcome,
         };
         drop(catalog);
@@ -318,6 +321,15 @@ impl Inner {
             self.durable(committed).await?;
         }
         self.answer(from, token, outcome).await
+    }
+
+    /// What is set up and declared, as far as `by` may see it.
+    pub(crate) async fn export(
+        &self,
+        by: &Actor,
+        vhost: Option<&Text>,
+    ) -> Result<Definitions, Refusal> {
+        self.catalog.lock().await.export(by, vhost)
     }
 
     /// Waits for a change of the catalog. After the first that fails, nothing is accepted.
@@ -338,7 +350,10 @@ impl Inner {
         outcome: Outcome,
     ) -> Result<Option<Reply>, Refusal> {
         let (queue, op) = match outcome {
-            Outcome::Ok | Outcome::DeleteQueue { .. } => return Ok(Some(Reply::Ok)),
+            Outcome::Ok | Outcome::DeleteQueue { .. } | Outcome::DeleteVhost { .. } => {
+                return Ok(Some(Reply::Ok));
+            }
+            Outcome::Removed { existed } => return Ok(Some(Reply::Removed { existed })),
             Outcome::NoQueue => return Ok(Some(Reply::Deleted { messages: 0 })),
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
@@ -435,6 +450,28 @@ impl Inner {
                 .await?;
         }
         removed
+    }
+
+    /// Removes a vhost with everything in it.
+    async fn remove_vhost(
+        &self,
+        catalog: &mut Catalog,
+        from: &Arc<Mailbox>,
+        vhost: &Text,
+    ) -> Result<(), Refusal> {
+        let queues: Vec<QueueId> = catalog
+            .queues()
+            .filter(|queue| queue.vhost == *vhost)
+            .map(|queue| queue.id)
+            .collect();
+        for queue in queues {
+            self.remove_queue(catalog, queue, false, false).await?;
+        }
+        let removed = catalog.remove_vhost(vhost);
+        let committed = self.committer.commit(removed.batch, &[]).done;
+        self.carry_out(from, &removed.effects).await?;
+        self.snapshot.store(catalog.routes());
+        self.durable(committed).await
     }
 
     /// A queue has told that it is unused and wants to go.

@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
+    definitions::{Definitions, Removal},
     group::GroupRequest,
     id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
     message::Message,
@@ -101,6 +102,9 @@ pub enum Command {
         token: Token,
         logs: Option<Vec<Text>>,
     },
+    /// What is set up and declared, of all vhosts or of one, as far as the user may see it; answered by
+    /// [`Reply::Definitions`](crate::Reply::Definitions). For users with a tag of management.
+    Export { token: Token, vhost: Option<Text> },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
 }
@@ -181,6 +185,10 @@ pub enum Change {
     },
     /// Removes a log and its records.
     DeleteLog { name: Text },
+    /// Sets up all of this, or refuses all of it; for administrators.
+    Import(Box<Definitions>),
+    /// Removes one thing that was set up; answered by [`Reply::Removed`](crate::Reply::Removed). For administrators.
+    Remove(Removal),
 }
 
 /// What an exchange is.

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     command::{LogSpec, OffsetSpec},
+    definitions::Definitions,
     group::GroupReply,
     id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
     message::Message,
@@ -95,7 +96,7 @@ pub enum Reply {
     /// Nothing more to say.
     Ok,
     /// Who the connection now is.
-    Authenticated { user: Text },
+    Authenticated { user: Text, tags: Vec<Text> },
     /// A queue is there.
     Queue {
         name: Text,
@@ -127,6 +128,10 @@ pub enum Reply {
     },
     /// From a group's coordinator.
     Group(GroupReply),
+    /// Whether there was what is now removed.
+    Removed { existed: bool },
+    /// What is set up and declared.
+    Definitions(Box<Definitions>),
     /// Retained messages.
     Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
@@ -226,6 +231,9 @@ pub enum Refusal {
     /// The user may not, or the name is the broker's own.
     #[error("{0}")]
     Denied(Text),
+    /// The rules of the broker or a limit do not allow it, whatever the connection does next.
+    #[error("{0}")]
+    NotAllowed(Text),
     /// User or password is wrong, or not from there.
     #[error("login was refused")]
     LoginRefused,
@@ -276,6 +284,8 @@ pub enum Kind {
     Log,
     /// A consumer.
     Consumer,
+    /// A consumer group.
+    Group,
 }
 
 impl std::fmt::Display for Kind {
@@ -285,6 +295,7 @@ impl std::fmt::Display for Kind {
             Kind::Queue => "queue",
             Kind::Log => "log",
             Kind::Consumer => "consumer",
+            Kind::Group => "group",
         })
     }
 }

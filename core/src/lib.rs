@@ -8,10 +8,12 @@
 //! Start reading at [`Command`] and [`Event`], the vocabulary of all protocols; then [`Broker`] and
 //! [`Link`], then `shard`, which owns queues, partitions and groups, and [`store`], the seam below.
 
+mod access;
 mod broker;
 mod catalog;
 mod command;
 mod commit;
+mod definitions;
 mod event;
 pub mod group;
 mod id;
@@ -32,11 +34,15 @@ mod tap;
 mod time;
 mod topic;
 
+pub use access::{
+    HashAlgorithm, PasswordHash, Permission, ScramHash, ScramKeys, TopicPermission, User,
+};
 pub use broker::{Broker, Options, SHARDS_MAX};
 
 #[cfg(feature = "testing")]
 pub use catalog::Routing;
 pub use command::*;
+pub use definitions::*;
 pub use event::*;
 pub use id::*;
 pub use link::{Link, Stopped};

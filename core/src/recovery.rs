@@ -49,8 +49,10 @@ pub(crate) async fn recover(
 ) -> Result<Recovered, StoreError> {
     let dialects = Dialects::new(options.dialects.clone());
     let now = (options.clock)();
-    let (mut catalog, mut cleanup) =
-        Catalog::recover(scan_all(store, Table::Catalog, everything()).await?)?;
+    let (mut catalog, mut cleanup) = Catalog::recover(
+        scan_all(store, Table::Catalog, everything()).await?,
+        options.user.as_ref(),
+    )?;
     let epoch = next_epoch(store, &mut cleanup).await?;
     // What transient queues of earlier processes left behind is never taken for a new one's.
     catalog.skip_ids_to(epoch << 32);

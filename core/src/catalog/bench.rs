@@ -15,7 +15,7 @@ pub struct Routing {
 
 impl Default for Routing {
     fn default() -> Routing {
-        let (catalog, _) = Catalog::recover(Vec::new()).expect("no rows are no damaged rows");
+        let (catalog, _) = Catalog::recover(Vec::new(), None).expect("no rows are no damaged rows");
         let by = Actor {
             connection: ConnectionId(1),
             user: "guest".into(),

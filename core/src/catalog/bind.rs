@@ -52,6 +52,7 @@ impl Catalog {
 
     pub(super) fn unbind(&mut self, by: &Actor, binding: &Binding) -> Result<Applied, Refusal> {
         not_default(binding)?;
+        self.may_bind(by, binding)?;
         let Some(place) = self.find(&by.vhost, &binding.destination) else {
             return Ok(Outcome::Unbound { existed: false }.into());
         };
@@ -68,6 +69,8 @@ impl Catalog {
 
     /// Where a binding leads, if it may be made.
     fn check_binding(&self, by: &Actor, binding: &Binding) -> Result<Place, Refusal> {
+        not_default(binding)?;
+        self.may_bind(by, binding)?;
         self.check_source(by, binding)?;
         let Some(place) = self.find(&by.vhost, &binding.destination) else {
             let (kind, name) = match &binding.destination {

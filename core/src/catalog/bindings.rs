@@ -55,7 +55,7 @@ pub(super) struct Bound {
 }
 
 /// The bindings of all vhosts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bindings {
     by_number: BTreeMap<u64, Bound>,
     by_identity: HashMap<Identity, u64>,
@@ -77,6 +77,13 @@ impl Bindings {
 
     pub(super) fn get(&self, number: u64) -> Option<&Bound> {
         self.by_number.get(&number)
+    }
+
+    /// Every binding with its vhost, in the order in which they were made.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Text, &Binding)> {
+        self.by_number
+            .values()
+            .map(|bound| (&bound.identity.source.0, &bound.binding))
     }
 
     fn from(&self, source: &ExchangeName) -> Vec<u64> {

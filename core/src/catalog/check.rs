@@ -105,10 +105,7 @@ pub(super) fn is_a_log(log: &LogEntry, received: Option<&str>) -> Refusal {
 
 /// The type that a queue was asked to have.
 pub(super) fn queue_type(spec: &QueueSpec) -> Option<&str> {
-    match argument(&spec.arguments, QUEUE_TYPE) {
-        Some(Value::Text(name)) => Some(name),
-        _ => None,
-    }
+    text_argument(&spec.arguments, QUEUE_TYPE).map(|kind| &**kind)
 }
 
 /// An exchange that is declared again must be what it is (AMQP 0-9-1, exchange.declare).
@@ -199,6 +196,14 @@ fn argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Value>
         .iter()
         .find(|(n, _)| n == name)
         .map(|(_, value)| value)
+}
+
+/// The value of an argument that is text.
+pub(super) fn text_argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Text> {
+    match argument(arguments, name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
 }
 
 fn typed(value: Option<&Value>) -> String {

@@ -2,31 +2,38 @@
 
 use super::{Actor, Applied, Catalog, Outcome, bindings::ExchangeName, check};
 use crate::{
+    access::Operation,
     command::{ExchangeKind, ExchangeSpec},
+    definitions::VhostDefinition,
     event::{Kind, Refusal},
     properties::Text,
     store::{Table, keys::catalog as keys, values::catalog::ExchangeRow},
 };
 
 /// The exchanges of every vhost, which have no rows.
-pub(super) const PREDECLARED: [(&str, ExchangeKind); 5] = [
+pub(super) const PREDECLARED: [(&str, ExchangeKind); 6] = [
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    ("amq.rabbitmq.trace", ExchangeKind::Topic),
 ];
 
 impl Catalog {
-    pub(super) fn add_vhost(&mut self, vhost: &str) {
+    /// Adds a vhost with its exchanges, or changes what is known about it.
+    pub(super) fn add_vhost(&mut self, about: VhostDefinition) {
+        let vhost = &about.name.clone();
         let routes = self.routes_mut();
-        routes.add_vhost(vhost.into());
+        if !routes.put_vhost(about) {
+            return;
+        }
         for (name, kind) in PREDECLARED {
             let spec = ExchangeSpec {
                 kind,
                 durable: true,
                 auto_delete: false,
-                internal: false,
+                internal: name == "amq.rabbitmq.trace",
                 arguments: Vec::new(),
             };
             routes.put_exchange(vhost, name.into(), spec);
@@ -42,10 +49,15 @@ impl Catalog {
         if name.is_empty() {
             return Err(check::default_exchange());
         }
+        self.may(by, Operation::Configure, Kind::Exchange, name)?;
         if let Some(current) = self.routes.exchange(&by.vhost, name) {
             return check::same_exchange(name, current, spec, by).map(|()| Applied::default());
         }
         check::not_reserved(Kind::Exchange, name)?;
+        if let Some(alternate) = check::text_argument(&spec.arguments, "alternate-exchange") {
+            self.may(by, Operation::Read, Kind::Exchange, name)?;
+            self.may(by, Operation::Write, Kind::Exchange, alternate)?;
+        }
         let mut applied = Applied::default();
         if spec.durable {
             let row = ExchangeRow::write(&by.vhost, name, spec);
@@ -59,6 +71,7 @@ impl Catalog {
     }
 
     pub(super) fn expect_exchange(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        self.may_see(by, Kind::Exchange, name)?;
         if self.routes.exchange_exists(&by.vhost, name) {
             return Ok(Applied::default());
         }
@@ -81,6 +94,7 @@ impl Catalog {
             );
             return Err(Refusal::Denied(text.into()));
         }
+        self.may(by, Operation::Configure, Kind::Exchange, name)?;
         let exchange = (by.vhost.clone(), name.clone());
         if if_unused && self.bindings.any_from(&exchange) {
             return Err(Refusal::InUse {

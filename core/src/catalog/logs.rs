@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::LogEntry};
 use crate::{
+    access::Operation,
     command::{Binding, Destination, LogSpec},
     event::{Kind, LogInfo, Refusal},
     id::LogId,
@@ -19,7 +20,7 @@ use crate::{
 const PARTITIONS_MAX: u32 = 10_000;
 
 /// Where logs meet the other protocols unless their settings say otherwise (DESIGN section 3.2).
-const SQUARE: &str = "amq.topic";
+pub(crate) const SQUARE: &str = "amq.topic";
 
 impl Catalog {
     pub(super) fn create_log(
@@ -29,6 +30,8 @@ impl Catalog {
         spec: &LogSpec,
         validate_only: bool,
     ) -> Result<Applied, Refusal> {
+        self.may(by, Operation::Configure, Kind::Log, name)?;
+        let spec = &self.permitted(by, name, spec);
         let captures = self.check_log(by, name, spec)?;
         let uuid = Uuid::new_v4().into_bytes();
         let mut info = LogInfo {
@@ -54,6 +57,24 @@ impl Catalog {
         Ok(applied)
     }
 
+    /// A user who may not use `amq.topic` gets a log that does not meet other protocols there, unless it was
+    /// asked for.
+    fn permitted(&self, by: &Actor, name: &Text, spec: &LogSpec) -> LogSpec {
+        let mut spec = spec.clone();
+        let off = |setting| (Text::from_static(setting), Text::from_static("off"));
+        let square = |operation| self.may(by, operation, Kind::Exchange, SQUARE);
+        if setting(&spec, "mq.bind").is_none()
+            && (square(Operation::Read).is_err()
+                || self.may(by, Operation::Write, Kind::Log, name).is_err())
+        {
+            spec.settings.push(off("mq.bind"));
+        }
+        if setting(&spec, "mq.tap").is_none() && square(Operation::Write).is_err() {
+            spec.settings.push(off("mq.tap"));
+        }
+        spec
+    }
+
     /// The bindings that a new log is to have, or why it may not be.
     fn check_log(&self, by: &Actor, name: &Text, spec: &LogSpec) -> Result<Vec<Binding>, Refusal> {
         check::not_reserved(Kind::Log, name)?;
@@ -72,6 +93,7 @@ impl Catalog {
                 vhost: vhost.clone(),
             });
         }
+        self.has_room(by, Kind::Log, name)?;
         if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
             let text = format!(
                 "a log has between 1 and {PARTITIONS_MAX} partitions, not {}",
@@ -84,14 +106,19 @@ impl Catalog {
         {
             return Err(check::not_found(Kind::Exchange, &exchange, by));
         }
+        if let Some(exchange) = tap(name, spec) {
+            self.may(by, Operation::Write, Kind::Exchange, &exchange)?;
+        }
         let captures = captures(name, spec)?;
         for capture in &captures {
+            self.may_bind(by, capture)?;
             self.check_source(by, capture)?;
         }
         Ok(captures)
     }
 
     pub(super) fn delete_log(&mut self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        self.may(by, Operation::Configure, Kind::Log, name)?;
         let Some(log) = self.routes.log(&by.vhost, name).cloned() else {
             return Err(check::not_found(Kind::Log, name, by));
         };

@@ -4,15 +4,18 @@
 //! change ends in a new [`Routes`] snapshot, which is all that routing ever reads. The catalog does
 //! no I/O and waits for nothing.
 
-pub(crate) mod access;
+pub(crate) mod admin;
 #[cfg(feature = "testing")]
 mod bench;
 mod bind;
 mod bindings;
 mod check;
 mod exchanges;
+mod export;
 mod headers;
 mod logs;
+mod permit;
+mod policies;
 mod queues;
 mod recover;
 mod routes;
@@ -31,7 +34,8 @@ use std::{
 pub use bench::Routing;
 pub(crate) use check::type_name;
 pub(crate) use headers::integer;
-pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets};
+pub(crate) use logs::SQUARE;
+pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
 
 use self::bindings::Bindings;
 use crate::{
@@ -51,7 +55,7 @@ pub(crate) struct Actor {
 }
 
 /// All that is declared.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Catalog {
     routes: Arc<Routes>,
     queues: BTreeMap<QueueId, Arc<QueueEntry>>,
@@ -98,6 +102,11 @@ pub(crate) enum Outcome {
     NoQueue,
     /// The queue may be purged.
     Purge { queue: Arc<QueueEntry> },
+    /// What was to be removed is not there.
+    Removed { existed: bool },
+    /// The vhost may be deleted. Nothing is removed yet: its queues are first, and [`Catalog::remove_vhost`] is
+    /// next.
+    DeleteVhost { vhost: Text },
 }
 
 /// What shards must hear of.
@@ -122,8 +131,9 @@ impl From<Outcome> for Applied {
 impl Catalog {
     /// Checks and makes a change; a refused one leaves everything as it was.
     pub(crate) fn apply(&mut self, by: &Actor, change: &Change) -> Result<Applied, Refusal> {
-        if !self.routes.vhost_exists(&by.vhost) {
-            return Err(Refusal::NoVhost(by.vhost.clone()));
+        match change {
+            Change::Import(_) | Change::Remove(_) => {}
+            _ => self.check_vhost(&by.vhost)?,
         }
         match change {
             Change::DeclareExchange { name, spec } => self.declare_exchange(by, name, spec),
@@ -148,6 +158,8 @@ impl Catalog {
                 validate_only,
             } => self.create_log(by, name, spec, *validate_only),
             Change::DeleteLog { name } => self.delete_log(by, name),
+            Change::Import(definitions) => self.import(by, definitions),
+            Change::Remove(removal) => self.remove(by, removal),
         }
     }
 

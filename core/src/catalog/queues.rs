@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::QueueEntry};
 use crate::{
+    access::Operation,
     command::QueueSpec,
     event::{Kind, Refusal},
     id::QueueId,
-    properties::Text,
+    properties::{Text, Value},
     queue::QueueSettings,
     store::{
         Table,
@@ -32,6 +33,9 @@ impl Catalog {
         let mut spec = spec.clone();
         // As RabbitMQ has it: what ends with its connection does not survive a restart.
         spec.durable &= !spec.exclusive;
+        let fresh = name.is_empty().then(fresh_name);
+        let wanted = fresh.as_ref().unwrap_or(name);
+        self.may(by, Operation::Configure, Kind::Queue, wanted)?;
         if let Some(queue) = self.routes.queue(&by.vhost, name) {
             check::same_queue(queue, &spec, by)?;
             return Ok(Outcome::Queue {
@@ -45,12 +49,29 @@ impl Catalog {
         }
         QueueSettings::check(name, &by.vhost, declared)?;
         check::not_reserved(Kind::Queue, name)?;
-        let name = if name.is_empty() {
-            fresh_name()
-        } else {
-            name.clone()
-        };
+        if let Some(exchange) = check::text_argument(&spec.arguments, "x-dead-letter-exchange") {
+            self.may(by, Operation::Read, Kind::Queue, wanted)?;
+            self.may(by, Operation::Write, Kind::Exchange, exchange)?;
+        }
+        self.has_room(by, Kind::Queue, wanted)?;
+        let name = fresh.unwrap_or_else(|| name.clone());
+        self.set_default_type(by, &mut spec);
         Ok(self.create_queue(by, name, spec))
+    }
+
+    /// A queue that says nothing about its type is of the vhost's default type, if it can be.
+    fn set_default_type(&self, by: &Actor, spec: &mut QueueSpec) {
+        let about = self.routes.vhost(&by.vhost);
+        let default = about.and_then(|about| about.default_queue_type.as_ref());
+        if let Some(kind) = default.filter(|kind| *kind == "quorum")
+            && spec.durable
+            && !spec.auto_delete
+            && check::queue_type(spec).is_none()
+        {
+            let kind = Value::Text(kind.clone());
+            spec.arguments
+                .push((Text::from_static("x-queue-type"), kind));
+        }
     }
 
     /// A session that is there already is changed to what its client now asks for.
@@ -66,6 +87,7 @@ impl Catalog {
             ));
         }
         let Some(old) = self.routes.session(&by.vhost, client).cloned() else {
+            self.has_room(by, Kind::Queue, client)?;
             return Ok(self.create_queue(by, client.clone(), spec.clone()));
         };
         let queue = QueueEntry {
@@ -102,6 +124,9 @@ impl Catalog {
         name: &Text,
         session: bool,
     ) -> Result<Applied, Refusal> {
+        if !session {
+            self.may_see(by, Kind::Queue, name)?;
+        }
         match self.usable_queue(by, name, session)? {
             Some(queue) => Ok(Outcome::Queue {
                 queue,
@@ -113,6 +138,7 @@ impl Catalog {
     }
 
     pub(super) fn purge_queue(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        self.may(by, Operation::Read, Kind::Queue, name)?;
         match self.usable_queue(by, name, false)? {
             Some(queue) => Ok(Outcome::Purge { queue }.into()),
             None => Err(check::not_found(Kind::Queue, name, by)),
@@ -127,6 +153,9 @@ impl Catalog {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<Applied, Refusal> {
+        if !session {
+            self.may(by, Operation::Configure, Kind::Queue, name)?;
+        }
         match self.usable_queue(by, name, session)? {
             Some(queue) => Ok(Outcome::DeleteQueue {
                 queue,

@@ -13,13 +13,19 @@ use super::{
     routes::{LogEntry, QueueEntry, Routes},
 };
 use crate::{
+    access::{Access, Granted, GrantedTopics},
+    definitions::VhostDefinition,
     event::LogInfo,
     id::{LogId, QueueId},
+    properties::Text,
     queue::QueueSettings,
     store::{
         Batch, StoreError, Table,
         keys::{TRANSIENT_QUEUE, catalog as keys},
-        values::catalog::{BindingRow, ExchangeRow, LogRow, QueueRow, read_next_id},
+        values::{
+            admin,
+            catalog::{BindingRow, ExchangeRow, LogRow, QueueRow, read_next_id},
+        },
     },
 };
 
@@ -28,8 +34,11 @@ const DEFAULT_VHOST: &str = "/";
 
 impl Catalog {
     /// Reads what was declared, from all rows of [`Table::Catalog`] in any order. The batch removes rows
-    /// that lead nowhere.
-    pub(crate) fn recover(rows: Vec<(Bytes, Bytes)>) -> Result<(Catalog, Batch), StoreError> {
+    /// that lead nowhere, and adds those of what every broker has.
+    pub(crate) fn recover(
+        rows: Vec<(Bytes, Bytes)>,
+        configured: Option<&(Text, Text)>,
+    ) -> Result<(Catalog, Batch), StoreError> {
         let mut catalog = Catalog {
             routes: Arc::new(Routes::default()),
             queues: BTreeMap::new(),
@@ -37,8 +46,25 @@ impl Catalog {
             bindings: Bindings::default(),
             next_id: 1,
         };
-        catalog.add_vhost(DEFAULT_VHOST);
         let mut applied = Applied::default();
+        let (vhosts, rows): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|(key, _)| key.first() == Some(&keys::VHOST));
+        if vhosts.is_empty() {
+            let vhost = VhostDefinition {
+                name: DEFAULT_VHOST.into(),
+                description: "Default virtual host".into(),
+                ..VhostDefinition::default()
+            };
+            let row = admin::write_vhost(&vhost);
+            applied
+                .batch
+                .put(Table::Catalog, keys::vhost(DEFAULT_VHOST), row);
+            catalog.add_vhost(vhost);
+        }
+        for (_, value) in vhosts {
+            catalog.add_vhost(admin::read_vhost(value)?);
+        }
         let (bindings, things): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|(key, _)| key.first() == Some(&keys::BINDING));
@@ -46,6 +72,7 @@ impl Catalog {
             catalog.recover_thing(&key, value)?;
         }
         catalog.renumber_transient(&mut applied);
+        catalog.furnish(configured, &mut applied);
         for (key, value) in bindings {
             if !catalog.recover_binding(number(&key)?, BindingRow::read(value)?) {
                 applied.batch.delete(Table::Catalog, key);
@@ -90,6 +117,26 @@ impl Catalog {
                 };
                 self.routes_mut()
                     .put_log(Arc::new(LogEntry::new(row.vhost, info)));
+            }
+            Some(&keys::USER) => self.recovered_access().put_user(admin::read_user(value)?),
+            Some(&keys::PERMISSION) => {
+                let row = admin::read_permission(value)?;
+                let granted = Granted::new(row.permission).map_err(StoreError::corrupt)?;
+                self.recovered_access().grant(row.vhost, row.user, granted);
+            }
+            Some(&keys::TOPIC_PERMISSION) => {
+                let row = admin::read_topic_permission(value)?;
+                let granted = GrantedTopics::new(row.permission).map_err(StoreError::corrupt)?;
+                self.recovered_access()
+                    .grant_topics(row.vhost, row.user, row.exchange, granted);
+            }
+            Some(&keys::POLICY) => {
+                let policy = admin::read_policy(value)?;
+                self.routes_mut().put_policy(policy);
+            }
+            Some(&keys::PARAMETER) => {
+                let parameter = admin::read_parameter(value)?;
+                self.routes_mut().put_parameter(parameter);
             }
             kind => {
                 return Err(StoreError::Corrupt(
@@ -136,6 +183,10 @@ impl Catalog {
             place,
         );
         true
+    }
+
+    fn recovered_access(&mut self) -> &mut Access {
+        self.routes_mut().access_mut()
     }
 
     fn known_vhost(&self, vhost: &str) -> Result<(), StoreError> {

@@ -8,12 +8,15 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use smallvec::SmallVec;
 
 use super::{
+    admin::{VHOST_LIMITS, limits_of},
     headers::HeaderMatch,
     small_map::SmallMap,
     topic_trie::{Leading, TopicTrie},
 };
 use crate::{
+    access::{Access, limit},
     command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
+    definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     event::{Kind, LogInfo, Refusal},
     id::{BindingTag, ConnectionId, QueueId},
     log::{Settings, Tail},
@@ -74,13 +77,22 @@ pub(crate) struct QueueTarget {
 pub(crate) struct Routes {
     /// Differs between any two snapshots; greater is later.
     pub generation: u64,
+    access: Arc<Access>,
+    /// By vhost, component and name.
+    parameters: OrdMap<ParameterName, Arc<ParameterDefinition>>,
+    /// By vhost, whether it is an operator's, and name.
+    policies: OrdMap<(Text, bool, Text), Arc<PolicyDefinition>>,
     vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
 }
+
+/// The vhost (none for the broker's own), component and name of a parameter.
+type ParameterName = (Option<Text>, Text, Text);
 
 type Names<V> = SmallMap<Text, V, RandomState>;
 
 #[derive(Clone, Debug, Default)]
 struct Vhost {
+    about: Arc<VhostDefinition>,
     exchanges: Names<Arc<Exchange>>,
     /// Share one name space with `logs`.
     queues: Names<Arc<QueueEntry>>,
@@ -176,6 +188,102 @@ impl Routes {
     /// Whether there is such a vhost.
     pub(crate) fn vhost_exists(&self, vhost: &str) -> bool {
         self.vhosts.get(vhost).is_some()
+    }
+
+    /// Who may do what.
+    pub(crate) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    pub(super) fn access_mut(&mut self) -> &mut Access {
+        Arc::make_mut(&mut self.access)
+    }
+
+    /// All vhosts.
+    pub(crate) fn vhosts(&self) -> impl Iterator<Item = &Arc<VhostDefinition>> {
+        self.vhosts.values().map(|vhost| &vhost.about)
+    }
+
+    /// A vhost as it is set up.
+    pub(crate) fn vhost(&self, name: &str) -> Option<&Arc<VhostDefinition>> {
+        self.vhosts.get(name).map(|vhost| &vhost.about)
+    }
+
+    /// Queues, sessions and logs of a vhost.
+    pub(crate) fn queue_count(&self, vhost: &str) -> usize {
+        self.vhosts.get(vhost).map_or(0, |vhost| {
+            vhost.queues.len() + vhost.sessions.len() + vhost.logs.len()
+        })
+    }
+
+    /// The limits of a vhost.
+    pub(crate) fn vhost_limit(&self, vhost: &Text, name: &str) -> Option<u64> {
+        let component = Text::from_static(VHOST_LIMITS);
+        let key = (
+            Some(vhost.clone()),
+            component.clone(),
+            Text::from_static("limits"),
+        );
+        let parameter = self.parameters.get(&key)?;
+        limit(&limits_of(&parameter.value), name)
+    }
+
+    /// All parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Arc<ParameterDefinition>> {
+        self.parameters.values()
+    }
+
+    /// All policies.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Arc<PolicyDefinition>> {
+        self.policies.values()
+    }
+
+    pub(super) fn put_policy(&mut self, policy: PolicyDefinition) {
+        let key = (policy.vhost.clone(), policy.operator, policy.name.clone());
+        self.policies.insert(key, Arc::new(policy));
+    }
+
+    pub(super) fn remove_policy(&mut self, vhost: &Text, name: &Text, operator: bool) -> bool {
+        let key = (vhost.clone(), operator, name.clone());
+        self.policies.remove(&key).is_some()
+    }
+
+    pub(super) fn put_parameter(&mut self, parameter: ParameterDefinition) {
+        let ParameterDefinition {
+            vhost,
+            component,
+            name,
+            ..
+        } = parameter.clone();
+        self.parameters
+            .insert((vhost, component, name), Arc::new(parameter));
+    }
+
+    pub(super) fn remove_parameter(
+        &mut self,
+        vhost: Option<&Text>,
+        component: &Text,
+        name: &Text,
+    ) -> bool {
+        let name = (vhost.cloned(), component.clone(), name.clone());
+        self.parameters.remove(&name).is_some()
+    }
+
+    /// The names of a vhost's exchanges.
+    pub(super) fn exchange_names(&self, vhost: &str) -> impl Iterator<Item = &Text> {
+        self.exchanges(vhost).map(|(name, _)| name)
+    }
+
+    /// The exchanges of a vhost, in no order.
+    pub(crate) fn exchanges(
+        &self,
+        vhost: &str,
+    ) -> impl Iterator<Item = (&Text, &Arc<ExchangeSpec>)> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.exchanges.iter())
+            .map(|(name, exchange)| (name, &exchange.spec))
     }
 
     /// A queue by name; sessions have names of their own.
@@ -276,8 +384,37 @@ impl Routes {
         Walk::new(names, topic, headers, "", leading, false, targets).run(start);
     }
 
-    pub(super) fn add_vhost(&mut self, name: Text) {
-        self.vhosts.insert(name, Arc::default());
+    /// Adds a vhost, or changes what is known about it. Whether it is new.
+    pub(super) fn put_vhost(&mut self, about: VhostDefinition) -> bool {
+        let about = Arc::new(about);
+        if let Some(vhost) = self.vhosts.get_mut(&*about.name) {
+            Arc::make_mut(vhost).about = about;
+            return false;
+        }
+        let name = about.name.clone();
+        let vhost = Vhost {
+            about,
+            ..Vhost::default()
+        };
+        self.vhosts.insert(name, Arc::new(vhost));
+        true
+    }
+
+    /// Removes a vhost with its parameters.
+    pub(super) fn remove_vhost(&mut self, name: &Text) {
+        self.vhosts.remove(&**name);
+        let of_vhost = |key: &ParameterName| key.0.as_ref() == Some(name);
+        let parameters: Vec<_> = self
+            .parameters
+            .keys()
+            .filter(|key| of_vhost(key))
+            .cloned()
+            .collect();
+        for key in parameters {
+            self.parameters.remove(&key);
+        }
+        let policies = std::mem::take(&mut self.policies).into_iter();
+        self.policies = policies.filter(|((vhost, ..), _)| vhost != name).collect();
     }
 
     pub(super) fn put_exchange(&mut self, vhost: &str, name: Text, spec: ExchangeSpec) {
@@ -433,7 +570,7 @@ fn pattern(binding: &Binding) -> Pattern {
 }
 
 /// The topic as a routing key or name.
-fn dots(topic: &Topic) -> Cow<'_, str> {
+pub(crate) fn dots(topic: &Topic) -> Cow<'_, str> {
     match topic.grammar() {
         Grammar::Dots => Cow::Borrowed(topic.text()),
         Grammar::Slashes => Cow::Owned(topic.render(Grammar::Dots).to_string()),

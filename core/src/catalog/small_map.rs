@@ -109,6 +109,23 @@ where
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            SmallMap::Few(few) => few.len(),
+            SmallMap::Many(many) => many.len(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        let (few, many) = match self {
+            SmallMap::Few(few) => (few.as_slice(), None),
+            SmallMap::Many(many) => (Default::default(), Some(many)),
+        };
+        few.iter()
+            .map(|(k, v)| (k, v))
+            .chain(many.into_iter().flat_map(|many| many.iter()))
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         let (few, many) = match self {
             SmallMap::Few(few) => (few.as_slice(), None),

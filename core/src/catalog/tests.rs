@@ -30,7 +30,7 @@ impl Story {
             vhost: "/".into(),
         };
         Story {
-            catalog: Catalog::recover(Vec::new()).unwrap().0,
+            catalog: Catalog::recover(Vec::new(), None).unwrap().0,
             rows: BTreeMap::new(),
             by,
         }
@@ -80,7 +80,7 @@ impl Story {
             .iter()
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        let (catalog, batch) = Catalog::recover(rows).unwrap();
+        let (catalog, batch) = Catalog::recover(rows, None).unwrap();
         self.catalog = catalog;
         self.write(batch);
     }
@@ -897,8 +897,8 @@ fn dangling_rows_are_removed_and_damaged_ones_reported() {
     story.restart();
     assert!(!story.rows.keys().any(|key| key[0] == keys::BINDING));
     let damaged = vec![(keys::queue(QueueId(1)), Bytes::from_static(b"\x01\xff"))];
-    assert!(Catalog::recover(damaged).is_err());
-    assert!(Catalog::recover(vec![(Bytes::from_static(b"?"), Bytes::new())]).is_err());
+    assert!(Catalog::recover(damaged, None).is_err());
+    assert!(Catalog::recover(vec![(Bytes::from_static(b"?"), Bytes::new())], None).is_err());
 }
 
 #[test]

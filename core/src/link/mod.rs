@@ -2,6 +2,7 @@
 
 mod confirms;
 mod mailbox;
+mod manage;
 mod publish;
 mod replies;
 mod routing;
@@ -16,13 +17,14 @@ use tokio::task::JoinHandle;
 use self::{confirms::Confirms, transact::Transaction};
 pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
 use crate::{
+    access::Operation,
     broker::Inner,
-    catalog::Actor,
-    command::{Change, Command, Credentials, Fetch, OffsetSpec},
+    catalog::{Actor, SQUARE},
+    command::{Change, Command, Credentials, Fetch, FetchPartition, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
     id::{ConsumerId, Token},
     log,
-    message::Origin,
+    message::{Message, Origin},
     properties::Text,
     queue::{self, WINDOW},
     replies::Taker,
@@ -63,7 +65,7 @@ pub struct Link {
 
 impl Link {
     pub(crate) fn new(broker: Arc<Inner>, mailbox: Arc<Mailbox>, origin: Origin) -> Link {
-        let routing = Routing::new(broker.snapshot.clone());
+        let mut routing = Routing::new(broker.snapshot.clone());
         let outgoing = Outgoing::new(broker.shards.len());
         let vhost = if origin.vhost.is_empty() {
             Text::from_static("/")
@@ -75,6 +77,7 @@ impl Link {
             user: origin.user,
             vhost,
         };
+        routing.set_actor(&actor);
         Link {
             broker,
             mailbox,
@@ -181,6 +184,11 @@ impl Link {
                     group,
                     request,
                 } => {
+                    if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Group, &group)
+                    {
+                        self.done(token, Err(refusal));
+                        continue;
+                    }
                     let shard = self.broker.shard_of_name(&group);
                     let vhost = self.actor.vhost.clone();
                     self.outgoing.push(
@@ -195,6 +203,7 @@ impl Link {
                 }
                 Command::Retained { token, filter } => self.look_up_retained(token, &filter),
                 Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
+                Command::Export { token, vhost } => self.export(token, vhost),
                 Command::InitProducer { token } => {
                     let id = self.broker.next_producer();
                     self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
@@ -316,8 +325,14 @@ impl Link {
         all.append(&mut found);
         *missing -= 1;
         if *missing == 0
-            && let Some((_, all)) = self.gathered.remove(&token)
+            && let Some((_, mut all)) = self.gathered.remove(&token)
         {
+            all.retain(|retained| {
+                let Message { topic, origin, .. } = &*retained.message;
+                let (read, client) = (Operation::Read, &*origin.client);
+                let permit = self.routing.permit_topic(read, SQUARE, topic, client);
+                permit.is_ok()
+            });
             events.push(Event::Done {
                 token,
                 result: Ok(Reply::Retained(all)),
@@ -330,17 +345,27 @@ impl Link {
     }
 
     fn authenticate(&mut self, token: Token, credentials: &Credentials) {
-        let result = self.broker.access.authenticate(credentials);
-        if let Ok(user) = &result {
-            self.actor.user = user.clone();
-        }
-        self.done(token, result.map(|user| Reply::Authenticated { user }));
+        let result = self.routing.current().access().authenticate(credentials);
+        let result = result.map(|user| {
+            self.actor.user = user.name.clone();
+            self.routing.set_actor(&self.actor);
+            Reply::Authenticated {
+                user: user.name.clone(),
+                tags: user.tags.clone(),
+            }
+        });
+        self.done(token, result);
     }
 
     fn enter(&mut self, token: Token, vhost: Text) {
-        let result = if self.routing.current().vhost_exists(&vhost) {
-            self.actor.vhost = vhost;
-            Ok(Reply::Ok)
+        let routes = self.routing.current();
+        let result = if routes.vhost_exists(&vhost) {
+            let entered = routes.access().check_vhost(&vhost, &self.actor.user);
+            if entered.is_ok() {
+                self.actor.vhost = vhost;
+                self.routing.set_actor(&self.actor);
+            }
+            entered.map(|()| Reply::Ok)
         } else {
             Err(Refusal::NoVhost(vhost))
         };
@@ -355,6 +380,10 @@ impl Link {
         name: &Text,
         session: bool,
     ) -> Option<(usize, crate::QueueId)> {
+        if !session && let Err(refusal) = self.routing.permit(Operation::Read, Kind::Queue, name) {
+            self.done(token, Err(refusal));
+            return None;
+        }
         let routes = self.routing.current();
         let vhost = &self.actor.vhost;
         let entry = if session {
@@ -386,6 +415,9 @@ impl Link {
     }
 
     fn append(&mut self, token: Token, log: &Text, partition: u32, batch: bytes::Bytes) {
+        if let Err(refusal) = self.routing.permit(Operation::Write, Kind::Log, log) {
+            return self.done(token, Err(refusal));
+        }
         let entry = self.routing.current().log(&self.actor.vhost, log).cloned();
         match entry.filter(|entry| (partition as usize) < entry.tails.len()) {
             Some(entry) => {
@@ -430,14 +462,28 @@ impl Link {
     }
 
     fn fetch(&mut self, token: Token, fetch: Fetch) {
+        let routing = &mut self.routing;
+        let permit = |wanted: &FetchPartition| {
+            routing
+                .permit(Operation::Read, Kind::Log, &wanted.log)
+                .err()
+        };
+        let refused: Vec<Option<Refusal>> = fetch.partitions.iter().map(permit).collect();
         let routes = self.routing.current();
-        let tails = fetch.partitions.iter().map(|wanted| {
-            let entry = routes.log(&self.actor.vhost, &wanted.log)?;
-            Some((
-                entry.info.id,
-                entry.tails.get(wanted.partition as usize)?.clone(),
-            ))
-        });
+        let tails = fetch
+            .partitions
+            .iter()
+            .zip(&refused)
+            .map(|(wanted, refused)| {
+                if refused.is_some() {
+                    return None;
+                }
+                let entry = routes.log(&self.actor.vhost, &wanted.log)?;
+                Some((
+                    entry.info.id,
+                    entry.tails.get(wanted.partition as usize)?.clone(),
+                ))
+            });
         let tails = tails.collect::<Vec<_>>();
         let (store, metrics) = (
             self.broker.committer.store().clone(),
@@ -445,7 +491,12 @@ impl Link {
         );
         let vhost = self.actor.vhost.clone();
         self.reads.push(Box::pin(async move {
-            let partitions = log::fetch(store, vhost, tails, fetch).await;
+            let mut partitions = log::fetch(store, vhost, tails, fetch).await;
+            for (fetched, refused) in partitions.iter_mut().zip(refused) {
+                if let Some(refusal) = refused {
+                    fetched.result = Err(refusal);
+                }
+            }
             let batches = partitions
                 .iter()
                 .filter_map(|fetched| fetched.result.as_ref().ok())
@@ -456,6 +507,9 @@ impl Link {
     }
 
     fn find_offset(&mut self, token: Token, log: &Text, partition: u32, at: OffsetSpec) {
+        if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Log, log) {
+            return self.done(token, Err(refusal));
+        }
         let found = self.routing.current().log(&self.actor.vhost, log);
         let tail = found
             .and_then(|entry| Some((entry.info.id, entry.tails.get(partition as usize)?.clone())));
@@ -474,6 +528,13 @@ impl Link {
     }
 
     fn look_up_retained(&mut self, token: Token, filter: &crate::Pattern) {
+        let square = Text::from_static(SQUARE);
+        if let Err(refusal) = self
+            .routing
+            .permit(Operation::Read, Kind::Exchange, &square)
+        {
+            return self.done(token, Err(refusal));
+        }
         let shards = self.broker.shards.len();
         self.gathered.insert(token, (shards, Vec::new()));
         for shard in 0..shards {
@@ -491,17 +552,19 @@ impl Link {
 
     fn describe_logs(&mut self, token: Token, names: Option<Vec<Text>>) {
         let routes = self.routing.current().clone();
-        let vhost = &self.actor.vhost;
+        let vhost = self.actor.vhost.clone();
         let logs = match names {
             None => routes
-                .logs(vhost)
+                .logs(&vhost)
+                .filter(|entry| self.routing.permit_any(Kind::Log, &entry.info.name).is_ok())
                 .map(|entry| Ok(entry.info.clone()))
                 .collect(),
             Some(names) => names
                 .iter()
                 .map(|name| {
+                    self.routing.permit_any(Kind::Log, name)?;
                     routes
-                        .log(vhost, name)
+                        .log(&vhost, name)
                         .map(|entry| entry.info.clone())
                         .ok_or_else(|| self.not_found(Kind::Log, name))
                 })

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    catalog::{Routes, Targets},
-    event::Refusal,
+    access::{Operation, Permits},
+    catalog::{Actor, Routes, Targets, dots},
+    command::ExchangeKind,
+    event::{Kind, Refusal},
     message::Message,
     properties::Text,
     snapshot::Snapshot,
@@ -22,6 +24,7 @@ pub(crate) struct Routing {
     routes: Arc<Routes>,
     remembered: FxHashMap<Topic, (Text, Arc<Targets>)>,
     last: Option<(Text, Topic, Arc<Targets>)>,
+    permits: Permits,
 }
 
 impl Routing {
@@ -32,7 +35,72 @@ impl Routing {
             routes,
             remembered: FxHashMap::default(),
             last: None,
+            permits: Permits::default(),
         }
+    }
+
+    /// Whose permissions count from now on.
+    pub(crate) fn set_actor(&mut self, actor: &Actor) {
+        let Actor { user, vhost, .. } = actor.clone();
+        self.permits.set_actor(user, vhost);
+        self.remembered.clear();
+        self.last = None;
+    }
+
+    /// Whether the connection may do something with what has that name.
+    pub(crate) fn permit(
+        &mut self,
+        operation: Operation,
+        kind: Kind,
+        name: &Text,
+    ) -> Result<(), Refusal> {
+        self.current();
+        self.permits.update(self.routes.access());
+        self.permits.check(operation, kind, name)
+    }
+
+    /// Whether the connection may use a topic of `amq.topic` or another topic exchange.
+    pub(crate) fn permit_topic(
+        &mut self,
+        operation: Operation,
+        exchange: &str,
+        topic: &Topic,
+        client: &str,
+    ) -> Result<(), Refusal> {
+        self.current();
+        self.permits.update(self.routes.access());
+        if !self.permits.restricts_topics() {
+            return Ok(());
+        }
+        self.permits
+            .check_topic(operation, exchange, &dots(topic), client)
+    }
+
+    /// Whether the connection may do anything at all with what has that name.
+    pub(crate) fn permit_any(&mut self, kind: Kind, name: &Text) -> Result<(), Refusal> {
+        self.permit(Operation::Read, kind, name).or_else(|refusal| {
+            self.permit(Operation::Write, kind, name)
+                .or_else(|_| self.permit(Operation::Configure, kind, name))
+                .map_err(|_| refusal)
+        })
+    }
+
+    fn permit_publish(
+        &mut self,
+        vhost: &str,
+        message: &Message,
+        topic: &Topic,
+    ) -> Result<(), Refusal> {
+        let exchange = &message.exchange;
+        self.permit(Operation::Write, Kind::Exchange, exchange)?;
+        let spec = self.routes.exchange(vhost, exchange);
+        if self.permits.restricts_topics()
+            && spec.is_some_and(|spec| spec.kind == ExchangeKind::Topic)
+        {
+            let client = &message.origin.client;
+            return self.permit_topic(Operation::Write, exchange, topic, client);
+        }
+        Ok(())
     }
 
     /// The current snapshot.
@@ -82,6 +150,7 @@ impl Routing {
         let mut targets = Targets::clone(&targets);
         let mut headers = || message.properties().headers;
         for topic in also {
+            self.permit_publish(vhost, message, topic)?;
             self.routes.route(
                 vhost,
                 &message.exchange,
@@ -101,6 +170,7 @@ impl Routing {
         {
             return Ok(targets.clone());
         }
+        self.permit_publish(vhost, message, &message.topic)?;
         let mut targets = Targets::default();
         let mut headers = || message.properties().headers;
         let client = &message.origin.client;

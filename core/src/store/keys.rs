@@ -25,6 +25,18 @@ pub(crate) mod catalog {
     pub const LOG: u8 = b'l';
     /// `b`: a binding: number.
     pub const BINDING: u8 = b'b';
+    /// `u`: a user: name.
+    pub const USER: u8 = b'u';
+    /// `v`: a vhost: name.
+    pub const VHOST: u8 = b'v';
+    /// `p`: what a user may do in a vhost: vhost, user.
+    pub const PERMISSION: u8 = b'p';
+    /// `t`: which topics of an exchange a user may use: vhost, user, exchange.
+    pub const TOPIC_PERMISSION: u8 = b't';
+    /// `o`: a policy: whether it is an operator's, vhost, name.
+    pub const POLICY: u8 = b'o';
+    /// `m`: a parameter: whether it is a vhost's, vhost, component, name.
+    pub const PARAMETER: u8 = b'm';
 
     use super::{Bytes, LogId, QueueId, key};
 
@@ -50,6 +62,39 @@ pub(crate) mod catalog {
 
     pub(crate) fn binding(number: u64) -> Bytes {
         key(9).u8(BINDING).u64(number).done()
+    }
+
+    pub(crate) fn user(name: &str) -> Bytes {
+        named(USER, &[name])
+    }
+
+    pub(crate) fn vhost(name: &str) -> Bytes {
+        named(VHOST, &[name])
+    }
+
+    pub(crate) fn permission(vhost: &str, user: &str) -> Bytes {
+        named(PERMISSION, &[vhost, user])
+    }
+
+    pub(crate) fn topic_permission(vhost: &str, user: &str, exchange: &str) -> Bytes {
+        named(TOPIC_PERMISSION, &[vhost, user, exchange])
+    }
+
+    pub(crate) fn policy(operator: bool, vhost: &str, name: &str) -> Bytes {
+        named(
+            POLICY,
+            &[if operator { "operator" } else { "" }, vhost, name],
+        )
+    }
+
+    pub(crate) fn parameter(vhost: Option<&str>, component: &str, name: &str) -> Bytes {
+        let (scope, vhost) = vhost.map_or(("", ""), |vhost| ("vhost", vhost));
+        named(PARAMETER, &[scope, vhost, component, name])
+    }
+
+    fn named(kind: u8, names: &[&str]) -> Bytes {
+        let start = key(64).u8(kind);
+        names.iter().fold(start, |key, name| key.text(name)).done()
     }
 
     /// The number in the key of a queue, log or binding.

@@ -218,3 +218,10 @@ pub enum StoreError {
     #[error("storage is closed")]
     Closed,
 }
+
+impl StoreError {
+    /// What is stored makes no sense, because of this.
+    pub(crate) fn corrupt(reason: impl std::fmt::Display) -> StoreError {
+        StoreError::Corrupt(reason.to_string().into())
+    }
+}

@@ -3,6 +3,8 @@
 //! A reader never panics and never allocates more than the bytes it is given; what it cannot read is
 //! [`StoreError::Corrupt`].
 
+pub(crate) mod admin;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::StoreError;

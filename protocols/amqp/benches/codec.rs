@@ -140,6 +140,7 @@ fn opened() -> (Box<dyn Protocol>, Now) {
         token: Token(1),
         result: Ok(Reply::Authenticated {
             user: "guest".into(),
+            tags: Vec::new(),
         }),
     };
     connection

@@ -117,7 +117,9 @@ impl From<Refusal> for Error {
             }
             Refusal::NotImplemented(_) => Error::connection(ReplyCode::NotImplemented, text),
             Refusal::LoginRefused => Error::connection(ReplyCode::AccessRefused, text),
-            Refusal::NoVhost(_) => Error::connection(ReplyCode::NotAllowed, text),
+            Refusal::NoVhost(_) | Refusal::NotAllowed(_) => {
+                Error::connection(ReplyCode::NotAllowed, text)
+            }
             Refusal::Corrupt(_)
             | Refusal::OutOfOrderSequence
             | Refusal::ProducerFenced

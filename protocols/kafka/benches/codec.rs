@@ -64,6 +64,7 @@ fn answer(command: Command) -> Event {
             token,
             Reply::Authenticated {
                 user: "guest".into(),
+                tags: Vec::new(),
             },
         ),
         Command::DescribeLogs { token, .. } => (token, Reply::Logs(vec![Ok(log())])),

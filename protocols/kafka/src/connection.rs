@@ -360,6 +360,7 @@ mod tests {
             AUTHENTICATION,
             Ok(Reply::Authenticated {
                 user: "guest".into(),
+                tags: Vec::new(),
             }),
         );
         let response: ApiVersionsResponse = script.response(ApiKey::ApiVersions, 0);

@@ -89,7 +89,7 @@ impl From<&Refusal> for ErrorCode {
             }
             Refusal::Denied(_) => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
             Refusal::LoginRefused => ErrorCode::SASL_AUTHENTICATION_FAILED,
-            Refusal::NoVhost(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            Refusal::NoVhost(_) | Refusal::NotAllowed(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
             Refusal::Invalid(_) | Refusal::NotImplemented(_) => ErrorCode::INVALID_REQUEST,
             Refusal::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             Refusal::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,

@@ -52,6 +52,7 @@ impl Script {
             token,
             Ok(Reply::Authenticated {
                 user: "guest".into(),
+                tags: Vec::new(),
             }),
         );
         script.input.clear();

@@ -122,6 +122,7 @@ fn connected(version: Version, now: Now) -> Box<dyn Protocol> {
                     token,
                     Reply::Authenticated {
                         user: "guest".into(),
+                        tags: Vec::new(),
                     },
                 ),
                 Command::Define {

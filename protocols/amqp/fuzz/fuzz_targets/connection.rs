@@ -41,7 +41,7 @@ fuzz_target!(|input: (usize, &[u8])| {
 
 fn answer(command: &Command) -> Option<(Token, Reply)> {
     Some(match command {
-        Command::Authenticate { token, .. } => (*token, Reply::Authenticated { user: "guest".into() }),
+        Command::Authenticate { token, .. } => (*token, Reply::Authenticated { user: "guest".into(), tags: Vec::new() }),
         Command::Get { token, .. } => (*token, Reply::Got { delivery: None, remaining: 0 }),
         Command::Define { token, change } => (*token, defined(change)),
         Command::Enter { token, .. }

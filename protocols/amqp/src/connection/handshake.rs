@@ -73,7 +73,7 @@ impl Connection {
     ) -> Result<(), Error> {
         match result {
             Ok(reply) => {
-                if let Reply::Authenticated { user } = reply {
+                if let Reply::Authenticated { user, .. } = reply {
                     self.set_origin(|origin| origin.user = user);
                 }
                 let Options {

@@ -119,6 +119,7 @@ impl Client {
         self.send(0, start_ok);
         self.answer(Reply::Authenticated {
             user: "guest".into(),
+            tags: Vec::new(),
         });
         self.send(
             0,

@@ -11,6 +11,7 @@ fn authenticate(client: &mut Client) {
     client.send(0, start_ok(true));
     client.answer(Reply::Authenticated {
         user: "guest".into(),
+        tags: Vec::new(),
     });
     client.output();
 }
@@ -57,6 +58,7 @@ fn a_connection_opens_step_by_step() {
         assert!(!client.wants_input());
         client.answer(Reply::Authenticated {
             user: "guest".into(),
+            tags: Vec::new(),
         });
         let tune = "0 ConnectionTune { channel_max: 2047, frame_max: 131072, heartbeat: 60 }";
         assert_eq!(client.frames(), [tune]);

@@ -41,7 +41,7 @@ fn answer(command: &Command) -> Option<Event> {
     let refused = |token: Token| Event::Done { token, result: Err(Refusal::Stopping) };
     match command {
         Command::Authenticate { token, .. } => {
-            Some(Event::Done { token: *token, result: Ok(Reply::Authenticated { user: "guest".into() }) })
+            Some(Event::Done { token: *token, result: Ok(Reply::Authenticated { user: "guest".into(), tags: Vec::new() }) })
         }
         Command::Define { token, .. }
         | Command::Append { token, .. }

@@ -42,7 +42,7 @@ fn carry_out(protocol: &mut dyn Protocol, now: Now, effects: &mut Effects) {
 fn answer(command: Command) -> Option<Event> {
     let done = |token: Token, reply| Some(Event::Done { token, result: Ok(reply) });
     match command {
-        Command::Authenticate { token, .. } => done(token, Reply::Authenticated { user: "guest".into() }),
+        Command::Authenticate { token, .. } => done(token, Reply::Authenticated { user: "guest".into(), tags: Vec::new() }),
         Command::Define { token, change: Change::DeclareQueue { name, .. } } => {
             done(token, Reply::Queue { name, messages: 0, consumers: 0, created: true })
         }

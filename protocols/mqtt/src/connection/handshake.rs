@@ -148,7 +148,7 @@ impl Connection {
                 );
                 self.refuse(version, reason, effects);
             }
-            (AUTHENTICATE, Ok(Reply::Authenticated { user })) => {
+            (AUTHENTICATE, Ok(Reply::Authenticated { user, .. })) => {
                 opening.handle_authenticated(user, &self.shared.options, effects);
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => self.handle_declared(!created, effects),
@@ -413,6 +413,7 @@ fn refused(refusal: &Refusal, anonymous: bool) -> Reason {
         Refusal::LoginRefused
         | Refusal::Denied(_)
         | Refusal::Locked { .. }
+        | Refusal::NotAllowed(_)
         | Refusal::NoVhost(_) => Reason::NOT_AUTHORIZED,
         _ => Reason::SERVER_UNAVAILABLE,
     }

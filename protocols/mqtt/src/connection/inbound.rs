@@ -302,6 +302,7 @@ fn persistence(qos: Qos) -> Persistence {
 fn puback_reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::Denied(_)
+        | Refusal::NotAllowed(_)
         | Refusal::LoginRefused
         | Refusal::Locked { .. }
         | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,

@@ -283,6 +283,7 @@ fn carried_out(command: &Command, session_present: bool) -> Option<(Token, Reply
             *token,
             Reply::Authenticated {
                 user: "guest".into(),
+                tags: Vec::new(),
             },
         ),
         Command::Define { token, change } => match change {

@@ -1,0 +1,442 @@
+//! Who may do what: logging in, vhosts, permissions on names and topics, limits, and that they are durable.
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{Client, durable, exchange, message, open};
+use trivium_core::{
+    Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
+    Destination, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
+    PermissionDefinition, Refusal, Removal, Reply, TopicPermission, TopicPermissionDefinition,
+    UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
+};
+
+fn user(name: &str, password: &'static str, tags: &[&str]) -> UserDefinition {
+    UserDefinition {
+        name: name.into(),
+        password: Password::Plain(password.into()),
+        tags: tags.iter().map(|tag| (*tag).into()).collect(),
+        limits: None,
+    }
+}
+
+fn permission(user: &str, configure: &str, write: &str, read: &str) -> PermissionDefinition {
+    PermissionDefinition {
+        vhost: "/".into(),
+        user: user.into(),
+        permission: Permission {
+            configure: configure.into(),
+            write: write.into(),
+            read: read.into(),
+        },
+    }
+}
+
+async fn import(admin: &mut Client, definitions: Definitions) -> Result<Reply, Refusal> {
+    admin.define(Change::Import(Box::new(definitions))).await
+}
+
+async fn login(broker: &Broker, name: &str, password: &'static str) -> Result<Client, Refusal> {
+    let mut client = Client::new(broker);
+    let credentials = Credentials::Password {
+        user: name.into(),
+        password: password.into(),
+        loopback: false,
+    };
+    client
+        .ask(|token| Command::Authenticate { token, credentials })
+        .await?;
+    Ok(client)
+}
+
+async fn enter(client: &mut Client, vhost: &str) -> Result<Reply, Refusal> {
+    let vhost = vhost.into();
+    client.ask(|token| Command::Enter { token, vhost }).await
+}
+
+fn text(result: Result<Reply, Refusal>) -> String {
+    result.expect_err("it is refused").to_string()
+}
+
+fn declare(name: &str) -> Change {
+    Change::DeclareQueue {
+        name: name.into(),
+        spec: durable(),
+    }
+}
+
+fn bind(source: &str, queue: &str, key: &str) -> Change {
+    Change::Bind(Binding {
+        source: source.into(),
+        destination: Destination::Queue(queue.into()),
+        key: key.into(),
+        grammar: Grammar::Dots,
+        arguments: Vec::new(),
+        subscription: None,
+    })
+}
+
+async fn publish(client: &mut Client, exchange: &str, key: &str) -> Result<(), Refusal> {
+    let token = client.token();
+    let message = Arc::new(message(exchange, key, "x"));
+    client
+        .submit(Command::Publish {
+            token: Some(token),
+            message,
+            mandatory: false,
+        })
+        .await;
+    client.confirmed(token).await
+}
+
+/// Ada may configure `ada-…`, write to `amq.topic`, `amq.default` and her queues, and read those and `amq.topic`.
+async fn broker_of_ada(store: &Arc<MemoryStore>) -> (Broker, Client) {
+    let broker = open(store.clone()).await;
+    let mut admin = Client::new(&broker);
+    let definitions = Definitions {
+        users: vec![user("ada", "lovelace", &["management"])],
+        permissions: vec![permission(
+            "ada",
+            "^ada-",
+            "^(ada-.*|amq\\.topic|amq\\.default)$",
+            "^(ada-.*|amq\\.topic)$",
+        )],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.expect("it is sound");
+    (broker, admin)
+}
+
+/// Access control: configure, write and read by pattern on the name, with the texts that clients see.
+#[tokio::test]
+async fn operations_are_checked_by_name() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    admin.queue("bob").await;
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    assert_eq!(
+        text(ada.define(declare("bob")).await),
+        "configure access to queue 'bob' in vhost '/' refused for user 'ada'"
+    );
+    ada.define(declare("ada-1")).await.unwrap();
+    assert_eq!(
+        text(ada.define(bind("amq.direct", "ada-1", "k")).await),
+        "read access to exchange 'amq.direct' in vhost '/' refused for user 'ada'"
+    );
+    assert_eq!(
+        text(ada.define(bind("amq.topic", "bob", "k")).await),
+        "write access to queue 'bob' in vhost '/' refused for user 'ada'"
+    );
+    ada.define(bind("amq.topic", "ada-1", "#")).await.unwrap();
+    publish(&mut ada, "amq.topic", "a.b").await.unwrap();
+    publish(&mut ada, "", "bob").await.unwrap();
+    let refused = publish(&mut ada, "amq.fanout", "k").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "write access to exchange 'amq.fanout' in vhost '/' refused for user 'ada'"
+    );
+    assert_eq!(ada.get("ada-1").await.as_deref(), Some("x"));
+    let read_bob = "read access to queue 'bob' in vhost '/' refused for user 'ada'";
+    let get = ada
+        .ask(|token| Command::Get {
+            token,
+            consumer: ConsumerId(1),
+            queue: "bob".into(),
+            auto_ack: true,
+        })
+        .await;
+    assert_eq!(text(get), read_bob);
+    let consume = ada
+        .ask(|token| Command::Consume {
+            token,
+            consumer: ConsumerId(2),
+            queue: "bob".into(),
+            spec: ConsumeSpec::default(),
+        })
+        .await;
+    assert_eq!(text(consume), read_bob);
+    let purge = ada.define(Change::PurgeQueue { name: "bob".into() }).await;
+    assert_eq!(text(purge), read_bob);
+    let delete = Change::DeleteExchange {
+        name: "nope".into(),
+        if_unused: false,
+    };
+    assert_eq!(
+        text(ada.define(delete).await),
+        "configure access to exchange 'nope' in vhost '/' refused for user 'ada'"
+    );
+    let mut spec = exchange(ExchangeKind::Direct);
+    let alternate = Value::Text("amq.fanout".into());
+    spec.arguments = vec![("alternate-exchange".into(), alternate)];
+    let alternate = Change::DeclareExchange {
+        name: "ada-x".into(),
+        spec,
+    };
+    assert_eq!(
+        text(ada.define(alternate).await),
+        "write access to exchange 'amq.fanout' in vhost '/' refused for user 'ada'"
+    );
+    let mut spec = durable();
+    let exchange = Value::Text("amq.fanout".into());
+    spec.arguments = vec![("x-dead-letter-exchange".into(), exchange)];
+    let dead_letter = Change::DeclareQueue {
+        name: "ada-2".into(),
+        spec,
+    };
+    assert_eq!(
+        text(ada.define(dead_letter).await),
+        "write access to exchange 'amq.fanout' in vhost '/' refused for user 'ada'"
+    );
+    // Asking whether something is there takes any permission on it.
+    let expect = |name: &str| Change::ExpectQueue {
+        name: name.into(),
+        session: false,
+    };
+    assert!(ada.define(expect("ada-1")).await.is_ok());
+    assert!(matches!(
+        ada.define(expect("bob")).await,
+        Err(Refusal::Denied(_))
+    ));
+}
+
+/// What was allowed once is not allowed for ever: a change is seen by connections that are there.
+#[tokio::test]
+async fn a_change_of_permissions_is_seen_at_once() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    publish(&mut ada, "amq.topic", "k").await.unwrap();
+    let definitions = Definitions {
+        permissions: vec![permission("ada", "", "^amq\\.fanout$", "")],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.unwrap();
+    assert!(publish(&mut ada, "amq.topic", "k").await.is_err());
+    publish(&mut ada, "amq.fanout", "k").await.unwrap();
+    let removal = Removal::Permission {
+        vhost: "/".into(),
+        user: "ada".into(),
+    };
+    let removed = admin.define(Change::Remove(removal)).await;
+    assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
+    assert!(publish(&mut ada, "amq.fanout", "k").await.is_err());
+}
+
+/// Topic permissions: on the routing key of a topic exchange, for publishing and binding.
+#[tokio::test]
+async fn topics_are_checked_by_routing_key() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let definitions = Definitions {
+        topic_permissions: vec![TopicPermissionDefinition {
+            vhost: "/".into(),
+            user: "ada".into(),
+            exchange: "amq.topic".into(),
+            permission: TopicPermission {
+                write: "^{username}\\.".into(),
+                read: "^(ada|news)\\.".into(),
+            },
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.unwrap();
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    publish(&mut ada, "amq.topic", "ada.in").await.unwrap();
+    let refused = publish(&mut ada, "amq.topic", "bob.in").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "write access to topic 'bob.in' in exchange 'amq.topic' in vhost '/' refused for user 'ada'"
+    );
+    ada.define(declare("ada-1")).await.unwrap();
+    ada.define(bind("amq.topic", "ada-1", "news.#"))
+        .await
+        .unwrap();
+    assert_eq!(
+        text(ada.define(bind("amq.topic", "ada-1", "#")).await),
+        "read access to topic '#' in exchange 'amq.topic' in vhost '/' refused for user 'ada'"
+    );
+}
+
+/// Logs are names like any other: writing, reading, configuring.
+#[tokio::test]
+async fn logs_are_checked_by_name() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let create = |name: &str| Change::CreateLog {
+        name: name.into(),
+        spec: LogSpec {
+            partitions: 1,
+            settings: Vec::new(),
+        },
+        validate_only: false,
+    };
+    admin.define(create("secret")).await.unwrap();
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    assert!(matches!(
+        ada.define(create("other")).await,
+        Err(Refusal::Denied(_))
+    ));
+    ada.define(create("ada-log")).await.unwrap();
+    let logs = ada
+        .ask(|token| Command::DescribeLogs { token, logs: None })
+        .await;
+    let Ok(Reply::Logs(logs)) = logs else {
+        panic!("{logs:?}")
+    };
+    let names: Vec<_> = logs
+        .iter()
+        .map(|log| log.as_ref().unwrap().name.to_string())
+        .collect();
+    assert_eq!(names, ["ada-log"]);
+    let batch = bytes::Bytes::from_static(b"not looked at");
+    let append = ada
+        .ask(|token| Command::Append {
+            token,
+            log: "secret".into(),
+            partition: 0,
+            batch,
+        })
+        .await;
+    assert_eq!(
+        text(append),
+        "write access to log 'secret' in vhost '/' refused for user 'ada'"
+    );
+}
+
+/// connection.open: a vhost that is not there, one that the user may not enter.
+#[tokio::test]
+async fn vhosts_are_entered_by_permission() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let definitions = Definitions {
+        vhosts: vec![VhostDefinition {
+            name: "shop".into(),
+            ..VhostDefinition::default()
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.unwrap();
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    assert_eq!(text(enter(&mut ada, "nope").await), "vhost nope not found");
+    assert_eq!(
+        text(enter(&mut ada, "shop").await),
+        "access to vhost 'shop' refused for user 'ada'"
+    );
+    enter(&mut ada, "/").await.unwrap();
+}
+
+/// Users, vhosts, permissions and limits are there after a restart, also when nothing is shut down.
+#[tokio::test]
+async fn what_is_set_up_survives_a_crash() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let limits = Value::Table(vec![("max-queues".into(), Value::I64(1))]);
+    let definitions = Definitions {
+        vhosts: vec![VhostDefinition {
+            name: "shop".into(),
+            description: "for sale".into(),
+            tags: vec!["eu".into()],
+            default_queue_type: Some("quorum".into()),
+        }],
+        parameters: vec![ParameterDefinition {
+            vhost: Some("/".into()),
+            component: "vhost-limits".into(),
+            name: "limits".into(),
+            value: limits,
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.unwrap();
+    let export = |token| Command::Export { token, vhost: None };
+    let Ok(Reply::Definitions(before)) = admin.ask(export).await else {
+        panic!("no definitions");
+    };
+    drop((broker, admin));
+    let store = store.crash(1);
+    let broker = open(Arc::new(store)).await;
+    let mut admin = Client::new(&broker);
+    let Ok(Reply::Definitions(after)) = admin.ask(export).await else {
+        panic!("no definitions");
+    };
+    assert_eq!(after, before);
+    assert_eq!(after.vhosts.len(), 2);
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    ada.define(declare("ada-1")).await.unwrap();
+    assert_eq!(
+        text(ada.define(declare("ada-2")).await),
+        "cannot declare queue 'ada-2': queue limit in vhost '/' (1) is reached"
+    );
+    // What is there may be declared again.
+    ada.define(declare("ada-1")).await.unwrap();
+}
+
+/// Definitions are for administrators; what is refused changes nothing.
+#[tokio::test]
+async fn definitions_are_all_or_nothing_and_for_administrators() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    let definitions = Definitions {
+        users: vec![user("eve", "apple", &["administrator"])],
+        ..Definitions::default()
+    };
+    assert!(matches!(
+        import(&mut ada, definitions.clone()).await,
+        Err(Refusal::Denied(_))
+    ));
+    let damaged = Definitions {
+        permissions: vec![permission("eve", "(", "", "")],
+        ..definitions.clone()
+    };
+    assert!(matches!(
+        import(&mut admin, damaged).await,
+        Err(Refusal::Invalid(_))
+    ));
+    assert!(login(&broker, "eve", "apple").await.is_err());
+    import(&mut admin, definitions).await.unwrap();
+    assert!(login(&broker, "eve", "apple").await.is_ok());
+    let removed = admin
+        .define(Change::Remove(Removal::User("eve".into())))
+        .await;
+    assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
+    assert!(login(&broker, "eve", "apple").await.is_err());
+}
+
+/// Deleting a vhost deletes everything in it.
+#[tokio::test]
+async fn a_vhost_goes_with_everything_in_it() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let definitions = Definitions {
+        vhosts: vec![VhostDefinition {
+            name: "shop".into(),
+            ..VhostDefinition::default()
+        }],
+        permissions: vec![PermissionDefinition {
+            vhost: "shop".into(),
+            ..permission("guest", ".*", ".*", ".*")
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions.clone()).await.unwrap();
+    let mut clerk = Client::new(&broker);
+    enter(&mut clerk, "shop").await.unwrap();
+    clerk.queue("q").await;
+    clerk.bind("amq.topic", "k", "q").await;
+    clerk.publish("", "q", "x").await;
+    let remove = || Change::Remove(Removal::Vhost("shop".into()));
+    let removed = admin.define(remove()).await;
+    assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
+    let removed = admin.define(remove()).await;
+    assert!(matches!(removed, Ok(Reply::Removed { existed: false })));
+    assert_eq!(
+        text(clerk.define(declare("q")).await),
+        "vhost shop not found"
+    );
+    assert!(publish(&mut clerk, "", "q").await.is_err());
+    import(&mut admin, definitions).await.unwrap();
+    let mut clerk = Client::new(&broker);
+    enter(&mut clerk, "shop").await.unwrap();
+    assert_eq!(clerk.queue("q").await, (0, 0));
+}
