@@ -12,7 +12,7 @@ trap 'kill "$broker" 2>/dev/null; wait "$broker" 2>/dev/null || true; rm -rf "$f
 
 any=127.0.0.1:0
 "$trivium" serve --data-dir "$folder/data" --set log.format=json \
-    --set amqp.listen=$any --set kafka.listen=$any --set mqtt.listen=$any --set http.listen=$any \
+    --set amqp.listen=$any --set kafka.listen=$any --set mqtt.listen=$any --set mqtt.websocket.listen=$any --set http.listen=$any \
     2>"$folder/log" &
 broker=$!
 

@@ -57,7 +57,7 @@ def broker():
     built = Path(__file__).resolve().parents[1] / "target" / "release" / "trivium"
     binary = os.environ.get("TRIVIUM_BIN") or os.environ.get("TRIVIUM_BINARY") or str(built)
     with tempfile.TemporaryDirectory() as data_dir:
-        listen = {f"TRIVIUM_{it}__LISTEN": "127.0.0.1:0" for it in ("AMQP", "KAFKA", "MQTT", "HTTP")}
+        listen = {f"TRIVIUM_{it}__LISTEN": "127.0.0.1:0" for it in ("AMQP", "KAFKA", "MQTT", "MQTT__WEBSOCKET", "HTTP")}
         settings = {"TRIVIUM_DATA_DIR": data_dir, "TRIVIUM_LOG__FORMAT": "json", **listen}
         others = {k: v for k, v in os.environ.items() if not k.startswith("TRIVIUM_")}
         process = subprocess.Popen([binary, "serve"], env=others | settings, stderr=subprocess.PIPE, text=True)
@@ -67,7 +67,7 @@ def broker():
                 fields = json.loads(line)["fields"] if line.startswith("{") else {}
                 if "address" in fields:
                     addresses[fields["protocol"]] = fields["address"]
-                if len(addresses) == 4:
+                if len(addresses) == 5:
                     break
             else:
                 raise SystemExit(f"the broker did not start: {line}")

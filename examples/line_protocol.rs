@@ -41,6 +41,7 @@ pub fn endpoint(listen: SocketAddr) -> Endpoint {
         name: "lines",
         listen,
         frontend: Box::new(|_| Arc::new(Lines)),
+        transport: Default::default(),
         client: |address| format!("nc {} {}", address.ip(), address.port()),
     }
 }

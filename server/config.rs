@@ -135,6 +135,9 @@ pub struct Amqp {
     /// The heartbeat interval that is offered, in seconds; 0 is none.
     #[serde(deserialize_with = "parsed")]
     pub heartbeat: u16,
+    /// Whether connections begin with a PROXY header.
+    #[serde(deserialize_with = "parsed")]
+    pub proxy_protocol: bool,
 }
 
 impl Default for Amqp {
@@ -147,6 +150,7 @@ impl Default for Amqp {
             frame_max: FrameMax::DEFAULT,
             channel_max: NonZeroU16::new(2047).expect("not zero"),
             heartbeat: 60,
+            proxy_protocol: false,
         }
     }
 }
@@ -161,6 +165,9 @@ pub struct Kafka {
     /// Address and port to listen on.
     #[serde(deserialize_with = "parsed")]
     pub listen: SocketAddr,
+    /// Whether connections begin with a PROXY header.
+    #[serde(deserialize_with = "parsed")]
+    pub proxy_protocol: bool,
     /// The host and port that clients are told to connect to; the address they reached us by when unset.
     #[serde(deserialize_with = "parsed_some")]
     pub advertised: Option<HostPort>,
@@ -177,6 +184,7 @@ impl Default for Kafka {
         Kafka {
             enabled: true,
             listen: loopback(9092),
+            proxy_protocol: false,
             advertised: None,
             partitions: NonZeroU32::MIN,
             initial_rebalance_delay_ms: Millis(250),

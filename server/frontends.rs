@@ -7,16 +7,23 @@ use trivium_core::Text;
 use trivium_kafka::Kafka;
 use trivium_mqtt::Mqtt;
 
-use crate::{config::Config, listen::Endpoint};
+use crate::{
+    config::Config,
+    listen::{Endpoint, Transport},
+    websocket::Policy,
+};
 
 /// What `config` switches on.
 pub fn standard(config: &Config) -> Vec<Endpoint> {
     let endpoints = [
         config.amqp.enabled.then(|| amqp(config)),
         config.kafka.enabled.then(|| kafka(config)),
-        config.mqtt.enabled.then(|| mqtt(config)),
     ];
-    endpoints.into_iter().flatten().collect()
+    let mut endpoints: Vec<_> = endpoints.into_iter().flatten().collect();
+    if config.mqtt.enabled {
+        endpoints.extend(mqtt(config));
+    }
+    endpoints
 }
 
 fn amqp(config: &Config) -> Endpoint {
@@ -31,6 +38,7 @@ fn amqp(config: &Config) -> Endpoint {
         name: "amqp",
         listen: config.amqp.listen,
         frontend: Box::new(move |_| Arc::new(Amqp { options })),
+        transport: proxied(config.amqp.proxy_protocol),
         client: |address| format!("pika.URLParameters('amqp://guest:guest@{address}/')"),
     }
 }
@@ -55,19 +63,50 @@ fn kafka(config: &Config) -> Endpoint {
                 }),
             })
         }),
+        transport: proxied(config.kafka.proxy_protocol),
         client: |address| format!("KafkaProducer(bootstrap_servers='{address}')"),
     }
 }
 
-fn mqtt(config: &Config) -> Endpoint {
-    let options = config.mqtt.options(rand::random());
-    Endpoint {
+/// Over TCP and over WebSocket: one front end.
+fn mqtt(config: &Config) -> Vec<Endpoint> {
+    let frontend = Arc::new(Mqtt::new(config.mqtt.options(rand::random())));
+    let settings = &config.mqtt.websocket;
+    let over_tcp = Endpoint {
         name: "mqtt",
         listen: config.mqtt.listen,
-        frontend: Box::new(move |_| Arc::new(Mqtt::new(options))),
+        frontend: {
+            let frontend = frontend.clone();
+            Box::new(move |_| frontend)
+        },
+        transport: proxied(config.mqtt.proxy_protocol),
         client: |address| {
             let (host, port) = (address.ip(), address.port());
             format!("mosquitto_sub -h {host} -p {port} -t 'orders/#' -v")
         },
+    };
+    let over_websocket = settings.enabled.then(|| Endpoint {
+        name: "mqtt.websocket",
+        listen: settings.listen,
+        frontend: Box::new(move |_| frontend),
+        transport: Transport {
+            proxy_protocol: settings.proxy_protocol,
+            websocket: Some(Policy {
+                path: settings.path.0.clone(),
+                origins: settings.origins.clone(),
+            }),
+        },
+        client: |address| format!("mqtt.connect('ws://{address}/mqtt')"),
+    });
+    [Some(over_tcp), over_websocket]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn proxied(proxy_protocol: bool) -> Transport {
+    Transport {
+        proxy_protocol,
+        websocket: None,
     }
 }

@@ -14,16 +14,16 @@ use trivium_core::Broker;
 use trivium_storage::RocksStore;
 
 use crate::{
+    listen::Counters,
     metrics::{self, Kind, Sample},
     shutdown::Stop,
     store,
-    traffic::Traffic,
 };
 
 /// What can be asked about a server.
 pub struct Status {
     /// Each protocol's name and traffic.
-    pub traffic: Vec<(&'static str, Arc<Traffic>)>,
+    pub traffic: Vec<(&'static str, Counters)>,
     /// The store, if it is our own.
     pub store: Option<Arc<RocksStore>>,
     /// Set once every listener accepts.

@@ -13,12 +13,14 @@ mod listen;
 mod lock;
 pub mod log;
 mod metrics;
+mod proxy;
 mod shutdown;
 mod store;
 #[cfg(test)]
 mod testing;
 mod traffic;
 mod watch;
+pub mod websocket;
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +42,11 @@ use trivium_core::{
 };
 use trivium_storage::RocksStore;
 
-pub use crate::{config::Config, listen::Endpoint, shutdown::Signals};
+pub use crate::{
+    config::Config,
+    listen::{Endpoint, Transport},
+    shutdown::Signals,
+};
 use crate::{
     http::Status,
     listen::Listener,
@@ -143,7 +149,7 @@ impl Bound {
         let http = config.http.enabled.then(|| bind_http(config)).transpose()?;
         let mut addresses: BTreeMap<_, _> = listeners
             .iter()
-            .map(|it| (it.frontend().name(), it.address()))
+            .map(|it| (it.name(), it.address()))
             .collect();
         if let Some(http) = &http {
             addresses.insert("http", http.local_addr()?);
@@ -152,7 +158,7 @@ impl Bound {
         let (stopper, stop) = shutdown::channel();
         let traffic = listeners
             .iter()
-            .map(|listener| (listener.frontend().name(), listener.traffic()))
+            .map(|listener| (listener.name(), listener.traffic()))
             .collect();
         let status = Arc::new(Status {
             traffic,

@@ -1,19 +1,20 @@
 //! Listeners: bound all at once before anything is served, then an accept loop each.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
 };
-use tracing::{Instrument, error, info, info_span, warn};
-use trivium_core::{Broker, Origin};
-use trivium_protocol::{Frontend, Peer};
+use tracing::{Instrument, debug, error, info, info_span, warn};
+use trivium_core::{Broker, Link, Origin};
+use trivium_protocol::{Frontend, Peer, Protocol};
 
-use crate::{clock, connection, shutdown::Stop, traffic::Traffic};
+use crate::{clock, connection, proxy, shutdown::Stop, traffic::Traffic, websocket};
 
 /// How long nothing is accepted after the operating system said that it has no more to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +22,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long connections may take to end when the broker stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the PROXY header and the handshake of WebSocket may take, each.
+const BEGINNING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -35,8 +38,19 @@ pub struct Endpoint {
     pub listen: SocketAddr,
     /// Makes the front end; it is told the id of the data directory, which outlives restarts.
     pub frontend: FrontendMaker,
+    /// What lies between the socket and the protocol.
+    pub transport: Transport,
     /// What to paste into a shell or a program to reach it.
     pub client: fn(SocketAddr) -> String,
+}
+
+/// What lies between a socket and its protocol.
+#[derive(Clone, Debug, Default)]
+pub struct Transport {
+    /// Each connection begins with a PROXY header, which says whom it is with.
+    pub proxy_protocol: bool,
+    /// The protocol is spoken inside WebSocket.
+    pub websocket: Option<websocket::Policy>,
 }
 
 /// Binds one address; an error says which key it came from.
@@ -60,10 +74,17 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// One protocol at its address.
 pub struct Listener {
+    name: &'static str,
     socket: TcpListener,
     address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What the connections of a listener share.
+struct Shared {
     frontend: Arc<dyn Frontend>,
-    traffic: Arc<Traffic>,
+    transport: Transport,
+    traffic: Traffic,
 }
 
 impl Listener {
@@ -74,10 +95,14 @@ impl Listener {
         info!(protocol = endpoint.name, %address, "listening; try: {}", (endpoint.client)(reachable(address)));
         let frontend = (endpoint.frontend)(cluster_id);
         Ok(Listener {
+            name: endpoint.name,
             socket,
             address,
-            frontend,
-            traffic: Arc::default(),
+            shared: Arc::new(Shared {
+                frontend,
+                transport: endpoint.transport,
+                traffic: Traffic::default(),
+            }),
         })
     }
 
@@ -86,14 +111,19 @@ impl Listener {
         self.address
     }
 
-    /// The front end.
-    pub fn frontend(&self) -> &dyn Frontend {
-        &*self.frontend
+    /// Its name in configuration, logs and metrics.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
-    /// What goes over its connections.
-    pub fn traffic(&self) -> Arc<Traffic> {
-        self.traffic.clone()
+    /// The front end.
+    pub fn frontend(&self) -> &dyn Frontend {
+        &*self.shared.frontend
+    }
+
+    /// Reads what goes over its connections.
+    pub fn traffic(&self) -> Counters {
+        Counters(self.shared.clone())
     }
 
     /// Accepts connections until `stop`, then waits for them to end, but not for long.
@@ -124,34 +154,116 @@ impl Listener {
         slot: OwnedSemaphorePermit,
         connections: &mut JoinSet<()>,
     ) {
-        let name = self.frontend.name();
         let local = stream.local_addr().unwrap_or(self.address);
-        let protocol = self.frontend.connect(
-            Peer {
-                address: peer,
-                local,
-            },
-            clock::now(),
-        );
-        let link = broker.connect(Origin {
-            protocol: name.into(),
-            vhost: "/".into(),
-            ..Origin::default()
-        });
-        let traffic = self.traffic.clone();
         prepare(&stream);
-        // A task of its own: a panic ends this connection and no other.
-        let connection = async move {
-            let _open = traffic.open();
-            connection::serve(stream, protocol, link, &traffic).await;
-            drop(slot);
+        let peer = Peer {
+            address: peer,
+            local,
         };
-        connections.spawn(connection.instrument(info_span!("connection", protocol = name, %peer)));
+        let (shared, broker) = (self.shared.clone(), broker.clone());
+        let direct = !shared.transport.proxy_protocol && shared.transport.websocket.is_none();
+        let span = info_span!("connection", protocol = self.name, peer = %peer.address);
+        // A task of its own: a panic ends this connection and no other.
+        if direct {
+            let connection = shared.connect(peer, &broker);
+            connections.spawn(
+                async move {
+                    let _open = shared.traffic.open();
+                    connection.serve(stream, &shared.traffic).await;
+                    drop(slot);
+                }
+                .instrument(span),
+            );
+        } else {
+            connections.spawn(
+                async move {
+                    let _open = shared.traffic.open();
+                    if let Err(error) = shared.serve_wrapped(stream, peer, broker).await {
+                        debug!(%error, "connection ended before its protocol began");
+                    }
+                    drop(slot);
+                }
+                .instrument(span),
+            );
+        }
     }
 
     fn refuse(&self, peer: SocketAddr) {
-        self.traffic.refuse();
-        warn!(protocol = self.frontend.name(), %peer, "connection refused: max_connections reached");
+        self.shared.traffic.refuse();
+        warn!(protocol = self.name, %peer, "connection refused: max_connections reached");
+    }
+}
+
+impl Shared {
+    /// Both ends of what lies between a socket and the broker.
+    fn connect(&self, peer: Peer, broker: &Broker) -> Connection {
+        Connection {
+            protocol: self.frontend.connect(peer, clock::now()),
+            link: broker.connect(Origin {
+                protocol: self.frontend.name().into(),
+                vhost: "/".into(),
+                ..Origin::default()
+            }),
+        }
+    }
+
+    /// Serves a connection whose protocol comes behind or inside something else, which must begin in time.
+    async fn serve_wrapped(
+        &self,
+        mut stream: TcpStream,
+        mut peer: Peer,
+        broker: Broker,
+    ) -> io::Result<()> {
+        if self.transport.proxy_protocol {
+            peer.address = in_time(proxy::read_header(&mut stream)).await?;
+            debug!(client = %peer.address, "proxied");
+        }
+        match &self.transport.websocket {
+            None => {
+                let connection = self.connect(peer, &broker);
+                Box::pin(connection.serve(stream, &self.traffic)).await;
+            }
+            Some(policy) => {
+                let stream = in_time(websocket::accept(stream, policy, peer.local)).await?;
+                let connection = self.connect(peer, &broker);
+                Box::pin(connection.serve(stream, &self.traffic)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for what must come before the protocol, but not for long; its memory is given back.
+async fn in_time<T>(beginning: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(BEGINNING_TIME_MAX, Box::pin(beginning))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A connection that is about to be served.
+struct Connection {
+    protocol: Box<dyn Protocol>,
+    link: Link,
+}
+
+impl Connection {
+    fn serve<S>(self, stream: S, traffic: &Traffic) -> impl Future<Output = ()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        connection::serve(stream, self.protocol, self.link, traffic)
+    }
+}
+
+/// The counters of a listener, for whoever reports them.
+#[derive(Clone)]
+pub struct Counters(Arc<Shared>);
+
+impl Deref for Counters {
+    type Target = Traffic;
+
+    fn deref(&self) -> &Traffic {
+        &self.0.traffic
     }
 }
 

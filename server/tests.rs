@@ -77,6 +77,7 @@ async fn server(max_connections: &str) -> Server {
         name: "echo",
         listen: any_port,
         frontend: Box::new(|_| Arc::new(Echo)),
+        transport: Default::default(),
         client: |address| address.to_string(),
     };
     Server::start_over(testing::store(), config, vec![echo])

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, num::NonZeroU16, str::FromStr};
 use serde::Deserialize;
 use trivium_mqtt::{OnBreach, Options, Strict};
 
+use crate::websocket::Origins;
+
 use super::{
     loopback,
     values::{Size, parsed},
@@ -50,8 +52,13 @@ pub struct Mqtt {
     /// Whether every client is sent there.
     #[serde(deserialize_with = "parsed")]
     pub server_moved: bool,
+    /// Whether connections begin with a PROXY header.
+    #[serde(deserialize_with = "parsed")]
+    pub proxy_protocol: bool,
     /// Rules that devices break.
     pub strict: Rules,
+    /// MQTT over WebSocket.
+    pub websocket: WebSocket,
 }
 
 impl Default for Mqtt {
@@ -70,7 +77,9 @@ impl Default for Mqtt {
             response_information: options.response_information.to_string(),
             server_reference: options.server_reference.to_string(),
             server_moved: options.server_moved,
+            proxy_protocol: false,
             strict: Rules::default(),
+            websocket: WebSocket::default(),
         }
     }
 }
@@ -103,6 +112,77 @@ impl Mqtt {
             },
             instance,
             ..Options::default()
+        }
+    }
+}
+
+/// `mqtt.websocket.*`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocket {
+    /// Whether MQTT is spoken over WebSocket.
+    #[serde(deserialize_with = "parsed")]
+    pub enabled: bool,
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+    /// The path of the request.
+    #[serde(deserialize_with = "parsed")]
+    pub path: UrlPath,
+    /// Which pages of browsers may connect.
+    #[serde(deserialize_with = "parsed")]
+    pub origins: Origins,
+    /// Whether connections begin with a PROXY header.
+    #[serde(deserialize_with = "parsed")]
+    pub proxy_protocol: bool,
+}
+
+impl Default for WebSocket {
+    fn default() -> WebSocket {
+        WebSocket {
+            enabled: true,
+            listen: loopback(8083),
+            path: UrlPath("/mqtt".to_owned()),
+            origins: Origins::default(),
+            proxy_protocol: false,
+        }
+    }
+}
+
+/// A path, which begins with `/`.
+#[derive(Clone, Debug)]
+pub struct UrlPath(pub String);
+
+impl FromStr for UrlPath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<UrlPath, Self::Err> {
+        match text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+            true => Ok(UrlPath(text.to_owned())),
+            false => Err("expected a path such as /mqtt"),
+        }
+    }
+}
+
+impl FromStr for Origins {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Origins, Self::Err> {
+        match text {
+            "local" => Ok(Origins::Local),
+            "any" => Ok(Origins::Any),
+            list => {
+                let origins: Vec<_> = list
+                    .split(',')
+                    .map(|origin| origin.trim().to_owned())
+                    .collect();
+                match origins.iter().all(|origin| origin.contains("://")) {
+                    true => Ok(Origins::Listed(origins)),
+                    false => Err(
+                        "expected local, any, or a list such as https://app.example,http://10.0.0.5:3000",
+                    ),
+                }
+            }
         }
     }
 }

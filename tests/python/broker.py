@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-PROTOCOLS = ("amqp", "kafka", "mqtt", "http")
+PROTOCOLS = ("amqp", "kafka", "mqtt", "mqtt.websocket", "http")
 READY_WITHIN = 20
 STOPPED_WITHIN = 20
 CRASH = re.compile(r"panicked|RUST_BACKTRACE")
@@ -42,7 +42,8 @@ class Broker:
         environment["TRIVIUM_LOG__FORMAT"] = "json"
         for protocol in PROTOCOLS:
             # A restart keeps the addresses: clients of the first life find the second.
-            environment[f"TRIVIUM_{protocol.upper()}__LISTEN"] = self.addresses.get(protocol, "127.0.0.1:0")
+            variable = protocol.upper().replace(".", "__")
+            environment[f"TRIVIUM_{variable}__LISTEN"] = self.addresses.get(protocol, "127.0.0.1:0")
         for key, value in self._settings.items():
             environment[f"TRIVIUM_{key.upper()}"] = str(value)
         self._process = subprocess.Popen(

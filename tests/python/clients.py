@@ -79,10 +79,11 @@ class Device:
     """An MQTT client whose events are waited for."""
 
     def __init__(self, broker, client_id="", version=mqtt.MQTTv5, clean=True, expiry=0, keepalive=60, will=None,
-                 manual_ack=False):
+                 manual_ack=False, transport="tcp"):
         options = {} if version == mqtt.MQTTv5 else {"clean_session": clean}
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, manual_ack=manual_ack, **options
+            mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, manual_ack=manual_ack,
+            transport=transport, **options
         )
         self.messages = queue.Queue()
         self._connects, self._disconnects, self._acks = queue.Queue(), queue.Queue(), queue.Queue()
@@ -98,7 +99,8 @@ class Device:
             options = {"clean_start": clean}
             if expiry:
                 options["properties"] = properties(PacketTypes.CONNECT, SessionExpiryInterval=expiry)
-        self.client.connect("127.0.0.1", broker.port("mqtt"), keepalive=keepalive, **options)
+        port = broker.port("mqtt.websocket" if transport == "websockets" else "mqtt")
+        self.client.connect("127.0.0.1", port, keepalive=keepalive, **options)
         self.client.loop_start()
         self.flags, self.reason, self.properties = self._connects.get(timeout=PATIENCE)
 

@@ -28,7 +28,13 @@ pub fn trivium(data_dir: &Path) -> Command {
         .arg("--data-dir")
         .arg(data_dir)
         .current_dir(std::env::temp_dir());
-    for key in ["amqp.listen", "kafka.listen", "mqtt.listen", "http.listen"] {
+    for key in [
+        "amqp.listen",
+        "kafka.listen",
+        "mqtt.listen",
+        "mqtt.websocket.listen",
+        "http.listen",
+    ] {
         set(&mut command, key, "127.0.0.1:0");
     }
     command
