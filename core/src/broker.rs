@@ -30,6 +30,7 @@ use crate::{
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
     time::Now,
+    transaction::Transactions,
 };
 
 /// Requests that may wait for a shard: each is at most one turn of one connection.
@@ -90,6 +91,8 @@ pub(crate) struct Inner {
     first_body_chunk: u64,
     next_body_chunk: AtomicU64,
     next_producer: AtomicU64,
+    pub(crate) transactions: Transactions,
+    pub(crate) clock: fn() -> Now,
 }
 
 impl Broker {
@@ -118,6 +121,8 @@ impl Broker {
             first_body_chunk: recovered.epoch << 32,
             next_body_chunk: AtomicU64::new(recovered.epoch << 32),
             next_producer: AtomicU64::new(recovered.epoch << 24),
+            transactions: Transactions::new(recovered.transactions),
+            clock: options.clock,
         });
         let tasks = recovery::start(
             &inner,
@@ -333,7 +338,7 @@ impl Inner {
     }
 
     /// Waits for a change of the catalog. After the first that fails, nothing is accepted.
-    async fn durable(
+    pub(crate) async fn durable(
         &self,
         committed: BoxFuture<'static, Result<(), StoreError>>,
     ) -> Result<(), Refusal> {
@@ -400,6 +405,7 @@ impl Inner {
                     }
                 }
                 Effect::LogRemoved(entry) => {
+                    self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {
                         self.send_from(from, shard, vec![Op::RemoveLog(entry.clone())])
                             .await?;

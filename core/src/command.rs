@@ -11,6 +11,7 @@ use crate::{
     message::Message,
     properties::{Text, Value},
     topic::{Grammar, Pattern, Topic},
+    transaction::{ProducerIdentity, TransactionPart, TransactionRequest},
 };
 
 /// One wish of a connection. Commands with a token are answered by [`crate::Event::Done`], in the
@@ -56,6 +57,8 @@ pub enum Command {
         log: Text,
         partition: u32,
         batch: Bytes,
+        /// For a transactional batch: whose transaction it is part of.
+        transaction: Option<TransactionPart>,
     },
     /// Reads record batches; answered by [`crate::Event::Fetched`].
     Fetch { token: Token, fetch: Fetch },
@@ -65,6 +68,7 @@ pub enum Command {
         log: Text,
         partition: u32,
         at: OffsetSpec,
+        isolation: Isolation,
     },
     /// Starts a consumer on a queue.
     Consume {
@@ -107,6 +111,32 @@ pub enum Command {
     Export { token: Token, vhost: Option<Text> },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
+    /// A request to the coordinator of a transactional id; answered by
+    /// [`Reply::Transaction`](crate::Reply::Transaction).
+    Transaction {
+        token: Token,
+        id: Text,
+        request: TransactionRequest,
+    },
+    /// All transactional ids of the vhost; answered by [`Reply::Transactions`](crate::Reply::Transactions).
+    ListTransactions { token: Token },
+    /// Ends what one producer has open in one partition, past its coordinator: for administrators, who free
+    /// readers of what nobody will end. Answered by [`Reply::Ok`](crate::Reply::Ok).
+    WriteMarker {
+        token: Token,
+        log: Text,
+        partition: u32,
+        producer: ProducerIdentity,
+        commit: bool,
+    },
+    /// The producers that a partition remembers; answered by [`Reply::Producers`](crate::Reply::Producers).
+    DescribeProducers {
+        token: Token,
+        log: Text,
+        partition: u32,
+    },
+    /// All groups of the vhost; answered by [`Reply::Groups`](crate::Reply::Groups).
+    ListGroups { token: Token },
 }
 
 /// A part of a [`Command::Transact`].
@@ -323,6 +353,18 @@ pub struct Fetch {
     pub max_bytes: usize,
     /// … and waits no longer than this.
     pub wait: Duration,
+    /// Whether it sees transactions that have not ended.
+    pub isolation: Isolation,
+}
+
+/// What a reader sees of transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All records, up to the high watermark.
+    #[default]
+    Uncommitted,
+    /// Nothing from the first record of a transaction on that has not ended; what was aborted is named.
+    Committed,
 }
 
 /// One partition of a [`Fetch`].

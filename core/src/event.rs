@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 use crate::{
     command::{LogSpec, OffsetSpec},
     definitions::Definitions,
-    group::GroupReply,
+    group::{GroupInfo, GroupReply},
     id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
     message::Message,
     properties::Text,
     time::Timestamp,
+    transaction::{ProducerInfo, TransactionError, TransactionInfo, TransactionReply},
 };
 
 /// Something for one connection.
@@ -140,6 +141,14 @@ pub enum Reply {
     ReplyAddress { address: Text },
     /// A producer id and epoch.
     Producer { id: i64, epoch: i16 },
+    /// From the coordinator of transactions.
+    Transaction(TransactionReply),
+    /// Transactional ids.
+    Transactions(Vec<TransactionInfo>),
+    /// What a partition remembers of producers.
+    Producers(Vec<ProducerInfo>),
+    /// Groups.
+    Groups(Vec<GroupInfo>),
 }
 
 /// The retained message of a topic.
@@ -177,6 +186,19 @@ pub struct Fetched {
     pub high_watermark: Offset,
     /// The oldest record kept.
     pub log_start: Offset,
+    /// Everything before it is decided: no transaction that has not ended has a record there.
+    pub last_stable: Offset,
+    /// For readers of committed records: aborted transactions with records among `result`, by first offset.
+    pub aborted: Vec<Aborted>,
+}
+
+/// A transaction whose records are to be skipped, up to its producer's next abort marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// Its producer's id.
+    pub producer: i64,
+    /// Its first record in the partition.
+    pub first: Offset,
 }
 
 /// A stored record batch. The first eight bytes (base offset) and bytes 12 to 16 (leader epoch) of
@@ -265,6 +287,9 @@ pub enum Refusal {
     /// A producer's epoch is older than the newest seen.
     #[error("producer epoch is fenced")]
     ProducerFenced,
+    /// Why a transaction cannot go on so.
+    #[error(transparent)]
+    Transaction(TransactionError),
     /// The store failed; nothing is acknowledged until the broker is restarted.
     #[error("{0}")]
     StorageFailed(Text),
@@ -286,6 +311,8 @@ pub enum Kind {
     Consumer,
     /// A consumer group.
     Group,
+    /// The transactional id of a producer.
+    TransactionalId,
 }
 
 impl std::fmt::Display for Kind {
@@ -296,6 +323,7 @@ impl std::fmt::Display for Kind {
             Kind::Log => "log",
             Kind::Consumer => "consumer",
             Kind::Group => "group",
+            Kind::TransactionalId => "transactional id",
         })
     }
 }

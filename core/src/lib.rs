@@ -33,6 +33,7 @@ mod sweep;
 mod tap;
 mod time;
 mod topic;
+pub mod transaction;
 
 pub use access::{
     HashAlgorithm, PasswordHash, Permission, ScramHash, ScramKeys, TopicPermission, User,
@@ -46,7 +47,9 @@ pub use definitions::*;
 pub use event::*;
 pub use id::*;
 pub use link::{Link, Stopped};
-pub use log::{BatchError, Header as BatchHeader, record_place, validate as validate_batch};
+pub use log::{
+    BatchError, Header as BatchHeader, Visible, record_place, validate as validate_batch,
+};
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};

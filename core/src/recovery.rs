@@ -22,7 +22,9 @@ use crate::{
         values,
     },
     sweep, tap,
+    time::Now,
     topic::Grammar,
+    transaction::{self, Coordinator},
 };
 
 /// What a scan returns at once when everything is wanted.
@@ -35,6 +37,7 @@ pub(crate) const PAGE: ScanLimit = ScanLimit {
 pub(crate) struct Recovered {
     pub(crate) catalog: Catalog,
     pub(crate) shards: Vec<Shard>,
+    pub(crate) transactions: Coordinator,
     /// What queues have in the store.
     pub(crate) stored: sweep::Stored,
     /// Counts the times that this store was opened.
@@ -88,6 +91,12 @@ pub(crate) async fn recover(
         let group = crate::group::stored_group(&key)?;
         shards[shard_of_name(&group, count)].recover_group_offset(&key, value)?;
     }
+    for (key, value) in scan_all(store, Table::State, keys::all_pending_offsets()).await? {
+        let (_, group, ..) = keys::pending_offset_parts(key.clone())
+            .ok_or_else(|| StoreError::Corrupt("key of an offset to be committed".into()))?;
+        shards[shard_of_name(&group, count)].recover_pending_offset(&key, value)?;
+    }
+    let transactions = recover_transactions(store, now, &catalog, &shards).await?;
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
         let vhost =
             keys::retained_vhost(&key).ok_or_else(|| StoreError::Corrupt("retained key".into()))?;
@@ -102,9 +111,35 @@ pub(crate) async fn recover(
     Ok(Recovered {
         catalog,
         shards,
+        transactions,
         stored,
         epoch,
     })
+}
+
+/// Transactional ids, and what of their transactions was open when the broker went down.
+async fn recover_transactions(
+    store: &Arc<dyn Store>,
+    now: Now,
+    catalog: &Catalog,
+    shards: &[Shard],
+) -> Result<Coordinator, StoreError> {
+    let mut coordinator = Coordinator::new();
+    for (key, value) in scan_all(store, Table::State, keys::transactions()).await? {
+        let name = keys::transaction_parts(key)
+            .ok_or_else(|| StoreError::Corrupt("key of a transactional id".into()))?;
+        coordinator.recover(name, value)?;
+    }
+    let names: FxHashMap<_, _> = catalog
+        .logs()
+        .map(|entry| (entry.info.id, entry.info.name.clone()))
+        .collect();
+    let open = shards.iter().flat_map(Shard::open_transactions);
+    let named = open.filter_map(|(producer, partition)| {
+        Some((producer, partition, names.get(&partition.0)?.clone()))
+    });
+    coordinator.resume(now, named, shards.iter().flat_map(Shard::pending_offsets));
+    Ok(coordinator)
 }
 
 async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, StoreError> {
@@ -193,6 +228,7 @@ pub(crate) fn start(
     }
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(tap::run(inner.clone(), signals, positions));
+    tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();
     tasks.spawn(async move {
         while let Some(queue) = idle_queues.recv().await {

@@ -254,11 +254,13 @@ pub(crate) async fn forget_leftovers(
         logs.dedup();
         logs.into_iter()
     };
-    let (states, producers, segments) = (
+    let (states, producers, segments, aborted) = (
         logs().map(keys::partition_states),
         logs().map(keys::producers),
         logs().map(keys::log_segments),
+        logs().map(keys::log_aborted),
     );
+    forget_between(store, Table::State, keys::all_aborted(), aborted, batch).await?;
     forget_between(
         store,
         Table::State,

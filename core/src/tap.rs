@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use crate::{
     broker::Inner,
     catalog::{LogEntry, Targets},
-    command::{Fetch, FetchPartition},
+    command::{Fetch, FetchPartition, Isolation},
     event::{FetchedBatch, Refusal},
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
-    log::{self, Bounds},
+    log::{self, Bounds, Visible},
     message::Origin,
     queue::Arrival,
     shard::Op,
@@ -142,7 +142,8 @@ impl Tap {
         };
         let Bounds {
             log_start,
-            high_watermark,
+            last_stable,
+            ..
         } = tail.bounds();
         let from = self
             .positions
@@ -150,7 +151,7 @@ impl Tap {
             .copied()
             .unwrap_or_default()
             .max(log_start);
-        if from >= high_watermark {
+        if from >= last_stable {
             return Ok(Progress::Done);
         }
         let topic = Topic::new(entry.info.name.clone(), Grammar::Dots);
@@ -158,13 +159,13 @@ impl Tap {
         let routes = self.inner.snapshot.load();
         routes.route_tapped(&entry, &topic, &mut Vec::new, &mut targets);
         let next = if targets.is_empty() {
-            high_watermark
+            last_stable
         } else {
             self.offer_records(&entry, partition.1, from, &targets)
                 .await?
         };
         self.advance(&entry, partition, next).await?;
-        Ok(if next < high_watermark {
+        Ok(if next < last_stable {
             Progress::More
         } else {
             Progress::Done
@@ -202,6 +203,7 @@ impl Tap {
             min_bytes: 0,
             max_bytes: READ_BYTES,
             wait: Duration::ZERO,
+            isolation: Isolation::Committed,
         };
         let tails = vec![Some((
             entry.info.id,
@@ -219,8 +221,10 @@ impl Tap {
             Err(refusal) => return Err(Stop::Unreadable(refusal.to_string())),
         };
         let mut next = from;
+        let mut visible = Visible::new(&fetched.aborted);
         for batch in &batches {
-            next = self.offer_batch(entry, partition, from, batch, targets)?;
+            let shown = visible.shows(batch);
+            next = self.offer_batch(entry, partition, from, batch, shown, targets)?;
         }
         Ok(next)
     }
@@ -231,12 +235,13 @@ impl Tap {
         partition: u32,
         from: Offset,
         batch: &FetchedBatch,
+        shown: bool,
         targets: &Targets,
     ) -> Result<Offset, Stop> {
         let header =
             log::parse(&batch.bytes).map_err(|error| Stop::Unreadable(error.to_string()))?;
         let next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
-        if batch.flags & record_flags::CAPTURED != 0 || header.attributes.is_control() {
+        if batch.flags & record_flags::CAPTURED != 0 || !shown {
             return Ok(next);
         }
         let mut offered = 0;

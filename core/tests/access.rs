@@ -296,6 +296,7 @@ async fn logs_are_checked_by_name() {
             log: "secret".into(),
             partition: 0,
             batch,
+            transaction: None,
         })
         .await;
     assert_eq!(

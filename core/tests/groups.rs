@@ -56,8 +56,14 @@ impl Client {
     }
 
     async fn committed(&mut self) -> Vec<(String, u32, u64)> {
-        match self.group(GroupRequest::Offsets { partitions: None }).await {
-            Ok(GroupAnswer::Offsets(offsets)) => offsets
+        match self
+            .group(GroupRequest::Offsets {
+                partitions: None,
+                require_stable: false,
+            })
+            .await
+        {
+            Ok(GroupAnswer::Offsets { offsets, .. }) => offsets
                 .into_iter()
                 .map(|found| (found.log.to_string(), found.partition, found.offset.0))
                 .collect(),

@@ -205,6 +205,7 @@ async fn nothing_is_answered_or_seen_before_it_is_durable() {
             log: "t".into(),
             partition: 0,
             batch: batch(&["a"], None),
+            transaction: None,
         })
         .await;
     let mut reader = Client::new(&broker);

@@ -148,6 +148,7 @@ impl World {
                 log: name(log).as_str().into(),
                 partition: partition as u32,
                 batch: batch(&texts, None),
+                transaction: None,
             };
             self.client.submit(append).await;
             asked.push((token, values));
@@ -282,8 +283,11 @@ impl World {
     }
 
     async fn check_offsets(&mut self, group: usize) {
-        let asked = GroupRequest::Offsets { partitions: None };
-        let GroupAnswer::Offsets(found) = self.group(group, asked).await else {
+        let asked = GroupRequest::Offsets {
+            partitions: None,
+            require_stable: false,
+        };
+        let GroupAnswer::Offsets { offsets: found, .. } = self.group(group, asked).await else {
             panic!("offsets were asked for");
         };
         let found: Vec<_> = found

@@ -8,9 +8,10 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::{GroupError, GroupReply, GroupRequest, state::Group};
+use super::{GroupError, GroupInfo, GroupReply, GroupRequest, state::Group};
 use crate::{
     id::{ConnectionId, Token},
+    log::Marker,
     properties::Text,
     store::{Batch, StoreError, keys},
     time::Now,
@@ -33,8 +34,15 @@ pub(crate) struct Groups {
     deadlines: BTreeSet<(Instant, GroupName)>,
     /// Groups whose offsets were found when the broker opened and whose clock has not begun.
     recovered: Vec<GroupName>,
+    /// The newest transaction of each producer that has ended, by the coordinator's number: what was on its way
+    /// then comes too late.
+    ended: FxHashMap<i64, u64>,
     initial_rebalance_delay: Duration,
 }
+
+/// Producers remembered in [`Groups::ended`]; offsets that are on their way longer than it takes so many others
+/// to end a transaction do not exist.
+const ENDED_MAX: usize = 1 << 16;
 
 #[derive(Debug)]
 struct Entry {
@@ -49,6 +57,7 @@ impl Groups {
             groups: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             recovered: Vec::new(),
+            ended: FxHashMap::default(),
             initial_rebalance_delay,
         }
     }
@@ -62,6 +71,55 @@ impl Groups {
             self.recovered.push(name.clone());
         }
         self.entry(name).group.restore(log, partition, value)
+    }
+
+    /// Takes an offset that a transaction is to commit, found when the broker opened.
+    pub fn recover_pending(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        let parts = keys::pending_offset_parts(key.clone());
+        let (vhost, name, producer, log, partition) = parts.ok_or_else(|| {
+            StoreError::Corrupt("the key of an offset to be committed is malformed".into())
+        })?;
+        let name = (vhost, name);
+        if !self.groups.contains_key(&name) {
+            self.recovered.push(name.clone());
+        }
+        self.entry(name)
+            .group
+            .restore_pending(producer, log, partition, value)
+    }
+
+    /// Producers and groups with offsets that a transaction is to commit.
+    pub fn pending_offsets(&self) -> impl Iterator<Item = (i64, Text)> {
+        self.groups.iter().flat_map(|(name, entry)| {
+            let producers = entry.group.pending_producers();
+            producers.map(|producer| (producer, name.1.clone()))
+        })
+    }
+
+    /// A transaction has ended: the group gets its offsets, or they are dropped.
+    pub fn end_transaction(
+        &mut self,
+        now: Now,
+        name: GroupName,
+        marker: &Marker,
+        batch: &mut Batch,
+    ) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.clear();
+        }
+        self.ended.insert(marker.producer, marker.transaction);
+        if let Some(entry) = self.groups.get_mut(&name) {
+            entry
+                .group
+                .end_transaction(now, marker.producer, marker.commit, batch);
+            self.settle(name);
+        }
+    }
+
+    /// All groups of a vhost.
+    pub fn list(&self, vhost: &str) -> Vec<GroupInfo> {
+        let own = self.groups.iter().filter(|(name, _)| name.0 == vhost);
+        own.map(|(_, entry)| entry.group.info()).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -80,10 +138,17 @@ impl Groups {
         vhost: Text,
         group: Text,
         request: GroupRequest,
+        transaction: u64,
         answers: &mut Answers,
         batch: &mut Batch,
     ) {
         let name = (vhost, group);
+        if let GroupRequest::CommitInTransaction(commit) = &request
+            && self.ended.get(&commit.producer.id) >= Some(&transaction)
+        {
+            answers.push((from, Err(GroupError::TransactionEnded)));
+            return;
+        }
         if let Some(answer) = self.unknown(&name, &request) {
             answers.push((from, answer));
             return;
@@ -99,7 +164,9 @@ impl Groups {
         use super::GroupAnswer;
         let is_offsets = matches!(
             request,
-            GroupRequest::Commit { .. } | GroupRequest::Offsets { .. }
+            GroupRequest::Commit { .. }
+                | GroupRequest::CommitInTransaction(_)
+                | GroupRequest::Offsets { .. }
         );
         if name.1.is_empty() && !is_offsets {
             return Some(Err(GroupError::InvalidGroup));
@@ -111,8 +178,15 @@ impl Groups {
             GroupRequest::Join { member, .. } if member.is_empty() => None,
             GroupRequest::Commit { generation, .. } if *generation < 0 => None,
             GroupRequest::Commit { .. } => Some(Err(GroupError::IllegalGeneration)),
-            GroupRequest::Offsets { .. } => Some(Ok(GroupAnswer::Offsets(Vec::new()))),
-            GroupRequest::Describe | GroupRequest::Delete => Some(Err(GroupError::NotFound)),
+            GroupRequest::CommitInTransaction(commit) if commit.generation < 0 => None,
+            GroupRequest::CommitInTransaction(_) => Some(Err(GroupError::IllegalGeneration)),
+            GroupRequest::Offsets { .. } => Some(Ok(GroupAnswer::Offsets {
+                offsets: Vec::new(),
+                unstable: Vec::new(),
+            })),
+            GroupRequest::Describe | GroupRequest::Delete | GroupRequest::DeleteOffsets { .. } => {
+                Some(Err(GroupError::NotFound))
+            }
             GroupRequest::Leave { members } => {
                 let unknown = |(member, instance): &(Text, Option<Text>)| {
                     (

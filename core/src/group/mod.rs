@@ -4,7 +4,9 @@
 mod coordinator;
 mod member;
 mod offsets;
+mod pending;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +16,7 @@ use bytes::Bytes;
 
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 
-use crate::{id::Offset, properties::Text};
+use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
 
 /// A request to the coordinator of one group.
 #[derive(Clone, Debug)]
@@ -64,10 +66,16 @@ pub enum GroupRequest {
         instance: Option<Text>,
         offsets: Vec<CommittedOffset>,
     },
+    /// Hands in offsets that a transaction is to commit.
+    CommitInTransaction(Box<OffsetsInTransaction>),
     /// Reads offsets; `None` is all there are.
     Offsets {
         partitions: Option<Vec<(Text, u32)>>,
+        /// Whether those that a transaction is about to replace are wanted too.
+        require_stable: bool,
     },
+    /// Forgets offsets of partitions that no member subscribes to.
+    DeleteOffsets { partitions: Vec<(Text, u32)> },
     /// Describes the group.
     Describe,
     /// Removes an empty group and its offsets.
@@ -120,9 +128,28 @@ pub enum GroupAnswer {
         members: Vec<(Text, Option<Text>, Result<(), GroupError>)>,
     },
     /// Offsets found; partitions without one are left out.
-    Offsets(Vec<CommittedOffset>),
+    Offsets {
+        offsets: Vec<CommittedOffset>,
+        /// Where a transaction is about to replace it, when only stable offsets are wanted.
+        unstable: Vec<(Text, u32)>,
+    },
+    /// Per partition whose offset was to be forgotten.
+    Deleted(Vec<Result<(), GroupError>>),
     /// The group as it is.
     Described(GroupDescription),
+}
+
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its name.
+    pub group: Text,
+    /// `consumer`, `connect`, `share` …
+    pub protocol_type: Text,
+    /// As in [`GroupDescription`].
+    pub state: &'static str,
+    /// `Classic`, `Consumer` or `Share`.
+    pub kind: &'static str,
 }
 
 /// A member, as its leader sees it.
@@ -193,12 +220,18 @@ pub enum GroupError {
     /// The name cannot be a group's.
     #[error("invalid group id")]
     InvalidGroup,
+    /// A member subscribes to the log.
+    #[error("group is subscribed to the topic")]
+    SubscribedToLog,
     /// It has members and was to go only without.
     #[error("group is not empty")]
     NotEmpty,
     /// No such group.
     #[error("group not found")]
     NotFound,
+    /// The transaction that offsets are part of has ended.
+    #[error("transaction has ended")]
+    TransactionEnded,
     /// The store failed.
     #[error("storage failed")]
     StorageFailed,

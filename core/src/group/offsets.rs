@@ -70,6 +70,18 @@ impl Offsets {
         }
     }
 
+    pub fn remove(
+        &mut self,
+        (vhost, group): &(Text, Text),
+        partition: &(Text, u32),
+        batch: &mut Batch,
+    ) {
+        if self.offsets.remove(partition).is_some() {
+            let (log, number) = partition;
+            batch.delete(Table::State, keys::group_offset(vhost, group, log, *number));
+        }
+    }
+
     /// Drops the offsets in a log.
     pub fn forget_log(&mut self, (vhost, group): &(Text, Text), log: &str, batch: &mut Batch) {
         self.offsets.retain(|(name, partition), _| {
@@ -97,7 +109,7 @@ impl Offsets {
     }
 }
 
-fn write(at: Timestamp, committed: &CommittedOffset) -> Bytes {
+pub(super) fn write(at: Timestamp, committed: &CommittedOffset) -> Bytes {
     let mut writer = Writer::new(FORMAT);
     writer.varint(committed.offset.0);
     writer.varint(committed.leader_epoch as u32 as u64);
@@ -106,7 +118,7 @@ fn write(at: Timestamp, committed: &CommittedOffset) -> Bytes {
     writer.done()
 }
 
-fn read(
+pub(super) fn read(
     log: Text,
     partition: u32,
     value: Bytes,

@@ -20,15 +20,18 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::{
-    GroupAnswer, GroupDescription, GroupError, GroupReply, GroupRequest,
+    GroupAnswer, GroupDescription, GroupError, GroupInfo, GroupReply, GroupRequest,
     coordinator::{Answers, Caller, GroupName},
     member::Member,
     offsets::Offsets,
+    pending::PendingOffsets,
+    subscription,
 };
 use crate::{
     properties::Text,
     store::{Batch, StoreError},
     time::Now,
+    transaction::OffsetsInTransaction,
 };
 
 /// As Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
@@ -57,6 +60,8 @@ pub(super) struct Group {
     /// Ids given out to members that are to join again with them, and until when.
     pending: BTreeMap<Text, Instant>,
     offsets: Offsets,
+    /// Offsets that transactions are to commit.
+    uncommitted: PendingOffsets,
     initial_rebalance_delay: Duration,
     /// When those who have not rejoined are left behind.
     join_by: Option<Instant>,
@@ -108,6 +113,7 @@ impl Group {
             instances: FxHashMap::default(),
             pending: BTreeMap::new(),
             offsets: Offsets::default(),
+            uncommitted: PendingOffsets::default(),
             initial_rebalance_delay,
             join_by: None,
             initial: None,
@@ -117,11 +123,48 @@ impl Group {
         }
     }
 
-    /// Takes a row that was found when the broker opened.
+    /// A log is gone, and what was committed for it.
     pub fn forget_log(&mut self, log: &str, batch: &mut Batch) {
         self.offsets.forget_log(&self.name, log, batch);
+        self.uncommitted.forget_log(&self.name, log, batch);
     }
 
+    /// Takes an offset that a transaction is to commit, found when the broker opened.
+    pub fn restore_pending(
+        &mut self,
+        producer: i64,
+        log: Text,
+        partition: u32,
+        value: Bytes,
+    ) -> Result<(), StoreError> {
+        self.uncommitted.restore(producer, log, partition, value)
+    }
+
+    /// The producers of transactions that are to commit offsets here.
+    pub fn pending_producers(&self) -> impl Iterator<Item = i64> {
+        self.uncommitted.producers()
+    }
+
+    /// A producer's transaction has ended.
+    pub fn end_transaction(&mut self, now: Now, producer: i64, commit: bool, batch: &mut Batch) {
+        let offsets = self.uncommitted.take(&self.name, producer, batch);
+        if commit {
+            self.offsets.commit(now.wall, &self.name, offsets, batch);
+        }
+        self.forget_at = None;
+        self.note_emptiness(now.instant);
+    }
+
+    pub fn info(&self) -> GroupInfo {
+        GroupInfo {
+            group: self.name.1.clone(),
+            protocol_type: self.protocol_type.clone(),
+            state: self.state(),
+            kind: "Classic",
+        }
+    }
+
+    /// Takes a row that was found when the broker opened.
     pub fn restore(&mut self, log: Text, partition: u32, value: Bytes) -> Result<(), StoreError> {
         self.offsets.restore(log, partition, value)
     }
@@ -221,15 +264,22 @@ impl Group {
                 instance,
                 offsets,
             } => Some(
-                self.may_commit(now, generation, &member, instance)
+                self.may_commit(now, generation, &member, instance, false)
                     .map(|()| {
                         self.offsets.commit(now.wall, &self.name, offsets, batch);
                         self.forget_at = None;
                         GroupAnswer::Ok
                     }),
             ),
-            GroupRequest::Offsets { partitions } => {
-                Some(Ok(GroupAnswer::Offsets(self.offsets.find(partitions))))
+            GroupRequest::CommitInTransaction(commit) => {
+                Some(self.commit_in_transaction(now, *commit, batch))
+            }
+            GroupRequest::Offsets {
+                partitions,
+                require_stable,
+            } => Some(Ok(self.read_offsets(partitions, require_stable))),
+            GroupRequest::DeleteOffsets { partitions } => {
+                Some(Ok(self.delete_offsets(&partitions, batch)))
             }
             GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),
             GroupRequest::Delete => Some(self.delete(batch)),
@@ -803,25 +853,94 @@ impl Group {
         generation: i32,
         id: &Text,
         instance: Option<Text>,
+        in_transaction: bool,
     ) -> Result<(), GroupError> {
         if generation < 0 && self.state == State::Empty {
             return Ok(());
         }
         if generation < 0 && id.is_empty() && instance.is_none() {
-            // Without membership only where there are no members.
-            return Err(GroupError::UnknownMember);
+            // Without membership only where there are no members, and in transactions: older producers do not
+            // say who consumed.
+            return match in_transaction {
+                true => Ok(()),
+                false => Err(GroupError::UnknownMember),
+            };
         }
         self.check_member(id, instance.as_ref())?;
         if generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
-        if self.state == State::Completing {
+        if self.state == State::Completing && !in_transaction {
             return Err(GroupError::RebalanceInProgress);
         }
         if let Some(member) = self.members.get_mut(id) {
             member.touch(now.instant);
         }
         Ok(())
+    }
+
+    fn commit_in_transaction(
+        &mut self,
+        now: Now,
+        commit: OffsetsInTransaction,
+        batch: &mut Batch,
+    ) -> GroupReply {
+        self.may_commit(
+            now,
+            commit.generation,
+            &commit.member,
+            commit.instance,
+            true,
+        )?;
+        let (producer, offsets) = (commit.producer.id, commit.offsets);
+        self.uncommitted
+            .add(now.wall, &self.name, producer, offsets, batch);
+        self.forget_at = None;
+        Ok(GroupAnswer::Ok)
+    }
+
+    fn read_offsets(
+        &self,
+        partitions: Option<Vec<(Text, u32)>>,
+        require_stable: bool,
+    ) -> GroupAnswer {
+        let unstable = match (require_stable, &partitions) {
+            (false, _) => Vec::new(),
+            (true, Some(wanted)) => wanted
+                .iter()
+                .filter(|partition| self.uncommitted.holds(partition))
+                .cloned()
+                .collect(),
+            (true, None) => self.uncommitted.partitions().cloned().collect(),
+        };
+        GroupAnswer::Offsets {
+            offsets: self.offsets.find(partitions),
+            unstable,
+        }
+    }
+
+    fn delete_offsets(&mut self, partitions: &[(Text, u32)], batch: &mut Batch) -> GroupAnswer {
+        let delete = |partition: &(Text, u32)| match self.subscribes_to(&partition.0) {
+            true => Err(GroupError::SubscribedToLog),
+            false => {
+                self.offsets.remove(&self.name, partition, batch);
+                Ok(())
+            }
+        };
+        GroupAnswer::Deleted(partitions.iter().map(delete).collect())
+    }
+
+    /// Whether a member may be consuming a log. Of a group of consumers their subscriptions are known; others
+    /// may consume anything.
+    fn subscribes_to(&self, log: &str) -> bool {
+        if self.state == State::Empty {
+            return false;
+        }
+        self.protocol_type != subscription::CONSUMER
+            || self.members.values().any(|member| {
+                subscription::logs(&member.metadata(&self.protocol))
+                    .is_none_or(|logs| logs.iter().any(|name| name == log))
+            })
     }
 
     fn describe(&self) -> GroupDescription {
@@ -842,6 +961,7 @@ impl Group {
             return Err(GroupError::NotEmpty);
         }
         self.offsets.delete(&self.name, batch);
+        self.uncommitted.delete(&self.name, batch);
         self.dead = true;
         Ok(GroupAnswer::Ok)
     }
@@ -874,7 +994,7 @@ impl Group {
             self.sync_time_is_up(now, answers);
         }
         self.note_emptiness(now.instant);
-        if is_due(self.forget_at) {
+        if is_due(self.forget_at) && self.uncommitted.is_empty() {
             self.offsets.delete(&self.name, batch);
             self.dead = true;
         }
@@ -926,7 +1046,7 @@ impl Group {
 
     /// A group is forgotten when it has been without members for long.
     fn note_emptiness(&mut self, now: Instant) {
-        if self.state != State::Empty || !self.pending.is_empty() {
+        if self.state != State::Empty || !self.pending.is_empty() || !self.uncommitted.is_empty() {
             self.forget_at = None;
         } else if self.forget_at.is_none() {
             let retention = if self.offsets.is_empty() {

@@ -65,8 +65,16 @@ impl World {
         self.asked += 1;
         let now = self.now();
         let (vhost, group) = ("/".into(), "g".into());
-        self.groups
-            .handle(now, from, vhost, group, request, &mut answers, &mut batch);
+        self.groups.handle(
+            now,
+            from,
+            vhost,
+            group,
+            request,
+            0,
+            &mut answers,
+            &mut batch,
+        );
         self.take(answers, batch);
         self.asked - 1
     }
@@ -290,8 +298,11 @@ fn commit(generation: i32, member: &str, offset: u64) -> GroupRequest {
 }
 
 fn committed(world: &mut World) -> Vec<u64> {
-    match world.call(GroupRequest::Offsets { partitions: None }) {
-        Ok(GroupAnswer::Offsets(offsets)) => {
+    match world.call(GroupRequest::Offsets {
+        partitions: None,
+        require_stable: false,
+    }) {
+        Ok(GroupAnswer::Offsets { offsets, .. }) => {
             offsets.iter().map(|committed| committed.offset.0).collect()
         }
         other => panic!("no offsets: {other:?}"),

@@ -3,6 +3,7 @@
 mod confirms;
 mod mailbox;
 mod manage;
+mod producers;
 mod publish;
 mod replies;
 mod routing;
@@ -20,8 +21,9 @@ use crate::{
     access::Operation,
     broker::Inner,
     catalog::{Actor, SQUARE},
-    command::{Change, Command, Credentials, Fetch, FetchPartition, OffsetSpec},
+    command::{Change, Command, Credentials, Fetch, FetchPartition, Isolation, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
+    group::GroupInfo,
     id::{ConsumerId, Token},
     log,
     message::{Message, Origin},
@@ -30,12 +32,19 @@ use crate::{
     replies::Taker,
     shard::Op,
     store::BoxFuture,
+    transaction::TransactionPart,
 };
 
 /// The broker has stopped; nothing more will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("broker has stopped")]
 pub struct Stopped;
+
+/// Answers of some shards.
+enum Gathered {
+    Retained(Vec<Retained>),
+    Groups(Vec<GroupInfo>),
+}
 
 /// One connection's end of the broker. Dropping it requeues what its consumers hold, ends them, and
 /// deletes its exclusive queues.
@@ -54,7 +63,7 @@ pub struct Link {
     replies: FxHashMap<ConsumerId, (Text, Arc<Taker>)>,
     transactions: FxHashMap<Token, Transaction>,
     /// Answers of several shards to one command, until all have come.
-    gathered: FxHashMap<Token, (usize, Vec<Retained>)>,
+    gathered: FxHashMap<Token, (usize, Gathered)>,
     /// Events that this link makes itself.
     local: Vec<Event>,
     /// Reads of logs under way.
@@ -128,14 +137,16 @@ impl Link {
                     log,
                     partition,
                     batch,
-                } => self.append(token, &log, partition, batch),
+                    transaction,
+                } => self.append(token, &log, partition, batch, transaction),
                 Command::Fetch { token, fetch } => self.fetch(token, fetch),
                 Command::FindOffset {
                     token,
                     log,
                     partition,
                     at,
-                } => self.find_offset(token, &log, partition, at),
+                    isolation,
+                } => self.find_offset(token, &log, partition, at, isolation),
                 Command::Consume {
                     token,
                     consumer,
@@ -183,23 +194,22 @@ impl Link {
                     token,
                     group,
                     request,
-                } => {
-                    if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Group, &group)
-                    {
-                        self.done(token, Err(refusal));
-                        continue;
-                    }
-                    let shard = self.broker.shard_of_name(&group);
-                    let vhost = self.actor.vhost.clone();
-                    self.outgoing.push(
-                        shard,
-                        Op::Group {
-                            token,
-                            vhost,
-                            group,
-                            request,
-                        },
-                    );
+                } => self.group(token, group, request),
+                Command::ListGroups { token } => self.list_groups(token),
+                Command::Transaction { token, id, request } => {
+                    self.coordinate(token, id, request).await?;
+                }
+                Command::ListTransactions { token } => {
+                    let now = (self.broker.clock)();
+                    let mut list = self.broker.transactions.lock().list(now, &self.actor.vhost);
+                    list.retain(|info| {
+                        let permit = self.routing.permit_any(Kind::TransactionalId, &info.id);
+                        permit.is_ok()
+                    });
+                    self.done(token, Ok(Reply::Transactions(list)));
+                }
+                command @ (Command::WriteMarker { .. } | Command::DescribeProducers { .. }) => {
+                    self.administer_partition(command);
                 }
                 Command::Retained { token, filter } => self.look_up_retained(token, &filter),
                 Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
@@ -313,30 +323,57 @@ impl Link {
             Event::Done {
                 token,
                 result: Ok(Reply::Retained(found)),
-            } => self.gather(token, found, events),
+            } => self.gather(token, Gathered::Retained(found), events),
+            Event::Done {
+                token,
+                result: Ok(Reply::Groups(found)),
+            } => self.gather(token, Gathered::Groups(found), events),
             event => events.push(event),
         }
     }
 
-    fn gather(&mut self, token: Token, mut found: Vec<Retained>, events: &mut Vec<Event>) {
+    fn gather(&mut self, token: Token, found: Gathered, events: &mut Vec<Event>) {
         let Some((missing, all)) = self.gathered.get_mut(&token) else {
             return;
         };
-        all.append(&mut found);
+        match (all, found) {
+            (Gathered::Retained(all), Gathered::Retained(mut found)) => all.append(&mut found),
+            (Gathered::Groups(all), Gathered::Groups(mut found)) => all.append(&mut found),
+            _ => return,
+        }
         *missing -= 1;
         if *missing == 0
-            && let Some((_, mut all)) = self.gathered.remove(&token)
+            && let Some((_, all)) = self.gathered.remove(&token)
         {
-            all.retain(|retained| {
-                let Message { topic, origin, .. } = &*retained.message;
-                let (read, client) = (Operation::Read, &*origin.client);
-                let permit = self.routing.permit_topic(read, SQUARE, topic, client);
-                permit.is_ok()
-            });
+            let reply = match all {
+                Gathered::Retained(mut all) => {
+                    all.retain(|retained| {
+                        let Message { topic, origin, .. } = &*retained.message;
+                        let (read, client) = (Operation::Read, &*origin.client);
+                        let permit = self.routing.permit_topic(read, SQUARE, topic, client);
+                        permit.is_ok()
+                    });
+                    Reply::Retained(all)
+                }
+                Gathered::Groups(mut all) => {
+                    all.retain(|group| self.routing.permit_any(Kind::Group, &group.group).is_ok());
+                    Reply::Groups(all)
+                }
+            };
             events.push(Event::Done {
                 token,
-                result: Ok(Reply::Retained(all)),
+                result: Ok(reply),
             });
+        }
+    }
+
+    fn list_groups(&mut self, token: Token) {
+        let shards = self.broker.shards.len();
+        self.gathered
+            .insert(token, (shards, Gathered::Groups(Vec::new())));
+        for shard in 0..shards {
+            let vhost = self.actor.vhost.clone();
+            self.outgoing.push(shard, Op::ListGroups { token, vhost });
         }
     }
 
@@ -414,7 +451,14 @@ impl Link {
         }
     }
 
-    fn append(&mut self, token: Token, log: &Text, partition: u32, batch: bytes::Bytes) {
+    fn append(
+        &mut self,
+        token: Token,
+        log: &Text,
+        partition: u32,
+        batch: bytes::Bytes,
+        transaction: Option<TransactionPart>,
+    ) {
         if let Err(refusal) = self.routing.permit(Operation::Write, Kind::Log, log) {
             return self.done(token, Err(refusal));
         }
@@ -438,6 +482,11 @@ impl Link {
                         }),
                     );
                 }
+                let part = (entry.info.id, partition);
+                let transaction = match self.admit(&header, transaction, part, &name) {
+                    Ok(number) => number,
+                    Err(refusal) => return self.done(token, Err(refusal)),
+                };
                 self.broker.metrics.appended(1, batch.len() as u64);
                 let (log, shard) = (
                     entry.info.id,
@@ -450,6 +499,7 @@ impl Link {
                         partition,
                         header,
                         batch,
+                        transaction,
                         token,
                     },
                 );
@@ -506,7 +556,14 @@ impl Link {
         }));
     }
 
-    fn find_offset(&mut self, token: Token, log: &Text, partition: u32, at: OffsetSpec) {
+    fn find_offset(
+        &mut self,
+        token: Token,
+        log: &Text,
+        partition: u32,
+        at: OffsetSpec,
+        isolation: Isolation,
+    ) {
         if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Log, log) {
             return self.done(token, Err(refusal));
         }
@@ -519,7 +576,7 @@ impl Link {
         };
         let store = self.broker.committer.store().clone();
         self.reads.push(Box::pin(async move {
-            let result = log::find_offset(store, id, partition, tail, at).await;
+            let result = log::find_offset(store, id, partition, tail, at, isolation).await;
             Event::Done {
                 token,
                 result: result.map(|found| Reply::Offset { spec: at, found }),
@@ -536,7 +593,8 @@ impl Link {
             return self.done(token, Err(refusal));
         }
         let shards = self.broker.shards.len();
-        self.gathered.insert(token, (shards, Vec::new()));
+        self.gathered
+            .insert(token, (shards, Gathered::Retained(Vec::new())));
         for shard in 0..shards {
             let vhost = self.actor.vhost.clone();
             self.outgoing.push(

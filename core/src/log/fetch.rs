@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 
 use super::{
     batch::{self, Header},
+    partition::AbortedRow,
     record,
     segment::Segment,
     tail::{Bounds, LogBatch, Source, Tail},
 };
 use crate::{
-    command::{Fetch, FetchPartition, OffsetSpec},
-    event::{Fetched, FetchedBatch, Kind, Refusal},
+    command::{Fetch, FetchPartition, Isolation, OffsetSpec},
+    event::{Aborted, Fetched, FetchedBatch, Kind, Refusal},
     id::{LogId, Offset},
     properties::Text,
     store::{ScanLimit, Store, StoreError, Table, keys},
@@ -67,6 +68,7 @@ pub(crate) async fn find_offset(
     partition: u32,
     tail: Arc<Tail>,
     at: OffsetSpec,
+    isolation: Isolation,
 ) -> Result<Found, Refusal> {
     let readable = Readable {
         log,
@@ -74,12 +76,14 @@ pub(crate) async fn find_offset(
         tail,
     };
     let bounds = readable.tail.bounds();
-    match at {
-        OffsetSpec::Earliest => Ok(Some((bounds.log_start, None))),
-        OffsetSpec::Latest => Ok(Some((bounds.high_watermark, None))),
-        OffsetSpec::AtTime(time) => readable.first_since(&*store, bounds, time).await,
-        OffsetSpec::MaxTimestamp => readable.greatest_timestamp(&*store, bounds).await,
-    }
+    let end = bounds.end(isolation);
+    let found = match at {
+        OffsetSpec::Earliest => return Ok(Some((bounds.log_start, None))),
+        OffsetSpec::Latest => return Ok(Some((end, None))),
+        OffsetSpec::AtTime(time) => readable.first_since(&*store, bounds, time).await?,
+        OffsetSpec::MaxTimestamp => readable.greatest_timestamp(&*store, bounds).await?,
+    };
+    Ok(found.filter(|(offset, _)| *offset < end))
 }
 
 /// An offset and, where it belongs to a record, its timestamp.
@@ -163,8 +167,21 @@ async fn read(
     let mut all = Vec::with_capacity(found.len());
     for (wanted, readable) in fetch.partitions.iter().zip(found) {
         let (result, bounds) = match readable {
-            Ok(readable) => readable.read(store, vhost, wanted, left, first).await,
+            Ok(readable) => {
+                readable
+                    .read(store, vhost, wanted, left, first, fetch.isolation)
+                    .await
+            }
             Err(refusal) => (Err(refusal.clone()), Bounds::default()),
+        };
+        let (result, aborted) = match (result, readable) {
+            (Ok(batches), Ok(readable)) if fetch.isolation == Isolation::Committed => {
+                match readable.aborted(store, wanted.from, &batches, bounds).await {
+                    Ok(aborted) => (Ok(batches), aborted),
+                    Err(refusal) => (Err(refusal), Vec::new()),
+                }
+            }
+            (result, _) => (result, Vec::new()),
         };
         let bytes = result.as_deref().map_or(0, size);
         left = left.saturating_sub(bytes);
@@ -175,6 +192,8 @@ async fn read(
             result,
             high_watermark: bounds.high_watermark,
             log_start: bounds.log_start,
+            last_stable: bounds.last_stable,
+            aborted,
         });
     }
     all
@@ -189,12 +208,13 @@ impl Readable {
         wanted: &FetchPartition,
         bytes_max: usize,
         first: bool,
+        isolation: Isolation,
     ) -> (Result<Vec<FetchedBatch>, Refusal>, Bounds) {
         let mut left = wanted.max_bytes.min(bytes_max);
         let mut batches: Vec<FetchedBatch> = Vec::new();
         let mut from = wanted.from;
         loop {
-            let (source, bounds) = self.tail.read(from, left);
+            let (source, bounds) = self.tail.read(from, left, isolation);
             let mut stored_to = from;
             let more = match source {
                 Source::Cached(more) => Ok(more),
@@ -227,6 +247,41 @@ impl Readable {
                 return (Ok(batches), bounds);
             }
         }
+    }
+
+    /// The aborted transactions with records among `batches`, by first offset (KIP-98). All of them: a reader that
+    /// is not told of one shows what was aborted.
+    async fn aborted(
+        &self,
+        store: &dyn Store,
+        from: Offset,
+        batches: &[FetchedBatch],
+        bounds: Bounds,
+    ) -> Result<Vec<Aborted>, Refusal> {
+        let Some(last) = batches.last().filter(|_| from < bounds.aborted_to) else {
+            return Ok(Vec::new());
+        };
+        let header = batch::parse(&last.bytes)?;
+        let end = Offset(last.base.0 + u64::from(header.last_offset_delta) + 1);
+        let mut aborted = Vec::new();
+        // A transaction is over before its marker, so those that ended before `from` are not looked at.
+        let range = keys::aborted_range(self.log, self.partition, from, bounds.aborted_to);
+        each(store, Table::State, range, |_, value| {
+            let row = AbortedRow::read(value)?;
+            if row.first < end {
+                aborted.push(Aborted {
+                    producer: row.producer,
+                    first: row.first,
+                });
+            }
+            Ok(match row.last_stable >= end {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        })
+        .await?;
+        aborted.sort_unstable_by_key(|aborted| aborted.first);
+        Ok(aborted)
     }
 
     /// Batches from the store, each checked, from the one that holds `range.start` on without a hole.
@@ -573,7 +628,7 @@ mod tests {
                 wall: Timestamp(0),
             };
             self.partition
-                .append(now, &validate(bytes).unwrap(), bytes.clone())
+                .append(now, &validate(bytes).unwrap(), bytes.clone(), 0)
                 .unwrap();
             self.turn();
         }
@@ -609,9 +664,16 @@ mod tests {
 
         async fn find(&self, spec: OffsetSpec) -> Option<(u64, Option<u64>)> {
             let tail = self.partition.tail().clone();
-            let found = find_offset(self.store.clone(), LogId(1), 0, tail, spec)
-                .await
-                .unwrap();
+            let found = find_offset(
+                self.store.clone(),
+                LogId(1),
+                0,
+                tail,
+                spec,
+                Isolation::Uncommitted,
+            )
+            .await
+            .unwrap();
             found.map(|(offset, timestamp)| (offset.0, timestamp.map(|timestamp| timestamp.0)))
         }
     }
@@ -636,6 +698,7 @@ mod tests {
             min_bytes,
             max_bytes,
             wait: Duration::from_millis(wait_ms),
+            isolation: Isolation::Uncommitted,
         }
     }
 

@@ -7,6 +7,7 @@
 mod batch;
 mod builder;
 mod codec;
+mod control;
 mod convert;
 mod fetch;
 mod partition;
@@ -16,6 +17,7 @@ mod segment;
 mod settings;
 mod tail;
 mod typed;
+mod visible;
 
 pub(crate) use batch::parse;
 pub use batch::{BatchError, Header, validate};
@@ -25,6 +27,8 @@ pub(crate) use convert::{
 };
 pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use partition::{Committed, Partition, delete_log, recover};
+pub(crate) use producer::Marker;
 pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;
 pub(crate) use tail::{Bounds, Tail, TailBudget};
+pub use visible::Visible;

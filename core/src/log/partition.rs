@@ -4,7 +4,14 @@
 //! It runs ahead of the store by the commits in flight; readers see only the [`Tail`], which moves when a
 //! commit has resolved.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+mod transactions;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,6 +35,8 @@ use crate::{
     time::{Now, Timestamp},
 };
 
+pub(super) use transactions::AbortedRow;
+
 /// Producers remembered at most; the one that was silent for longest is forgotten for a new one.
 const PRODUCERS_MAX: usize = 4096;
 /// As Kafka's `producer.id.expiration.ms`.
@@ -36,7 +45,8 @@ const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 const COLLECTED_BYTES_MAX: usize = 256 << 10;
 /// Of a partition to which nobody appended for so long, nothing stays in memory.
 const IDLE: Duration = Duration::from_secs(30);
-const FORMAT: u8 = 1;
+/// Format 1 had no transactions.
+const FORMAT: u8 = 2;
 
 /// One partition of a log.
 #[derive(Debug)]
@@ -53,6 +63,10 @@ pub(crate) struct Partition {
     segments: VecDeque<Segment>,
     open: Segment,
     producers: FxHashMap<i64, Producer>,
+    /// First records and producers of open transactions.
+    open_transactions: BTreeSet<(Offset, i64)>,
+    /// No marker of an abort is here or beyond.
+    aborted_to: Offset,
     /// Messages that wait to become a batch, all of these flags.
     collected: Builder,
     collected_flags: u8,
@@ -111,6 +125,8 @@ impl Partition {
             segments: VecDeque::new(),
             open: Segment::default(),
             producers: FxHashMap::default(),
+            open_transactions: BTreeSet::new(),
+            aborted_to: Offset(0),
             collected: Builder::default(),
             collected_flags: 0,
             turn: Turn::default(),
@@ -134,9 +150,16 @@ impl Partition {
         self.tap = tap;
     }
 
-    /// Appends a batch that [`super::validate`] accepted.
-    pub fn append(&mut self, now: Now, header: &Header, bytes: Bytes) -> Result<Appended, Refusal> {
-        if let Arrival::Duplicate(base) = self.arrival(header)? {
+    /// Appends a batch that [`super::validate`] accepted. `transaction` is the coordinator's number of the one
+    /// that it is part of, else 0.
+    pub fn append(
+        &mut self,
+        now: Now,
+        header: &Header,
+        bytes: Bytes,
+        transaction: u64,
+    ) -> Result<Appended, Refusal> {
+        if let Arrival::Duplicate(base) = self.arrival(header, transaction)? {
             return Ok(Appended {
                 base,
                 log_start: self.log_start,
@@ -162,11 +185,12 @@ impl Partition {
         })
     }
 
-    fn arrival(&self, header: &Header) -> Result<Arrival, Refusal> {
+    fn arrival(&self, header: &Header, transaction: u64) -> Result<Arrival, Refusal> {
         if header.producer_id < 0 {
             return Ok(Arrival::Next);
         }
-        producer::check(self.producers.get(&header.producer_id), header)
+        let known = self.producers.get(&header.producer_id);
+        producer::check(known, header, transaction)
     }
 
     /// Adds a message as a record to the batch that [`Partition::seal`] makes of this turn's messages.
@@ -251,19 +275,24 @@ impl Partition {
         match self.producers.get_mut(&id) {
             Some(producer) => producer.add(header, base, now),
             None => {
-                if self.producers.len() >= PRODUCERS_MAX {
-                    self.forget_oldest_producer();
-                }
+                self.make_room_for_producer();
                 self.producers.insert(id, Producer::new(header, base, now));
             }
+        }
+        if let Some(open) = self.producers.get(&id).and_then(|producer| producer.open) {
+            self.open_transactions.insert((open, id));
         }
         self.turn.producers.insert(id);
     }
 
-    fn forget_oldest_producer(&mut self) {
+    fn make_room_for_producer(&mut self) {
+        if self.producers.len() < PRODUCERS_MAX {
+            return;
+        }
         let oldest = self
             .producers
             .iter()
+            .filter(|(_, producer)| producer.open.is_none())
             .min_by_key(|(_, producer)| producer.touched)
             .map(|(id, _)| *id);
         if let Some(id) = oldest {
@@ -294,6 +323,10 @@ impl Partition {
             );
             self.segments.pop_front();
         }
+        rows.forget(
+            Table::State,
+            keys::aborted_range(self.log, self.number, self.log_start, to),
+        );
         self.log_start = to;
         self.tap = self.tap.map(|tap| tap.max(to));
         self.turn.dirty = true;
@@ -307,7 +340,9 @@ impl Partition {
             // The end of a segment is never beyond the end of the partition.
             let _ = self.trim(to);
         }
-        let silent = |producer: &Producer| producer.touched.after(PRODUCER_EXPIRY) < now.wall;
+        let silent = |producer: &Producer| {
+            producer.open.is_none() && producer.touched.after(PRODUCER_EXPIRY) < now.wall
+        };
         let expired: Vec<i64> = self
             .producers
             .iter()
@@ -395,15 +430,25 @@ impl Partition {
             keys::partition_state(self.log, self.number),
             self.write(),
         );
-        let bounds = Bounds {
-            log_start: self.log_start,
-            high_watermark: self.next,
-        };
         Some(Committed {
             tail: self.tail.clone(),
             batches: turn.batches,
-            bounds,
+            bounds: self.bounds(),
         })
+    }
+
+    /// Shows readers what was restored.
+    fn show(&self) {
+        self.tail.publish(Vec::new(), self.bounds());
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            log_start: self.log_start,
+            high_watermark: self.next,
+            last_stable: self.last_stable(),
+            aborted_to: self.aborted_to,
+        }
     }
 
     fn write(&self) -> Bytes {
@@ -412,22 +457,19 @@ impl Partition {
         writer.varint(self.log_start.0);
         writer.option(self.tap, |writer, tap| writer.varint(tap.0));
         self.open.write_fields(&mut writer);
+        writer.varint(self.aborted_to.0);
         writer.done()
     }
 
     fn restore(&mut self, value: Bytes) -> Result<(), StoreError> {
-        let mut reader = Reader::new(value, FORMAT)?;
+        let (format, mut reader) = Reader::versioned(value, FORMAT)?;
         self.next = Offset(reader.varint()?);
         self.log_start = Offset(reader.varint()?);
         self.tap = reader.option(|reader| reader.varint().map(Offset))?;
         self.open = Segment::read_fields(&mut reader)?;
-        self.tail.publish(
-            Vec::new(),
-            Bounds {
-                log_start: self.log_start,
-                high_watermark: self.next,
-            },
-        );
+        if format > 1 {
+            self.aborted_to = Offset(reader.varint()?);
+        }
         Ok(())
     }
 
@@ -437,7 +479,11 @@ impl Partition {
     }
 
     fn restore_producer(&mut self, id: u64, value: Bytes) -> Result<(), StoreError> {
-        self.producers.insert(id as i64, Producer::read(value)?);
+        let id = id as i64;
+        let producer = Producer::read(value)?;
+        self.open_transactions
+            .extend(producer.open.map(|open| (open, id)));
+        self.producers.insert(id, producer);
         Ok(())
     }
 }
@@ -449,6 +495,7 @@ pub(crate) fn delete_log(log: LogId, batch: &mut Batch) {
         keys::partition_states(log),
         keys::producers(log),
         keys::log_segments(log),
+        keys::log_aborted(log),
     ] {
         batch.forget(Table::State, range);
     }
@@ -498,6 +545,9 @@ pub(crate) async fn recover(
             }
         }
     }
+    for partition in partitions.values() {
+        partition.show();
+    }
     Ok(())
 }
 
@@ -507,6 +557,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        command::Isolation,
         log::{
             TailBudget,
             batch::tests::{batch, batch_at, produced},
@@ -531,7 +582,7 @@ mod tests {
     }
 
     fn append(partition: &mut Partition, bytes: &Bytes) -> Result<Appended, Refusal> {
-        partition.append(at(0), &validate(bytes).unwrap(), bytes.clone())
+        partition.append(at(0), &validate(bytes).unwrap(), bytes.clone(), 0)
     }
 
     fn base(partition: &mut Partition, bytes: &Bytes) -> u64 {
@@ -578,6 +629,7 @@ mod tests {
                 other => panic!("unknown row {other}"),
             }
         }
+        partition.show();
         partition
     }
 
@@ -610,7 +662,11 @@ mod tests {
         assert_eq!(base(&mut partition, &batch(&["c"])), 2);
         partition.collect(at(7), &record("d"), false);
         turn(&mut partition);
-        let (Source::Cached(batches), _) = partition.tail().read(Offset(0), usize::MAX) else {
+        let (Source::Cached(batches), _) =
+            partition
+                .tail()
+                .read(Offset(0), usize::MAX, Isolation::Uncommitted)
+        else {
             panic!("not cached")
         };
         let found: Vec<_> = batches
@@ -701,7 +757,9 @@ mod tests {
             reopened.tail().bounds(),
             Bounds {
                 log_start: Offset(2),
-                high_watermark: Offset(4)
+                high_watermark: Offset(4),
+                last_stable: Offset(4),
+                aborted_to: Offset(0),
             }
         );
         assert_eq!(reopened.tap(), Some(Offset(2)));
@@ -734,7 +792,7 @@ mod tests {
         for n in 0..64 {
             let bytes = batch_at(1_000 + n, &[&value]);
             partition
-                .append(at(0), &validate(&bytes).unwrap(), bytes)
+                .append(at(0), &validate(&bytes).unwrap(), bytes, 0)
                 .unwrap();
             writes.extend(turn(&mut partition));
         }
@@ -778,7 +836,13 @@ mod tests {
             "the open segment goes as well"
         );
         turn(&mut partition);
-        assert_eq!(partition.tail().read(Offset(64), 1).0, Source::End);
+        assert_eq!(
+            partition
+                .tail()
+                .read(Offset(64), 1, Isolation::Uncommitted)
+                .0,
+            Source::End
+        );
     }
 
     #[test]

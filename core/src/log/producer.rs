@@ -14,20 +14,37 @@ use crate::{
         values::{Reader, Writer},
     },
     time::Timestamp,
+    transaction::TransactionError,
 };
 
 /// As many batches as a client may have in flight.
 const BATCHES_MAX: usize = 5;
-const FORMAT: u8 = 1;
+/// Format 1 had no transactions.
+const FORMAT: u8 = 2;
 
 /// What one producer last appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Producer {
-    epoch: i16,
-    /// Oldest first, at least one.
+    pub epoch: i16,
+    /// Oldest first; none when its epoch is newer than all that it appended.
     batches: SmallVec<[Produced; BATCHES_MAX]>,
     /// When it last appended.
     pub touched: Timestamp,
+    /// The first record of its open transaction.
+    pub open: Option<Offset>,
+    /// The newest of its transactions that has ended here, by the coordinator's number. Not stored: what could
+    /// still be on its way does not outlive the process.
+    ended: u64,
+}
+
+/// The end of a producer's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub producer: i64,
+    pub epoch: i16,
+    /// The coordinator's number of the transaction; 0 where an administrator ends it.
+    pub transaction: u64,
+    pub commit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +65,21 @@ pub(super) enum Arrival {
 
 /// Judges a batch by what is known of its producer. One that is not known may begin anywhere: what was
 /// known of it may have expired.
-pub(super) fn check(known: Option<&Producer>, header: &Header) -> Result<Arrival, Refusal> {
+///
+/// `transaction` is the number that the coordinator gave to the transaction which the batch is part of, else 0.
+pub(super) fn check(
+    known: Option<&Producer>,
+    header: &Header,
+    transaction: u64,
+) -> Result<Arrival, Refusal> {
     let Some(known) = known else {
         return Ok(Arrival::Next);
     };
+    let transactional = header.attributes.is_transactional();
+    if transactional && transaction <= known.ended || !transactional && known.open.is_some() {
+        // It was under way when its transaction ended, or belongs to none while one is open.
+        return Err(Refusal::Transaction(TransactionError::InvalidState));
+    }
     if header.producer_epoch < known.epoch {
         return Err(Refusal::ProducerFenced);
     }
@@ -71,21 +99,47 @@ pub(super) fn check(known: Option<&Producer>, header: &Header) -> Result<Arrival
         return Ok(Arrival::Duplicate(duplicate.base));
     }
     match known.batches.last() {
-        Some(newest) if advance(newest.last, 1) != first => Err(Refusal::OutOfOrderSequence),
-        _ => Ok(Arrival::Next),
+        Some(newest) if advance(newest.last, 1) == first => Ok(Arrival::Next),
+        // The first of an epoch that a marker began.
+        None if first == 0 => Ok(Arrival::Next),
+        _ => Err(Refusal::OutOfOrderSequence),
     }
 }
 
 impl Producer {
     /// A producer with its first batch here.
     pub fn new(header: &Header, base: Offset, now: Timestamp) -> Producer {
-        let mut producer = Producer {
-            epoch: header.producer_epoch,
-            batches: SmallVec::new(),
-            touched: now,
-        };
+        let mut producer = Producer::silent(header.producer_epoch, now);
         producer.add(header, base, now);
         producer
+    }
+
+    /// A producer that has not appended anything.
+    pub fn silent(epoch: i16, now: Timestamp) -> Producer {
+        Producer {
+            epoch,
+            batches: SmallVec::new(),
+            touched: now,
+            open: None,
+            ended: 0,
+        }
+    }
+
+    /// Ends its transaction; where that began, if it had records here. A newer epoch of the marker fences
+    /// whoever still has the old one, and begins with sequence number 0.
+    pub fn end(&mut self, marker: &Marker, now: Timestamp) -> Option<Offset> {
+        if marker.epoch > self.epoch {
+            self.epoch = marker.epoch;
+            self.batches.clear();
+        }
+        self.ended = self.ended.max(marker.transaction);
+        self.touched = now;
+        self.open.take()
+    }
+
+    /// The sequence number of its newest record, or -1.
+    pub fn last_sequence(&self) -> i32 {
+        self.batches.last().map_or(-1, |batch| batch.last)
     }
 
     /// Takes note of the next batch, checked before.
@@ -102,6 +156,9 @@ impl Producer {
             last: last_sequence(header),
             base,
         });
+        if header.attributes.is_transactional() {
+            self.open.get_or_insert(base);
+        }
         self.touched = now;
     }
 
@@ -114,11 +171,12 @@ impl Producer {
             writer.varint(batch.last as u32 as u64);
             writer.varint(batch.base.0);
         });
+        writer.option(self.open, |writer, open| writer.varint(open.0));
         writer.done()
     }
 
     pub fn read(value: bytes::Bytes) -> Result<Producer, StoreError> {
-        let mut reader = Reader::new(value, FORMAT)?;
+        let (format, mut reader) = Reader::versioned(value, FORMAT)?;
         let epoch = reader.varint()? as u16 as i16;
         let touched = Timestamp(reader.varint()?);
         let batches = reader.list(|reader| {
@@ -132,10 +190,16 @@ impl Producer {
                 base: Offset(reader.varint()?),
             })
         })?;
+        let open = match format {
+            1 => None,
+            _ => reader.option(|reader| reader.varint().map(Offset))?,
+        };
         Ok(Producer {
             epoch,
-            touched,
             batches: batches.into(),
+            touched,
+            open,
+            ended: 0,
         })
     }
 }

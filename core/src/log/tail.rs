@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use crate::{event::FetchedBatch, id::Offset};
+use crate::{command::Isolation, event::FetchedBatch, id::Offset};
 
 /// Bytes of batches that one partition keeps at most. Readers at the tail are a few batches behind.
 const PARTITION_BYTES_MAX: usize = 2 << 20;
@@ -94,6 +94,20 @@ struct State {
 pub(crate) struct Bounds {
     pub log_start: Offset,
     pub high_watermark: Offset,
+    /// Where readers of committed records stop: the first record of a transaction that has not ended, or the end.
+    pub last_stable: Offset,
+    /// No marker of an abort is here or beyond.
+    pub aborted_to: Offset,
+}
+
+impl Bounds {
+    /// Where readers stop.
+    pub fn end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark,
+            Isolation::Committed => self.last_stable,
+        }
+    }
 }
 
 /// Where to read from.
@@ -136,9 +150,9 @@ impl Tail {
     }
 
     /// Whole batches from the one that holds `from`, about `bytes_max` bytes of them but at least one.
-    pub fn read(&self, from: Offset, bytes_max: usize) -> (Source, Bounds) {
+    pub fn read(&self, from: Offset, bytes_max: usize, isolation: Isolation) -> (Source, Bounds) {
         let state = self.lock();
-        (state.read(from, bytes_max), state.bounds)
+        (state.read(from, bytes_max, isolation), state.bounds)
     }
 
     /// Makes committed batches readable and wakes who waits for them.
@@ -202,32 +216,35 @@ impl Drop for Tail {
 }
 
 impl State {
-    fn read(&self, from: Offset, bytes_max: usize) -> Source {
+    fn read(&self, from: Offset, bytes_max: usize, isolation: Isolation) -> Source {
         let Bounds {
             log_start,
             high_watermark,
+            ..
         } = self.bounds;
+        // A transaction begins with a batch, so this is never inside of one.
+        let end = self.bounds.end(isolation);
         if self.closed {
             return Source::Closed;
         }
         if from < log_start || from > high_watermark {
             return Source::OutOfRange;
         }
-        if from == high_watermark {
+        if from >= end {
             return Source::End;
         }
         match self.batches.front() {
-            Some(first) if first.base <= from => Source::Cached(self.cached(from, bytes_max)),
-            Some(first) => Source::Store(from..first.base),
-            None => Source::Store(from..high_watermark),
+            Some(first) if first.base <= from => Source::Cached(self.cached(from, end, bytes_max)),
+            Some(first) => Source::Store(from..first.base.min(end)),
+            None => Source::Store(from..end),
         }
     }
 
-    fn cached(&self, from: Offset, bytes_max: usize) -> Vec<LogBatch> {
+    fn cached(&self, from: Offset, end: Offset, bytes_max: usize) -> Vec<LogBatch> {
         let first = self.batches.partition_point(|batch| batch.last < from);
         let mut bytes = 0;
         let fits = |batch: &&LogBatch| {
-            let fits = bytes == 0 || bytes + batch.bytes.len() <= bytes_max;
+            let fits = batch.base < end && (bytes == 0 || bytes + batch.bytes.len() <= bytes_max);
             bytes += batch.bytes.len();
             fits
         };
@@ -298,6 +315,8 @@ mod tests {
         Bounds {
             log_start: Offset(log_start),
             high_watermark: Offset(high_watermark),
+            last_stable: Offset(high_watermark),
+            aborted_to: Offset(0),
         }
     }
 
@@ -319,21 +338,46 @@ mod tests {
             vec![batch(0, 2, 10), batch(3, 3, 10), batch(4, 9, 10)],
             bounds(0, 10),
         );
-        assert_eq!(bases(tail.read(Offset(0), 1000).0), [0, 3, 4]);
-        assert_eq!(bases(tail.read(Offset(2), 1000).0), [0, 3, 4]);
-        assert_eq!(bases(tail.read(Offset(7), 1000).0), [4]);
-        assert_eq!(bases(tail.read(Offset(1), 20).0), [0, 3]);
-        assert_eq!(bases(tail.read(Offset(1), 0).0), [0], "at least one");
+        assert_eq!(
+            bases(tail.read(Offset(0), 1000, Isolation::Uncommitted).0),
+            [0, 3, 4]
+        );
+        assert_eq!(
+            bases(tail.read(Offset(2), 1000, Isolation::Uncommitted).0),
+            [0, 3, 4]
+        );
+        assert_eq!(
+            bases(tail.read(Offset(7), 1000, Isolation::Uncommitted).0),
+            [4]
+        );
+        assert_eq!(
+            bases(tail.read(Offset(1), 20, Isolation::Uncommitted).0),
+            [0, 3]
+        );
+        assert_eq!(
+            bases(tail.read(Offset(1), 0, Isolation::Uncommitted).0),
+            [0],
+            "at least one"
+        );
     }
 
     #[test]
     fn the_high_watermark_is_the_end_and_what_is_beyond_is_out_of_range() {
         let tail = tail(&TailBudget::new(1 << 20), bounds(5, 10));
-        assert_eq!(tail.read(Offset(10), 1).0, Source::End);
-        assert_eq!(tail.read(Offset(11), 1).0, Source::OutOfRange);
-        assert_eq!(tail.read(Offset(4), 1).0, Source::OutOfRange);
         assert_eq!(
-            tail.read(Offset(5), 1).0,
+            tail.read(Offset(10), 1, Isolation::Uncommitted).0,
+            Source::End
+        );
+        assert_eq!(
+            tail.read(Offset(11), 1, Isolation::Uncommitted).0,
+            Source::OutOfRange
+        );
+        assert_eq!(
+            tail.read(Offset(4), 1, Isolation::Uncommitted).0,
+            Source::OutOfRange
+        );
+        assert_eq!(
+            tail.read(Offset(5), 1, Isolation::Uncommitted).0,
             Source::Store(Offset(5)..Offset(10))
         );
     }
@@ -347,10 +391,13 @@ mod tests {
         }
         assert!(budget.used() <= PARTITION_BYTES_MAX);
         assert_eq!(
-            tail.read(Offset(3), 1).0,
+            tail.read(Offset(3), 1, Isolation::Uncommitted).0,
             Source::Store(Offset(3)..Offset(20))
         );
-        assert_eq!(bases(tail.read(Offset(39), 1).0), [39]);
+        assert_eq!(
+            bases(tail.read(Offset(39), 1, Isolation::Uncommitted).0),
+            [39]
+        );
     }
 
     #[test]
@@ -359,7 +406,11 @@ mod tests {
         let (one, two) = (tail(&budget, bounds(0, 0)), tail(&budget, bounds(0, 0)));
         one.publish(vec![batch(0, 0, 90)], bounds(0, 1));
         two.publish(vec![batch(0, 0, 50), batch(1, 1, 50)], bounds(0, 2));
-        assert_eq!(bases(two.read(Offset(1), 1).0), [1], "the newest stays");
+        assert_eq!(
+            bases(two.read(Offset(1), 1, Isolation::Uncommitted).0),
+            [1],
+            "the newest stays"
+        );
         assert_eq!(budget.used(), 140);
         one.release();
         drop(two);
@@ -375,8 +426,36 @@ mod tests {
         waiter.notified().await;
         tail.close();
         waiter.notified().await;
-        assert_eq!(tail.read(Offset(0), 1).0, Source::Closed);
+        assert_eq!(
+            tail.read(Offset(0), 1, Isolation::Uncommitted).0,
+            Source::Closed
+        );
         tail.forget(&waiter);
         assert_eq!(Arc::strong_count(&waiter), 1);
+    }
+
+    /// KIP-98: readers of committed records stop at the first open transaction, in memory and in the store.
+    #[test]
+    fn committed_readers_stop_at_the_last_stable_offset() {
+        let tail = tail(&TailBudget::new(1 << 20), bounds(0, 0));
+        let open = Bounds {
+            last_stable: Offset(2),
+            ..bounds(0, 4)
+        };
+        tail.publish((0..4).map(|n| batch(n, n, 10)).collect(), open);
+        let committed = |from| tail.read(Offset(from), 1000, Isolation::Committed).0;
+        assert_eq!(bases(committed(0)), [0, 1]);
+        assert_eq!(committed(2), Source::End);
+        assert_eq!(committed(4), Source::End);
+        assert_eq!(committed(5), Source::OutOfRange);
+        assert_eq!(
+            bases(tail.read(Offset(1), 1000, Isolation::Uncommitted).0),
+            [1, 2, 3]
+        );
+        tail.release();
+        assert_eq!(
+            tail.read(Offset(0), 1, Isolation::Committed).0,
+            Source::Store(Offset(0)..Offset(2))
+        );
     }
 }

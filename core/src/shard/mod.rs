@@ -24,10 +24,10 @@ use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
     event::{Event, Kind, Refusal, Reply, Retained},
-    group::{Answers, Groups},
+    group::{Answers, GroupRequest, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
-    log::{self, Bounds, Partition, Tail, TailBudget},
+    log::{self, Bounds, Marker, Partition, Tail, TailBudget},
     message::Message,
     properties::Text,
     queue::{Budget, Queue},
@@ -139,6 +139,29 @@ impl Shard {
             .map(|(id, partition)| (*id, partition.tail().bounds()))
     }
 
+    /// The producers of transactions that were open in partitions when the broker went down.
+    pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (i64, (LogId, u32))> {
+        self.partitions.iter().flat_map(|(id, partition)| {
+            partition
+                .open_transactions()
+                .map(|producer| (producer, *id))
+        })
+    }
+
+    /// The producers of transactions that were to commit offsets of groups when the broker went down.
+    pub(crate) fn pending_offsets(&self) -> impl Iterator<Item = (i64, Text)> {
+        self.groups.pending_offsets()
+    }
+
+    /// An offset that a transaction is to commit.
+    pub(crate) fn recover_pending_offset(
+        &mut self,
+        key: &Bytes,
+        value: Bytes,
+    ) -> Result<(), StoreError> {
+        self.groups.recover_pending(key, value)
+    }
+
     /// An offset that a group has committed.
     pub(crate) fn recover_group_offset(
         &mut self,
@@ -212,10 +235,11 @@ impl Shard {
                 partition,
                 header,
                 batch,
+                transaction,
                 token,
             } => {
                 let appended = match self.partition(log, partition) {
-                    Some(found) => found.append(turn.now, &header, batch),
+                    Some(found) => found.append(turn.now, &header, batch, transaction),
                     None => Err(missing(Kind::Log)),
                 };
                 // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
@@ -363,19 +387,50 @@ impl Shard {
                 vhost,
                 group,
                 request,
+                transaction,
             } => {
                 let mut answers = Answers::new();
                 let (now, from) = (turn.now, (from, token));
+                // What is read may still be in flight, and must not be told before it is durable.
+                turn.in_order |= matches!(request, GroupRequest::Offsets { .. });
                 self.groups.handle(
                     now,
                     from,
                     vhost,
                     group,
                     request,
+                    transaction,
                     &mut answers,
                     &mut turn.batch,
                 );
                 answer(answers, turn);
+            }
+            Op::ListGroups { token, vhost } => {
+                let result = Ok(Reply::Groups(self.groups.list(&vhost)));
+                turn.free.push(from, Event::Done { token, result });
+            }
+            Op::EndTransaction {
+                marker,
+                partitions,
+                groups,
+            } => self.end_transaction(&marker, &partitions, groups, turn),
+            Op::WriteMarker {
+                token,
+                partition: (log, number),
+                marker,
+            } => {
+                let result = match self.partition(log, number) {
+                    Some(found) => found.end_transaction(turn.now, &marker).map(|()| Reply::Ok),
+                    None => Err(missing(Kind::Log)),
+                };
+                turn.held.push(from, Event::Done { token, result });
+            }
+            Op::DescribeProducers { token, partition } => {
+                let result = match self.partitions.get(&partition) {
+                    Some(found) => Ok(Reply::Producers(found.describe_producers())),
+                    None => Err(missing(Kind::Log)),
+                };
+                turn.free.push(from, Event::Done { token, result });
             }
             Op::Retain {
                 vhost,
@@ -472,6 +527,26 @@ impl Shard {
         for (id, partition) in &mut self.partitions {
             partition.tick(turn.now);
             self.touched_partitions.insert(*id);
+        }
+    }
+
+    /// Ends a transaction in what this shard owns of it. What has been deleted meanwhile needs no end.
+    fn end_transaction(
+        &mut self,
+        marker: &Marker,
+        partitions: &[(LogId, u32)],
+        groups: Vec<(Text, Text)>,
+        turn: &mut Turn,
+    ) {
+        for (log, number) in partitions {
+            if let Some(found) = self.partition(*log, *number) {
+                // Only an administrator's markers are refused.
+                let _ = found.end_transaction(turn.now, marker);
+            }
+        }
+        for group in groups {
+            self.groups
+                .end_transaction(turn.now, group, marker, &mut turn.batch);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     group::GroupRequest,
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
     link::Mailbox,
-    log::{Header, NewRecord},
+    log::{Header, Marker, NewRecord},
     message::Message,
     metrics::Sample,
     properties::Text,
@@ -51,7 +51,25 @@ pub(crate) enum Op {
         partition: u32,
         header: Box<Header>,
         batch: Bytes,
+        /// The coordinator's number of the transaction that it is part of, else 0.
+        transaction: u64,
         token: Token,
+    },
+    /// A transaction ends in these partitions and groups.
+    EndTransaction {
+        marker: Marker,
+        partitions: Vec<(LogId, u32)>,
+        groups: Vec<(Text, Text)>,
+    },
+    /// An administrator ends what a producer has open in a partition.
+    WriteMarker {
+        token: Token,
+        partition: (LogId, u32),
+        marker: Marker,
+    },
+    DescribeProducers {
+        token: Token,
+        partition: (LogId, u32),
     },
     /// The tap has offered everything below `offset`.
     Tapped {
@@ -115,6 +133,12 @@ pub(crate) enum Op {
         vhost: Text,
         group: Text,
         request: GroupRequest,
+        /// The coordinator's number of the transaction that offsets are part of, else 0.
+        transaction: u64,
+    },
+    ListGroups {
+        token: Token,
+        vhost: Text,
     },
     /// Keeps or clears the retained message of a topic; confirmed when durable.
     Retain {

@@ -161,9 +161,6 @@ fn release(
     result: Result<(), StoreError>,
     services: &Services,
 ) {
-    for drained in done.drained.drain(..) {
-        let _ = drained.send(());
-    }
     match result {
         Ok(()) => {
             for (partition, committed) in done.committed {
@@ -177,6 +174,10 @@ fn release(
             services.metrics.storage_failed(&error);
             send(shard, done.held.refuse(&reason));
         }
+    }
+    for drained in done.drained.drain(..) {
+        // Whoever asked may have gone.
+        let _ = drained.send(());
     }
 }
 

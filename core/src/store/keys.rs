@@ -121,6 +121,12 @@ mod state {
     pub const SEGMENT: u8 = b'g';
     /// `e`: how often this store was opened.
     pub const EPOCH: u8 = b'e';
+    /// `a`: an aborted transaction of a partition.
+    pub const ABORTED: u8 = b'a';
+    /// `t`: a transactional id.
+    pub const TRANSACTION: u8 = b't';
+    /// `u`: an offset that a transaction is to commit for a group.
+    pub const PENDING_OFFSET: u8 = b'u';
 }
 
 /// The bit of a [`QueueId`] that says: not durable. What such queues leave behind is forgotten when
@@ -279,6 +285,101 @@ pub(crate) fn all_segments() -> Range<Bytes> {
     prefix(&[state::SEGMENT])
 }
 
+/// `State`: the transaction that was aborted by the marker at this offset.
+pub(crate) fn aborted(log: LogId, partition: u32, marker: Offset) -> Bytes {
+    key(21)
+        .u8(state::ABORTED)
+        .u64(log.0)
+        .u32(partition)
+        .u64(marker.0)
+        .done()
+}
+
+/// `State`: the aborted transactions of a partition whose markers are in `[from, to)`.
+pub(crate) fn aborted_range(log: LogId, partition: u32, from: Offset, to: Offset) -> Range<Bytes> {
+    aborted(log, partition, from)..aborted(log, partition, to)
+}
+
+/// `State`: the aborted transactions of all partitions of a log.
+pub(crate) fn log_aborted(log: LogId) -> Range<Bytes> {
+    key(9).u8(state::ABORTED).u64(log.0).done()..key(9).u8(state::ABORTED).u64(log.0 + 1).done()
+}
+
+/// `State`: the aborted transactions of all logs.
+pub(crate) fn all_aborted() -> Range<Bytes> {
+    prefix(&[state::ABORTED])
+}
+
+/// `State`: a transactional id.
+pub(crate) fn transaction(vhost: &str, id: &str) -> Bytes {
+    key(9 + vhost.len() + id.len())
+        .u8(state::TRANSACTION)
+        .text(vhost)
+        .text(id)
+        .done()
+}
+
+/// `State`: all transactional ids.
+pub(crate) fn transactions() -> Range<Bytes> {
+    prefix(&[state::TRANSACTION])
+}
+
+/// The vhost and name in the key of a transactional id.
+pub(crate) fn transaction_parts(mut key: Bytes) -> Option<(Text, Text)> {
+    key.try_get_u8()
+        .ok()
+        .filter(|kind| *kind == state::TRANSACTION)?;
+    Some((take_text(&mut key)?, take_text(&mut key)?))
+}
+
+/// `State`: an offset that the open transaction of a producer is to commit for a group.
+pub(crate) fn pending_offset(
+    vhost: &str,
+    group: &str,
+    producer: i64,
+    log: &str,
+    partition: u32,
+) -> Bytes {
+    key(24 + vhost.len() + group.len() + log.len())
+        .u8(state::PENDING_OFFSET)
+        .text(vhost)
+        .text(group)
+        .u64(producer as u64)
+        .text(log)
+        .u32(partition)
+        .done()
+}
+
+/// `State`: what open transactions are to commit, of all groups.
+pub(crate) fn all_pending_offsets() -> Range<Bytes> {
+    prefix(&[state::PENDING_OFFSET])
+}
+
+/// The vhost, group, producer, log and partition in the key of an offset that is to be committed.
+pub(crate) fn pending_offset_parts(mut key: Bytes) -> Option<(Text, Text, i64, Text, u32)> {
+    key.try_get_u8()
+        .ok()
+        .filter(|kind| *kind == state::PENDING_OFFSET)?;
+    let (vhost, group) = (take_text(&mut key)?, take_text(&mut key)?);
+    let producer = key.try_get_u64().ok()? as i64;
+    Some((
+        vhost,
+        group,
+        producer,
+        take_text(&mut key)?,
+        key.try_get_u32().ok()?,
+    ))
+}
+
+/// A text with its length in front.
+fn take_text(key: &mut Bytes) -> Option<Text> {
+    let length = key
+        .try_get_u32()
+        .ok()
+        .filter(|length| *length as usize <= key.len())?;
+    Text::try_from(key.split_to(length as usize)).ok()
+}
+
 /// The partition in the key of a partition's state, producer or segment.
 pub(crate) fn state_partition(key: &[u8]) -> Option<(LogId, u32)> {
     let log = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
@@ -341,17 +442,11 @@ pub(crate) fn group_offset(vhost: &str, group: &str, log: &str, partition: u32) 
 
 /// The vhost, group, log and partition in the key of a committed offset.
 pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u32)> {
-    let text = |key: &mut Bytes| {
-        let length = key
-            .try_get_u32()
-            .ok()
-            .filter(|length| *length as usize <= key.len())?;
-        Text::try_from(key.split_to(length as usize)).ok()
-    };
     key.try_get_u8()
         .ok()
         .filter(|kind| *kind == state::GROUP_OFFSET)?;
-    let (vhost, group, log) = (text(&mut key)?, text(&mut key)?, text(&mut key)?);
+    let mut text = || take_text(&mut key);
+    let (vhost, group, log) = (text()?, text()?, text()?);
     Some((vhost, group, log, key.try_get_u32().ok()?))
 }
 

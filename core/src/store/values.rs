@@ -172,6 +172,17 @@ impl Reader {
         }
     }
 
+    /// Opens a value of any format up to `newest`, and says of which.
+    pub(crate) fn versioned(mut value: Bytes, newest: u8) -> Result<(u8, Reader), StoreError> {
+        match value.try_get_u8() {
+            Ok(found) if (1..=newest).contains(&found) => Ok((found, Reader(value))),
+            Ok(found) => Err(StoreError::Corrupt(
+                format!("unknown value format {found}, expected at most {newest}").into(),
+            )),
+            Err(_) => Err(StoreError::Corrupt("empty value".into())),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

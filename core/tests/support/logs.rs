@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use trivium_core::{
-    Change, Command, Event, Fetch, FetchPartition, Fetched, FetchedBatch, LogSpec, Offset,
-    OffsetSpec, Refusal, Reply, Text,
+    Change, Command, Event, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, LogSpec,
+    Offset, OffsetSpec, Refusal, Reply, Text,
 };
 
 use super::{Client, now};
@@ -146,6 +146,7 @@ impl Client {
                 log,
                 partition,
                 batch,
+                transaction: None,
             })
             .await?;
         match appended {
@@ -162,6 +163,7 @@ impl Client {
             min_bytes: 1,
             max_bytes: 1 << 20,
             wait,
+            isolation: Isolation::Uncommitted,
         };
         self.submit(Command::Fetch { token, fetch }).await;
         self.fetched(token).await
@@ -206,6 +208,7 @@ impl Client {
                 log,
                 partition: 0,
                 at,
+                isolation: Isolation::Uncommitted,
             })
             .await;
         match found {

@@ -123,6 +123,7 @@ impl From<Refusal> for Error {
             Refusal::Corrupt(_)
             | Refusal::OutOfOrderSequence
             | Refusal::ProducerFenced
+            | Refusal::Transaction(_)
             | Refusal::StorageFailed(_) => Error::connection(ReplyCode::InternalError, text),
             Refusal::Stopping => Error::connection(ReplyCode::ConnectionForced, text),
         }

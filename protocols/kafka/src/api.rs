@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     messages::{
         api_versions::*, describe::*, fetch::*, group_offsets::*, groups::*, metadata::*,
-        offsets::*, produce::*, producers::*, topics::*,
+        offsets::*, produce::*, producers::*, topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -91,9 +91,17 @@ apis! {
     19 CreateTopics: 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
     20 DeleteTopics: 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
     22 InitProducerId: 0..=5, flexible 2, InitProducerIdRequest => InitProducerIdResponse;
+    24 AddPartitionsToTxn: 0..=5, flexible 3, AddPartitionsToTxnRequest => AddPartitionsToTxnResponse;
+    25 AddOffsetsToTxn: 0..=4, flexible 3, AddOffsetsToTxnRequest => AddOffsetsToTxnResponse;
+    26 EndTxn: 0..=5, flexible 3, EndTxnRequest => EndTxnResponse;
+    27 WriteTxnMarkers: 1..=2, flexible 1, WriteTxnMarkersRequest => WriteTxnMarkersResponse;
+    28 TxnOffsetCommit: 0..=5, flexible 3, TxnOffsetCommitRequest => TxnOffsetCommitResponse;
     32 DescribeConfigs: 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
     42 DeleteGroups: 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
     60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
+    61 DescribeProducers: 0..=0, flexible 0, DescribeProducersRequest => DescribeProducersResponse;
+    65 DescribeTransactions: 0..=0, flexible 0, DescribeTransactionsRequest => DescribeTransactionsResponse;
+    66 ListTransactions: 0..=2, flexible 0, ListTransactionsRequest => ListTransactionsResponse;
 }
 
 impl ApiKey {

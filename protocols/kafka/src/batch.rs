@@ -21,7 +21,6 @@ const ATTRIBUTES: usize = 21;
 
 const COMPRESSION: i16 = 0x07;
 const ZSTD: i16 = 4;
-const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 
 /// Why a batch is not stored: the code for the client and a word for the human.
@@ -83,12 +82,6 @@ fn check_attributes(attributes: i16, version: i16) -> Result<(), Fault> {
         return Err((
             ErrorCode::INVALID_RECORD,
             "clients cannot write control batches",
-        ));
-    }
-    if attributes & TRANSACTIONAL != 0 {
-        return Err((
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            "transactions are not supported",
         ));
     }
     // KIP-110: what cannot be read by the consumers of the producer's own release is not taken.
@@ -203,10 +196,7 @@ mod tests {
     #[test]
     fn what_clients_may_not_write_is_refused() {
         assert_eq!(code(changed(21, &[0, 0x20])), ErrorCode::INVALID_RECORD);
-        assert_eq!(
-            code(changed(21, &[0, 0x10])),
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        );
+        assert_eq!(code(changed(21, &[0, 0x10])), ErrorCode::NONE);
         assert_eq!(
             code(changed(21, &[0, 5])),
             ErrorCode::UNSUPPORTED_COMPRESSION_TYPE

@@ -381,7 +381,7 @@ mod tests {
     /// Kafka closes on anything that it does not serve, ApiVersions apart.
     #[test]
     fn what_is_not_served_closes() {
-        for (key, version) in [(99, 0), (-1, 0), (3, 14), (3, -1), (0, 2), (24, 0)] {
+        for (key, version) in [(99, 0), (-1, 0), (3, 14), (3, -1), (0, 2), (88, 0)] {
             let request = [
                 &[0, 0, 0, 10][..],
                 &i16::to_be_bytes(key),

@@ -1,6 +1,6 @@
 //! Kafka's error codes, and which of them a refusal of the core becomes.
 
-use trivium_core::{Kind, Refusal, group::GroupError};
+use trivium_core::{Kind, Refusal, group::GroupError, transaction::TransactionError};
 
 use crate::wire::{Frame, Malformed, Reader, Wire};
 
@@ -27,6 +27,7 @@ codes! {
     MESSAGE_TOO_LARGE = 10;
     OFFSET_METADATA_TOO_LARGE = 12;
     INVALID_TOPIC_EXCEPTION = 17;
+    NOT_ENOUGH_REPLICAS = 19;
     INVALID_REQUIRED_ACKS = 21;
     ILLEGAL_GENERATION = 22;
     INCONSISTENT_GROUP_PROTOCOL = 23;
@@ -48,7 +49,12 @@ codes! {
     POLICY_VIOLATION = 44;
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45;
     INVALID_PRODUCER_EPOCH = 47;
+    INVALID_TXN_STATE = 48;
+    INVALID_PRODUCER_ID_MAPPING = 49;
+    INVALID_TRANSACTION_TIMEOUT = 50;
+    CONCURRENT_TRANSACTIONS = 51;
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53;
+    OPERATION_NOT_ATTEMPTED = 55;
     KAFKA_STORAGE_ERROR = 56;
     SASL_AUTHENTICATION_FAILED = 58;
     NON_EMPTY_GROUP = 68;
@@ -58,9 +64,15 @@ codes! {
     UNSUPPORTED_COMPRESSION_TYPE = 76;
     MEMBER_ID_REQUIRED = 79;
     FENCED_INSTANCE_ID = 82;
+    GROUP_SUBSCRIBED_TO_TOPIC = 86;
     INVALID_RECORD = 87;
+    UNSTABLE_OFFSET_COMMIT = 88;
+    PRODUCER_FENCED = 90;
     UNKNOWN_TOPIC_ID = 100;
+    TRANSACTIONAL_ID_NOT_FOUND = 105;
     MISMATCHED_ENDPOINT_TYPE = 114;
+    TRANSACTION_ABORTABLE = 120;
+    INVALID_REGULAR_EXPRESSION = 128;
 }
 
 impl ErrorCode {
@@ -96,6 +108,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
             Refusal::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::ProducerFenced => ErrorCode::INVALID_PRODUCER_EPOCH,
+            Refusal::Transaction(error) => ErrorCode::from(error),
             Refusal::StorageFailed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
             // A client that is told so asks for the leader again, and by then the connection is closed.
             Refusal::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
@@ -103,6 +116,23 @@ impl From<&Refusal> for ErrorCode {
             | Refusal::NotEmpty { .. }
             | Refusal::Locked { .. }
             | Refusal::ExclusiveUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<&TransactionError> for ErrorCode {
+    fn from(error: &TransactionError) -> ErrorCode {
+        match error {
+            TransactionError::Invalid => ErrorCode::INVALID_REQUEST,
+            TransactionError::NotFound => ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
+            TransactionError::InvalidTimeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
+            TransactionError::WrongProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
+            TransactionError::Fenced => ErrorCode::PRODUCER_FENCED,
+            TransactionError::TimedOut => ErrorCode::INVALID_PRODUCER_EPOCH,
+            TransactionError::InvalidState | TransactionError::NotAdded => {
+                ErrorCode::INVALID_TXN_STATE
+            }
+            TransactionError::Concurrent => ErrorCode::CONCURRENT_TRANSACTIONS,
         }
     }
 }
@@ -131,6 +161,8 @@ impl From<&GroupError> for ErrorCode {
             GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
             GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
             GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::SubscribedToLog => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+            GroupError::TransactionEnded => ErrorCode::INVALID_TXN_STATE,
             GroupError::StorageFailed => ErrorCode::KAFKA_STORAGE_ERROR,
         }
     }

@@ -49,6 +49,11 @@ fn answer(command: &Command) -> Option<Event> {
         | Command::FindOffset { token, .. }
         | Command::Group { token, .. }
         | Command::DescribeLogs { token, .. }
+        | Command::Transaction { token, .. }
+        | Command::ListTransactions { token }
+        | Command::ListGroups { token }
+        | Command::WriteMarker { token, .. }
+        | Command::DescribeProducers { token, .. }
         | Command::InitProducer { token } => Some(refused(*token)),
         _ => None,
     }

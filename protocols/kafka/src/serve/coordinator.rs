@@ -1,11 +1,11 @@
-//! FindCoordinator: this broker coordinates everything. InitProducerId: a producer's identity.
+//! FindCoordinator: this broker coordinates everything.
 
-use trivium_core::{Command, Reply, Text};
+use trivium_core::Text;
 
 use crate::{
-    call::{Answer, Call, Job, Step},
+    call::{Call, Step},
     error::ErrorCode,
-    messages::{groups::*, producers::*},
+    messages::groups::*,
 };
 
 const GROUP: i8 = 0;
@@ -47,41 +47,6 @@ fn coordinator(key: Text, key_type: i8, call: &Call<'_>) -> Coordinator {
     }
 }
 
-/// The code for a transactional id: one of the few after which every client gives up and says so, where
-/// others are taken for passing trouble and tried again for ever.
-pub(crate) fn init_producer(request: InitProducerIdRequest, call: &mut Call<'_>) -> Step {
-    if request.transactional_id.is_some() {
-        return identity(Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED), call);
-    }
-    call.submit(0, |token| Command::InitProducer { token });
-    Step::Wait(Box::new(InitProducer))
-}
-
-struct InitProducer;
-
-impl Job for InitProducer {
-    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let producer = answer.reply(|reply| match reply {
-            Reply::Producer { id, epoch } => Some((id, epoch)),
-            _ => None,
-        });
-        identity(producer.map_err(|refusal| ErrorCode::from(&refusal)), call)
-    }
-}
-
-fn identity(producer: Result<(i64, i16), ErrorCode>, call: &Call<'_>) -> Step {
-    let (error_code, (producer_id, producer_epoch)) = match producer {
-        Ok(producer) => (ErrorCode::NONE, producer),
-        Err(code) => (code, (-1, -1)),
-    };
-    call.respond(&InitProducerIdResponse {
-        throttle_time_ms: 0,
-        error_code,
-        producer_id,
-        producer_epoch,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,43 +86,5 @@ mod tests {
             response.coordinators[0].error_code,
             ErrorCode::INVALID_REQUEST
         );
-    }
-
-    #[test]
-    fn a_producer_gets_an_identity_but_no_transactions() {
-        for version in 0..=5 {
-            let mut script = Script::open();
-            script.send(
-                ApiKey::InitProducerId,
-                version,
-                &InitProducerIdRequest::default(),
-            );
-            let token = script.command(|command| match command {
-                Command::InitProducer { token } => Some(token),
-                _ => None,
-            });
-            script.done(token, Ok(Reply::Producer { id: 42, epoch: 0 }));
-            let response: InitProducerIdResponse = script.response(ApiKey::InitProducerId, version);
-            assert_eq!(
-                (
-                    response.producer_id,
-                    response.producer_epoch,
-                    response.error_code.0
-                ),
-                (42, 0, 0)
-            );
-
-            let transactional_id = Some(Text::from("t"));
-            script.send(
-                ApiKey::InitProducerId,
-                version,
-                &InitProducerIdRequest {
-                    transactional_id,
-                    ..Default::default()
-                },
-            );
-            let response: InitProducerIdResponse = script.response(ApiKey::InitProducerId, version);
-            assert_eq!((response.producer_id, response.error_code.0), (-1, 53));
-        }
     }
 }

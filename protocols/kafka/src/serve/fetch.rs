@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use trivium_core::{Command, Fetch, FetchPartition as Wanted, Fetched, Offset, Text};
+use trivium_core::{Command, Fetch, FetchPartition as Wanted, Fetched, Isolation, Offset, Text};
 
 use crate::{
     call::{Answer, Call, Job, Step},
@@ -45,7 +45,11 @@ pub(crate) fn start(request: FetchRequest, call: &mut Call<'_>) -> Step {
             ..Default::default()
         });
     }
-    let aborted_transactions = (request.isolation_level == READ_COMMITTED).then(Vec::new);
+    let isolation = match request.isolation_level {
+        READ_COMMITTED => Isolation::Committed,
+        _ => Isolation::Uncommitted,
+    };
+    let aborted_transactions = (isolation == Isolation::Committed).then(Vec::new);
     let mut job = Fetching {
         response: FetchResponse::default(),
         parts: SmallVec::new(),
@@ -96,6 +100,7 @@ pub(crate) fn start(request: FetchRequest, call: &mut Call<'_>) -> Step {
         min_bytes: request.min_bytes.max(0) as usize,
         max_bytes: request.max_bytes.clamp(0, BYTES_MAX) as usize,
         wait: Duration::from_millis(wait as u64),
+        isolation,
     };
     call.submit(0, |token| Command::Fetch { token, fetch });
     Step::Wait(Box::new(job))
@@ -138,8 +143,13 @@ impl Fetching {
         match fetched.result {
             Ok(batches) => {
                 partition.high_watermark = fetched.high_watermark.0 as i64;
-                // Without transactions, all that is committed is stable.
-                partition.last_stable_offset = partition.high_watermark;
+                partition.last_stable_offset = fetched.last_stable.0 as i64;
+                if let Some(aborted) = &mut partition.aborted_transactions {
+                    aborted.extend(fetched.aborted.iter().map(|it| AbortedTransaction {
+                        producer_id: it.producer,
+                        first_offset: it.first.0 as i64,
+                    }));
+                }
                 partition.log_start_offset = fetched.log_start.0 as i64;
                 let stored = |batch: trivium_core::FetchedBatch| StoredBatch {
                     base: batch.base.0 as i64,
@@ -229,6 +239,8 @@ mod tests {
             result,
             high_watermark: Offset(9),
             log_start: Offset(3),
+            last_stable: Offset(9),
+            aborted: Vec::new(),
         }
     }
 

@@ -92,7 +92,7 @@ impl Job for Committing {
 }
 
 /// The name of a log and how many partitions it has.
-fn partitions(
+pub(super) fn partitions(
     log: Option<Result<LogInfo, Refusal>>,
     call: &Call<'_>,
 ) -> Result<(Text, u32), ErrorCode> {
@@ -106,7 +106,7 @@ fn partitions(
     }
 }
 
-fn committed(
+pub(super) fn committed(
     (log, partitions): (Text, u32),
     asked: OffsetCommitRequestPartition,
 ) -> Result<CommittedOffset, ErrorCode> {
@@ -154,6 +154,8 @@ struct Asked {
     /// `None` is all that there is.
     topics: Option<Vec<AskedTopic>>,
     found: Result<Vec<CommittedOffset>, ErrorCode>,
+    /// Partitions whose offsets a transaction is about to replace.
+    unstable: Vec<(Text, u32)>,
 }
 
 /// A topic by name or id, its name as far as there is one, and the partitions asked for.
@@ -164,6 +166,7 @@ struct AskedTopic {
 }
 
 pub(crate) fn fetch(request: OffsetFetchRequest, call: &mut Call<'_>) -> Step {
+    let require_stable = request.require_stable;
     let groups: Vec<_> = match call.version() {
         ..8 => vec![one_group(request)],
         _ => request
@@ -178,6 +181,7 @@ pub(crate) fn fetch(request: OffsetFetchRequest, call: &mut Call<'_>) -> Step {
             group.group_id.clone(),
             GroupRequest::Offsets {
                 partitions: group.partitions(),
+                require_stable,
             },
             call,
         );
@@ -205,6 +209,7 @@ fn one_group(request: OffsetFetchRequest) -> Asked {
         group_id: request.group_id,
         topics,
         found: Ok(Vec::new()),
+        unstable: Vec::new(),
     }
 }
 
@@ -224,6 +229,7 @@ fn asked(group: OffsetFetchRequestGroup, call: &Call<'_>) -> Asked {
         group_id: group.group_id,
         topics,
         found: Ok(Vec::new()),
+        unstable: Vec::new(),
     }
 }
 
@@ -250,7 +256,9 @@ impl Asked {
     fn topics(&self, call: &Call<'_>) -> Vec<OffsetFetchResponseTopics> {
         let found = self.found.as_deref().unwrap_or_default();
         let Some(asked) = &self.topics else {
-            return all_topics(found, call);
+            let mut topics = all_topics(found, call);
+            self.mark_unstable(&mut topics);
+            return topics;
         };
         let found = found
             .iter()
@@ -265,7 +273,25 @@ impl Asked {
                 .map(|index| topic.partition(*index, &found))
                 .collect(),
         };
-        asked.iter().map(topic).collect()
+        let mut topics: Vec<_> = asked.iter().map(topic).collect();
+        self.mark_unstable(&mut topics);
+        topics
+    }
+
+    /// KIP-447: an offset that a transaction is about to replace is asked for again.
+    fn mark_unstable(&self, topics: &mut [OffsetFetchResponseTopics]) {
+        for (log, partition) in &self.unstable {
+            let named = topics.iter_mut().filter(|topic| topic.name == *log);
+            for found in named
+                .flat_map(|topic| &mut topic.partitions)
+                .filter(|found| found.partition_index == *partition as i32)
+            {
+                *found = OffsetFetchResponsePartitions {
+                    error_code: ErrorCode::UNSTABLE_OFFSET_COMMIT,
+                    ..nothing(found.partition_index)
+                };
+            }
+        }
     }
 
     fn error_code(&self) -> ErrorCode {
@@ -335,7 +361,10 @@ impl Job for Fetching {
     fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         if let Some(group) = self.groups.get_mut(part) {
             group.found = match answer_of(answer) {
-                Ok(GroupAnswer::Offsets(offsets)) => Ok(offsets),
+                Ok(GroupAnswer::Offsets { offsets, unstable }) => {
+                    group.unstable = unstable;
+                    Ok(offsets)
+                }
                 Ok(_) => Err(ErrorCode::UNKNOWN_SERVER_ERROR),
                 // A group that has never committed is one without offsets.
                 Err(Failure::Group(GroupError::NotFound)) => Ok(Vec::new()),
@@ -521,6 +550,13 @@ mod tests {
         }
     }
 
+    fn found(offsets: Vec<CommittedOffset>) -> GroupAnswer {
+        GroupAnswer::Offsets {
+            offsets,
+            unstable: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_commit_by_id_and_one_that_is_refused() {
         let mut script = Script::open();
@@ -565,6 +601,7 @@ mod tests {
             let (token, _, request) = asked(&mut script);
             let GroupRequest::Offsets {
                 partitions: Some(partitions),
+                ..
             } = request
             else {
                 panic!("{request:?}")
@@ -573,7 +610,7 @@ mod tests {
             let answer = if version == 1 {
                 Err(GroupError::NotFound)
             } else {
-                Ok(GroupAnswer::Offsets(vec![offset("ab", 1, 5)]))
+                Ok(found(vec![offset("ab", 1, 5)]))
             };
             reply(&mut script, token, answer);
             let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, version);
@@ -605,7 +642,7 @@ mod tests {
             },
         );
         let answers = [
-            Ok(GroupAnswer::Offsets(vec![
+            Ok(found(vec![
                 offset("y", 1, 5),
                 offset("x", 0, 2),
                 offset("y", 0, 4),
@@ -615,7 +652,10 @@ mod tests {
         for (command, answer) in script.commands().into_iter().zip(answers) {
             let Command::Group {
                 token,
-                request: GroupRequest::Offsets { partitions: None },
+                request:
+                    GroupRequest::Offsets {
+                        partitions: None, ..
+                    },
                 ..
             } = command
             else {
@@ -659,10 +699,7 @@ mod tests {
         reply(
             &mut script,
             token,
-            Ok(GroupAnswer::Offsets(vec![
-                offset("ab", 0, 5),
-                offset("gone", 0, 1),
-            ])),
+            Ok(found(vec![offset("ab", 0, 5), offset("gone", 0, 1)])),
         );
         script.describe(vec![Ok(log("ab", 1))]);
         let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, 10);

@@ -29,6 +29,14 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Why the core would not ask the coordinator.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Failure::Group(_) => None,
+            Failure::Core(refusal) => Some(refusal),
+        }
+    }
+
     pub(super) fn code(&self) -> ErrorCode {
         match self {
             Failure::Group(error) => ErrorCode::from(error),

@@ -1,6 +1,6 @@
 //! ListOffsets: offsets by time, or by name.
 
-use trivium_core::{Command, Offset, OffsetSpec, Refusal, Reply, Text, Timestamp};
+use trivium_core::{Command, Isolation, Offset, OffsetSpec, Refusal, Reply, Text, Timestamp};
 
 use crate::{
     call::{Answer, Call, Job, Step},
@@ -30,6 +30,10 @@ pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
         parts: Vec::new(),
         left: 0,
     };
+    let isolation = match request.isolation_level {
+        1 => Isolation::Committed,
+        _ => Isolation::Uncommitted,
+    };
     for topic in request.topics {
         let mut result = ListOffsetsTopicResponse {
             name: topic.name,
@@ -41,7 +45,7 @@ pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
                 partition_index: asked.partition_index,
                 ..Default::default()
             };
-            match find(&result.name, &asked, job.parts.len(), call) {
+            match find(&result.name, &asked, isolation, job.parts.len(), call) {
                 Ok(true) => job.parts.push(part),
                 Ok(false) => {}
                 Err(code) => partition.error_code = code,
@@ -61,6 +65,7 @@ pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
 fn find(
     log: &Text,
     asked: &ListOffsetsPartition,
+    isolation: Isolation,
     part: usize,
     call: &mut Call<'_>,
 ) -> Result<bool, ErrorCode> {
@@ -78,6 +83,7 @@ fn find(
         log,
         partition,
         at,
+        isolation,
     });
     Ok(true)
 }

@@ -11,6 +11,9 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod topics;
+mod transaction_admin;
+mod transaction_offsets;
+mod transactions;
 
 use trivium_core::{LogInfo, Refusal, Reply, Text};
 
@@ -101,7 +104,15 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::ApiVersions(request) => api_versions::start(request, call),
         Request::CreateTopics(request) => topics::create(request, call),
         Request::DeleteTopics(request) => topics::delete(request, call),
-        Request::InitProducerId(request) => coordinator::init_producer(request, call),
+        Request::InitProducerId(request) => transactions::init_producer(request, call),
+        Request::AddPartitionsToTxn(request) => transactions::add_partitions(request, call),
+        Request::AddOffsetsToTxn(request) => transactions::add_offsets(request, call),
+        Request::EndTxn(request) => transactions::end(request, call),
+        Request::TxnOffsetCommit(request) => transaction_offsets::commit(request, call),
+        Request::WriteTxnMarkers(request) => transaction_admin::write_markers(request, call),
+        Request::DescribeProducers(request) => transaction_admin::describe_producers(request, call),
+        Request::DescribeTransactions(request) => transaction_admin::describe(request, call),
+        Request::ListTransactions(request) => transaction_admin::list(request, call),
         Request::DescribeConfigs(request) => configs::start(request, call),
         Request::DescribeCluster(request) => cluster::start(request, call),
     }

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use trivium_core::{Command, Offset, Refusal, Reply, Text, Timestamp};
+use trivium_core::{
+    Command, Offset, Refusal, Reply, Text, Timestamp,
+    transaction::{TransactionError, TransactionPart},
+};
 
 use crate::{
     batch,
@@ -15,6 +18,9 @@ use crate::{
 /// From this version on, topics have ids instead of names.
 const BY_ID: i16 = 13;
 
+/// From this version on, a batch adds its partition to its transaction (KIP-890).
+const IMPLICIT: i16 = 12;
+
 /// Appends under way.
 struct Producing {
     acks: i16,
@@ -26,6 +32,10 @@ struct Producing {
 
 pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
     let fault = refused_whole(&request);
+    let transaction = request.transactional_id.clone().map(|id| TransactionPart {
+        id,
+        implicit: call.version() >= IMPLICIT,
+    });
     let mut job = Producing {
         acks: request.acks,
         response: ProduceResponse::default(),
@@ -52,7 +62,10 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
                 base_offset: -1,
                 ..Default::default()
             };
-            match fault.map_or_else(|| append(&name, index, records, job.parts.len(), call), Err) {
+            match fault.map_or_else(
+                || append(&name, index, records, &transaction, job.parts.len(), call),
+                Err,
+            ) {
                 Ok(()) => job.parts.push(part),
                 Err(fault) => {
                     (partition.error_code, partition.error_message) =
@@ -72,20 +85,29 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
 
 /// Why nothing of the request is taken.
 fn refused_whole(request: &ProduceRequest) -> Option<batch::Fault> {
-    if !(-1..=1).contains(&request.acks) {
-        return Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"));
+    (!(-1..=1).contains(&request.acks))
+        .then_some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"))
+}
+
+/// What became of a transaction, in the codes that producers of this version know.
+fn transaction_code(error: &TransactionError, version: i16) -> ErrorCode {
+    match error {
+        // A partition knows epochs only.
+        TransactionError::Fenced | TransactionError::TimedOut => ErrorCode::INVALID_PRODUCER_EPOCH,
+        TransactionError::Concurrent if version < IMPLICIT => ErrorCode::NOT_ENOUGH_REPLICAS,
+        TransactionError::Invalid => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        TransactionError::InvalidState | TransactionError::NotAdded if version >= IMPLICIT => {
+            ErrorCode::TRANSACTION_ABORTABLE
+        }
+        error => ErrorCode::from(error),
     }
-    let transactional = request.transactional_id.is_some();
-    transactional.then_some((
-        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        "transactions are not supported",
-    ))
 }
 
 fn append(
     log: &Result<Text, ErrorCode>,
     index: i32,
     records: Option<Bytes>,
+    transaction: &Option<TransactionPart>,
     part: usize,
     call: &mut Call<'_>,
 ) -> Result<(), batch::Fault> {
@@ -110,6 +132,7 @@ fn append(
         log,
         partition,
         batch,
+        transaction: transaction.clone(),
     });
     Ok(())
 }
@@ -136,6 +159,7 @@ impl Producing {
                 partition.error_code = match refusal {
                     // Something about its records, such as no key on a compacted log.
                     Refusal::Invalid(_) => ErrorCode::INVALID_RECORD,
+                    Refusal::Transaction(error) => transaction_code(&error, call.version()),
                     _ => ErrorCode::from(&refusal),
                 };
                 partition.error_message = text(&refusal);
@@ -223,6 +247,7 @@ mod tests {
                 log,
                 partition: 2,
                 batch,
+                ..
             } if log == "ab" => (token, batch),
             other => panic!("{other:?}"),
         };
@@ -339,15 +364,7 @@ mod tests {
     fn what_is_wrong_is_told_per_partition() {
         let whole = batch::sample(b"v");
         let damaged = [&whole[..whole.len() - 2], b"XX"].concat().into();
-        let transactional = ProduceRequest {
-            transactional_id: Some("t".into()),
-            ..request(-1, &whole)
-        };
-        for (request, code) in [
-            (request(-1, &damaged), 2),
-            (request(5, &whole), 21),
-            (transactional, 53),
-        ] {
+        for (request, code) in [(request(-1, &damaged), 2), (request(5, &whole), 21)] {
             let mut script = Script::open();
             script.send(ApiKey::Produce, 9, &request);
             let partition = partition(script.response(ApiKey::Produce, 9));

@@ -319,6 +319,7 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::OffsetOutOfRange(_)
         | Refusal::OutOfOrderSequence
         | Refusal::ProducerFenced
+        | Refusal::Transaction(_)
         | Refusal::Stopping => Reason::UNSPECIFIED,
     }
 }
