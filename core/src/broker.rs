@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use crate::{
-    catalog::{Actor, Catalog, Effect, Outcome},
-    command::Change,
+    catalog::{Actor, Catalog, Effect, Outcome, Routes},
+    command::{Change, Scope},
     commit::{Committer, Span},
     definitions::Definitions,
-    event::{Event, Refusal, Reply},
+    event::{Event, QueueInfo, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox},
     message::{Dialect, Origin},
@@ -153,6 +153,17 @@ impl Broker {
         }
         samples.extend(total.samples());
         samples
+    }
+
+    /// Sets up all of this on the broker's own behalf, or nothing of it.
+    pub async fn import(&self, definitions: Definitions) -> Result<(), Refusal> {
+        let from = Arc::new(Mailbox::new(ConnectionId(0)));
+        let change = Change::Import(Box::new(definitions));
+        let actor = Actor::broker("/".into());
+        self.inner
+            .define(&actor, &from, Token(0), change)
+            .await
+            .map(drop)
     }
 
     /// Why the store has failed, if it has: nothing more is acknowledged then.
@@ -333,8 +344,44 @@ impl Inner {
         &self,
         by: &Actor,
         vhost: Option<&Text>,
+        scope: Scope,
     ) -> Result<Definitions, Refusal> {
-        self.catalog.lock().await.export(by, vhost)
+        self.catalog.lock().await.export(by, vhost, scope)
+    }
+
+    /// The queues and logs of some vhosts, or those of that name, as they are now.
+    pub(crate) async fn describe_queues(
+        &self,
+        routes: &Routes,
+        vhosts: &[Text],
+        name: Option<&Text>,
+    ) -> Result<Vec<QueueInfo>, Refusal> {
+        let wanted = |found: &Text| name.is_none_or(|name| name == found);
+        let mut found = Vec::new();
+        let mut places: Vec<Vec<(QueueId, usize)>> = vec![Vec::new(); self.shards.len()];
+        for vhost in vhosts {
+            for queue in routes.queues(vhost).filter(|queue| wanted(&queue.name)) {
+                places[self.shard_of_queue(queue.id)].push((queue.id, found.len()));
+                found.push(queue.describe());
+            }
+            let logs = routes.logs(vhost).filter(|log| wanted(&log.info.name));
+            found.extend(logs.map(|log| log.describe()));
+        }
+        for (shard, places) in self.shards.iter().zip(places) {
+            if places.is_empty() {
+                continue;
+            }
+            let (reply, counts) = oneshot::channel();
+            let queues = places.iter().map(|(queue, _)| *queue).collect();
+            self.send(shard, vec![Op::Count { queues, reply }]).await?;
+            let counts = counts.await.map_err(|_| Refusal::Stopping)?;
+            for ((_, at), [ready, unsettled, consumers]) in places.into_iter().zip(counts) {
+                let info = &mut found[at];
+                (info.ready, info.unsettled, info.consumers) = (ready, unsettled, consumers);
+            }
+        }
+        found.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+        Ok(found)
     }
 
     /// Waits for a change of the catalog. After the first that fails, nothing is accepted.

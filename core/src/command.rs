@@ -108,7 +108,24 @@ pub enum Command {
     },
     /// What is set up and declared, of all vhosts or of one, as far as the user may see it; answered by
     /// [`Reply::Definitions`](crate::Reply::Definitions). For users with a tag of management.
-    Export { token: Token, vhost: Option<Text> },
+    Export {
+        token: Token,
+        vhost: Option<Text>,
+        scope: Scope,
+    },
+    /// The queues and logs of a vhost or of all, or one of them, as they are now; answered by
+    /// [`Reply::Queues`](crate::Reply::Queues). For users with a tag of management.
+    DescribeQueues {
+        token: Token,
+        vhost: Option<Text>,
+        name: Option<Text>,
+    },
+    /// The same for exchanges; answered by [`Reply::Exchanges`](crate::Reply::Exchanges).
+    DescribeExchanges {
+        token: Token,
+        vhost: Option<Text>,
+        name: Option<Text>,
+    },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
     /// A request to the coordinator of a transactional id; answered by
@@ -155,6 +172,15 @@ pub enum Part {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     },
+}
+
+/// How much of what there is an export has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// What administrators set up, without what is declared.
+    SetUp,
 }
 
 /// What a client offers as proof of its identity.
@@ -247,6 +273,39 @@ pub enum ExchangeKind {
     Topic,
     /// To bindings whose arguments match the headers.
     Headers,
+    /// To one binding, by a hash of the message; keys are weights.
+    ConsistentHash,
+    /// To one binding, any.
+    Random,
+    /// The same: all queues are local.
+    LocalRandom,
+    /// To one binding, by the hash of the key modulo the number of bindings.
+    ModulusHash,
+}
+
+impl ExchangeKind {
+    const ALL: [(ExchangeKind, &'static str); 8] = [
+        (ExchangeKind::Direct, "direct"),
+        (ExchangeKind::Fanout, "fanout"),
+        (ExchangeKind::Topic, "topic"),
+        (ExchangeKind::Headers, "headers"),
+        (ExchangeKind::ConsistentHash, "x-consistent-hash"),
+        (ExchangeKind::Random, "x-random"),
+        (ExchangeKind::LocalRandom, "x-local-random"),
+        (ExchangeKind::ModulusHash, "x-modulus-hash"),
+    ];
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<ExchangeKind> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == name);
+        found.map(|(kind, _)| *kind)
+    }
+
+    /// Its name, as RabbitMQ has it.
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(kind, _)| *kind == self);
+        found.map_or("", |(_, name)| name)
+    }
 }
 
 /// What a queue is.

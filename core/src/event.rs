@@ -6,12 +6,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    command::{LogSpec, OffsetSpec},
+    command::{ExchangeSpec, LogSpec, OffsetSpec, QueueSpec},
     definitions::Definitions,
     group::{GroupInfo, GroupReply},
     id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
     message::Message,
-    properties::Text,
+    properties::{Text, Value},
     time::Timestamp,
     transaction::{ProducerInfo, TransactionError, TransactionInfo, TransactionReply},
 };
@@ -133,6 +133,10 @@ pub enum Reply {
     Removed { existed: bool },
     /// What is set up and declared.
     Definitions(Box<Definitions>),
+    /// Queues as they are now.
+    Queues(Vec<QueueInfo>),
+    /// Exchanges as they are now.
+    Exchanges(Vec<ExchangeInfo>),
     /// Retained messages.
     Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
@@ -171,6 +175,51 @@ pub struct LogInfo {
     pub uuid: [u8; 16],
     /// As created.
     pub spec: LogSpec,
+}
+
+/// A queue, or a log as a queue of type stream, as it is now.
+#[derive(Clone, Debug)]
+pub struct QueueInfo {
+    /// Where.
+    pub vhost: Text,
+    /// Its name.
+    pub name: Text,
+    /// `classic`, `quorum` or `stream`.
+    pub kind: &'static str,
+    /// As declared.
+    pub spec: QueueSpec,
+    /// The policies that count for it.
+    pub policies: PolicyInfo,
+    /// Messages ready for delivery.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unsettled: u64,
+    /// Consumers.
+    pub consumers: u64,
+}
+
+/// An exchange, as it is now.
+#[derive(Clone, Debug)]
+pub struct ExchangeInfo {
+    /// Where.
+    pub vhost: Text,
+    /// Its name; empty for the default exchange.
+    pub name: Text,
+    /// As declared.
+    pub spec: ExchangeSpec,
+    /// The policies that count for it.
+    pub policies: PolicyInfo,
+}
+
+/// The policies that count for something.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyInfo {
+    /// The policy's name.
+    pub policy: Option<Text>,
+    /// The operator policy's name.
+    pub operator: Option<Text>,
+    /// What both together set; of two numbers for the same thing the smaller one.
+    pub effective: Vec<(Text, Value)>,
 }
 
 /// What a fetch read from one partition.

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::{
     broker::Inner,
-    catalog::{LogEntry, Targets},
+    catalog::{Facts, LogEntry, Targets},
     command::{Fetch, FetchPartition, Isolation},
     event::{FetchedBatch, Refusal},
     id::{ConnectionId, LogId, Offset},
@@ -157,7 +157,7 @@ impl Tap {
         let topic = Topic::new(entry.info.name.clone(), Grammar::Dots);
         let mut targets = Targets::default();
         let routes = self.inner.snapshot.load();
-        routes.route_tapped(&entry, &topic, &mut Vec::new, &mut targets);
+        routes.route_tapped(&entry, &topic, &mut Facts::default, &mut targets);
         let next = if targets.is_empty() {
             last_stable
         } else {

@@ -8,8 +8,8 @@ use support::{Client, durable, exchange, message, open};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
     Destination, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
-    PermissionDefinition, Refusal, Removal, Reply, TopicPermission, TopicPermissionDefinition,
-    UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
+    PermissionDefinition, Refusal, Removal, Reply, Scope, TopicPermission,
+    TopicPermissionDefinition, UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
 };
 
 fn user(name: &str, password: &'static str, tags: &[&str]) -> UserDefinition {
@@ -349,7 +349,11 @@ async fn what_is_set_up_survives_a_crash() {
         ..Definitions::default()
     };
     import(&mut admin, definitions).await.unwrap();
-    let export = |token| Command::Export { token, vhost: None };
+    let export = |token| Command::Export {
+        token,
+        vhost: None,
+        scope: Scope::All,
+    };
     let Ok(Reply::Definitions(before)) = admin.ask(export).await else {
         panic!("no definitions");
     };

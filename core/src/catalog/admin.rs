@@ -1,5 +1,7 @@
 //! What administrators set up: imported all or nothing, removed one by one, exported.
 
+use std::collections::BTreeSet;
+
 use super::{Actor, Applied, Catalog, Outcome};
 use crate::{
     access::{Access, GUEST, Granted, GrantedTopics, User},
@@ -83,6 +85,10 @@ impl Catalog {
         }
         for policy in &definitions.policies {
             self.put_policy(policy, applied)?;
+        }
+        let vhosts = definitions.policies.iter().map(|policy| &policy.vhost);
+        for vhost in vhosts.collect::<BTreeSet<_>>() {
+            self.apply_policies(vhost, applied);
         }
         for definition in &definitions.exchanges {
             self.import_exchange(definition, applied)?;
@@ -482,7 +488,8 @@ impl Catalog {
         for (_, user, ..) in access.topic_permissions().filter(|(v, ..)| *v == vhost) {
             self.revoke_topics(vhost, user, None, &mut applied);
         }
-        for policy in self.routes.policies().filter(|it| it.vhost == *vhost) {
+        let policies = self.routes.policies().map(|policy| &policy.definition);
+        for policy in policies.filter(|it| it.vhost == *vhost) {
             let key = keys::policy(policy.operator, vhost, &policy.name);
             applied.batch.delete(Table::Catalog, key);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Actor, Catalog, Routes, Targets};
+use super::{Actor, Catalog, Facts, Routes, Targets};
 use crate::{command::Change, id::ConnectionId, topic::Topic};
 
 /// A catalog of one vhost and its current snapshot.
@@ -43,9 +43,14 @@ impl Routing {
     /// Routes one message; returns to how many queues.
     pub fn route(&mut self, exchange: &str, topic: &Topic) -> usize {
         self.targets.clear();
-        let routed = self
-            .routes
-            .route("/", exchange, topic, &mut Vec::new, "", &mut self.targets);
+        let routed = self.routes.route(
+            "/",
+            exchange,
+            topic,
+            &mut Facts::default,
+            "",
+            &mut self.targets,
+        );
         routed.map_or(0, |()| self.targets.queues.len())
     }
 }

@@ -6,7 +6,7 @@ use super::{
     check,
     headers::HeaderMatch,
     routes::{Edge, Place},
-    topic_trie,
+    spread, topic_trie,
 };
 use crate::{
     command::{Binding, Destination, ExchangeKind},
@@ -98,6 +98,9 @@ impl Catalog {
                 topic_trie::LEVELS_MAX
             );
             return Err(Refusal::Invalid(text.into()));
+        }
+        if source.kind == ExchangeKind::ConsistentHash {
+            spread::weight(&binding.key)?;
         }
         if source.kind == ExchangeKind::Headers {
             HeaderMatch::new(&binding.arguments).map_err(Refusal::Invalid)?;

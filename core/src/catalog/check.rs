@@ -7,7 +7,7 @@ use super::{
     routes::{LogEntry, QueueEntry},
 };
 use crate::{
-    command::{ExchangeKind, ExchangeSpec, QueueSpec},
+    command::{ExchangeSpec, QueueSpec},
     event::{Kind, Refusal},
     properties::{Text, Value},
 };
@@ -120,7 +120,7 @@ pub(super) fn same_exchange(
         name,
         vhost: &by.vhost,
     };
-    subject.same_word("type", kind_name(received.kind), kind_name(current.kind))?;
+    subject.same_word("type", received.kind.name(), current.kind.name())?;
     subject.same_flag("durable", received.durable, current.durable)?;
     subject.same_flag("auto_delete", received.auto_delete, current.auto_delete)?;
     subject.same_flag("internal", received.internal, current.internal)?;
@@ -257,14 +257,5 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         Value::Timestamp(_) => "timestamp",
         Value::Array(_) => "array",
         Value::Table(_) => "table",
-    }
-}
-
-fn kind_name(kind: ExchangeKind) -> &'static str {
-    match kind {
-        ExchangeKind::Direct => "direct",
-        ExchangeKind::Fanout => "fanout",
-        ExchangeKind::Topic => "topic",
-        ExchangeKind::Headers => "headers",
     }
 }

@@ -1,6 +1,6 @@
 //! Exchanges: declared, checked, deleted; those that delete themselves go with their last binding.
 
-use super::{Actor, Applied, Catalog, Outcome, bindings::ExchangeName, check};
+use super::{Actor, Applied, Catalog, Outcome, bindings::ExchangeName, check, spread::HashOn};
 use crate::{
     access::Operation,
     command::{ExchangeKind, ExchangeSpec},
@@ -54,6 +54,9 @@ impl Catalog {
             return check::same_exchange(name, current, spec, by).map(|()| Applied::default());
         }
         check::not_reserved(Kind::Exchange, name)?;
+        if spec.kind == ExchangeKind::ConsistentHash {
+            HashOn::new(spec)?;
+        }
         if let Some(alternate) = check::text_argument(&spec.arguments, "alternate-exchange") {
             self.may(by, Operation::Read, Kind::Exchange, name)?;
             self.may(by, Operation::Write, Kind::Exchange, alternate)?;

@@ -3,6 +3,7 @@
 use super::{Actor, Catalog};
 use crate::{
     access::User,
+    command::Scope,
     definitions::{
         BindingDefinition, Definitions, ExchangeDefinition, LogDefinition, ParameterDefinition,
         Password, PermissionDefinition, PolicyDefinition, QueueDefinition,
@@ -13,12 +14,18 @@ use crate::{
 };
 
 /// Tags of users who may look at what is theirs.
-const MANAGEMENT: [&str; 4] = ["administrator", "monitoring", "policymaker", "management"];
+pub(super) const MANAGEMENT: [&str; 4] =
+    ["administrator", "monitoring", "policymaker", "management"];
 
 impl Catalog {
     /// Everything that is set up, of all vhosts or of one. Users and parameters of the broker are for
     /// administrators; monitoring sees all vhosts, others those that they may enter.
-    pub(crate) fn export(&self, by: &Actor, vhost: Option<&Text>) -> Result<Definitions, Refusal> {
+    pub(crate) fn export(
+        &self,
+        by: &Actor,
+        vhost: Option<&Text>,
+        scope: Scope,
+    ) -> Result<Definitions, Refusal> {
         let access = self.routes.access();
         let tagged = |tag| access.has_tag(&by.user, tag);
         let everything = by.is_broker() || tagged("administrator");
@@ -36,7 +43,9 @@ impl Catalog {
         };
         let whole = everything && vhost.is_none();
         let mut all = self.export_set_up(&of, whole);
-        self.export_declared(&of, &mut all);
+        if scope == Scope::All {
+            self.export_declared(&of, &mut all);
+        }
         Ok(all)
     }
 
@@ -51,8 +60,9 @@ impl Catalog {
                 .collect(),
             policies: routes
                 .policies()
+                .map(|it| &it.definition)
                 .filter(|it| of(&it.vhost))
-                .map(|it| PolicyDefinition::clone(it))
+                .map(PolicyDefinition::clone)
                 .collect(),
             parameters: routes
                 .parameters()

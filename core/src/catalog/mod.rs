@@ -10,6 +10,7 @@ mod bench;
 mod bind;
 mod bindings;
 mod check;
+mod describe;
 mod exchanges;
 mod export;
 mod headers;
@@ -20,6 +21,7 @@ mod queues;
 mod recover;
 mod routes;
 mod small_map;
+mod spread;
 mod topic_trie;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub(crate) use check::type_name;
 pub(crate) use headers::integer;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
+pub(crate) use spread::Facts;
 
 use self::bindings::Bindings;
 use crate::{

@@ -1,13 +1,95 @@
-//! Policies: settings for the queues and exchanges of a vhost whose names match a pattern.
+//! Policies: settings for the queues and exchanges of a vhost whose names match a pattern. One policy and one
+//! operator policy count for each: those that match with the greatest priority.
 
-use super::{Applied, Catalog, admin::check_name};
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::{
+    Applied, Catalog, Effect, QueueEntry, admin::check_name, bindings::End, headers::integer,
+};
 use crate::{
     access::compile,
     definitions::PolicyDefinition,
     event::Refusal,
-    properties::Text,
+    properties::{Text, Value},
+    queue::{QueueSettings, QueueType},
     store::{Table, keys::catalog as keys, values::admin as rows},
 };
+
+/// A policy, ready to match.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) definition: PolicyDefinition,
+    pattern: Regex,
+}
+
+/// What a policy may be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Queue(QueueType),
+    Stream,
+    Exchange,
+}
+
+impl Policy {
+    pub(super) fn new(definition: PolicyDefinition) -> Result<Policy, Refusal> {
+        let pattern = compile(&definition.pattern).map_err(invalid)?;
+        Ok(Policy {
+            definition,
+            pattern,
+        })
+    }
+
+    pub(super) fn applies(&self, subject: Subject, name: &str) -> bool {
+        let kind = match (&*self.definition.apply_to, subject) {
+            ("all", _) => true,
+            ("exchanges", subject) => subject == Subject::Exchange,
+            ("queues", subject) => subject != Subject::Exchange,
+            ("classic_queues", subject) => subject == Subject::Queue(QueueType::Classic),
+            ("quorum_queues", subject) => subject == Subject::Queue(QueueType::Quorum),
+            ("streams", subject) => subject == Subject::Stream,
+            _ => false,
+        };
+        kind && self.pattern.is_match(name)
+    }
+
+    /// The value of a setting that is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&Text> {
+        let mut settings = self.definition.definition.iter();
+        match settings.find(|(known, _)| known == name) {
+            Some((_, Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The policies that count for one thing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policies {
+    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) operator: Option<Arc<Policy>>,
+}
+
+impl Policies {
+    /// What a queue comes to with these.
+    pub(crate) fn settings(&self, spec: &crate::command::QueueSpec) -> QueueSettings {
+        let of = |policy: &Option<Arc<Policy>>| {
+            let policy = policy.as_ref();
+            policy.map_or(Vec::new(), |policy| policy.definition.definition.clone())
+        };
+        QueueSettings::effective(spec, &of(&self.policy), &of(&self.operator))
+    }
+
+    fn same(&self, other: &Policies) -> bool {
+        let same = |a: &Option<Arc<Policy>>, b: &Option<Arc<Policy>>| match (a, b) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same(&self.policy, &other.policy) && same(&self.operator, &other.operator)
+    }
+}
 
 impl Catalog {
     pub(super) fn put_policy(
@@ -17,13 +99,14 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         check_name("policy", &policy.name)?;
         self.check_vhost(&policy.vhost)?;
-        compile(&policy.pattern).map_err(Refusal::Invalid)?;
+        check(policy)?;
+        let ready = Policy::new(policy.clone())?;
         applied.batch.put(
             Table::Catalog,
             keys::policy(policy.operator, &policy.vhost, &policy.name),
             rows::write_policy(policy),
         );
-        self.routes_mut().put_policy(policy.clone());
+        self.routes_mut().put_policy(ready);
         Ok(())
     }
 
@@ -36,6 +119,310 @@ impl Catalog {
     ) -> bool {
         let key = keys::policy(operator, vhost, name);
         applied.batch.delete(Table::Catalog, key);
-        self.routes_mut().remove_policy(vhost, name, operator)
+        let existed = self.routes_mut().remove_policy(vhost, name, operator);
+        if existed {
+            self.apply_policies(vhost, applied);
+        }
+        existed
     }
+
+    /// The policies that count for a queue.
+    pub(super) fn policies_of_queue(
+        &self,
+        vhost: &Text,
+        name: &str,
+        spec: &crate::command::QueueSpec,
+    ) -> Policies {
+        if spec.session || !self.routes.has_policies(vhost) {
+            return Policies::default();
+        }
+        let kind = QueueSettings::effective(spec, &[], &[]).kind;
+        self.routes.policies_of(vhost, Subject::Queue(kind), name)
+    }
+
+    /// Makes the policies of a vhost count for everything in it, live.
+    pub(super) fn apply_policies(&mut self, vhost: &Text, applied: &mut Applied) {
+        let changed: Vec<Arc<QueueEntry>> = self
+            .queues
+            .values()
+            .filter(|queue| queue.vhost == *vhost && !queue.spec.session)
+            .filter_map(|queue| {
+                let policies = self.policies_of_queue(vhost, &queue.name, &queue.spec);
+                (!policies.same(&queue.policies)).then(|| {
+                    let settings = policies.settings(&queue.spec);
+                    Arc::new(QueueEntry {
+                        policies,
+                        settings,
+                        ..(**queue).clone()
+                    })
+                })
+            })
+            .collect();
+        for queue in changed {
+            let old = self.queues.get(&queue.id).map(|old| old.settings.clone());
+            self.put_queue(queue.clone());
+            for number in self.bindings.to(&End::Queue(queue.id)) {
+                self.refresh_binding(number, applied);
+            }
+            if old.as_ref() != Some(&queue.settings) {
+                applied.effects.push(Effect::QueueChanged(queue));
+            }
+        }
+        self.routes_mut().apply_policies_to_exchanges(vhost);
+    }
+}
+
+/// What a setting's value must be.
+#[derive(Clone, Copy)]
+enum Takes {
+    Natural,
+    Positive,
+    Whole,
+    Text,
+    OneOf(&'static [&'static str]),
+    Age,
+    Anything,
+}
+
+/// RabbitMQ's settings: name, value, what it says of a wrong one, and whether an operator may set it.
+static SETTINGS: [(&str, Takes, &str, bool); 35] = [
+    (
+        "alternate-exchange",
+        Takes::Text,
+        "alternate exchange name",
+        false,
+    ),
+    (
+        "dead-letter-exchange",
+        Takes::Text,
+        "dead letter exchange name",
+        false,
+    ),
+    (
+        "dead-letter-routing-key",
+        Takes::Text,
+        "dead letter routing key",
+        false,
+    ),
+    (
+        "dead-letter-strategy",
+        Takes::OneOf(&["at-most-once", "at-least-once"]),
+        "dead letter strategy",
+        false,
+    ),
+    ("message-ttl", Takes::Natural, "message TTL", true),
+    ("expires", Takes::Positive, "queue expiry", true),
+    ("max-length", Takes::Natural, "maximum length", true),
+    (
+        "max-length-bytes",
+        Takes::Natural,
+        "maximum length in bytes",
+        true,
+    ),
+    (
+        "max-in-memory-length",
+        Takes::Natural,
+        "maximum memory in bytes",
+        true,
+    ),
+    (
+        "max-in-memory-bytes",
+        Takes::Natural,
+        "maximum memory in bytes",
+        true,
+    ),
+    (
+        "overflow",
+        Takes::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"]),
+        "overflow value",
+        true,
+    ),
+    ("delivery-limit", Takes::Whole, "delivery limit", true),
+    (
+        "queue-mode",
+        Takes::OneOf(&["default", "lazy"]),
+        "queue-mode value",
+        false,
+    ),
+    ("queue-version", Takes::Natural, "queue version", true),
+    ("queue-master-locator", Takes::Text, "master locator", false),
+    (
+        "queue-leader-locator",
+        Takes::OneOf(&["client-local", "balanced", "random", "least-leaders"]),
+        "queue leader locator value",
+        false,
+    ),
+    (
+        "initial-cluster-size",
+        Takes::Positive,
+        "cluster size",
+        false,
+    ),
+    (
+        "target-group-size",
+        Takes::Positive,
+        "target group size",
+        true,
+    ),
+    ("max-age", Takes::Age, "max age", false),
+    (
+        "stream-max-segment-size-bytes",
+        Takes::Natural,
+        "segment size",
+        false,
+    ),
+    (
+        "stream-filter-size-bytes",
+        Takes::Natural,
+        "filter size",
+        false,
+    ),
+    ("consumer-timeout", Takes::Natural, "consumer timeout", true),
+    (
+        "consumer-disconnected-timeout",
+        Takes::Natural,
+        "consumer disconnected timeout",
+        true,
+    ),
+    (
+        "delayed-retry-type",
+        Takes::Text,
+        "delayed retry type",
+        false,
+    ),
+    (
+        "delayed-retry-min",
+        Takes::Natural,
+        "delayed retry minimum",
+        false,
+    ),
+    (
+        "delayed-retry-max",
+        Takes::Natural,
+        "delayed retry maximum",
+        false,
+    ),
+    (
+        "federation-upstream",
+        Takes::Text,
+        "federation upstream",
+        false,
+    ),
+    (
+        "federation-upstream-set",
+        Takes::Text,
+        "federation upstream set",
+        false,
+    ),
+    // Of brokers before 4.0, which mirrored queues: accepted so that their definitions can be imported.
+    ("ha-mode", Takes::Text, "ha-mode", false),
+    ("ha-params", Takes::Anything, "ha-params", false),
+    ("ha-sync-mode", Takes::Text, "ha-sync-mode", false),
+    (
+        "ha-sync-batch-size",
+        Takes::Natural,
+        "ha-sync-batch-size",
+        false,
+    ),
+    (
+        "ha-promote-on-shutdown",
+        Takes::Text,
+        "ha-promote-on-shutdown",
+        false,
+    ),
+    (
+        "ha-promote-on-failure",
+        Takes::Text,
+        "ha-promote-on-failure",
+        false,
+    ),
+    ("max-priority", Takes::Natural, "maximum priority", false),
+];
+
+/// What a policy may be applied to.
+const APPLY_TO: [&str; 6] = [
+    "all",
+    "exchanges",
+    "queues",
+    "classic_queues",
+    "quorum_queues",
+    "streams",
+];
+
+fn check(policy: &PolicyDefinition) -> Result<(), Refusal> {
+    if !APPLY_TO.contains(&&*policy.apply_to) {
+        let text = format!(
+            "apply-to '{}' unrecognised; should be one of: {}",
+            policy.apply_to,
+            APPLY_TO.join(", ")
+        );
+        return Err(invalid(text));
+    }
+    if policy.definition.is_empty() {
+        return Err(invalid("no policy provided"));
+    }
+    let unknown: Vec<String> = policy
+        .definition
+        .iter()
+        .filter(|(name, _)| {
+            let known = SETTINGS.iter().find(|(known, ..)| **known == **name);
+            known.is_none_or(|(.., for_operators)| policy.operator && !for_operators)
+        })
+        .map(|(name, value)| format!("{{<<\"{name}\">>,{}}}", term(value)))
+        .collect();
+    if !unknown.is_empty() {
+        let kind = if policy.operator {
+            "operator policy"
+        } else {
+            "policy"
+        };
+        let unknown = unknown.join(",");
+        return Err(invalid(format!(
+            "[{unknown}] are not recognised {kind} settings\n"
+        )));
+    }
+    for (name, value) in &policy.definition {
+        let known = SETTINGS.iter().find(|(known, ..)| **known == **name);
+        if let Some((_, takes, what, _)) = known
+            && !takes.takes(value)
+        {
+            return Err(invalid(format!("{} is not a valid {what}\n", term(value))));
+        }
+    }
+    Ok(())
+}
+
+impl Takes {
+    fn takes(self, value: &Value) -> bool {
+        let number = integer(value);
+        let text = match value {
+            Value::Text(text) => Some(&**text),
+            _ => None,
+        };
+        match self {
+            Takes::Natural => number.is_some_and(|number| number >= 0),
+            Takes::Positive => number.is_some_and(|number| number >= 1),
+            Takes::Whole => number.is_some(),
+            Takes::Text => text.is_some(),
+            Takes::OneOf(words) => text.is_some_and(|text| words.contains(&text)),
+            Takes::Age => text.is_some_and(|text| {
+                let digits = text.strip_suffix(['Y', 'M', 'D', 'h', 'm', 's']);
+                digits.is_some_and(|digits| digits.parse::<u32>().is_ok())
+            }),
+            Takes::Anything => true,
+        }
+    }
+}
+
+/// A value as Erlang prints it.
+fn term(value: &Value) -> String {
+    match value {
+        Value::Text(text) => format!("<<\"{text}\">>"),
+        Value::Bool(value) => value.to_string(),
+        value => integer(value).map_or_else(|| format!("{value:?}"), |number| number.to_string()),
+    }
+}
+
+fn invalid(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::Invalid(format!("Validation failed\n\n{reason}").into())
 }

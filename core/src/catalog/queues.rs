@@ -208,11 +208,13 @@ impl Catalog {
             id |= TRANSIENT_QUEUE;
         }
         let owner = spec.exclusive.then_some(by.connection);
+        let policies = self.policies_of_queue(&by.vhost, &name, &spec);
         let queue = Arc::new(QueueEntry {
             id: QueueId(id),
             vhost: by.vhost.clone(),
             name,
-            settings: QueueSettings::effective(&spec, &[], &[]),
+            settings: policies.settings(&spec),
+            policies,
             spec,
             owner,
         });

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     Applied, Catalog,
     bindings::{Bindings, Bound, Identity},
+    policies::{Policies, Policy},
     routes::{LogEntry, QueueEntry, Routes},
 };
 use crate::{
@@ -71,6 +72,16 @@ impl Catalog {
         for (key, value) in things {
             catalog.recover_thing(&key, value)?;
         }
+        let vhosts: Vec<Text> = catalog
+            .routes
+            .vhosts()
+            .map(|vhost| vhost.name.clone())
+            .collect();
+        for vhost in vhosts {
+            if catalog.routes.has_policies(&vhost) {
+                catalog.apply_policies(&vhost, &mut applied);
+            }
+        }
         catalog.renumber_transient(&mut applied);
         catalog.furnish(configured, &mut applied);
         for (key, value) in bindings {
@@ -101,6 +112,7 @@ impl Catalog {
                     vhost,
                     name,
                     settings: QueueSettings::effective(&spec, &[], &[]),
+                    policies: Policies::default(),
                     spec,
                     owner: None,
                 }));
@@ -132,6 +144,7 @@ impl Catalog {
             }
             Some(&keys::POLICY) => {
                 let policy = admin::read_policy(value)?;
+                let policy = Policy::new(policy).map_err(StoreError::corrupt)?;
                 self.routes_mut().put_policy(policy);
             }
             Some(&keys::PARAMETER) => {

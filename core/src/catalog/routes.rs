@@ -9,8 +9,11 @@ use smallvec::SmallVec;
 
 use super::{
     admin::{VHOST_LIMITS, limits_of},
+    check::text_argument,
     headers::HeaderMatch,
+    policies::{Policies, Policy, Subject},
     small_map::SmallMap,
+    spread::{self, Facts, HashOn},
     topic_trie::{Leading, TopicTrie},
 };
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     event::{Kind, LogInfo, Refusal},
     id::{BindingTag, ConnectionId, QueueId},
     log::{Settings, Tail},
-    properties::{Text, Value},
+    properties::Text,
     queue::QueueSettings,
     topic::{Grammar, Pattern, Topic},
 };
@@ -37,6 +40,8 @@ pub(crate) struct QueueEntry {
     pub settings: QueueSettings,
     /// The only connection that may use it.
     pub owner: Option<ConnectionId>,
+    /// The policies that count for it.
+    pub policies: Policies,
 }
 
 /// A log as created.
@@ -58,7 +63,7 @@ pub(crate) struct LogEntry {
 pub(crate) struct Targets {
     pub queues: SmallVec<[QueueTarget; 2]>,
     pub logs: SmallVec<[Arc<LogEntry>; 1]>,
-    /// Headers had a say, so another message of the same topic may go elsewhere.
+    /// More than the topic had a say, so another message of the same topic may go elsewhere.
     pub by_headers: bool,
 }
 
@@ -81,7 +86,7 @@ pub(crate) struct Routes {
     /// By vhost, component and name.
     parameters: OrdMap<ParameterName, Arc<ParameterDefinition>>,
     /// By vhost, whether it is an operator's, and name.
-    policies: OrdMap<(Text, bool, Text), Arc<PolicyDefinition>>,
+    policies: OrdMap<(Text, bool, Text), Arc<Policy>>,
     vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
 }
 
@@ -103,8 +108,9 @@ struct Vhost {
 #[derive(Clone, Debug)]
 struct Exchange {
     spec: Arc<ExchangeSpec>,
-    /// Where goes what matches no binding.
+    /// Where goes what matches no binding, by argument or policy.
     alternate: Option<Text>,
+    policies: Policies,
     table: Table,
 }
 
@@ -115,6 +121,10 @@ enum Table {
     Fanout(Edges),
     Topic(TopicTrie<Edge>),
     Headers(SmallMap<u64, (Arc<HeaderMatch>, Edge), FxBuildHasher>),
+    /// With the weight of each binding.
+    Hash(HashOn, Edges, SmallMap<u64, u32, FxBuildHasher>),
+    Random(Edges),
+    Modulus(Edges),
 }
 
 type Edges = SmallMap<u64, Edge, FxBuildHasher>;
@@ -228,18 +238,32 @@ impl Routes {
         limit(&limits_of(&parameter.value), name)
     }
 
+    /// The queues of a vhost, in no order; sessions are not among them.
+    pub(crate) fn queues(&self, vhost: &str) -> impl Iterator<Item = &Arc<QueueEntry>> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.queues.values())
+    }
+
     /// All parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Arc<ParameterDefinition>> {
         self.parameters.values()
     }
 
     /// All policies.
-    pub(crate) fn policies(&self) -> impl Iterator<Item = &Arc<PolicyDefinition>> {
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.values()
     }
 
-    pub(super) fn put_policy(&mut self, policy: PolicyDefinition) {
-        let key = (policy.vhost.clone(), policy.operator, policy.name.clone());
+    pub(super) fn put_policy(&mut self, policy: Policy) {
+        let PolicyDefinition {
+            vhost,
+            operator,
+            name,
+            ..
+        } = &policy.definition;
+        let key = (vhost.clone(), *operator, name.clone());
         self.policies.insert(key, Arc::new(policy));
     }
 
@@ -326,14 +350,14 @@ impl Routes {
 
     /// Adds to `targets` where a message goes: each destination once, however many bindings match.
     ///
-    /// `headers` is asked at most once, by headers exchanges only. `client` is the publisher's client
+    /// `facts` is asked at most once, by exchanges that look at more than the topic. `client` is the publisher's client
     /// identifier, which subscriptions with "no local" leave out.
     pub(crate) fn route(
         &self,
         vhost: &str,
         exchange: &str,
         topic: &Topic,
-        headers: &mut dyn FnMut() -> Vec<(Text, Value)>,
+        facts: &mut dyn FnMut() -> Facts,
         client: &str,
         targets: &mut Targets,
     ) -> Result<(), Refusal> {
@@ -356,7 +380,7 @@ impl Routes {
                 format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
             return Err(Refusal::Denied(text.into()));
         }
-        Walk::new(names, topic, headers, client, Leading::Any, true, targets).run(start);
+        Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
         Ok(())
     }
 
@@ -367,7 +391,7 @@ impl Routes {
         &self,
         log: &LogEntry,
         topic: &Topic,
-        headers: &mut dyn FnMut() -> Vec<(Text, Value)>,
+        facts: &mut dyn FnMut() -> Facts,
         targets: &mut Targets,
     ) {
         let Some(names) = self.vhosts.get(&log.vhost) else {
@@ -381,7 +405,7 @@ impl Routes {
         } else {
             Leading::Literal
         };
-        Walk::new(names, topic, headers, "", leading, false, targets).run(start);
+        Walk::new(names, topic, facts, "", leading, false, targets).run(start);
     }
 
     /// Adds a vhost, or changes what is known about it. Whether it is new.
@@ -417,18 +441,73 @@ impl Routes {
         self.policies = policies.filter(|((vhost, ..), _)| vhost != name).collect();
     }
 
-    pub(super) fn put_exchange(&mut self, vhost: &str, name: Text, spec: ExchangeSpec) {
+    pub(super) fn put_exchange(&mut self, vhost: &Text, name: Text, spec: ExchangeSpec) {
+        let policies = self.policies_of(vhost, Subject::Exchange, &name);
         let exchange = Exchange {
-            alternate: spec.arguments.iter().find_map(|(name, value)| match value {
-                Value::Text(alternate) if name == "alternate-exchange" => Some(alternate.clone()),
-                _ => None,
-            }),
-            table: Table::new(spec.kind),
+            alternate: alternate(&spec, &policies),
+            policies,
+            table: Table::new(&spec),
             spec: Arc::new(spec),
         };
         self.vhost_mut(vhost)
             .exchanges
             .insert(name, Arc::new(exchange));
+    }
+
+    /// Whether there is any policy in a vhost.
+    pub(super) fn has_policies(&self, vhost: &Text) -> bool {
+        self.policies_in(vhost, false).next().is_some()
+            || self.policies_in(vhost, true).next().is_some()
+    }
+
+    fn policies_in(&self, vhost: &Text, operator: bool) -> impl Iterator<Item = &Arc<Policy>> {
+        let start = (vhost.clone(), operator, Text::new());
+        self.policies
+            .range(start..)
+            .map(|(_, policy)| policy)
+            .take_while(move |policy| {
+                let definition = &policy.definition;
+                definition.vhost == *vhost && definition.operator == operator
+            })
+    }
+
+    /// The policies that count for what has that name: of those that match the one with the greatest priority, and
+    /// of several the first by name.
+    pub(super) fn policies_of(&self, vhost: &Text, subject: Subject, name: &str) -> Policies {
+        let first = |operator| {
+            let matching = self
+                .policies_in(vhost, operator)
+                .filter(|policy| policy.applies(subject, name));
+            matching.reduce(|best, other| {
+                if other.definition.priority > best.definition.priority {
+                    other
+                } else {
+                    best
+                }
+            })
+        };
+        Policies {
+            policy: first(false).cloned(),
+            operator: first(true).cloned(),
+        }
+    }
+
+    /// The policies of an exchange.
+    pub(crate) fn exchange_policies(&self, vhost: &str, name: &str) -> Option<&Policies> {
+        Some(&self.vhosts.get(vhost)?.exchanges.get(name)?.policies)
+    }
+
+    /// Makes policies count for the exchanges of a vhost.
+    pub(super) fn apply_policies_to_exchanges(&mut self, vhost: &Text) {
+        let names: Vec<Text> = self.exchange_names(vhost).cloned().collect();
+        for name in names {
+            let policies = self.policies_of(vhost, Subject::Exchange, &name);
+            if let Some(exchange) = self.vhost_mut(vhost).exchanges.get_mut(&*name) {
+                let exchange = Arc::make_mut(exchange);
+                exchange.alternate = alternate(&exchange.spec, &policies);
+                exchange.policies = policies;
+            }
+        }
     }
 
     pub(super) fn remove_exchange(&mut self, vhost: &str, name: &str) {
@@ -506,12 +585,19 @@ impl Vhost {
 }
 
 impl Table {
-    fn new(kind: ExchangeKind) -> Table {
-        match kind {
+    fn new(spec: &ExchangeSpec) -> Table {
+        match spec.kind {
             ExchangeKind::Direct => Table::Direct(Names::default()),
             ExchangeKind::Fanout => Table::Fanout(Edges::default()),
             ExchangeKind::Topic => Table::Topic(TopicTrie::default()),
             ExchangeKind::Headers => Table::Headers(SmallMap::default()),
+            ExchangeKind::ConsistentHash => {
+                // The catalog has checked the arguments.
+                let on = HashOn::new(spec).unwrap_or(HashOn::RoutingKey);
+                Table::Hash(on, Edges::default(), SmallMap::default())
+            }
+            ExchangeKind::Random | ExchangeKind::LocalRandom => Table::Random(Edges::default()),
+            ExchangeKind::ModulusHash => Table::Modulus(Edges::default()),
         }
     }
 
@@ -528,7 +614,14 @@ impl Table {
                     }
                 }
             }
-            Table::Fanout(edges) => edges.insert(number, edge),
+            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
+                edges.insert(number, edge);
+            }
+            Table::Hash(_, edges, weights) => {
+                // The catalog has checked the key.
+                weights.insert(number, spread::weight(&binding.key).unwrap_or(1));
+                edges.insert(number, edge);
+            }
             Table::Topic(trie) => trie.insert(&pattern(binding), number, edge),
             Table::Headers(edges) => {
                 // The catalog has checked the arguments; from a damaged row none is better than a wrong one.
@@ -550,8 +643,12 @@ impl Table {
                     }
                 }
             }
-            Table::Fanout(edges) => {
+            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
                 edges.remove(&number);
+            }
+            Table::Hash(_, edges, weights) => {
+                edges.remove(&number);
+                weights.remove(&number);
             }
             Table::Topic(trie) => trie.remove(&pattern(binding), number),
             Table::Headers(edges) => {
@@ -559,6 +656,13 @@ impl Table {
             }
         }
     }
+}
+
+fn alternate(spec: &ExchangeSpec, policies: &Policies) -> Option<Text> {
+    let by_policy = policies.policy.as_ref();
+    text_argument(&spec.arguments, "alternate-exchange")
+        .or_else(|| by_policy?.text("alternate-exchange"))
+        .cloned()
 }
 
 fn direct_key(binding: &Binding) -> Text {
@@ -581,7 +685,7 @@ pub(crate) fn dots(topic: &Topic) -> Cow<'_, str> {
 struct Walk<'r, 'm> {
     vhost: &'r Vhost,
     topic: &'m Topic,
-    headers: Headers<'m>,
+    facts: Lazy<'m>,
     client: &'m str,
     leading: Leading,
     /// Whether logs are destinations.
@@ -595,17 +699,17 @@ struct Walk<'r, 'm> {
     matched: bool,
 }
 
-/// The headers of a message, decoded when first wanted.
-enum Headers<'m> {
-    Encoded(&'m mut dyn FnMut() -> Vec<(Text, Value)>),
-    Decoded(Vec<(Text, Value)>),
+/// What is known of a message, decoded when first wanted.
+enum Lazy<'m> {
+    Encoded(&'m mut dyn FnMut() -> Facts),
+    Decoded(Box<Facts>),
 }
 
-impl Headers<'_> {
-    fn decode(&mut self) -> Vec<(Text, Value)> {
+impl Lazy<'_> {
+    fn decode(&mut self) -> Box<Facts> {
         match self {
-            Headers::Encoded(decode) => decode(),
-            Headers::Decoded(headers) => std::mem::take(headers),
+            Lazy::Encoded(decode) => Box::new(decode()),
+            Lazy::Decoded(facts) => std::mem::take(facts),
         }
     }
 }
@@ -614,18 +718,18 @@ impl<'r, 'm> Walk<'r, 'm> {
     fn new(
         vhost: &'r Vhost,
         topic: &'m Topic,
-        headers: &'m mut dyn FnMut() -> Vec<(Text, Value)>,
+        facts: &'m mut dyn FnMut() -> Facts,
         client: &'m str,
         leading: Leading,
         logs: bool,
         targets: &'m mut Targets,
     ) -> Self {
-        let headers = Headers::Encoded(headers);
+        let facts = Lazy::Encoded(facts);
         let (pending, seen) = (SmallVec::new(), FxHashSet::default());
         Walk {
             vhost,
             topic,
-            headers,
+            facts,
             client,
             leading,
             logs,
@@ -660,13 +764,34 @@ impl<'r, 'm> Walk<'r, 'm> {
                 trie.for_each_match(topic, self.leading, |edge| self.follow(edge, start))
             }
             Table::Headers(edges) => {
-                let headers = self.headers.decode();
+                let facts = self.facts.decode();
+                let headers = &facts.properties.headers;
                 let matching = edges
                     .values()
-                    .filter(|(condition, _)| condition.matches(&headers));
+                    .filter(|(condition, _)| condition.matches(headers));
                 matching.for_each(|(_, edge)| self.follow(edge, start));
-                self.headers = Headers::Decoded(headers);
+                self.facts = Lazy::Decoded(facts);
                 self.targets.by_headers = true;
+            }
+            Table::Hash(on, edges, weights) => {
+                let hash = on.hash(&dots(topic), || {
+                    let facts = self.facts.decode();
+                    self.facts = Lazy::Decoded(facts.clone());
+                    *facts
+                });
+                self.targets.by_headers |= *on != HashOn::RoutingKey;
+                let weight = |number| weights.get(&number).copied().unwrap_or(1);
+                let chosen = spread::consistent(edges.iter(), weight, hash);
+                chosen.into_iter().for_each(|edge| self.follow(edge, start));
+            }
+            Table::Random(edges) => {
+                self.targets.by_headers = true;
+                let chosen = spread::random(edges.iter());
+                chosen.into_iter().for_each(|edge| self.follow(edge, start));
+            }
+            Table::Modulus(edges) => {
+                let chosen = spread::modulus(edges.iter(), &dots(topic));
+                chosen.into_iter().for_each(|edge| self.follow(edge, start));
             }
         }
         if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     command::{Binding, Destination, ExchangeKind, ExchangeSpec, LogSpec, QueueSpec, Subscription},
     id::BindingTag,
-    properties::Value,
+    properties::{Properties, Value},
     store::Write,
     topic::{Grammar, Topic},
 };
@@ -95,7 +95,14 @@ impl Story {
         let topic = Topic::new(key.into(), Grammar::Dots);
         self.catalog
             .routes()
-            .route("/", exchange, &topic, &mut Vec::new, client, &mut targets)
+            .route(
+                "/",
+                exchange,
+                &topic,
+                &mut Facts::default,
+                client,
+                &mut targets,
+            )
             .unwrap();
         targets
     }
@@ -107,7 +114,7 @@ impl Story {
         routes.route_tapped(
             routes.log("/", log).unwrap(),
             &topic,
-            &mut Vec::new,
+            &mut Facts::default,
             &mut targets,
         );
         names(&targets)
@@ -590,7 +597,7 @@ fn internal_exchanges_take_from_exchanges_only() {
             "/",
             "xi",
             &topic,
-            &mut Vec::new,
+            &mut Facts::default,
             "",
             &mut Targets::default(),
         )
@@ -663,7 +670,15 @@ fn headers_exchanges_ask_for_headers_once() {
     let mut targets = Targets::default();
     let mut headers = || {
         asked += 1;
-        vec![("format".into(), Value::Text("pdf".into()))]
+        let headers = vec![("format".into(), Value::Text("pdf".into()))];
+        let properties = Properties {
+            headers,
+            ..Properties::default()
+        };
+        Facts {
+            properties,
+            timestamp: None,
+        }
     };
     let topic = Topic::default();
     story
@@ -948,6 +963,7 @@ impl Model {
                     &key.split('.').collect::<Vec<_>>(),
                 ),
                 ExchangeKind::Fanout | ExchangeKind::Headers => true,
+                other => unreachable!("the model has no {other:?}"),
             };
             match to {
                 Destination::Queue(name) if matched => found.push(name.to_string()),

@@ -2,20 +2,70 @@
 
 use super::Link;
 use crate::{
-    event::{Event, Reply},
+    command::Scope,
+    event::{Event, ExchangeInfo, Kind, Refusal, Reply},
     id::Token,
     properties::Text,
 };
 
 impl Link {
-    pub(super) fn export(&mut self, token: Token, vhost: Option<Text>) {
+    pub(super) fn export(&mut self, token: Token, vhost: Option<Text>, scope: Scope) {
         let (broker, by) = (self.broker.clone(), self.actor.clone());
         self.reads.push(Box::pin(async move {
-            let result = broker.export(&by, vhost.as_ref()).await;
+            let result = broker.export(&by, vhost.as_ref(), scope).await;
             Event::Done {
                 token,
                 result: result.map(|all| Reply::Definitions(Box::new(all))),
             }
         }));
     }
+
+    pub(super) fn describe_queues(
+        &mut self,
+        token: Token,
+        vhost: Option<Text>,
+        name: Option<Text>,
+    ) {
+        let routes = self.routing.current().clone();
+        let seen = match routes.may_look(&self.actor.user, vhost.as_ref()) {
+            Ok(seen) => seen,
+            Err(refusal) => return self.done(token, Err(refusal)),
+        };
+        let broker = self.broker.clone();
+        self.reads.push(Box::pin(async move {
+            let result = broker.describe_queues(&routes, &seen, name.as_ref()).await;
+            let result = result.and_then(|found| match name {
+                Some(name) if found.is_empty() => Err(missing(Kind::Queue, name, vhost)),
+                _ => Ok(Reply::Queues(found)),
+            });
+            Event::Done { token, result }
+        }));
+    }
+
+    pub(super) fn describe_exchanges(
+        &mut self,
+        token: Token,
+        vhost: Option<Text>,
+        name: Option<Text>,
+    ) {
+        let routes = self.routing.current().clone();
+        let result = routes
+            .may_look(&self.actor.user, vhost.as_ref())
+            .and_then(|seen| {
+                let found: Vec<ExchangeInfo> = seen
+                    .iter()
+                    .flat_map(|vhost| routes.describe_exchanges(vhost, name.as_ref()))
+                    .collect();
+                match name {
+                    Some(name) if found.is_empty() => Err(missing(Kind::Exchange, name, vhost)),
+                    _ => Ok(Reply::Exchanges(found)),
+                }
+            });
+        self.done(token, result);
+    }
+}
+
+fn missing(kind: Kind, name: Text, vhost: Option<Text>) -> Refusal {
+    let vhost = vhost.unwrap_or_default();
+    Refusal::NotFound { kind, name, vhost }
 }

@@ -213,7 +213,17 @@ impl Link {
                 }
                 Command::Retained { token, filter } => self.look_up_retained(token, &filter),
                 Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
-                Command::Export { token, vhost } => self.export(token, vhost),
+                Command::Export {
+                    token,
+                    vhost,
+                    scope,
+                } => self.export(token, vhost, scope),
+                Command::DescribeQueues { token, vhost, name } => {
+                    self.describe_queues(token, vhost, name)
+                }
+                Command::DescribeExchanges { token, vhost, name } => {
+                    self.describe_exchanges(token, vhost, name)
+                }
                 Command::InitProducer { token } => {
                     let id = self.broker.next_producer();
                     self.done(token, Ok(Reply::Producer { id, epoch: 0 }));

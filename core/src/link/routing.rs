@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     access::{Operation, Permits},
-    catalog::{Actor, Routes, Targets, dots},
+    catalog::{Actor, Facts, Routes, Targets, dots},
     command::ExchangeKind,
     event::{Kind, Refusal},
     message::Message,
@@ -148,14 +148,14 @@ impl Routing {
             return Ok(targets);
         }
         let mut targets = Targets::clone(&targets);
-        let mut headers = || message.properties().headers;
+        let mut facts = || Facts::of(message);
         for topic in also {
             self.permit_publish(vhost, message, topic)?;
             self.routes.route(
                 vhost,
                 &message.exchange,
                 topic,
-                &mut headers,
+                &mut facts,
                 &message.origin.client,
                 &mut targets,
             )?;
@@ -172,13 +172,13 @@ impl Routing {
         }
         self.permit_publish(vhost, message, &message.topic)?;
         let mut targets = Targets::default();
-        let mut headers = || message.properties().headers;
+        let mut facts = || Facts::of(message);
         let client = &message.origin.client;
         self.routes.route(
             vhost,
             &message.exchange,
             &message.topic,
-            &mut headers,
+            &mut facts,
             client,
             &mut targets,
         )?;

@@ -463,6 +463,13 @@ impl Shard {
                 turn.in_order = true;
                 turn.drained.push(reply);
             }
+            Op::Count { queues, reply } => {
+                let counts = queues.iter().map(|id| match self.queues.get(id) {
+                    Some(queue) => [queue.ready(), queue.unsettled(), queue.consumers().into()],
+                    None => [0; 3],
+                });
+                let _ = reply.send(counts.collect());
+            }
             Op::Report(reply) => {
                 let _ = reply.send(self.report());
             }

@@ -156,6 +156,11 @@ pub(crate) enum Op {
         queue: QueueId,
         loaded: Loaded,
     },
+    /// Answered with the ready messages, unsettled ones and consumers of each.
+    Count {
+        queues: Vec<QueueId>,
+        reply: oneshot::Sender<Vec<[u64; 3]>>,
+    },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.
     Drain(oneshot::Sender<()>),

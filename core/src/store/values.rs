@@ -358,6 +358,10 @@ pub(crate) mod catalog {
                 ExchangeKind::Fanout => 1,
                 ExchangeKind::Topic => 2,
                 ExchangeKind::Headers => 3,
+                ExchangeKind::ConsistentHash => 4,
+                ExchangeKind::Random => 5,
+                ExchangeKind::LocalRandom => 6,
+                ExchangeKind::ModulusHash => 7,
             });
             writer.bool(spec.auto_delete);
             writer.bool(spec.internal);
@@ -373,6 +377,10 @@ pub(crate) mod catalog {
                 1 => ExchangeKind::Fanout,
                 2 => ExchangeKind::Topic,
                 3 => ExchangeKind::Headers,
+                4 => ExchangeKind::ConsistentHash,
+                5 => ExchangeKind::Random,
+                6 => ExchangeKind::LocalRandom,
+                7 => ExchangeKind::ModulusHash,
                 kind => return Err(unknown("exchange kind", kind)),
             };
             let (auto_delete, internal) = (reader.bool()?, reader.bool()?);

@@ -19,13 +19,7 @@ pub fn name(name: Text) -> Text {
 
 /// The kind of exchange that a type names.
 pub fn exchange_kind(kind: &str) -> Result<ExchangeKind, Error> {
-    Ok(match kind {
-        "direct" => ExchangeKind::Direct,
-        "fanout" => ExchangeKind::Fanout,
-        "topic" => ExchangeKind::Topic,
-        "headers" => ExchangeKind::Headers,
-        unknown => return Err(precondition(format!("unknown exchange type '{unknown}'"))),
-    })
+    ExchangeKind::named(kind).ok_or_else(|| precondition(format!("unknown exchange type '{kind}'")))
 }
 
 /// The flags of queue.declare.
