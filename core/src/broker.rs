@@ -128,6 +128,7 @@ impl Broker {
             &inner,
             recovered.shards,
             recovered.stored,
+            recovered.wills,
             inboxes,
             &options,
         );
@@ -215,7 +216,7 @@ impl Broker {
 }
 
 impl Inner {
-    fn connect(self: Arc<Inner>, origin: Origin) -> Link {
+    pub(crate) fn connect(self: Arc<Inner>, origin: Origin) -> Link {
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let mailbox = Arc::new(Mailbox::new(id));
         let mut connections = self.connections();
@@ -310,6 +311,11 @@ impl Inner {
         change: Change,
     ) -> Result<Option<Reply>, Refusal> {
         let mut catalog = self.catalog.lock().await;
+        if let Change::DeclareSession { client, clean, .. } = &change
+            && let Some(old) = catalog.outdated_session(actor, client, *clean)
+        {
+            self.remove_queue(&mut catalog, old, false, false).await?;
+        }
         let applied = catalog.apply(actor, &change)?;
         let committed =
             (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);

@@ -10,6 +10,7 @@ use crate::{
     id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
     message::Message,
     properties::{Text, Value},
+    queue::Will,
     topic::{Grammar, Pattern, Topic},
     transaction::{ProducerIdentity, TransactionPart, TransactionRequest},
 };
@@ -41,6 +42,35 @@ pub enum Command {
         mandatory: bool,
         also: Box<[Topic]>,
     },
+    /// Connects a client to its session, which is declared: messages come to `consumer`, at most `prefetch` that are not
+    /// settled or released. Takes the session from another connection. Answered by
+    /// [`Reply::Session`](crate::Reply::Session); deliveries may come before that.
+    Attach {
+        token: Token,
+        consumer: ConsumerId,
+        client: Text,
+        prefetch: u32,
+        will: Option<Box<Will>>,
+    },
+    /// The client says goodbye to its session; `publish_will` says that its will is to be published all the same.
+    Detach { publish_will: bool },
+    /// As `Publish`, by a client that is attached and releases the message later: `packet_id` is stored with it.
+    PublishOnce {
+        token: Token,
+        message: Arc<Message>,
+        packet_id: u16,
+    },
+    /// The client will not send that message again; answered by `Confirmed` once durable.
+    Release { token: Token, packet_id: u16 },
+    /// The attached client has received these deliveries: they are not sent again, and their packet identifiers are
+    /// kept until `Completed`. Answered by `Confirmed` once durable.
+    Received {
+        token: Token,
+        consumer: ConsumerId,
+        deliveries: RangeInclusive<DeliveryId>,
+    },
+    /// The attached client has released messages.
+    Completed { packet_ids: Vec<u16> },
     /// Asks whether a publish would be taken, without publishing; only a refusal is answered, by `Refused`.
     Probe { token: Token, message: Arc<Message> },
     /// Publishes and settlements that take effect together or not at all, in one storage batch; answered by
@@ -210,6 +240,12 @@ impl std::fmt::Debug for Credentials {
 pub enum Change {
     /// Creates an exchange, or checks that it is there as described.
     DeclareExchange { name: Text, spec: ExchangeSpec },
+    /// Creates a session, or changes one that goes on; `clean`: it begins anew. Answered as `DeclareQueue`.
+    DeclareSession {
+        client: Text,
+        clean: bool,
+        spec: QueueSpec,
+    },
     /// Checks that an exchange is there.
     ExpectExchange { name: Text },
     /// Removes an exchange. Removing one that is not there succeeds.

@@ -87,6 +87,8 @@ pub struct Delivery {
     pub accepted: Timestamp,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// The packet identifier of a message of an MQTT session, the same at every delivery; otherwise 0.
+    pub packet_id: u16,
     /// Tags of the subscriptions that matched; empty for queues without subscriptions.
     pub tags: SmallVec<[BindingTag; 2]>,
 }
@@ -141,6 +143,12 @@ pub enum Reply {
     Retained(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
     Logs(Vec<Result<LogInfo, Refusal>>),
+    /// A connection has its session: what its client has published and not released, and what it has received
+    /// and not released, by packet identifier.
+    Session {
+        received: Vec<u16>,
+        releasing: Vec<u16>,
+    },
     /// Where replies are to be sent: a topic on the default exchange.
     ReplyAddress { address: Text },
     /// A producer id and epoch.

@@ -34,6 +34,7 @@ mod tap;
 mod time;
 mod topic;
 pub mod transaction;
+mod wills;
 
 pub use access::{
     HashAlgorithm, PasswordHash, Permission, ScramHash, ScramKeys, TopicPermission, User,
@@ -53,7 +54,7 @@ pub use log::{
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};
-pub use queue::{Overflow, QueueSettings, QueueType};
+pub use queue::{Overflow, QueueSettings, QueueType, Will};
 pub use replies::REPLY_PREFIX;
 pub use time::{Now, Timestamp};
 pub use topic::{Grammar, Pattern, Step, Topic, tokens};

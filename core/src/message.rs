@@ -131,8 +131,10 @@ pub enum Persistence {
     Unset,
     /// It may be lost with the process (AMQP delivery mode 1 or none, MQTT QoS 0).
     Transient,
-    /// It must survive (AMQP delivery mode 2, MQTT QoS 1 and 2, Kafka).
+    /// It must survive (AMQP delivery mode 2, MQTT QoS 1, Kafka).
     Persistent,
+    /// It must survive, and be delivered once where a protocol can do that (MQTT QoS 2).
+    ExactlyOnce,
 }
 
 /// A property block in the encoding of the protocol that the message came by.

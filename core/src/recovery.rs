@@ -14,17 +14,19 @@ use crate::{
     group::Groups,
     id::{QueueId, Sequence},
     log::TailBudget,
-    queue::{Loaded, LoadedChunk, Read},
+    queue::{DueWill, Loaded, LoadedChunk, Read},
     shard::{self, Op, Place, Request, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Counters, Dialects, Stored},
+        sessions::{SessionRow, WillRow},
         values,
     },
     sweep, tap,
     time::Now,
     topic::Grammar,
     transaction::{self, Coordinator},
+    wills,
 };
 
 /// What a scan returns at once when everything is wanted.
@@ -40,6 +42,8 @@ pub(crate) struct Recovered {
     pub(crate) transactions: Coordinator,
     /// What queues have in the store.
     pub(crate) stored: sweep::Stored,
+    /// Wills of sessions that have ended.
+    pub(crate) wills: Vec<DueWill>,
     /// Counts the times that this store was opened.
     pub(crate) epoch: u64,
 }
@@ -83,6 +87,7 @@ pub(crate) async fn recover(
     for gone in counters.into_keys() {
         cleanup.delete(Table::State, keys::queue_state(gone));
     }
+    let wills = recover_sessions(store, &catalog, &dialects, &mut shards, now).await?;
     let logs: Vec<_> = catalog.logs().cloned().collect();
     for shard in &mut shards {
         shard.recover_logs(&**store, &logs).await?;
@@ -113,6 +118,7 @@ pub(crate) async fn recover(
         shards,
         transactions,
         stored,
+        wills,
         epoch,
     })
 }
@@ -140,6 +146,38 @@ async fn recover_transactions(
     });
     coordinator.resume(now, named, shards.iter().flat_map(Shard::pending_offsets));
     Ok(coordinator)
+}
+
+/// What sessions know besides their messages. Rows of those that are not there any more have left their wills,
+/// which are returned.
+async fn recover_sessions(
+    store: &Arc<dyn Store>,
+    catalog: &Catalog,
+    dialects: &Dialects,
+    shards: &mut [Shard],
+    now: Now,
+) -> Result<Vec<DueWill>, StoreError> {
+    let id = |key: &Bytes| {
+        keys::queue_of_state(key).ok_or_else(|| StoreError::Corrupt("session key".into()))
+    };
+    let mut wills = FxHashMap::default();
+    for (key, value) in scan_all(store, Table::State, keys::all_wills()).await? {
+        wills.insert(id(&key)?, WillRow::decode(value, dialects)?);
+    }
+    let mut rows = FxHashMap::default();
+    for (key, value) in scan_all(store, Table::State, keys::all_sessions()).await? {
+        rows.insert(id(&key)?, SessionRow::decode(value)?);
+    }
+    let count = shards.len();
+    for entry in catalog.queues().filter(|entry| entry.spec.session) {
+        let (row, will) = (rows.remove(&entry.id), wills.remove(&entry.id));
+        shards[shard_of_queue(entry.id, count)].recover_session(entry.id, row, will, now);
+    }
+    let due = wills.into_iter().map(|(queue, will)| DueWill {
+        queue,
+        message: will.message,
+    });
+    Ok(due.collect())
 }
 
 async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, StoreError> {
@@ -194,11 +232,17 @@ pub(crate) fn start(
     inner: &Arc<Inner>,
     shards: Vec<Shard>,
     stored: sweep::Stored,
+    ended: Vec<DueWill>,
     inboxes: Vec<mpsc::Receiver<Request>>,
     options: &Options,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (idle, mut idle_queues) = mpsc::unbounded_channel();
+    let (wills, due_wills) = mpsc::unbounded_channel();
+    for will in ended {
+        // The receiver is here.
+        let _ = wills.send(will);
+    }
     let (sweeper, sweeps) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
     let signals = Arc::new(tap::Signals::default());
@@ -210,6 +254,7 @@ pub(crate) fn start(
             dialects: Dialects::new(options.dialects.clone()),
         },
         idle,
+        wills,
         sweeper,
         tap: signals.clone(),
         clock: options.clock,
@@ -227,6 +272,7 @@ pub(crate) fn start(
         });
     }
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
+    tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(tap::run(inner.clone(), signals, positions));
     tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();

@@ -100,6 +100,7 @@ impl Taker {
             // It was never accepted into anything; nobody lets a reply expire.
             accepted: Timestamp::default(),
             redelivered: false,
+            packet_id: 0,
             tags: Default::default(),
         };
         self.mailbox.put(vec![Event::Deliver {

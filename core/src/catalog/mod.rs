@@ -145,6 +145,7 @@ impl Catalog {
                 self.delete_exchange(by, name, *if_unused)
             }
             Change::DeclareQueue { name, spec } => self.declare_queue(by, name, spec),
+            Change::DeclareSession { client, spec, .. } => self.declare_session(by, client, spec),
             Change::ExpectQueue { name, session } => self.expect_queue(by, name, *session),
             Change::DeleteQueue {
                 name,

@@ -75,7 +75,7 @@ impl Catalog {
     }
 
     /// A session that is there already is changed to what its client now asks for.
-    fn declare_session(
+    pub(super) fn declare_session(
         &mut self,
         by: &Actor,
         client: &Text,
@@ -201,6 +201,22 @@ impl Catalog {
         Some(applied)
     }
 
+    /// The session that a connection of this client brings to its end: because it wants a new one, or because it
+    /// lasts as long as a connection (MQTT 5, 3.1.2-4 and 3.1.2.11.2).
+    pub(crate) fn outdated_session(
+        &self,
+        by: &Actor,
+        client: &str,
+        clean: bool,
+    ) -> Option<QueueId> {
+        let session = self.routes.session(&by.vhost, client)?;
+        let fleeting = session
+            .spec
+            .expires
+            .is_some_and(|expires| expires.is_zero());
+        (clean || fleeting).then_some(session.id)
+    }
+
     fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
         let mut applied = Applied::default();
         let mut id = self.next_id(spec.durable, &mut applied);
@@ -215,6 +231,7 @@ impl Catalog {
             name,
             settings: policies.settings(&spec),
             policies,
+            claim: spec.session.then(Arc::default),
             spec,
             owner,
         });

@@ -113,6 +113,7 @@ impl Catalog {
                     name,
                     settings: QueueSettings::effective(&spec, &[], &[]),
                     policies: Policies::default(),
+                    claim: spec.session.then(Arc::default),
                     spec,
                     owner: None,
                 }));

@@ -22,6 +22,7 @@ use crate::{
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     event::{Kind, LogInfo, Refusal},
     id::{BindingTag, ConnectionId, QueueId},
+    link::Claim,
     log::{Settings, Tail},
     properties::Text,
     queue::QueueSettings,
@@ -42,6 +43,8 @@ pub(crate) struct QueueEntry {
     pub owner: Option<ConnectionId>,
     /// The policies that count for it.
     pub policies: Policies,
+    /// Who acts for it, when it is a session.
+    pub claim: Option<Arc<Claim>>,
 }
 
 /// A log as created.

@@ -7,6 +7,7 @@ mod producers;
 mod publish;
 mod replies;
 mod routing;
+mod session;
 mod transact;
 
 use std::sync::Arc;
@@ -16,7 +17,12 @@ use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
 use self::{confirms::Confirms, transact::Transaction};
-pub(crate) use self::{mailbox::Mailbox, publish::Outgoing, routing::Routing};
+pub(crate) use self::{
+    mailbox::Mailbox,
+    publish::Outgoing,
+    routing::Routing,
+    session::{Attached, Claim},
+};
 use crate::{
     access::Operation,
     broker::Inner,
@@ -132,6 +138,12 @@ impl Link {
                 } => {
                     self.settle(consumer, deliveries, outcome);
                 }
+                Command::Attach { .. }
+                | Command::Detach { .. }
+                | Command::PublishOnce { .. }
+                | Command::Release { .. }
+                | Command::Received { .. }
+                | Command::Completed { .. } => self.session_command(command),
                 Command::Append {
                     token,
                     log,
@@ -232,6 +244,11 @@ impl Link {
                     self.authenticate(token, &credentials)
                 }
                 Command::Enter { token, vhost } => self.enter(token, vhost),
+                // Somebody else's session by now.
+                Command::Define {
+                    token,
+                    change: Change::DeclareSession { .. },
+                } if self.has_lost_its_session() => self.done(token, Ok(Reply::Ok)),
                 Command::Define { token, change } => {
                     // What was published before must be there first.
                     self.outgoing.flush(&self.broker, &self.mailbox).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Link, Mailbox, Stopped};
+use super::{Attached, Link, Mailbox, Stopped};
 use crate::{
     broker::Inner,
     catalog::{LogEntry, QueueTarget, Targets},
@@ -249,6 +249,8 @@ pub(crate) struct Outgoing {
     bodies: Vec<Bytes>,
     published: u64,
     unroutable: u64,
+    /// The session that the connection acts for.
+    pub(super) attached: Option<Attached>,
 }
 
 impl Outgoing {
@@ -261,6 +263,7 @@ impl Outgoing {
             bodies: Vec::new(),
             published: 0,
             unroutable: 0,
+            attached: None,
         }
     }
 
@@ -305,6 +308,14 @@ impl Outgoing {
                 ));
             }
         }
+        let attached = self.attached.take();
+        let claimed = attached.as_ref().map(Attached::hold);
+        if let Some(None) = claimed {
+            // Another connection has the session: what this one still had to say is not said.
+            self.ops.iter_mut().for_each(Vec::clear);
+            self.spanned = 0;
+            permits.clear();
+        }
         let spanned = std::mem::take(&mut self.spanned);
         let span = (spanned != 0).then(|| Span {
             id: broker.next_span(),
@@ -320,6 +331,8 @@ impl Outgoing {
                 span,
             });
         }
+        drop(claimed);
+        self.attached = attached;
         Ok(())
     }
 }

@@ -259,7 +259,11 @@ fn headers_from(message: &Message, mut properties: Properties) -> Vec<RecordHead
     };
     put(
         transient,
-        (message.persistence == Persistence::Transient).then(|| Bytes::from_static(b"0")),
+        match message.persistence {
+            Persistence::Transient => Some(Bytes::from_static(b"0")),
+            Persistence::ExactlyOnce if is_mqtt => Some(Bytes::from_static(b"2")),
+            _ => None,
+        },
     );
     put(
         names::RETAIN,
@@ -652,17 +656,23 @@ mod tests {
             2,
         );
         let mut message = message("amq.topic", slashes("t"), &DIALECT);
-        (message.persistence, message.retain) = (Persistence::Transient, true);
+        message.retain = true;
         let pair = |name: &str, value: &str| (name.to_string(), Some(value.to_string()));
-        let expected = [
-            pair("reply-to", "mqtt:r/1"),
-            pair("mq.qos", "0"),
-            pair("mq.retain", "1"),
-        ];
-        assert_eq!(
-            shown(&record_from_message(&message, &Settings::default())),
-            expected
-        );
+        for (persistence, qos) in [
+            (Persistence::Transient, "0"),
+            (Persistence::ExactlyOnce, "2"),
+        ] {
+            message.persistence = persistence;
+            let expected = [
+                pair("reply-to", "mqtt:r/1"),
+                pair("mq.qos", qos),
+                pair("mq.retain", "1"),
+            ];
+            assert_eq!(
+                shown(&record_from_message(&message, &Settings::default())),
+                expected
+            );
+        }
     }
 
     #[test]

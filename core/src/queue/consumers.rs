@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range};
 use crate::{
     command::ConsumeSpec,
     event::Delivery,
-    id::{ConnectionId, ConsumerId, DeliveryId},
+    id::{ConnectionId, ConsumerId, DeliveryId, Sequence},
     queue::Held,
 };
 
@@ -207,6 +207,27 @@ impl Consumers {
             .as_mut()
             .expect("next() named a filled slot")
             .deliver(held, fleeting)
+    }
+
+    /// What limits a consumer: how many of its messages are unsettled, how many may be, and the oldest of them.
+    pub(crate) fn load(&self, slot: usize) -> (u32, Option<u32>, Option<Sequence>) {
+        self.slots[slot]
+            .as_ref()
+            .map_or((0, None, None), |consumer| {
+                let oldest = consumer.unsettled.iter().flatten().next();
+                let oldest = oldest.map(|held| held.sequence);
+                (consumer.outstanding, consumer.prefetch, oldest)
+            })
+    }
+
+    /// Gives the last delivery of this turn its packet identifier.
+    pub(crate) fn name_last(&mut self, slot: usize, packet_id: u16) {
+        let last = self.slots[slot]
+            .as_mut()
+            .and_then(|consumer| consumer.outgoing.last_mut());
+        if let Some(delivery) = last {
+            delivery.packet_id = packet_id;
+        }
     }
 
     /// Takes one delivery back, if it is unsettled.

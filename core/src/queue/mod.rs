@@ -13,6 +13,7 @@
 mod bodies;
 mod chunks;
 mod consumers;
+mod session;
 mod settings;
 
 use std::{
@@ -25,6 +26,8 @@ use smallvec::SmallVec;
 
 pub(crate) use bodies::BodyChunk;
 pub(crate) use consumers::WINDOW;
+pub use session::Will;
+pub(crate) use session::{DueWill, Session};
 pub use settings::{Overflow, QueueSettings, QueueType};
 
 use self::{
@@ -87,6 +90,7 @@ impl Held {
             message: self.message.clone(),
             accepted: self.accepted,
             redelivered: self.redelivered,
+            packet_id: 0,
             tags: self.tags.clone(),
         }
     }
@@ -200,6 +204,8 @@ pub(crate) struct Queue {
     counters_dirty: bool,
     /// Since when there has been no consumer.
     pub(crate) idle_since: Option<Timestamp>,
+    /// What else an MQTT session knows.
+    pub(crate) session: Option<Box<Session>>,
     pub(crate) touched: bool,
 }
 
@@ -209,6 +215,7 @@ impl Queue {
         let counters = counters.unwrap_or_default();
         let backlog = (counters.messages > 0).then_some(Backlog::new(counters.low..counters.next));
         Queue {
+            session: entry.spec.session.then(Box::default),
             entry,
             next: counters.next,
             returned: BTreeMap::new(),
@@ -270,7 +277,10 @@ impl Queue {
             tags: arrival.tags,
             body: arrival.body,
         };
-        self.next = self.next.next();
+        // What is never settled needs no place of its own, and sequences become packet identifiers.
+        if !fleeting {
+            self.next = self.next.next();
+        }
         self.ready_count += 1;
         self.durable_count += u64::from(held.durable);
         let in_memory = self.backlog.is_none() && (fleeting || self.may_hold(size, budget));
@@ -310,15 +320,23 @@ impl Queue {
     pub(crate) fn pump(&mut self, budget: &mut Budget, turn: &mut Turn) {
         self.expire(budget, turn);
         self.serve_gets(budget, turn);
-        while let Some(fleeting) = self.head().map(|held| held.fleeting) {
+        while let Some((fleeting, sequence)) =
+            self.head().map(|head| (head.fleeting, head.sequence))
+        {
             let Some(slot) = self.consumers.next(fleeting) else {
                 break;
             };
+            if !fleeting && !self.may_send(slot, sequence) {
+                break;
+            }
             let held = self.take_head().expect("head was just seen");
             turn.count.delivered += 1;
             match self.consumers.deliver(slot, held, fleeting) {
                 Some(held) => self.forget(&held, budget),
                 None => self.unsettled_count += 1,
+            }
+            if !fleeting {
+                self.note_sent(slot, sequence);
             }
         }
         for (connection, consumer, deliveries) in self.consumers.drain_outgoing() {
@@ -478,7 +496,7 @@ impl Queue {
                 accepted: stored.accepted,
                 tags: stored.tags,
                 body: None,
-                redelivered: sequence < self.recovered_to,
+                redelivered: self.may_have_been_sent(sequence),
                 durable: stored.durable,
                 stored: true,
                 fleeting: false,
@@ -799,6 +817,7 @@ impl Queue {
             self.chunks.abandon(backlog.range.clone());
             turn.abandoned.push((id, backlog.range));
         }
+        self.end_session(turn);
         self.chunks.clear(id, self.next, turn);
         turn.batch.delete(Table::State, keys::queue_state(id));
         budget.used -= self.held_bytes;
@@ -838,6 +857,7 @@ impl Queue {
                 counters.encode(),
             );
         }
+        self.seal_session(turn);
     }
 
     fn write_chunk(&mut self, pending: &[(Held, bool)], in_memory: bool, turn: &mut Turn) {

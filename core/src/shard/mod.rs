@@ -5,6 +5,7 @@
 
 mod op;
 mod run;
+mod sessions;
 mod turn;
 
 use std::{
@@ -311,6 +312,13 @@ impl Shard {
                     }
                 }
             }
+            Op::Attach { .. }
+            | Op::Detach { .. }
+            | Op::Receive { .. }
+            | Op::Release { .. }
+            | Op::Received { .. }
+            | Op::Completed { .. }
+            | Op::WillSent(_) => self.apply_session(from, op, turn),
             Op::Fence { token } => confirm(from, Some(token), turn),
             Op::Credit { consumer, bytes } => {
                 if let Some(found) = self.consumed_queue(from, consumer) {
@@ -501,11 +509,13 @@ impl Shard {
             && at <= now
         {
             self.deadlines.pop_first();
-            if self
-                .queues
-                .get(&id)
-                .is_some_and(|queue| queue.consumers() == 0)
-            {
+            let Some(queue) = self.queues.get_mut(&id) else {
+                continue;
+            };
+            if let Some(again) = queue.publish_due_will(turn) {
+                self.deadlines.insert((again.max(Timestamp(now.0 + 1)), id));
+            }
+            if queue.is_overdue(now) {
                 turn.idle.push(id);
             }
         }
@@ -596,6 +606,8 @@ impl Shard {
         for queue in queues {
             if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                 found.disconnect(from, &mut self.budget, turn);
+                let will = found.detach(from, turn);
+                self.deadlines.extend(will.map(|at| (at, queue)));
             }
             self.watch_queue(queue);
         }

@@ -17,7 +17,7 @@ use crate::{
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, Loaded},
+    queue::{Arrival, Loaded, Will},
     topic::Pattern,
 };
 
@@ -94,6 +94,41 @@ pub(crate) enum Op {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     },
+    Attach {
+        token: Token,
+        consumer: ConsumerId,
+        queue: QueueId,
+        prefetch: u32,
+        will: Option<Box<Will>>,
+    },
+    Detach {
+        queue: QueueId,
+        publish_will: bool,
+    },
+    /// The session's part of a publish that is exactly once; confirmed when durable.
+    Receive {
+        queue: QueueId,
+        packet_id: u16,
+        token: Token,
+    },
+    /// The client will not send that again; confirmed when durable.
+    Release {
+        queue: QueueId,
+        packet_id: u16,
+        token: Token,
+    },
+    /// As `Settle`, for messages whose identifiers are kept; confirmed when durable.
+    Received {
+        consumer: ConsumerId,
+        deliveries: RangeInclusive<DeliveryId>,
+        token: Token,
+    },
+    Completed {
+        queue: QueueId,
+        packet_ids: Vec<u16>,
+    },
+    /// The will of a session is published in the same batch.
+    WillSent(QueueId),
     /// Confirmed once everything before it is committed.
     Fence {
         token: Token,

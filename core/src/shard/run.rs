@@ -16,7 +16,7 @@ use crate::{
     link::Mailbox,
     log::Committed,
     metrics::Metrics,
-    queue::Read,
+    queue::{DueWill, Read},
     recovery::Loader,
     store::StoreError,
     sweep::Sweep,
@@ -37,6 +37,8 @@ pub(crate) struct Services {
     pub(crate) loader: Loader,
     /// Queues that have become unused and want to go.
     pub(crate) idle: mpsc::UnboundedSender<QueueId>,
+    /// Wills whose time has come.
+    pub(crate) wills: mpsc::UnboundedSender<DueWill>,
     /// Body chunks that lost a reference, and stretches of queues whose references are to be dropped.
     pub(crate) sweeper: mpsc::UnboundedSender<Sweep>,
     /// Partitions with something new for the tap.
@@ -60,7 +62,8 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
     let mut in_flight: VecDeque<InFlight> = VecDeque::new();
     let mut in_flight_bytes = 0;
     let mut reads: FuturesUnordered<BoxFuture<'static, Op>> = FuturesUnordered::new();
-    let mut deadline: Option<Instant> = None;
+    // What was due while nobody ran is due now.
+    let mut deadline = Some((services.clock)().instant);
     let broker = Arc::new(Mailbox::new(ConnectionId(0)));
     loop {
         tokio::select! {
@@ -122,6 +125,9 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     for queue in turn.idle.drain(..) {
         // The receiver ends with the broker.
         let _ = services.idle.send(queue);
+    }
+    for will in turn.wills.drain(..) {
+        let _ = services.wills.send(will);
     }
     for sweep in Sweep::of(&mut turn) {
         let _ = services.sweeper.send(sweep);

@@ -9,7 +9,7 @@ use crate::{
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
     log::Committed,
-    queue::Read,
+    queue::{DueWill, Read},
     store::Batch,
     time::Now,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Turn {
     pub(crate) reads: Vec<Read>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: Vec<QueueId>,
+    /// Wills whose time has come.
+    pub(crate) wills: Vec<DueWill>,
     /// Body chunks that lost a reference.
     pub(crate) bodies: Vec<u64>,
     /// Stretches of queues in the store that will never be read: references in them are to be dropped.
@@ -59,6 +61,7 @@ impl Turn {
             free: Outbox::default(),
             reads: Vec::new(),
             idle: Vec::new(),
+            wills: Vec::new(),
             bodies: Vec::new(),
             abandoned: Vec::new(),
             committed: Vec::new(),

@@ -119,6 +119,10 @@ mod state {
     pub const PRODUCER: u8 = b'd';
     /// `g`: a full segment of a partition.
     pub const SEGMENT: u8 = b'g';
+    /// `m`: an MQTT session besides its messages.
+    pub const SESSION: u8 = b'm';
+    /// `w`: the will of a session.
+    pub const WILL: u8 = b'w';
     /// `e`: how often this store was opened.
     pub const EPOCH: u8 = b'e';
     /// `a`: an aborted transaction of a partition.
@@ -138,7 +142,7 @@ pub(crate) fn queue_state(queue: QueueId) -> Bytes {
     key(9).u8(state::QUEUE).u64(queue.0).done()
 }
 
-/// The queue in the key of its counters.
+/// The queue in the key of its counters, session or will.
 pub(crate) fn queue_of_state(key: &[u8]) -> Option<QueueId> {
     Some(QueueId(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?)))
 }
@@ -146,6 +150,26 @@ pub(crate) fn queue_of_state(key: &[u8]) -> Option<QueueId> {
 /// `State`: every queue's counters.
 pub(crate) fn queue_states() -> Range<Bytes> {
     prefix(&[state::QUEUE])
+}
+
+/// `State`: a session besides its messages.
+pub(crate) fn session(queue: QueueId) -> Bytes {
+    key(9).u8(state::SESSION).u64(queue.0).done()
+}
+
+/// `State`: every session.
+pub(crate) fn all_sessions() -> Range<Bytes> {
+    prefix(&[state::SESSION])
+}
+
+/// `State`: the will of a session, which may have ended.
+pub(crate) fn will(queue: QueueId) -> Bytes {
+    key(9).u8(state::WILL).u64(queue.0).done()
+}
+
+/// `State`: every will.
+pub(crate) fn all_wills() -> Range<Bytes> {
+    prefix(&[state::WILL])
 }
 
 /// `State`: what is settled of the chunk that begins at `first`.

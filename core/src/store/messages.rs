@@ -171,6 +171,7 @@ fn encode_details(writer: &mut Writer, stored: &Stored) {
         Persistence::Unset => 0,
         Persistence::Transient => 1,
         Persistence::Persistent => 2,
+        Persistence::ExactlyOnce => 3,
     });
     writer.list(&stored.tags, |writer, tag| writer.varint(tag.0));
 }
@@ -303,6 +304,7 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
         persistence: match reader.u8()? {
             0 => Persistence::Unset,
             1 => Persistence::Transient,
+            3 => Persistence::ExactlyOnce,
             _ => Persistence::Persistent,
         },
         tags: reader

@@ -17,6 +17,7 @@ pub mod conformance;
 pub(crate) mod keys;
 pub mod memory;
 pub(crate) mod messages;
+pub(crate) mod sessions;
 pub(crate) mod values;
 
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc};

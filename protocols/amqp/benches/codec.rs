@@ -89,6 +89,7 @@ fn measure_deliver(message: &Arc<Message>) -> u64 {
         message: message.clone(),
         accepted: Timestamp(0),
         redelivered: false,
+        packet_id: 0,
         tags: Default::default(),
     };
     let mut best = Duration::MAX;

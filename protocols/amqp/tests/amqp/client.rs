@@ -560,6 +560,7 @@ pub fn delivery(id: u64, message: &Arc<Message>) -> Delivery {
         message: message.clone(),
         accepted: Timestamp(0),
         redelivered: false,
+        packet_id: 0,
         tags: Default::default(),
     }
 }

@@ -371,6 +371,7 @@ pub fn delivery(id: u64, message: Message, tags: &[u64]) -> Delivery {
         message: Arc::new(message),
         accepted: Timestamp(1_000_000),
         redelivered: false,
+        packet_id: id as u16,
         tags: tags
             .iter()
             .map(|tag| trivium_core::BindingTag(*tag))

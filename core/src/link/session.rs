@@ -1,0 +1,177 @@
+//! A connection and the MQTT session that it is attached to.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Link, Stopped};
+use crate::{
+    command::Command,
+    event::{Event, Kind, Refusal},
+    id::{ConnectionId, QueueId, Token},
+    message::Message,
+    queue::DueWill,
+    shard::Op,
+};
+
+/// Which connection acts for a session. Whoever is not named hands nothing over any more, so that what a session
+/// tells a new connection of its handshakes is true until that connection changes it.
+#[derive(Debug, Default)]
+pub(crate) struct Claim(Mutex<ConnectionId>);
+
+impl Claim {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ConnectionId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The session of a connection.
+pub(crate) struct Attached {
+    queue: QueueId,
+    shard: usize,
+    claim: Arc<Claim>,
+    connection: ConnectionId,
+}
+
+impl Attached {
+    /// Keeps others from claiming the session, if this connection has it still.
+    pub(crate) fn hold(&self) -> Option<MutexGuard<'_, ConnectionId>> {
+        Some(self.claim.lock()).filter(|holder| **holder == self.connection)
+    }
+}
+
+impl Link {
+    /// What an attached client asks of its session.
+    pub(super) fn session_command(&mut self, command: Command) {
+        match command {
+            Command::Attach {
+                token,
+                consumer,
+                client,
+                prefetch,
+                will,
+            } => {
+                let entry = self.routing.current().session(&self.actor.vhost, &client);
+                let Some((queue, claim)) = entry
+                    .cloned()
+                    .and_then(|entry| Some((entry.id, entry.claim.clone()?)))
+                else {
+                    let refusal = self.not_found(Kind::Queue, &client);
+                    return self.done(token, Err(refusal));
+                };
+                let (shard, connection) =
+                    (self.broker.shard_of_queue(queue), self.mailbox.connection);
+                self.consumers.insert(consumer, shard);
+                *claim.lock() = connection;
+                self.outgoing.push(
+                    shard,
+                    Op::Attach {
+                        token,
+                        consumer,
+                        queue,
+                        prefetch,
+                        will,
+                    },
+                );
+                self.outgoing.attached = Some(Attached {
+                    queue,
+                    shard,
+                    claim,
+                    connection,
+                });
+            }
+            Command::Detach { publish_will } => self.push_session(|queue| Op::Detach {
+                queue,
+                publish_will,
+            }),
+            Command::PublishOnce {
+                token,
+                message,
+                packet_id,
+            } => self.publish_once(token, &message, packet_id),
+            Command::Release { token, packet_id } => self.push_session(|queue| Op::Release {
+                queue,
+                packet_id,
+                token,
+            }),
+            Command::Received {
+                token,
+                consumer,
+                deliveries,
+            } => {
+                if let Some(&shard) = self.consumers.get(&consumer) {
+                    self.outgoing.push(
+                        shard,
+                        Op::Received {
+                            consumer,
+                            deliveries,
+                            token,
+                        },
+                    );
+                }
+            }
+            Command::Completed { packet_ids } => {
+                self.push_session(|queue| Op::Completed { queue, packet_ids });
+            }
+            _ => {}
+        }
+    }
+
+    fn push_session(&mut self, op: impl FnOnce(QueueId) -> Op) {
+        if let Some(Attached { queue, shard, .. }) = self.outgoing.attached {
+            self.outgoing.push(shard, op(queue));
+        }
+    }
+
+    /// Whether the connection is attached to a session that another has taken since.
+    pub(super) fn has_lost_its_session(&self) -> bool {
+        let attached = self.outgoing.attached.as_ref();
+        attached.is_some_and(|attached| attached.hold().is_none())
+    }
+
+    /// Publishes with the identifier stored in the same batch (MQTT 5, 4.3.3).
+    fn publish_once(&mut self, token: Token, message: &Arc<Message>, packet_id: u16) {
+        let Some(Attached { queue, shard, .. }) = self.outgoing.attached else {
+            let refusal = Refusal::Invalid("no session".into());
+            return self.refuse(Some(token), message.clone(), refusal);
+        };
+        let plan = match self.plan(message, &[]) {
+            Ok(plan) => plan,
+            Err(refusal) => return self.refuse(Some(token), message.clone(), refusal),
+        };
+        let is_routed = plan.is_routed();
+        let (destinations, shards) = self.send(Some(token), message, plan);
+        self.outgoing.push(
+            shard,
+            Op::Receive {
+                queue,
+                packet_id,
+                token,
+            },
+        );
+        self.span(shards | 1 << shard);
+        self.confirms.expect(token, destinations + 1);
+        if !is_routed {
+            self.local.push(Event::Unrouted { token });
+        }
+    }
+
+    fn span(&mut self, shards: u64) {
+        if shards.count_ones() > 1 {
+            self.outgoing.spanned |= shards;
+        }
+    }
+
+    /// Publishes a will and drops its row, in one batch.
+    pub(crate) async fn publish_will(&mut self, will: &DueWill) -> Result<(), Stopped> {
+        let shard = self.broker.shard_of_queue(will.queue);
+        let sent = match self.plan(&will.message, &[]) {
+            Ok(plan) => self.send(None, &will.message, plan).1,
+            Err(refusal) => {
+                tracing::info!(client = %will.message.origin.client, %refusal, "will is not published");
+                0
+            }
+        };
+        self.outgoing.push(shard, Op::WillSent(will.queue));
+        self.span(sent | 1 << shard);
+        self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+}

@@ -1,0 +1,111 @@
+//! What MQTT clients ask of their sessions.
+
+use super::{Shard, Turn, confirm, missing, touch};
+use crate::{
+    event::{Event, Kind},
+    id::{ConnectionId, QueueId},
+    shard::Op,
+    store::{
+        Table, keys,
+        sessions::{SessionRow, WillRow},
+    },
+    time::Now,
+};
+
+impl Shard {
+    pub(super) fn apply_session(&mut self, from: ConnectionId, op: Op, turn: &mut Turn) {
+        match op {
+            Op::Attach {
+                token,
+                consumer,
+                queue,
+                prefetch,
+                will,
+            } => {
+                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    Some(found) => found.attach(from, consumer, prefetch, will, turn),
+                    None => Err(missing(Kind::Queue)),
+                };
+                if result.is_ok() {
+                    self.remember(from, consumer, queue);
+                }
+                // What it says of handshakes must not be forgotten by a crash.
+                turn.in_order = true;
+                turn.held.push(from, Event::Done { token, result });
+            }
+            Op::Detach {
+                queue,
+                publish_will,
+            } => {
+                if let Some(session) = self.session_of(queue) {
+                    session.say_goodbye(from, publish_will);
+                }
+            }
+            Op::Receive {
+                queue,
+                packet_id,
+                token,
+            } => {
+                if let Some(session) = self.session_of(queue) {
+                    session.receive(packet_id);
+                }
+                confirm(from, Some(token), turn);
+            }
+            Op::Release {
+                queue,
+                packet_id,
+                token,
+            } => {
+                if let Some(session) = self.session_of(queue) {
+                    session.forget_received(packet_id);
+                }
+                turn.in_order = true;
+                confirm(from, Some(token), turn);
+            }
+            Op::Received {
+                consumer,
+                deliveries,
+                token,
+            } => {
+                if let Some(queue) = self.consumed(from, consumer)
+                    && let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue)
+                {
+                    found.received(from, consumer, &deliveries, &mut self.budget, turn);
+                }
+                turn.in_order = true;
+                confirm(from, Some(token), turn);
+            }
+            Op::Completed { queue, packet_ids } => {
+                if let Some(session) = self.session_of(queue) {
+                    session.completed(&packet_ids);
+                }
+            }
+            Op::WillSent(queue) => turn.batch.delete(Table::State, keys::will(queue)),
+            _ => {}
+        }
+    }
+
+    fn session_of(&mut self, queue: QueueId) -> Option<&mut crate::queue::Session> {
+        touch(&mut self.queues, &mut self.touched_queues, queue)?
+            .session
+            .as_deref_mut()
+    }
+
+    /// A session found in the store. Its will may have outlived it: then it is due.
+    pub(crate) fn recover_session(
+        &mut self,
+        queue: QueueId,
+        row: Option<SessionRow>,
+        will: Option<WillRow>,
+        now: Now,
+    ) {
+        let Some(found) = self.queues.get_mut(&queue) else {
+            return;
+        };
+        found.recover_session(row, will, now.wall);
+        self.deadlines.retain(|(_, id)| *id != queue);
+        let will_at = found.session.as_ref().and_then(|session| session.will_at());
+        self.deadlines.extend(will_at.map(|at| (at, queue)));
+        self.watch_queue(queue);
+    }
+}
