@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python test-librdkafka lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,10 @@ test-rust: setup $(LIBRARY)
 # Real client libraries against the real binary. Status 5: there is no test to run.
 test-python: binary venv
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) -m pytest tests/python $(PYTEST_ARGS) || (($$? == 5))
+
+# The suite is downloaded and built once. MODE=consumer uses KIP-848 groups, MODE=idempotent makes every producer so.
+test-librdkafka: binary venv  ## librdkafka's own tests (MODE=classic, consumer or idempotent)
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/librdkafka/run --mode $(or $(MODE),classic) $(NUMBERS)
 
 lint: setup $(LIBRARY)  ## Checks formatting and lints
 	$(CARGO) fmt --all --check
