@@ -60,6 +60,7 @@ impl Client {
             .group(GroupRequest::Offsets {
                 partitions: None,
                 require_stable: false,
+                member: None,
             })
             .await
         {

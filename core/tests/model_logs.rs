@@ -286,6 +286,7 @@ impl World {
         let asked = GroupRequest::Offsets {
             partitions: None,
             require_stable: false,
+            member: None,
         };
         let GroupAnswer::Offsets { offsets: found, .. } = self.group(group, asked).await else {
             panic!("offsets were asked for");

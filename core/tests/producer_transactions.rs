@@ -151,6 +151,7 @@ impl Client {
         let request = GroupRequest::Offsets {
             partitions: Some(vec![("t".into(), 0)]),
             require_stable: true,
+            member: None,
         };
         match self.group(request).await {
             Ok(Ok(GroupAnswer::Offsets { offsets, unstable })) => {

@@ -132,7 +132,7 @@ impl Catalog {
 }
 
 impl LogEntry {
-    pub(super) fn new(vhost: Text, info: LogInfo) -> LogEntry {
+    pub(crate) fn new(vhost: Text, info: LogInfo) -> LogEntry {
         let tails = (0..info.spec.partitions)
             .map(|_| Arc::new(Tail::default()))
             .collect();

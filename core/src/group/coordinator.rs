@@ -8,8 +8,9 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::{GroupError, GroupInfo, GroupReply, GroupRequest, state::Group};
+use super::{GroupError, GroupInfo, GroupReply, GroupRequest, directory::Directory, state::Group};
 use crate::{
+    catalog::LogEntry,
     id::{ConnectionId, Token},
     log::Marker,
     properties::Text,
@@ -30,6 +31,8 @@ pub(super) type GroupName = (Text, Text);
 #[derive(Debug)]
 pub(crate) struct Groups {
     groups: FxHashMap<GroupName, Entry>,
+    /// The logs that there are.
+    directory: Directory,
     /// What is due when; holds each group that waits for something once.
     deadlines: BTreeSet<(Instant, GroupName)>,
     /// Groups whose offsets were found when the broker opened and whose clock has not begun.
@@ -55,6 +58,7 @@ impl Groups {
     pub fn new(initial_rebalance_delay: Duration) -> Groups {
         Groups {
             groups: FxHashMap::default(),
+            directory: Directory::default(),
             deadlines: BTreeSet::new(),
             recovered: Vec::new(),
             ended: FxHashMap::default(),
@@ -153,9 +157,10 @@ impl Groups {
             answers.push((from, answer));
             return;
         }
-        self.entry(name.clone())
+        let entry = entry(&mut self.groups, self.initial_rebalance_delay, name.clone());
+        entry
             .group
-            .handle(now, from, request, answers, batch);
+            .handle(now, &self.directory, from, request, answers, batch);
         self.settle(name);
     }
 
@@ -176,6 +181,9 @@ impl Groups {
         }
         match request {
             GroupRequest::Join { member, .. } if member.is_empty() => None,
+            GroupRequest::ConsumerHeartbeat(heartbeat) if heartbeat.epoch == 0 => None,
+            // Its group went with an earlier process: the member begins again.
+            GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::UnknownMember)),
             GroupRequest::Commit { generation, .. } if *generation < 0 => None,
             GroupRequest::Commit { .. } => Some(Err(GroupError::IllegalGeneration)),
             GroupRequest::CommitInTransaction(commit) if commit.generation < 0 => None,
@@ -184,9 +192,10 @@ impl Groups {
                 offsets: Vec::new(),
                 unstable: Vec::new(),
             })),
-            GroupRequest::Describe | GroupRequest::Delete | GroupRequest::DeleteOffsets { .. } => {
-                Some(Err(GroupError::NotFound))
-            }
+            GroupRequest::Describe
+            | GroupRequest::DescribeConsumer
+            | GroupRequest::Delete
+            | GroupRequest::DeleteOffsets { .. } => Some(Err(GroupError::NotFound)),
             GroupRequest::Leave { members } => {
                 let unknown = |(member, instance): &(Text, Option<Text>)| {
                     (
@@ -219,28 +228,30 @@ impl Groups {
         {
             let (deadline, name) = (*deadline, name.clone());
             self.deadlines.remove(&(deadline, name.clone()));
-            let entry = self.entry(name.clone());
+            let entry = entry(&mut self.groups, self.initial_rebalance_delay, name.clone());
             entry.deadline = None;
-            entry.group.tick(now, answers, batch);
+            entry.group.tick(now, &self.directory, answers, batch);
             self.settle(name);
         }
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    /// There is a log, or it has more partitions.
+    pub fn know_log(&mut self, log: &LogEntry) {
+        self.directory.insert(log);
+    }
+
     /// A log is gone, and with it what groups have committed for it: another of its name begins anew.
-    pub fn forget_log(&mut self, vhost: &str, log: &str, batch: &mut Batch) {
-        for (_, entry) in self.groups.iter_mut().filter(|(name, _)| name.0 == vhost) {
+    pub fn forget_log(&mut self, log: &LogEntry, batch: &mut Batch) {
+        self.directory.remove(log);
+        let (vhost, log) = (&log.vhost, &log.info.name);
+        for (_, entry) in self.groups.iter_mut().filter(|(name, _)| name.0 == *vhost) {
             entry.group.forget_log(log, batch);
         }
     }
 
     fn entry(&mut self, name: GroupName) -> &mut Entry {
-        let delay = self.initial_rebalance_delay;
-        let new = |name: &GroupName| Entry {
-            group: Group::new(name.clone(), delay),
-            deadline: None,
-        };
-        self.groups.entry(name).or_insert_with_key(new)
+        entry(&mut self.groups, self.initial_rebalance_delay, name)
     }
 
     /// Notes when the group wants to be called again, or that it is gone.
@@ -264,6 +275,15 @@ impl Groups {
             self.deadlines.insert((next, name));
         }
     }
+}
+
+/// The group of this name, which comes into being if there is none.
+fn entry(groups: &mut FxHashMap<GroupName, Entry>, delay: Duration, name: GroupName) -> &mut Entry {
+    let new = |name: &GroupName| Entry {
+        group: Group::new(name.clone(), delay),
+        deadline: None,
+    };
+    groups.entry(name).or_insert_with_key(new)
 }
 
 /// The group in the key of a committed offset.

@@ -1,7 +1,10 @@
 //! Consumer groups: members, generations, assignments and committed offsets (the classic protocol of Kafka,
 //! whose subscriptions and assignments are opaque bytes to the broker).
 
+mod assignor;
+mod consumer;
 mod coordinator;
+mod directory;
 mod member;
 mod offsets;
 mod pending;
@@ -10,11 +13,12 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 
 pub(crate) use coordinator::{Answers, Groups, stored_group};
+pub use directory::LogUuid;
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
 
@@ -71,11 +75,17 @@ pub enum GroupRequest {
     /// Reads offsets; `None` is all there are.
     Offsets {
         partitions: Option<Vec<(Text, u32)>>,
-        /// Whether those that a transaction is about to replace are wanted too.
+        /// Whether those that a transaction is about to replace are to be told apart.
         require_stable: bool,
+        /// The member that asks, with its epoch, where it is one of the consumer protocol.
+        member: Option<(Text, i32)>,
     },
     /// Forgets offsets of partitions that no member subscribes to.
     DeleteOffsets { partitions: Vec<(Text, u32)> },
+    /// A member of the consumer protocol (KIP-848) says that it is there, and what has changed.
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
+    /// Describes a group of the consumer protocol.
+    DescribeConsumer,
     /// Describes the group.
     Describe,
     /// Removes an empty group and its offsets.
@@ -135,6 +145,10 @@ pub enum GroupAnswer {
     },
     /// Per partition whose offset was to be forgotten.
     Deleted(Vec<Result<(), GroupError>>),
+    /// What the member is to consume.
+    Heartbeat(Heartbeat),
+    /// The group of the consumer protocol as it is.
+    DescribedConsumer(ConsumerDescription),
     /// The group as it is.
     Described(GroupDescription),
 }
@@ -193,6 +207,99 @@ pub struct DescribedMember {
     pub assignment: Bytes,
 }
 
+/// What a member of the consumer protocol says. What it leaves out has not changed.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerHeartbeat {
+    /// The id that it has chosen.
+    pub member: Text,
+    /// 0 to join, -1 to leave, -2 to leave for a while as a static member.
+    pub epoch: i32,
+    /// Its static name.
+    pub instance: Option<Text>,
+    /// Where it runs.
+    pub rack: Option<Text>,
+    /// The client's own name for itself.
+    pub client: Text,
+    /// Its address.
+    pub host: Text,
+    /// How long it may take to let go of partitions.
+    pub rebalance_timeout: Option<Duration>,
+    /// The logs that it subscribes to.
+    pub names: Option<Vec<Text>>,
+    /// A pattern of logs that it subscribes to; empty for none.
+    pub pattern: Option<Text>,
+    /// How partitions are to be assigned.
+    pub assignor: Option<Text>,
+    /// What it has.
+    pub owned: Option<BTreeSet<(LogUuid, u32)>>,
+}
+
+/// What a member of the consumer or share protocol is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Its id.
+    pub member: Text,
+    /// Its epoch from now on.
+    pub epoch: i32,
+    /// When to say something again.
+    pub interval: Duration,
+    /// What it is to consume, if that is to be said.
+    pub assignment: Option<Vec<AssignedLog>>,
+}
+
+/// Partitions of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AssignedLog {
+    /// The log.
+    pub uuid: LogUuid,
+    /// Its name; only for administration.
+    pub name: Text,
+    /// Its partitions, ascending.
+    pub partitions: Vec<u32>,
+}
+
+/// A group of the consumer or share protocol, for administration.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerDescription {
+    /// `Empty`, `Assigning`, `Reconciling` or `Stable`.
+    pub state: &'static str,
+    /// Goes up with every change.
+    pub epoch: i32,
+    /// Of the assignment.
+    pub assignment_epoch: i32,
+    /// How partitions are assigned.
+    pub assignor: &'static str,
+    /// Its members.
+    pub members: Vec<ConsumerMemberDescription>,
+}
+
+/// A member of the consumer or share protocol, for administration.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerMemberDescription {
+    /// Its id.
+    pub member: Text,
+    /// Its static name.
+    pub instance: Option<Text>,
+    /// Where it runs.
+    pub rack: Option<Text>,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The client's own name for itself.
+    pub client: Text,
+    /// Its address.
+    pub host: Text,
+    /// The logs that it subscribes to.
+    pub names: Vec<Text>,
+    /// A pattern of logs that it subscribes to.
+    pub pattern: Option<Text>,
+    /// What it consumes.
+    pub assigned: Vec<AssignedLog>,
+    /// What it is to consume.
+    pub target: Vec<AssignedLog>,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
+}
+
 /// Why a coordinator would not, in the terms of the group protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
@@ -223,6 +330,27 @@ pub enum GroupError {
     /// A member subscribes to the log.
     #[error("group is subscribed to the topic")]
     SubscribedToLog,
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// No such assignor.
+    #[error("the assignor is not known: there are uniform and range")]
+    UnsupportedAssignor,
+    /// The pattern cannot be read.
+    #[error("the regular expression is not valid")]
+    InvalidPattern,
+    /// The static name belongs to a member that has not left.
+    #[error("the static member has not left the group")]
+    UnreleasedInstance,
+    /// The member is behind or ahead of what the group knows of it: it begins again.
+    #[error("the member epoch is fenced")]
+    FencedMemberEpoch,
+    /// The member's epoch is not the current one.
+    #[error("the member epoch is stale")]
+    StaleMemberEpoch,
+    /// It has as many members as there may be.
+    #[error("the group is full")]
+    Full,
     /// It has members and was to go only without.
     #[error("group is not empty")]
     NotEmpty,

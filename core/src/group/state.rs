@@ -21,7 +21,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     GroupAnswer, GroupDescription, GroupError, GroupInfo, GroupReply, GroupRequest,
+    consumer::ConsumerGroup,
     coordinator::{Answers, Caller, GroupName},
+    directory::Directory,
     member::Member,
     offsets::Offsets,
     pending::PendingOffsets,
@@ -62,6 +64,8 @@ pub(super) struct Group {
     offsets: Offsets,
     /// Offsets that transactions are to commit.
     uncommitted: PendingOffsets,
+    /// Set while it is a group of the consumer protocol; then it has no other members.
+    consumers: Option<Box<ConsumerGroup>>,
     initial_rebalance_delay: Duration,
     /// When those who have not rejoined are left behind.
     join_by: Option<Instant>,
@@ -114,6 +118,7 @@ impl Group {
             pending: BTreeMap::new(),
             offsets: Offsets::default(),
             uncommitted: PendingOffsets::default(),
+            consumers: None,
             initial_rebalance_delay,
             join_by: None,
             initial: None,
@@ -156,11 +161,20 @@ impl Group {
     }
 
     pub fn info(&self) -> GroupInfo {
-        GroupInfo {
-            group: self.name.1.clone(),
-            protocol_type: self.protocol_type.clone(),
-            state: self.state(),
-            kind: "Classic",
+        let group = self.name.1.clone();
+        match &self.consumers {
+            Some(consumers) => GroupInfo {
+                group,
+                protocol_type: Text::from_static(subscription::CONSUMER),
+                state: consumers.state(),
+                kind: "Consumer",
+            },
+            None => GroupInfo {
+                group,
+                protocol_type: self.protocol_type.clone(),
+                state: self.state(),
+                kind: "Classic",
+            },
         }
     }
 
@@ -192,11 +206,20 @@ impl Group {
     pub fn handle(
         &mut self,
         now: Now,
+        directory: &Directory,
         from: Caller,
         request: GroupRequest,
         answers: &mut Answers,
         batch: &mut Batch,
     ) {
+        let request = match self.handle_protocol(now, directory, request) {
+            Ok(answer) => {
+                answers.push((from, answer));
+                self.note_emptiness(now.instant);
+                return;
+            }
+            Err(request) => request,
+        };
         let answer = match request {
             GroupRequest::Join {
                 member,
@@ -277,15 +300,78 @@ impl Group {
             GroupRequest::Offsets {
                 partitions,
                 require_stable,
-            } => Some(Ok(self.read_offsets(partitions, require_stable))),
+                member,
+            } => Some(
+                self.may_read(member)
+                    .map(|()| self.read_offsets(partitions, require_stable)),
+            ),
             GroupRequest::DeleteOffsets { partitions } => {
-                Some(Ok(self.delete_offsets(&partitions, batch)))
+                Some(Ok(self.delete_offsets(directory, &partitions, batch)))
             }
+            GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::InconsistentProtocol)),
+            GroupRequest::DescribeConsumer => Some(Err(GroupError::NotFound)),
             GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),
             GroupRequest::Delete => Some(self.delete(batch)),
         };
         answers.extend(answer.map(|answer| (from, answer)));
         self.note_emptiness(now.instant);
+    }
+
+    /// Answers what concerns the consumer protocol; anything else comes back.
+    fn handle_protocol(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        request: GroupRequest,
+    ) -> Result<GroupReply, GroupRequest> {
+        let is_idle = self.is_idle();
+        match (request, &mut self.consumers) {
+            (GroupRequest::ConsumerHeartbeat(heartbeat), Some(consumers)) => Ok(consumers
+                .heartbeat(now, directory, *heartbeat)
+                .map(GroupAnswer::Heartbeat)),
+            (GroupRequest::ConsumerHeartbeat(heartbeat), None) if is_idle => {
+                // It was a group of the classic protocol, or is new. Its epochs go on from its generations.
+                let mut consumers = ConsumerGroup::new(self.name.0.clone(), self.generation);
+                let answer = consumers.heartbeat(now, directory, *heartbeat);
+                if answer.is_ok() {
+                    self.consumers = Some(Box::new(consumers));
+                }
+                Ok(answer.map(GroupAnswer::Heartbeat))
+            }
+            (GroupRequest::DescribeConsumer, Some(consumers)) => Ok(Ok(
+                GroupAnswer::DescribedConsumer(consumers.describe(directory)),
+            )),
+            (GroupRequest::Describe, Some(_)) => Ok(Err(GroupError::NotFound)),
+            (request @ GroupRequest::Join { .. }, Some(consumers)) => {
+                if !consumers.is_empty() {
+                    return Ok(Err(GroupError::InconsistentProtocol));
+                }
+                // Nobody is left of the consumer protocol: it is a group of the classic one again.
+                self.generation = consumers.epoch();
+                self.consumers = None;
+                Err(request)
+            }
+            (GroupRequest::Sync { .. } | GroupRequest::Heartbeat { .. }, Some(_)) => {
+                Ok(Err(GroupError::UnknownMember))
+            }
+            (request, _) => Err(request),
+        }
+    }
+
+    /// Whether it has no members, of whatever protocol.
+    fn is_idle(&self) -> bool {
+        let consumers = self.consumers.as_ref();
+        self.state == State::Empty
+            && self.pending.is_empty()
+            && consumers.is_none_or(|consumers| consumers.is_empty())
+    }
+
+    /// A member of the consumer protocol reads offsets under its epoch.
+    fn may_read(&self, member: Option<(Text, i32)>) -> Result<(), GroupError> {
+        match (&self.consumers, member) {
+            (Some(consumers), Some((id, epoch))) => consumers.may_commit(&id, None, epoch),
+            _ => Ok(()),
+        }
     }
 
     // Joining
@@ -855,7 +941,7 @@ impl Group {
         instance: Option<Text>,
         in_transaction: bool,
     ) -> Result<(), GroupError> {
-        if generation < 0 && self.state == State::Empty {
+        if generation < 0 && self.is_idle() {
             return Ok(());
         }
         if generation < 0 && id.is_empty() && instance.is_none() {
@@ -865,6 +951,9 @@ impl Group {
                 true => Ok(()),
                 false => Err(GroupError::UnknownMember),
             };
+        }
+        if let Some(consumers) = &self.consumers {
+            return consumers.may_commit(id, instance.as_ref(), generation);
         }
         self.check_member(id, instance.as_ref())?;
         if generation != self.generation {
@@ -919,8 +1008,13 @@ impl Group {
         }
     }
 
-    fn delete_offsets(&mut self, partitions: &[(Text, u32)], batch: &mut Batch) -> GroupAnswer {
-        let delete = |partition: &(Text, u32)| match self.subscribes_to(&partition.0) {
+    fn delete_offsets(
+        &mut self,
+        directory: &Directory,
+        partitions: &[(Text, u32)],
+        batch: &mut Batch,
+    ) -> GroupAnswer {
+        let delete = |partition: &(Text, u32)| match self.subscribes_to(directory, &partition.0) {
             true => Err(GroupError::SubscribedToLog),
             false => {
                 self.offsets.remove(&self.name, partition, batch);
@@ -932,7 +1026,11 @@ impl Group {
 
     /// Whether a member may be consuming a log. Of a group of consumers their subscriptions are known; others
     /// may consume anything.
-    fn subscribes_to(&self, log: &str) -> bool {
+    fn subscribes_to(&self, directory: &Directory, log: &str) -> bool {
+        if let Some(consumers) = &self.consumers {
+            let known = directory.find(&self.name.0, log);
+            return known.is_some_and(|known| consumers.subscribes_to(known.uuid));
+        }
         if self.state == State::Empty {
             return false;
         }
@@ -957,7 +1055,7 @@ impl Group {
     }
 
     fn delete(&mut self, batch: &mut Batch) -> GroupReply {
-        if !self.members.is_empty() || !self.pending.is_empty() {
+        if !self.members.is_empty() || !self.is_idle() {
             return Err(GroupError::NotEmpty);
         }
         self.offsets.delete(&self.name, batch);
@@ -977,13 +1075,23 @@ impl Group {
             .chain(self.join_by)
             .chain(self.sync_by)
             .chain(self.forget_at)
+            .chain(self.consumers.as_ref().and_then(|it| it.next_deadline()))
             .min()
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) {
+    pub fn tick(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        answers: &mut Answers,
+        batch: &mut Batch,
+    ) {
         let is_due =
             |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
+        if let Some(consumers) = &mut self.consumers {
+            consumers.tick(now, directory);
+        }
         if self.drop_silent(now, answers) {
             self.members_left(now, answers);
         }
@@ -1046,7 +1154,7 @@ impl Group {
 
     /// A group is forgotten when it has been without members for long.
     fn note_emptiness(&mut self, now: Instant) {
-        if self.state != State::Empty || !self.pending.is_empty() || !self.uncommitted.is_empty() {
+        if !self.is_idle() || !self.uncommitted.is_empty() {
             self.forget_at = None;
         } else if self.forget_at.is_none() {
             let retention = if self.offsets.is_empty() {

@@ -301,6 +301,7 @@ fn committed(world: &mut World) -> Vec<u64> {
     match world.call(GroupRequest::Offsets {
         partitions: None,
         require_stable: false,
+        member: None,
     }) {
         Ok(GroupAnswer::Offsets { offsets, .. }) => {
             offsets.iter().map(|committed| committed.offset.0).collect()

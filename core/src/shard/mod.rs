@@ -667,6 +667,7 @@ impl Shard {
     }
 
     fn create_log(&mut self, entry: &LogEntry) {
+        self.groups.know_log(entry);
         for (number, tail) in entry.tails.iter().enumerate() {
             let number = number as u32;
             if self.owns(entry.info.id, number) {
@@ -677,8 +678,7 @@ impl Shard {
     }
 
     fn remove_log(&mut self, entry: &LogEntry, turn: &mut Turn) {
-        self.groups
-            .forget_log(&entry.vhost, &entry.info.name, &mut turn.batch);
+        self.groups.forget_log(entry, &mut turn.batch);
         for number in 0..entry.tails.len() as u32 {
             if let Some(partition) = self.partitions.remove(&(entry.info.id, number)) {
                 partition.tail().close();

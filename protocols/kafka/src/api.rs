@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     messages::{
-        api_versions::*, describe::*, fetch::*, group_offsets::*, groups::*, metadata::*,
-        offsets::*, produce::*, producers::*, topics::*, transactions::*,
+        api_versions::*, consumer_groups::*, describe::*, fetch::*, group_offsets::*, groups::*,
+        metadata::*, offsets::*, produce::*, producers::*, topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -87,6 +87,7 @@ apis! {
     13 LeaveGroup: 0..=5, flexible 4, LeaveGroupRequest => LeaveGroupResponse;
     14 SyncGroup: 0..=5, flexible 4, SyncGroupRequest => SyncGroupResponse;
     15 DescribeGroups: 0..=6, flexible 5, DescribeGroupsRequest => DescribeGroupsResponse;
+    16 ListGroups: 0..=5, flexible 3, ListGroupsRequest => ListGroupsResponse;
     18 ApiVersions: 0..=4, flexible 3, ApiVersionsRequest => ApiVersionsResponse;
     19 CreateTopics: 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
     20 DeleteTopics: 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
@@ -98,10 +99,13 @@ apis! {
     28 TxnOffsetCommit: 0..=5, flexible 3, TxnOffsetCommitRequest => TxnOffsetCommitResponse;
     32 DescribeConfigs: 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
     42 DeleteGroups: 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
+    47 OffsetDelete: 0..=0, flexible 1, OffsetDeleteRequest => OffsetDeleteResponse;
     60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
     61 DescribeProducers: 0..=0, flexible 0, DescribeProducersRequest => DescribeProducersResponse;
     65 DescribeTransactions: 0..=0, flexible 0, DescribeTransactionsRequest => DescribeTransactionsResponse;
     66 ListTransactions: 0..=2, flexible 0, ListTransactionsRequest => ListTransactionsResponse;
+    68 ConsumerGroupHeartbeat: 0..=1, flexible 0, ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
+    69 ConsumerGroupDescribe: 0..=1, flexible 0, ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
 }
 
 impl ApiKey {

@@ -61,6 +61,11 @@ impl<'a> Call<'a> {
         self.header.version
     }
 
+    /// The client's address, as Kafka shows it in descriptions of groups.
+    pub(crate) fn peer_host(&self) -> Text {
+        format!("/{}", self.session.peer.address.ip().to_canonical()).into()
+    }
+
     /// Asks the core; the answer comes back with `part`.
     pub(crate) fn submit(&mut self, part: usize, command: impl FnOnce(Token) -> Command) {
         let token = Token(u64::from(self.number) << 32 | part as u64);

@@ -63,6 +63,7 @@ codes! {
     UNKNOWN_LEADER_EPOCH = 75;
     UNSUPPORTED_COMPRESSION_TYPE = 76;
     MEMBER_ID_REQUIRED = 79;
+    GROUP_MAX_SIZE_REACHED = 81;
     FENCED_INSTANCE_ID = 82;
     GROUP_SUBSCRIBED_TO_TOPIC = 86;
     INVALID_RECORD = 87;
@@ -70,6 +71,10 @@ codes! {
     PRODUCER_FENCED = 90;
     UNKNOWN_TOPIC_ID = 100;
     TRANSACTIONAL_ID_NOT_FOUND = 105;
+    FENCED_MEMBER_EPOCH = 110;
+    UNRELEASED_INSTANCE_ID = 111;
+    UNSUPPORTED_ASSIGNOR = 112;
+    STALE_MEMBER_EPOCH = 113;
     MISMATCHED_ENDPOINT_TYPE = 114;
     TRANSACTION_ABORTABLE = 120;
     INVALID_REGULAR_EXPRESSION = 128;
@@ -161,6 +166,13 @@ impl From<&GroupError> for ErrorCode {
             GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
             GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
             GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::Invalid(_) => ErrorCode::INVALID_REQUEST,
+            GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
+            GroupError::InvalidPattern => ErrorCode::INVALID_REGULAR_EXPRESSION,
+            GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
+            GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
+            GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
+            GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,
             GroupError::SubscribedToLog => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::TransactionEnded => ErrorCode::INVALID_TXN_STATE,
             GroupError::StorageFailed => ErrorCode::KAFKA_STORAGE_ERROR,

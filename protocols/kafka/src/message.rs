@@ -123,4 +123,29 @@ macro_rules! message {
     };
 }
 
+/// Lets a message be null: a byte says whether it is there.
+macro_rules! nullable {
+    ($name:ident) => {
+        impl $crate::wire::Nullable for $name {
+            fn read_nullable(
+                reader: &mut $crate::wire::Reader,
+            ) -> Result<Option<Self>, $crate::wire::Malformed> {
+                match <i8 as $crate::wire::Wire>::read(reader)? {
+                    ..0 => Ok(None),
+                    _ => <$name as $crate::wire::Wire>::read(reader).map(Some),
+                }
+            }
+
+            fn write_nullable(value: Option<&Self>, frame: &mut $crate::wire::Frame) {
+                let present: i8 = if value.is_some() { 1 } else { -1 };
+                $crate::wire::Wire::write(&present, frame);
+                if let Some(value) = value {
+                    $crate::wire::Wire::write(value, frame);
+                }
+            }
+        }
+    };
+}
+
 pub(crate) use message;
+pub(crate) use nullable;

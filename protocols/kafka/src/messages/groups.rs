@@ -192,3 +192,62 @@ message! {
         error_code: ErrorCode;
     }
 }
+
+message! {
+    /// Which groups are wanted.
+    ListGroupsRequest {
+        states_filter: Vec<Text> => 4..;
+        types_filter: Vec<Text> => 5..;
+    }
+
+    /// The groups.
+    ListGroupsResponse {
+        throttle_time_ms: i32 => 1..;
+        error_code: ErrorCode;
+        groups: Vec<ListedGroup>;
+    }
+
+    /// One of them.
+    ListedGroup {
+        group_id: Text;
+        protocol_type: Text;
+        group_state: Text => 4..;
+        group_type: Text => 5..;
+    }
+
+    /// Offsets that a group is to forget.
+    OffsetDeleteRequest {
+        group_id: Text;
+        topics: Vec<OffsetDeleteRequestTopic>;
+    }
+
+    /// Those of one topic.
+    OffsetDeleteRequestTopic {
+        name: Text;
+        partitions: Vec<OffsetDeleteRequestPartition>;
+    }
+
+    /// That of one partition.
+    OffsetDeleteRequestPartition {
+        partition_index: i32;
+    }
+
+    /// Whether they were forgotten.
+    OffsetDeleteResponse {
+        error_code: ErrorCode;
+        throttle_time_ms: i32;
+        topics: Vec<OffsetDeleteResponseTopic>;
+    }
+
+    /// Those of one topic.
+    OffsetDeleteResponseTopic {
+        name: Text;
+        partitions: Vec<OffsetDeleteResponsePartition>;
+    }
+
+    /// That of one partition.
+    OffsetDeleteResponsePartition {
+        partition_index: i32;
+        error_code: ErrorCode;
+    }
+}

@@ -2,6 +2,7 @@
 //! protocol guide of Apache Kafka 4.3, in snake case.
 
 pub mod api_versions;
+pub mod consumer_groups;
 pub mod describe;
 pub mod fetch;
 pub mod group_offsets;

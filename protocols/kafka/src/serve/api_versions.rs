@@ -9,10 +9,33 @@ use crate::{
     wire::{Frame, Wire},
 };
 
-/// The level of `metadata.version` that is Kafka 4.3, and the oldest that Kafka 4.3 knows. User interfaces show
-/// the release that it stands for.
-const METADATA_VERSION: i16 = 30;
-const METADATA_VERSION_MIN: i16 = 7;
+/// A feature of the cluster: the levels that a broker of Kafka 4.3 knows, and the one in force.
+struct Feature {
+    name: &'static str,
+    min: i16,
+    max: i16,
+    level: i16,
+}
+
+const fn feature(name: &'static str, min: i16, level: i16) -> Feature {
+    let max = level;
+    Feature {
+        name,
+        min,
+        max,
+        level,
+    }
+}
+
+/// Clients choose by them: transactions of the second kind (KIP-890) from `transaction.version` 2 on. User
+/// interfaces show the release that `metadata.version` stands for.
+const FEATURES: &[Feature] = &[
+    feature("metadata.version", 7, 30),
+    feature("transaction.version", 0, 2),
+    feature("group.version", 0, 1),
+];
+/// Before this version a client takes a feature whose levels begin with 0 for an error (KAFKA-17011).
+const LEVEL_0: i16 = 4;
 
 pub(crate) fn start(request: ApiVersionsRequest, call: &Call<'_>) -> Step {
     let introduced =
@@ -25,19 +48,24 @@ pub(crate) fn start(request: ApiVersionsRequest, call: &Call<'_>) -> Step {
     }
     call.respond(&ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().map(|key| range(*key)).collect(),
-        // `transaction.version` and `group.version` are absent: clients then use neither transactions of
-        // the second kind nor the consumer protocol of KIP-848.
-        supported_features: vec![SupportedFeatureKey {
-            name: "metadata.version".into(),
-            min_version: METADATA_VERSION_MIN,
-            max_version: METADATA_VERSION,
-        }],
+        supported_features: FEATURES
+            .iter()
+            .filter(|feature| feature.min > 0 || call.version() >= LEVEL_0)
+            .map(|feature| SupportedFeatureKey {
+                name: feature.name.into(),
+                min_version: feature.min,
+                max_version: feature.max,
+            })
+            .collect(),
         finalized_features_epoch: 0,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: "metadata.version".into(),
-            max_version_level: METADATA_VERSION,
-            min_version_level: METADATA_VERSION,
-        }],
+        finalized_features: FEATURES
+            .iter()
+            .map(|feature| FinalizedFeatureKey {
+                name: feature.name.into(),
+                max_version_level: feature.level,
+                min_version_level: feature.level,
+            })
+            .collect(),
         ..Default::default()
     })
 }
@@ -113,8 +141,29 @@ mod tests {
         assert_eq!(output[4..10], *b"\0\0\0\x09\0\0");
         assert_eq!(output[10] as usize, ApiKey::ALL.len() + 1);
         assert_eq!(output[11..18], *b"\0\0\0\0\0\x0d\0", "Produce from 0 to 13");
-        let tail = b"\0\0\0\0\x03\0\x17\x02\x11metadata.version\0\x07\0\x1e\0\x01\x08\0\0\0\0\0\0\0\0\x02\x17\x02\x11metadata.version\0\x1e\0\x1e\0";
-        assert!(output.ends_with(tail), "{output:?}");
+        // KAFKA-17011: what begins at level 0 is not among the supported features before version 4.
+        let supported =
+            b"\0\0\0\0\x03\0\x17\x02\x11metadata.version\0\x07\0\x1e\0\x01\x08\0\0\0\0\0\0\0\0\x02";
+        let at = output.len() - supported.len();
+        let found = (0..=at).any(|at| output[at..].starts_with(supported));
+        assert!(found, "{output:?}");
+    }
+
+    /// KIP-890: clients use transactions of the second kind where they are in force.
+    #[test]
+    fn features_are_told_with_their_levels() {
+        let mut script = Script::open();
+        let request = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+        };
+        script.send(ApiKey::ApiVersions, 4, &request);
+        let response: ApiVersionsResponse = script.response(ApiKey::ApiVersions, 4);
+        let levels = response.finalized_features.iter();
+        let levels: Vec<_> = levels.map(|it| (&*it.name, it.max_version_level)).collect();
+        assert!(levels.contains(&("metadata.version", 30)));
+        assert!(levels.contains(&("transaction.version", 2)));
+        assert_eq!(response.supported_features.len(), levels.len());
     }
 
     #[test]

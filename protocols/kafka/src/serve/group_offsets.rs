@@ -151,6 +151,8 @@ struct Fetching {
 /// What is asked of one group, and what came.
 struct Asked {
     group_id: Text,
+    /// A member of the consumer protocol, and its epoch.
+    member: Option<(Text, i32)>,
     /// `None` is all that there is.
     topics: Option<Vec<AskedTopic>>,
     found: Result<Vec<CommittedOffset>, ErrorCode>,
@@ -182,6 +184,7 @@ pub(crate) fn fetch(request: OffsetFetchRequest, call: &mut Call<'_>) -> Step {
             GroupRequest::Offsets {
                 partitions: group.partitions(),
                 require_stable,
+                member: group.member.clone(),
             },
             call,
         );
@@ -207,6 +210,7 @@ fn one_group(request: OffsetFetchRequest) -> Asked {
         .map(|topics| topics.into_iter().map(topic).collect());
     Asked {
         group_id: request.group_id,
+        member: None,
         topics,
         found: Ok(Vec::new()),
         unstable: Vec::new(),
@@ -227,6 +231,10 @@ fn asked(group: OffsetFetchRequestGroup, call: &Call<'_>) -> Asked {
         .map(|topics| topics.into_iter().map(topic).collect());
     Asked {
         group_id: group.group_id,
+        member: group
+            .member_id
+            .filter(|_| group.member_epoch >= 0)
+            .map(|member| (member, group.member_epoch)),
         topics,
         found: Ok(Vec::new()),
         unstable: Vec::new(),

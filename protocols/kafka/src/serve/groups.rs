@@ -37,6 +37,14 @@ impl Failure {
         }
     }
 
+    /// What it says, for the versions that carry a text.
+    pub(super) fn text(&self) -> Text {
+        match self {
+            Failure::Group(error) => error.to_string().into(),
+            Failure::Core(refusal) => refusal.to_string().into(),
+        }
+    }
+
     pub(super) fn code(&self) -> ErrorCode {
         match self {
             Failure::Group(error) => ErrorCode::from(error),
@@ -71,7 +79,7 @@ fn millis(millis: i32) -> Duration {
 }
 
 /// A request with one answer, and how it becomes a response.
-struct One(fn(Result<GroupAnswer, Failure>, &Call<'_>) -> Step);
+pub(super) struct One(pub(super) fn(Result<GroupAnswer, Failure>, &Call<'_>) -> Step);
 
 impl Job for One {
     fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
@@ -92,7 +100,7 @@ pub(crate) fn join(request: JoinGroupRequest, call: &mut Call<'_>) -> Step {
         member: request.member_id,
         instance: request.group_instance_id,
         client: call.header.client_id.clone(),
-        host: format!("/{}", call.session.peer.address.ip().to_canonical()).into(),
+        host: call.peer_host(),
         session_timeout: millis(request.session_timeout_ms),
         rebalance_timeout: millis(rebalance_timeout_ms),
         protocol_type: request.protocol_type,
@@ -238,11 +246,11 @@ fn left_member(
 }
 
 /// Groups being described or deleted, one answer each.
-struct Many<T> {
-    groups: Vec<T>,
-    left: usize,
-    take: fn(&mut T, Result<GroupAnswer, Failure>, &Call<'_>),
-    respond: fn(Vec<T>, &Call<'_>) -> Step,
+pub(super) struct Many<T> {
+    pub(super) groups: Vec<T>,
+    pub(super) left: usize,
+    pub(super) take: fn(&mut T, Result<GroupAnswer, Failure>, &Call<'_>),
+    pub(super) respond: fn(Vec<T>, &Call<'_>) -> Step,
 }
 
 impl<T: Send + 'static> Job for Many<T> {
@@ -259,7 +267,7 @@ impl<T: Send + 'static> Job for Many<T> {
 }
 
 /// Asks about each group, and answers at once when there is none.
-fn each<T: Send + 'static>(
+pub(super) fn each<T: Send + 'static>(
     groups: Vec<Text>,
     request: &GroupRequest,
     many: Many<T>,

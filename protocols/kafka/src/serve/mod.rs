@@ -3,8 +3,10 @@
 pub(crate) mod api_versions;
 mod cluster;
 mod configs;
+mod consumer_groups;
 mod coordinator;
 mod fetch;
+mod group_admin;
 mod group_offsets;
 mod groups;
 mod list_offsets;
@@ -101,6 +103,10 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::SyncGroup(request) => groups::sync(request, call),
         Request::DescribeGroups(request) => groups::describe(request, call),
         Request::DeleteGroups(request) => groups::delete(request, call),
+        Request::ConsumerGroupHeartbeat(request) => consumer_groups::heartbeat(request, call),
+        Request::ConsumerGroupDescribe(request) => consumer_groups::describe(request, call),
+        Request::ListGroups(request) => group_admin::list(request, call),
+        Request::OffsetDelete(request) => group_admin::delete_offsets(request, call),
         Request::ApiVersions(request) => api_versions::start(request, call),
         Request::CreateTopics(request) => topics::create(request, call),
         Request::DeleteTopics(request) => topics::delete(request, call),

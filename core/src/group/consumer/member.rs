@@ -1,0 +1,109 @@
+//! A member of a consumer group.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use regex::Regex;
+
+use super::{Subscription, TopicPartition};
+use crate::{
+    group::{assignor::Assignor, directory::Directory},
+    properties::Text,
+};
+
+/// A member, from its first heartbeat until it leaves or falls silent.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub id: Text,
+    /// Its static name.
+    pub instance: Option<Text>,
+    pub rack: Option<Text>,
+    pub client: Text,
+    pub host: Text,
+    /// Of the target assignment that it has arrived at; 0 when it has just joined, -2 while a static member is away.
+    pub epoch: i32,
+    /// The one before: what a member has whose last answer was lost.
+    pub previous_epoch: i32,
+    pub subscription: Subscription,
+    pub assignor: Option<Assignor>,
+    pub rebalance_timeout: Duration,
+    /// What it was told to consume.
+    pub assigned: BTreeSet<TopicPartition>,
+    /// What it is to let go of, and has not yet.
+    pub revoking: BTreeSet<TopicPartition>,
+    /// Whether it waits for others to let go of what it is to get.
+    pub waits: bool,
+    /// Gone if it has not let go until then.
+    pub revoke_by: Option<Instant>,
+    /// Gone if silent until then.
+    pub alive_until: Instant,
+}
+
+impl Member {
+    pub fn new(id: Text, instance: Option<Text>, alive_until: Instant) -> Member {
+        Member {
+            id,
+            instance,
+            rack: None,
+            client: Text::new(),
+            host: Text::new(),
+            epoch: 0,
+            previous_epoch: 0,
+            subscription: Subscription::default(),
+            assignor: None,
+            rebalance_timeout: Duration::ZERO,
+            assigned: BTreeSet::new(),
+            revoking: BTreeSet::new(),
+            waits: false,
+            revoke_by: None,
+            alive_until,
+        }
+    }
+
+    /// It begins again; what it had is still its own, as nobody else has been given it.
+    pub fn rejoin(&mut self) {
+        (self.epoch, self.previous_epoch) = (0, 0);
+        self.assigned.append(&mut self.revoking);
+        self.revoke_by = None;
+    }
+
+    /// Takes what a heartbeat says of its subscription; whether that leads to other logs.
+    pub fn subscribe(
+        &mut self,
+        names: Option<Vec<Text>>,
+        pattern: Option<Option<(Text, Regex)>>,
+        vhost: &str,
+        directory: &Directory,
+    ) -> bool {
+        if names.is_none() && pattern.is_none() {
+            return false;
+        }
+        if let Some(names) = names {
+            self.subscription.names = names.into_iter().collect();
+        }
+        if let Some(pattern) = pattern {
+            self.subscription.pattern = pattern;
+        }
+        self.subscription.resolve(vhost, directory)
+    }
+
+    pub fn has_arrived(&self, target_epoch: i32) -> bool {
+        self.epoch == target_epoch && !self.waits && self.revoking.is_empty()
+    }
+
+    pub fn arrive(&mut self, epoch: i32, complete: bool) {
+        if self.epoch != epoch {
+            (self.previous_epoch, self.epoch) = (self.epoch, epoch);
+        }
+        self.waits = !complete;
+    }
+
+    pub fn deadline(&self) -> Instant {
+        match self.revoke_by {
+            Some(by) => by.min(self.alive_until),
+            None => self.alive_until,
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! A group of the consumer protocol (KIP-848): the broker assigns, and members find their way to the new
+//! assignment one by one, each at its own pace.
+//!
+//! ```text
+//!   group epoch       goes up with every change of members, subscriptions or logs
+//!   target epoch      of the assignment that was computed for a group epoch
+//!   member epoch      of the target assignment that a member has arrived at
+//! ```
+//! A partition is given to a member only after its owner has confirmed that it has let it go.
+
+mod member;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use regex::Regex;
+use rustc_hash::FxHashMap;
+
+use self::member::Member;
+use super::{
+    AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
+    Heartbeat,
+    assignor::{Assignment, Assignor, Input},
+    directory::{Directory, LogUuid, TopicPartition},
+};
+use crate::{properties::Text, time::Now};
+
+/// As Kafka's `group.consumer.session.timeout.ms`.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// As Kafka's `group.consumer.heartbeat.interval.ms`.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// As Kafka's `group.consumer.max.size`, which is unlimited there; here, what a group's memory is bounded by.
+const MEMBERS_MAX: usize = 1 << 20;
+/// Joins.
+const JOIN: i32 = 0;
+/// Leaves.
+const LEAVE: i32 = -1;
+/// A static member leaves for a while.
+const LEAVE_STATIC: i32 = -2;
+
+/// The members of a group and what they consume.
+#[derive(Debug)]
+pub(super) struct ConsumerGroup {
+    vhost: Text,
+    epoch: i32,
+    target_epoch: i32,
+    target: Assignment,
+    assignor: Assignor,
+    members: BTreeMap<Text, Member>,
+    /// Ids of static members, by their names.
+    instances: FxHashMap<Text, Text>,
+    /// Who has each partition, until it has confirmed that it has not any more.
+    owners: FxHashMap<TopicPartition, Text>,
+    /// The generation of the directory that the subscriptions were looked up in.
+    seen: u64,
+}
+
+/// What a member subscribes to.
+#[derive(Clone, Debug, Default)]
+struct Subscription {
+    names: BTreeSet<Text>,
+    pattern: Option<(Text, Regex)>,
+    /// The logs that it leads to.
+    logs: BTreeMap<LogUuid, u32>,
+}
+
+impl Subscription {
+    fn resolve(&mut self, vhost: &str, directory: &Directory) -> bool {
+        let pattern = self.pattern.as_ref().map(|(_, pattern)| pattern);
+        let matched = directory.names(vhost).filter(|name| {
+            self.names.contains(*name) || pattern.is_some_and(|pattern| pattern.is_match(name))
+        });
+        let known = matched.filter_map(|name| directory.find(vhost, name));
+        let logs = known.map(|log| (log.uuid, log.partitions)).collect();
+        let changed = self.logs != logs;
+        self.logs = logs;
+        changed
+    }
+}
+
+impl ConsumerGroup {
+    pub fn new(vhost: Text, epoch: i32) -> ConsumerGroup {
+        ConsumerGroup {
+            vhost,
+            epoch,
+            target_epoch: epoch,
+            target: Assignment::new(),
+            assignor: Assignor::default(),
+            members: BTreeMap::new(),
+            instances: FxHashMap::default(),
+            owners: FxHashMap::default(),
+            seen: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// `Empty`, `Assigning`, `Reconciling` or `Stable`.
+    pub fn state(&self) -> &'static str {
+        if self.members.is_empty() {
+            "Empty"
+        } else if self.epoch > self.target_epoch {
+            "Assigning"
+        } else if self
+            .members
+            .values()
+            .any(|member| !member.has_arrived(self.target_epoch))
+        {
+            "Reconciling"
+        } else {
+            "Stable"
+        }
+    }
+
+    // Heartbeats
+
+    /// A member says that it is there, and what has changed; it is told what to consume.
+    pub fn heartbeat(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        mut request: ConsumerHeartbeat,
+    ) -> Result<Heartbeat, GroupError> {
+        if request.member.is_empty() && request.epoch == JOIN {
+            // Members of the first version of the protocol are given their ids.
+            request.member = uuid::Uuid::new_v4().to_string().into();
+        }
+        match request.epoch {
+            LEAVE | LEAVE_STATIC => self.leave(now, directory, request),
+            JOIN.. => self.stay(now, directory, request),
+            _ => Err(GroupError::Invalid("MemberEpoch is invalid.")),
+        }
+    }
+
+    fn stay(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        request: ConsumerHeartbeat,
+    ) -> Result<Heartbeat, GroupError> {
+        let assignor = request
+            .assignor
+            .as_deref()
+            .map(|name| Assignor::find(name).ok_or(GroupError::UnsupportedAssignor));
+        let assignor = assignor.transpose()?;
+        let pattern = compile(request.pattern.as_ref())?;
+        let id = request.member.clone();
+        let joins = request.epoch == JOIN;
+        let mut changed = false;
+        if joins {
+            changed |= self.admit(now, &request)?;
+        } else {
+            self.check(&request)?;
+        }
+        let full = request.names.is_some() && request.owned.is_some();
+        let Some(member) = self.members.get_mut(&id) else {
+            return Err(GroupError::UnknownMember);
+        };
+        member.alive_until = now.instant + SESSION_TIMEOUT;
+        if joins {
+            (member.client, member.host) = (request.client, request.host);
+            member.rack = request.rack;
+        }
+        member.rebalance_timeout = request
+            .rebalance_timeout
+            .unwrap_or(member.rebalance_timeout);
+        changed |= member.subscribe(request.names, pattern, &self.vhost, directory);
+        if assignor.is_some() && member.assignor != assignor {
+            (member.assignor, changed) = (assignor, true);
+        }
+        let before = (member.epoch, member.assigned.clone());
+        changed |= self.follow(directory);
+        if changed {
+            self.epoch += 1;
+        }
+        self.assign();
+        self.reconcile(now.instant, &id, request.owned.as_ref());
+        let member = &self.members[&id];
+        let tell = joins || full || before.1 != member.assigned;
+        Ok(Heartbeat {
+            member: id,
+            epoch: member.epoch,
+            interval: HEARTBEAT_INTERVAL,
+            assignment: tell.then(|| grouped(&member.assigned)),
+        })
+    }
+
+    /// A member joins, is back, or takes the place of its static name. Whether the group has changed by that.
+    fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<bool, GroupError> {
+        let (id, instance) = (&request.member, &request.instance);
+        if request.rebalance_timeout.is_none() {
+            return Err(GroupError::Invalid(
+                "RebalanceTimeoutMs must be provided in first request.",
+            ));
+        }
+        if request.names.is_none() && request.pattern.is_none() {
+            return Err(GroupError::Invalid(
+                "Either SubscribedTopicNames or SubscribedTopicRegex must be provided in first request.",
+            ));
+        }
+        if request
+            .owned
+            .as_ref()
+            .is_some_and(|owned| !owned.is_empty())
+        {
+            return Err(GroupError::Invalid(
+                "TopicPartitions must be empty when (re-)joining.",
+            ));
+        }
+        let holder = instance
+            .as_ref()
+            .and_then(|name| self.instances.get(name))
+            .cloned();
+        match holder {
+            Some(holder) if holder != *id => {
+                let away = self
+                    .members
+                    .get(&holder)
+                    .is_some_and(|it| it.epoch == LEAVE_STATIC);
+                if !away {
+                    return Err(GroupError::UnreleasedInstance);
+                }
+                self.replace(&holder, id);
+                Ok(false)
+            }
+            _ => {
+                if let Some(known) = self.members.get_mut(id) {
+                    // It has lost its state, or the answer: it begins again with nothing.
+                    known.rejoin();
+                    return Ok(false);
+                }
+                if self.members.len() >= MEMBERS_MAX {
+                    return Err(GroupError::Full);
+                }
+                let until = now.instant + SESSION_TIMEOUT;
+                let member = Member::new(id.clone(), instance.clone(), until);
+                self.instances
+                    .extend(instance.clone().map(|name| (name, id.clone())));
+                self.members.insert(id.clone(), member);
+                Ok(true)
+            }
+        }
+    }
+
+    /// A static member is back under a new id: it gets what it had.
+    fn replace(&mut self, old: &Text, id: &Text) {
+        let Some(mut member) = self.members.remove(old) else {
+            return;
+        };
+        member.id = id.clone();
+        member.rejoin();
+        self.instances
+            .extend(member.instance.clone().map(|name| (name, id.clone())));
+        for owner in self.owners.values_mut().filter(|owner| *owner == old) {
+            *owner = id.clone();
+        }
+        if let Some(target) = self.target.remove(old) {
+            self.target.insert(id.clone(), target);
+        }
+        self.members.insert(id.clone(), member);
+    }
+
+    fn check(&self, request: &ConsumerHeartbeat) -> Result<(), GroupError> {
+        let member = self.member(&request.member, request.instance.as_ref())?;
+        let is_retry = request.epoch == member.previous_epoch
+            && request
+                .owned
+                .as_ref()
+                .is_none_or(|owned| owned.is_subset(&member.assigned));
+        if request.epoch > member.epoch || request.epoch < member.epoch && !is_retry {
+            return Err(GroupError::FencedMemberEpoch);
+        }
+        Ok(())
+    }
+
+    fn member(&self, id: &Text, instance: Option<&Text>) -> Result<&Member, GroupError> {
+        let member = self.members.get(id);
+        if let Some(instance) = instance {
+            match self.instances.get(instance) {
+                None => return Err(GroupError::UnknownMember),
+                Some(holder) if holder != id => return Err(GroupError::FencedInstance),
+                Some(_) => {}
+            }
+        }
+        member.ok_or(GroupError::UnknownMember)
+    }
+
+    fn leave(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        request: ConsumerHeartbeat,
+    ) -> Result<Heartbeat, GroupError> {
+        self.member(&request.member, request.instance.as_ref())?;
+        if request.epoch == LEAVE_STATIC && request.instance.is_none() {
+            return Err(GroupError::UnknownMember);
+        }
+        if request.epoch == LEAVE_STATIC {
+            if let Some(member) = self.members.get_mut(&request.member) {
+                // It keeps its place until its session ends.
+                member.epoch = LEAVE_STATIC;
+                member.alive_until = now.instant + SESSION_TIMEOUT;
+                member.revoke_by = None;
+            }
+        } else {
+            self.remove(&request.member);
+            self.members_changed(directory);
+        }
+        Ok(Heartbeat {
+            member: request.member,
+            epoch: request.epoch,
+            interval: HEARTBEAT_INTERVAL,
+            assignment: None,
+        })
+    }
+
+    /// Takes a member out; what it had is free.
+    pub fn remove(&mut self, id: &Text) -> bool {
+        let Some(member) = self.members.remove(id) else {
+            return false;
+        };
+        self.owners.retain(|_, owner| owner != id);
+        self.target.remove(id);
+        if let Some(instance) = &member.instance
+            && self.instances.get(instance) == Some(id)
+        {
+            self.instances.remove(instance);
+        }
+        true
+    }
+
+    /// Whether any member subscribes to a log.
+    pub fn subscribes_to(&self, log: LogUuid) -> bool {
+        self.members
+            .values()
+            .any(|member| member.subscription.logs.contains_key(&log))
+    }
+
+    /// Members have come or gone other than by a heartbeat.
+    pub fn members_changed(&mut self, directory: &Directory) {
+        self.follow(directory);
+        self.epoch += 1;
+        self.assign();
+    }
+
+    /// Looks subscriptions up again where logs have changed; whether any member's has.
+    fn follow(&mut self, directory: &Directory) -> bool {
+        if self.seen == directory.generation() {
+            return false;
+        }
+        self.seen = directory.generation();
+        let mut changed = false;
+        for member in self.members.values_mut() {
+            changed |= member.subscription.resolve(&self.vhost, directory);
+        }
+        changed
+    }
+
+    /// Computes the target assignment of the current epoch.
+    fn assign(&mut self) {
+        if self.epoch == self.target_epoch {
+            return;
+        }
+        self.assignor = self.preferred_assignor();
+        let members = self.members.iter();
+        let partitions = members
+            .clone()
+            .flat_map(|(_, member)| &member.subscription.logs);
+        let input = Input {
+            subscriptions: members
+                .map(|(id, member)| {
+                    let logs = member.subscription.logs.keys().copied().collect();
+                    (id.clone(), logs)
+                })
+                .collect(),
+            partitions: partitions.map(|(log, count)| (*log, *count)).collect(),
+            before: &self.target,
+        };
+        self.target = self.assignor.assign(&input);
+        self.target_epoch = self.epoch;
+    }
+
+    /// The one that most members ask for.
+    fn preferred_assignor(&self) -> Assignor {
+        let asked = |wanted| {
+            let members = self.members.values();
+            members
+                .filter(|member| member.assignor == Some(wanted))
+                .count()
+        };
+        match asked(Assignor::Range) > asked(Assignor::Uniform) {
+            true => Assignor::Range,
+            false => Assignor::Uniform,
+        }
+    }
+
+    // Reconciliation
+
+    /// Takes a member as far towards its target as its own and the others' revocations allow.
+    fn reconcile(&mut self, now: Instant, id: &Text, owned: Option<&BTreeSet<TopicPartition>>) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if !member.revoking.is_empty() {
+            let confirmed = owned.is_some_and(|owned| owned.is_disjoint(&member.revoking));
+            if !confirmed {
+                return;
+            }
+            for partition in std::mem::take(&mut member.revoking) {
+                self.owners.remove(&partition);
+            }
+            member.revoke_by = None;
+        } else if member.has_arrived(self.target_epoch) {
+            return;
+        }
+        let nothing = BTreeSet::new();
+        let target = self.target.get(id).unwrap_or(&nothing);
+        let revoking: BTreeSet<_> = member.assigned.difference(target).copied().collect();
+        if !revoking.is_empty() {
+            member
+                .assigned
+                .retain(|partition| target.contains(partition));
+            if member.epoch == JOIN || owned.is_some_and(|owned| owned.is_disjoint(&revoking)) {
+                // It has none of them any more.
+                for partition in revoking {
+                    self.owners.remove(&partition);
+                }
+            } else {
+                member.revoke_by = Some(now + member.rebalance_timeout);
+                member.revoking = revoking;
+                return;
+            }
+        }
+        let mut complete = true;
+        for partition in target.difference(&member.assigned.clone()) {
+            match self.owners.get(partition) {
+                Some(owner) if owner != id => complete = false,
+                _ => {
+                    self.owners.insert(*partition, id.clone());
+                    member.assigned.insert(*partition);
+                }
+            }
+        }
+        member.arrive(self.target_epoch, complete);
+    }
+
+    // Offsets
+
+    /// Whether a member may commit or read offsets under this epoch.
+    pub fn may_commit(
+        &self,
+        id: &Text,
+        instance: Option<&Text>,
+        epoch: i32,
+    ) -> Result<(), GroupError> {
+        let member = self.member(id, instance)?;
+        match epoch == member.epoch {
+            true => Ok(()),
+            false => Err(GroupError::StaleMemberEpoch),
+        }
+    }
+
+    // Time
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadline = |member: &Member| member.deadline();
+        self.members.values().map(deadline).min()
+    }
+
+    /// Drops members that are silent or do not let go of what they are to revoke.
+    pub fn tick(&mut self, now: Now, directory: &Directory) {
+        let late = self
+            .members
+            .values()
+            .filter(|member| member.deadline() <= now.instant);
+        let late: Vec<Text> = late.map(|member| member.id.clone()).collect();
+        if late.is_empty() {
+            return;
+        }
+        for id in &late {
+            self.remove(id);
+        }
+        self.members_changed(directory);
+    }
+
+    // Administration
+
+    pub fn describe(&self, directory: &Directory) -> ConsumerDescription {
+        let names: FxHashMap<LogUuid, Text> = directory
+            .names(&self.vhost)
+            .filter_map(|name| Some((directory.find(&self.vhost, name)?.uuid, name.clone())))
+            .collect();
+        let named = |partitions: &BTreeSet<TopicPartition>| {
+            let mut logs = grouped(partitions);
+            for log in &mut logs {
+                log.name = names.get(&log.uuid).cloned().unwrap_or_default();
+            }
+            logs
+        };
+        let member = |member: &Member| ConsumerMemberDescription {
+            member: member.id.clone(),
+            instance: member.instance.clone(),
+            rack: member.rack.clone(),
+            epoch: member.epoch,
+            client: member.client.clone(),
+            host: member.host.clone(),
+            names: member.subscription.names.iter().cloned().collect(),
+            pattern: member
+                .subscription
+                .pattern
+                .as_ref()
+                .map(|(text, _)| text.clone()),
+            assigned: named(&member.assigned),
+            target: self.target.get(&member.id).map(named).unwrap_or_default(),
+            is_classic: false,
+        };
+        ConsumerDescription {
+            state: self.state(),
+            epoch: self.epoch,
+            assignment_epoch: self.target_epoch,
+            assignor: self.assignor.name(),
+            members: self.members.values().map(member).collect(),
+        }
+    }
+}
+
+/// A subscription's pattern, which matches names as a whole (RE2's syntax, as Kafka has it).
+fn compile(pattern: Option<&Text>) -> Result<Option<Option<(Text, Regex)>>, GroupError> {
+    let Some(text) = pattern else {
+        return Ok(None);
+    };
+    if text.is_empty() {
+        return Ok(Some(None));
+    }
+    let compiled = Regex::new(&format!("^(?:{text})$"));
+    let compiled = compiled.map_err(|_| GroupError::InvalidPattern)?;
+    Ok(Some(Some((text.clone(), compiled))))
+}
+
+/// Partitions by log.
+fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
+    let all: Vec<_> = partitions.iter().copied().collect();
+    let log = |partitions: &[TopicPartition]| AssignedLog {
+        uuid: partitions[0].0,
+        name: Text::new(),
+        partitions: partitions.iter().map(|(_, number)| *number).collect(),
+    };
+    all.chunk_by(|a, b| a.0 == b.0).map(log).collect()
+}

@@ -1,0 +1,60 @@
+//! The logs that groups can subscribe to, as a shard has been told of them.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use crate::{catalog::LogEntry, properties::Text};
+
+/// The random id of a log.
+pub type LogUuid = [u8; 16];
+
+/// A partition of a log.
+pub(super) type TopicPartition = (LogUuid, u32);
+
+/// A log, as far as groups care.
+#[derive(Clone, Debug)]
+pub(super) struct KnownLog {
+    pub uuid: LogUuid,
+    pub partitions: u32,
+}
+
+/// Logs by vhost and name.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    logs: FxHashMap<Text, BTreeMap<Text, KnownLog>>,
+    /// Goes up with every change.
+    generation: u64,
+}
+
+impl Directory {
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub fn insert(&mut self, entry: &LogEntry) {
+        self.generation += 1;
+        let known = KnownLog {
+            uuid: entry.info.uuid,
+            partitions: entry.tails.len() as u32,
+        };
+        let logs = self.logs.entry(entry.vhost.clone()).or_default();
+        logs.insert(entry.info.name.clone(), known);
+    }
+
+    pub fn remove(&mut self, entry: &LogEntry) {
+        self.generation += 1;
+        if let Some(logs) = self.logs.get_mut(&entry.vhost) {
+            logs.remove(&entry.info.name);
+        }
+    }
+
+    pub fn find(&self, vhost: &str, name: &str) -> Option<&KnownLog> {
+        self.logs.get(vhost)?.get(name)
+    }
+
+    /// Names, ascending.
+    pub fn names(&self, vhost: &str) -> impl Iterator<Item = &Text> {
+        self.logs.get(vhost).into_iter().flat_map(BTreeMap::keys)
+    }
+}
