@@ -24,6 +24,10 @@ pub(crate) struct Header {
 }
 
 /// A request as far as it can be understood.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and nearly all are requests"
+)]
 pub(crate) enum Parsed {
     /// A request that is served.
     Request(Header, Request),
