@@ -17,6 +17,8 @@ mod block;
 use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
+    net::SocketAddr,
+    ops::Deref,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -24,7 +26,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tracing::{debug, info};
+use tracing::{Span, debug, info, info_span};
 use trivium_core::{Event, Link, Now, Reply, Stopped};
 use trivium_protocol::{CloseReason, Effects, Output, Protocol};
 
@@ -44,16 +46,28 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 64;
 
-/// Serves one connection to its end.
-pub async fn serve<S>(stream: S, protocol: Box<dyn Protocol>, link: Link, traffic: &Traffic)
+/// Serves one connection to its end. `held` counts its traffic, and is dropped at the end.
+///
+/// Everything is in the future from the start and nothing is moved, because ten thousand idle connections are ten
+/// thousand of these futures: what is rare is in boxes.
+pub fn serve<S, T>(
+    stream: S,
+    protocol: Box<dyn Protocol>,
+    link: Link,
+    about: About,
+    held: T,
+) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    T: Deref<Target = Traffic>,
 {
     let mut connection = Connection {
         stream,
         protocol,
         link,
-        traffic,
+        held,
+        about,
+        span: None,
         input: BytesMut::new(),
         unread: false,
         events: Vec::new(),
@@ -63,16 +77,35 @@ where
         idle_at: None,
         alarm: Alarm::default(),
     };
-    let end = connection.turns().await.err().unwrap_or(End::Closed);
-    debug!(%end, "connection ended");
-    connection.end(end).await;
+    async move {
+        let end = connection.turns().await.err().unwrap_or(End::Closed);
+        Box::pin(connection.end(end)).await;
+    }
 }
 
-struct Connection<'a, S> {
+/// What log lines say about a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The listener's name.
+    pub protocol: &'static str,
+    /// Whom the connection is with.
+    pub peer: SocketAddr,
+}
+
+impl About {
+    fn span(&self) -> Span {
+        info_span!("connection", protocol = self.protocol, peer = %self.peer)
+    }
+}
+
+struct Connection<S, T> {
     stream: S,
     protocol: Box<dyn Protocol>,
     link: Link,
-    traffic: &'a Traffic,
+    held: T,
+    about: About,
+    /// Entered while the front end is at work; `None` while the connection is idle.
+    span: Option<Span>,
     /// Read and not yet taken by the front end.
     input: BytesMut,
     /// Whether `input` holds bytes that the front end has not been shown.
@@ -111,7 +144,11 @@ impl From<CloseReason> for End {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl<S, T> Connection<S, T>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: Deref<Target = Traffic>,
+{
     async fn turns(&mut self) -> Result<(), End> {
         while !self.protocol.is_closed() {
             self.wait().await?;
@@ -141,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Connection {
             stream,
             link,
-            traffic,
+            held: traffic,
             input,
             unread,
             events,
@@ -178,7 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Shows the front end what came: events first, because they may be what it waits for.
     fn handle(&mut self, now: Now) -> Result<(), End> {
-        self.keep_buffers_while_busy(now);
+        if !self.keep_buffers_while_busy(now) {
+            return Ok(());
+        }
+        let span = self.span.get_or_insert_with(|| self.about.span()).clone();
+        let _entered = span.enter();
         for event in self.events.drain(..) {
             if is_authentication(&event) {
                 self.unauthenticated = None;
@@ -218,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let Connection {
                 stream,
                 effects,
-                traffic,
+                held: traffic,
                 ..
             } = self;
             poll_fn(
@@ -255,26 +296,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Gives the buffers back when a second has brought nothing, so that ten thousand idle connections cost little.
-    fn keep_buffers_while_busy(&mut self, now: Now) {
+    /// Whether there is anything to do.
+    fn keep_buffers_while_busy(&mut self, now: Now) -> bool {
         let quiet = self.events.is_empty() && !self.unread && self.effects.output.is_empty();
-        if quiet && self.idle_at.is_some_and(|at| at <= now.instant) {
+        if !quiet {
+            self.idle_at = Some(now.instant + IDLE_AFTER);
+        } else if self.idle_at.is_some_and(|at| at <= now.instant) {
             self.idle_at = None;
             self.events = Vec::new();
             self.effects = Effects::new();
-        } else if !quiet {
-            self.idle_at = Some(now.instant + IDLE_AFTER);
+            self.span = None;
+            self.link.rest();
+            self.protocol.rest();
+            return self.is_due(now);
         }
+        true
+    }
+
+    /// Whether a deadline has passed.
+    fn is_due(&self, now: Now) -> bool {
+        let deadlines = [self.protocol.next_timeout(), self.unauthenticated];
+        deadlines.into_iter().flatten().any(|at| at <= now.instant)
     }
 
     async fn end(mut self, end: End) {
+        let span = self.span.take().unwrap_or_else(|| self.about.span());
+        debug!(parent: &span, %end, "connection ended");
         match end {
             End::Closed => return self.farewell().await,
-            End::Front(reason) => info!(%reason, "connection closed"),
+            End::Front(reason) => info!(parent: &span, %reason, "connection closed"),
             End::Eof | End::Io(_) | End::Stopped(_) => {}
         }
         if !self.protocol.is_closed() {
             let now = clock::now();
-            self.protocol.handle_disconnect(now, &mut self.effects);
+            span.in_scope(|| self.protocol.handle_disconnect(now, &mut self.effects));
             let _ = self.submit().await;
         }
     }
@@ -285,14 +340,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Connection {
             mut stream,
             link,
-            traffic,
+            held,
             mut effects,
             ..
         } = self;
         drop(link);
         let last_words = async {
-            poll_fn(|context| poll_write(&mut stream, &mut effects.output, traffic, context))
-                .await?;
+            poll_fn(|context| poll_write(&mut stream, &mut effects.output, &held, context)).await?;
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
         };

@@ -10,11 +10,18 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
 };
-use tracing::{Instrument, debug, error, info, info_span, warn};
-use trivium_core::{Broker, Link, Origin};
-use trivium_protocol::{Frontend, Peer, Protocol};
+use tracing::{debug, error, info, warn};
+use trivium_core::{Broker, Origin};
+use trivium_protocol::{Frontend, Peer};
 
-use crate::{clock, connection, proxy, shutdown::Stop, traffic::Traffic, websocket};
+use crate::{
+    clock,
+    connection::{self, About},
+    proxy,
+    shutdown::Stop,
+    traffic::Traffic,
+    websocket,
+};
 
 /// How long nothing is accepted after the operating system said that it has no more to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -82,6 +89,7 @@ pub struct Listener {
 
 /// What the connections of a listener share.
 struct Shared {
+    name: &'static str,
     frontend: Arc<dyn Frontend>,
     transport: Transport,
     traffic: Traffic,
@@ -99,6 +107,7 @@ impl Listener {
             socket,
             address,
             shared: Arc::new(Shared {
+                name: endpoint.name,
                 frontend,
                 transport: endpoint.transport,
                 traffic: Traffic::default(),
@@ -154,37 +163,24 @@ impl Listener {
         slot: OwnedSemaphorePermit,
         connections: &mut JoinSet<()>,
     ) {
-        let local = stream.local_addr().unwrap_or(self.address);
+        let (name, local) = (self.name, stream.local_addr().unwrap_or(self.address));
         prepare(&stream);
         let peer = Peer {
             address: peer,
             local,
         };
-        let (shared, broker) = (self.shared.clone(), broker.clone());
-        let direct = !shared.transport.proxy_protocol && shared.transport.websocket.is_none();
-        let span = info_span!("connection", protocol = self.name, peer = %peer.address);
+        let held = Held::new(&self.shared, slot);
+        let direct = !held.transport.proxy_protocol && held.transport.websocket.is_none();
         // A task of its own: a panic ends this connection and no other.
         if direct {
-            let connection = shared.connect(peer, &broker);
-            connections.spawn(
-                async move {
-                    let _open = shared.traffic.open();
-                    connection.serve(stream, &shared.traffic).await;
-                    drop(slot);
-                }
-                .instrument(span),
-            );
+            connections.spawn(held.serve(stream, peer, broker));
         } else {
-            connections.spawn(
-                async move {
-                    let _open = shared.traffic.open();
-                    if let Err(error) = shared.serve_wrapped(stream, peer, broker).await {
-                        debug!(%error, "connection ended before its protocol began");
-                    }
-                    drop(slot);
+            let broker = broker.clone();
+            connections.spawn(async move {
+                if let Err(error) = held.serve_wrapped(stream, peer, broker).await {
+                    debug!(protocol = name, peer = %peer.address, %error, "connection ended before its protocol began");
                 }
-                .instrument(span),
-            );
+            });
         }
     }
 
@@ -194,42 +190,82 @@ impl Listener {
     }
 }
 
-impl Shared {
-    /// Both ends of what lies between a socket and the broker.
-    fn connect(&self, peer: Peer, broker: &Broker) -> Connection {
-        Connection {
-            protocol: self.frontend.connect(peer, clock::now()),
-            link: broker.connect(Origin {
-                protocol: self.frontend.name().into(),
-                vhost: "/".into(),
-                ..Origin::default()
-            }),
+/// What a connection holds for as long as it lasts: its listener's, where it is counted, and a slot.
+struct Held {
+    shared: Arc<Shared>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn new(shared: &Arc<Shared>, slot: OwnedSemaphorePermit) -> Held {
+        shared.traffic.open();
+        Held {
+            shared: shared.clone(),
+            _slot: slot,
         }
+    }
+
+    /// Serves a connection with what lies between its socket and the broker.
+    fn serve<S>(self, stream: S, peer: Peer, broker: &Broker) -> impl Future<Output = ()> + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let protocol = self.frontend.connect(peer, clock::now());
+        let link = broker.connect(Origin {
+            protocol: self.frontend.name().into(),
+            vhost: "/".into(),
+            ..Origin::default()
+        });
+        let about = About {
+            protocol: self.name,
+            peer: peer.address,
+        };
+        connection::serve(stream, protocol, link, about, Counted(self))
     }
 
     /// Serves a connection whose protocol comes behind or inside something else, which must begin in time.
     async fn serve_wrapped(
-        &self,
+        self,
         mut stream: TcpStream,
         mut peer: Peer,
         broker: Broker,
     ) -> io::Result<()> {
         if self.transport.proxy_protocol {
             peer.address = in_time(proxy::read_header(&mut stream)).await?;
-            debug!(client = %peer.address, "proxied");
         }
-        match &self.transport.websocket {
-            None => {
-                let connection = self.connect(peer, &broker);
-                Box::pin(connection.serve(stream, &self.traffic)).await;
-            }
+        match self.transport.websocket.clone() {
+            None => Box::pin(self.serve(stream, peer, &broker)).await,
             Some(policy) => {
-                let stream = in_time(websocket::accept(stream, policy, peer.local)).await?;
-                let connection = self.connect(peer, &broker);
-                Box::pin(connection.serve(stream, &self.traffic)).await;
+                let stream = in_time(websocket::accept(stream, &policy, peer.local)).await?;
+                Box::pin(self.serve(stream, peer, &broker)).await;
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.traffic.close();
+    }
+}
+
+impl Deref for Held {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// A connection's traffic, and what it holds.
+struct Counted(Held);
+
+impl Deref for Counted {
+    type Target = Traffic;
+
+    fn deref(&self) -> &Traffic {
+        &self.0.traffic
     }
 }
 
@@ -238,21 +274,6 @@ async fn in_time<T>(beginning: impl Future<Output = io::Result<T>>) -> io::Resul
     tokio::time::timeout(BEGINNING_TIME_MAX, Box::pin(beginning))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// A connection that is about to be served.
-struct Connection {
-    protocol: Box<dyn Protocol>,
-    link: Link,
-}
-
-impl Connection {
-    fn serve<S>(self, stream: S, traffic: &Traffic) -> impl Future<Output = ()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        connection::serve(stream, self.protocol, self.link, traffic)
-    }
 }
 
 /// The counters of a listener, for whoever reports them.

@@ -17,10 +17,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// A connection was accepted; it counts as closed when what is returned is dropped.
-    pub fn open(&self) -> Open<'_> {
+    /// A connection was accepted.
+    pub fn open(&self) {
         self.opened.fetch_add(1, Relaxed);
-        Open(self)
+    }
+
+    /// A connection that was accepted has ended.
+    pub fn close(&self) {
+        self.closed.fetch_add(1, Relaxed);
     }
 
     /// A connection was closed because there were too many.
@@ -93,15 +97,5 @@ impl Traffic {
                 Sample::new(name, help, kind, value as f64).with("protocol", protocol)
             })
             .collect()
-    }
-}
-
-/// A connection while it lasts.
-#[derive(Debug)]
-pub struct Open<'a>(&'a Traffic);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Relaxed);
     }
 }

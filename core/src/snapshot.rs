@@ -12,13 +12,18 @@ use crate::catalog::Routes;
 pub(crate) struct Snapshot {
     generation: AtomicU64,
     routes: RwLock<Arc<Routes>>,
+    /// What readers hold while they have no use for any; its generation is nobody's.
+    nothing: Arc<Routes>,
 }
 
 impl Snapshot {
     pub(crate) fn new(routes: Arc<Routes>) -> Snapshot {
+        let mut nothing = Routes::default();
+        nothing.generation = u64::MAX;
         Snapshot {
             generation: AtomicU64::new(routes.generation),
             routes: RwLock::new(routes),
+            nothing: Arc::new(nothing),
         }
     }
 
@@ -34,6 +39,11 @@ impl Snapshot {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Routes without anything, older than any.
+    pub(crate) fn nothing(&self) -> Arc<Routes> {
+        self.nothing.clone()
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -26,6 +26,8 @@ impl Alarm {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
+            // An idle connection without a keep alive needs no timer.
+            self.sleep = None;
             return Poll::Pending;
         };
         let sleep = self

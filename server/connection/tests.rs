@@ -112,7 +112,11 @@ async fn serve_lines(stream: impl AsyncRead + AsyncWrite + Unpin) -> Arc<Log> {
         closed: false,
     };
     let link = broker().await.connect(Origin::default());
-    serve(stream, Box::new(lines), link, &Traffic::default()).await;
+    let about = About {
+        protocol: "lines",
+        peer: "127.0.0.1:1".parse().unwrap(),
+    };
+    serve(stream, Box::new(lines), link, about, &Traffic::default()).await;
     log
 }
 
@@ -312,7 +316,12 @@ async fn what_an_idle_connection_holds_is_given_back() {
             closed: false,
         }),
         link: broker().await.connect(Origin::default()),
-        traffic: &Traffic::default(),
+        held: &Traffic::default(),
+        about: About {
+            protocol: "lines",
+            peer: "127.0.0.1:1".parse().unwrap(),
+        },
+        span: None,
         input: BytesMut::new(),
         unread: true,
         events: Vec::new(),

@@ -209,7 +209,8 @@ impl Link {
                 } => self.group(token, group, request),
                 Command::ListGroups { token } => self.list_groups(token),
                 Command::Transaction { token, id, request } => {
-                    self.coordinate(token, id, request).await?;
+                    // In boxes, like definitions: what is rare must not make every connection larger.
+                    Box::pin(self.coordinate(token, id, request)).await?;
                 }
                 Command::ListTransactions { token } => {
                     let now = (self.broker.clock)();
@@ -252,7 +253,7 @@ impl Link {
                 Command::Define { token, change } => {
                     // What was published before must be there first.
                     self.outgoing.flush(&self.broker, &self.mailbox).await?;
-                    self.define(token, change).await;
+                    Box::pin(self.define(token, change)).await;
                 }
             }
         }
@@ -292,6 +293,15 @@ impl Link {
             }
         }
         self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+
+    /// The connection has had nothing to do for a while: gives back what is made anew when it is needed. Most
+    /// of all the snapshot of routes, of which an idle connection would keep an old one alive.
+    pub fn rest(&mut self) {
+        self.routing.rest();
+        self.outgoing.rest();
+        self.local.shrink_to_fit();
+        self.gathered.shrink_to_fit();
     }
 
     /// Has a change made, by a task of its own: once begun it is carried through, also when the connection goes.

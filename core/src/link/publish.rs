@@ -283,6 +283,14 @@ impl Outgoing {
         self.visited = u64::MAX;
     }
 
+    /// Gives back the memory of what was handed over.
+    pub(crate) fn rest(&mut self) {
+        for ops in &mut self.ops {
+            ops.shrink_to_fit();
+        }
+        self.bodies.shrink_to_fit();
+    }
+
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
     /// arrive without anything awaited in between.
     pub(crate) async fn flush(

@@ -29,7 +29,7 @@ pub(crate) struct Routing {
 
 impl Routing {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Routing {
-        let routes = snapshot.load();
+        let routes = snapshot.nothing();
         Routing {
             snapshot,
             routes,
@@ -111,6 +111,13 @@ impl Routing {
             self.last = None;
         }
         &self.routes
+    }
+
+    /// Lets go of the snapshot and of what was looked up, until it is asked again.
+    pub(crate) fn rest(&mut self) {
+        self.routes = self.snapshot.nothing();
+        self.remembered = FxHashMap::default();
+        self.last = None;
     }
 
     /// Where a message goes; the same `Arc` again and again for the same exchange and topic.

@@ -323,6 +323,10 @@ impl Consumers {
                 slot
             }
             None => {
+                // Most queues have one consumer, and sessions never more.
+                if self.slots.is_empty() {
+                    self.slots.reserve_exact(1);
+                }
                 self.slots.push(Some(consumer));
                 self.slots.len() - 1
             }

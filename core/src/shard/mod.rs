@@ -63,7 +63,8 @@ struct Connection {
 
 /// A share of everything that holds messages.
 pub(crate) struct Shard {
-    queues: FxHashMap<QueueId, Queue>,
+    /// In boxes: a table has room for more than it holds.
+    queues: FxHashMap<QueueId, Box<Queue>>,
     partitions: FxHashMap<(LogId, u32), Partition>,
     groups: Groups,
     retained: FxHashMap<Text, RetainedStore>,
@@ -628,7 +629,7 @@ impl Shard {
             self.deadlines.insert((now.wall.after(expires), entry.id));
         }
         self.queues
-            .insert(entry.id, Queue::new(entry, counters, now.wall));
+            .insert(entry.id, Box::new(Queue::new(entry, counters, now.wall)));
     }
 
     /// Sets the deadline of a queue that has lost its last consumer and expires.
@@ -756,7 +757,7 @@ impl Shard {
 
 /// Marks a queue as changed in this turn.
 fn touch<'a>(
-    queues: &'a mut FxHashMap<QueueId, Queue>,
+    queues: &'a mut FxHashMap<QueueId, Box<Queue>>,
     touched: &mut Vec<QueueId>,
     id: QueueId,
 ) -> Option<&'a mut Queue> {

@@ -22,6 +22,11 @@ impl<T> Inflight<T> {
         }
     }
 
+    /// Gives back memory that is made anew when it is needed.
+    pub fn rest(&mut self) {
+        self.sent.shrink_to_fit();
+    }
+
     /// Whether nothing more may be sent for now (4.9).
     pub fn is_full(&self) -> bool {
         self.sent.len() >= self.window

@@ -49,6 +49,9 @@ pub trait Protocol: Send {
         let _ = (now, effects);
     }
 
+    /// Nothing has come or gone for a while: memory that is made anew when it is needed may be given back.
+    fn rest(&mut self) {}
+
     /// When [`Protocol::handle_timeout`] is wanted.
     fn next_timeout(&self) -> Option<Instant> {
         None

@@ -56,6 +56,12 @@ impl Inbound {
         }
     }
 
+    /// Gives back memory that is made anew when it is needed.
+    pub fn rest(&mut self) {
+        self.pending.shrink_to_fit();
+        self.received.shrink_to_fit();
+    }
+
     /// How many PUBLISH packets wait for their acknowledgement.
     pub fn pending(&self) -> usize {
         self.pending.len()

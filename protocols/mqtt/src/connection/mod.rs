@@ -294,6 +294,13 @@ impl Protocol for Connection {
         self.phase = Phase::Closed;
     }
 
+    fn rest(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.inbound.rest();
+            open.outbound.rest();
+        }
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         self.deadline()
     }

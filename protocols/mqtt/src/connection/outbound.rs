@@ -81,6 +81,13 @@ impl Outbound {
         self.packet_max
     }
 
+    /// Gives back memory that is made anew when it is needed.
+    pub fn rest(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.inflight.rest();
+        self.block = BytesMut::new();
+    }
+
     /// Sends a delivery, or lets it wait for the window.
     pub fn deliver(
         &mut self,
