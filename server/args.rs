@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::definitions::DefinitionsArgs;
+
 /// One message broker for AMQP 0-9-1, Kafka and MQTT clients.
 #[derive(Debug, Parser)]
 #[command(name = "trivium", version, propagate_version = true)]
@@ -18,6 +20,8 @@ pub struct Args {
 pub enum Command {
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
+    /// Export or import what a running broker has set up and declared.
+    Definitions(DefinitionsArgs),
     /// Load any AMQP 0-9-1, Kafka or MQTT broker, and report what it did.
     Bench(Box<trivium_load::Args>),
 }

@@ -67,8 +67,10 @@ pub struct Config {
     pub kafka: Kafka,
     /// MQTT 3.1, 3.1.1 and 5.
     pub mqtt: Mqtt,
-    /// Health and metrics.
+    /// Health, metrics and management.
     pub http: Http,
+    /// What is set up at start.
+    pub definitions: Definitions,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -105,6 +107,7 @@ impl Default for Config {
             kafka: Kafka::default(),
             mqtt: Mqtt::default(),
             http: Http::default(),
+            definitions: Definitions::default(),
             log: Log::default(),
         }
     }
@@ -211,6 +214,15 @@ impl Default for Http {
             listen: loopback(15672),
         }
     }
+}
+
+/// `definitions.*`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Definitions {
+    /// A file in RabbitMQ's JSON format that is imported whenever the broker starts.
+    #[serde(deserialize_with = "parsed_some")]
+    pub file: Option<PathBuf>,
 }
 
 /// `log.*`

@@ -1,6 +1,9 @@
-//! Health and metrics over HTTP.
+//! Health, metrics and management over HTTP.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     Router,
@@ -14,6 +17,7 @@ use trivium_core::Broker;
 use trivium_storage::RocksStore;
 
 use crate::{
+    api,
     listen::Counters,
     metrics::{self, Kind, Sample},
     shutdown::Stop,
@@ -38,7 +42,9 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>) {
         .route("/health/live", get(async || "live\n"))
         .route("/health/ready", get(ready))
         .route("/metrics", get(scrape))
-        .with_state(status);
+        .nest("/api", api::router())
+        .with_state(status)
+        .into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "http stopped");
     }

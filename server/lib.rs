@@ -3,10 +3,12 @@
 //! [`run`] is what the program calls; [`Server`] is the same in steps, for tests and for programs that
 //! bring a broker along. Start reading at [`Server::start`], then `listen`, then `connection`.
 
+mod api;
 pub mod args;
 mod clock;
 pub mod config;
 mod connection;
+pub mod definitions;
 pub mod frontends;
 mod http;
 mod listen;
@@ -195,6 +197,9 @@ impl Bound {
         let broker = Broker::open(store, options)
             .await
             .context("opening the broker")?;
+        if let Some(file) = &config.definitions.file {
+            definitions::import_at_start(&broker, file).await?;
+        }
         let watch = tokio::spawn(watch::run(
             watch::Limits::new(config),
             broker.clone(),

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use trivium::{
     Config, Signals,
     args::{Args, Command, ServeArgs},
-    frontends, log,
+    definitions, frontends, log,
 };
 
 #[global_allocator]
@@ -21,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => serve(&args),
+        Command::Definitions(args) => finish(definitions::run(&args)),
         Command::Bench(args) => finish(bench(*args)),
     }
 }
