@@ -6,14 +6,22 @@ import os
 import pytest
 
 from broker import Broker
+from rabbitmq import RabbitMQ
 
 _numbers = itertools.count()
+
+
+def make_broker(directory, **settings):
+    """Trivium; or RabbitMQ with TEST_BROKER=rabbitmq, which proves tests of RabbitMQ's clients themselves."""
+    if os.environ.get("TEST_BROKER") == "rabbitmq":
+        return RabbitMQ(directory)
+    return Broker(directory, **settings)
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory):
     """One broker for all the tests that leave it running."""
-    shared = Broker(tmp_path_factory.mktemp("shared") / "data").start()
+    shared = make_broker(tmp_path_factory.mktemp("shared") / "data").start()
     yield shared
     print("".join(shared.log))  # shown when the end is not a clean one
     shared.close()
@@ -25,7 +33,7 @@ def own_broker(tmp_path):
     started = []
 
     def start(**settings):
-        started.append(Broker(tmp_path / f"data{len(started)}", **settings).start())
+        started.append(make_broker(tmp_path / f"data{len(started)}", **settings).start())
         return started[-1]
 
     yield start

@@ -34,7 +34,7 @@ class RabbitMQ:
         self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", "log.file.level = error", *settings]
         if definitions is not None:
             self.settings.append(f"load_definitions = {definitions}")
-        self.process = None
+        self.process, self.log = None, []
 
     def environment(self):
         (self.directory / "conf").write_text("\n".join(self.settings) + "\n")
