@@ -412,7 +412,10 @@ impl Inner {
                 return Ok(Some(Reply::Ok));
             }
             Outcome::Removed { existed } => return Ok(Some(Reply::Removed { existed })),
-            Outcome::NoQueue => return Ok(Some(Reply::Deleted { messages: 0 })),
+            Outcome::Stream { log, created } => return Ok(Some(log.as_queue(created))),
+            Outcome::NoQueue | Outcome::StreamDeleted => {
+                return Ok(Some(Reply::Deleted { messages: 0 }));
+            }
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
             Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),

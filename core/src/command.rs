@@ -424,6 +424,42 @@ pub struct ConsumeSpec {
     pub takeover: bool,
     /// The queue is a session's, named by client identifier.
     pub session: bool,
+    /// Where and what to read, if the queue is a log; from its end without.
+    pub stream: Option<Box<StreamSpec>>,
+}
+
+/// How a consumer reads a log: what it has read stays there, and what it settles makes room for more.
+#[derive(Clone, Debug, Default)]
+pub struct StreamSpec {
+    /// Where to begin, in each partition.
+    pub from: StreamStart,
+    /// Which records.
+    pub filter: Option<StreamFilter>,
+}
+
+/// Where a consumer of a log begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamStart {
+    /// With the oldest record kept.
+    First,
+    /// With the batch that was appended last.
+    Last,
+    /// With what is appended from now on.
+    #[default]
+    Next,
+    /// With this record, or the one that is kept and nearest to it.
+    Offset(Offset),
+    /// With the first record at this time (ms) or later.
+    AtTime(u64),
+}
+
+/// Which records of a log a consumer wants, by their header `x-stream-filter-value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFilter {
+    /// One of these.
+    pub values: Vec<Text>,
+    /// And those without the header.
+    pub match_unfiltered: bool,
 }
 
 /// What became of a delivery.

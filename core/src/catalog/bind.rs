@@ -111,7 +111,11 @@ impl Catalog {
     pub(super) fn find(&self, vhost: &str, destination: &Destination) -> Option<Place> {
         let routes = &self.routes;
         match destination {
-            Destination::Queue(name) => routes.queue(vhost, name).cloned().map(Place::Queue),
+            // A log is what RabbitMQ calls a queue of type stream.
+            Destination::Queue(name) => match routes.queue(vhost, name) {
+                Some(queue) => Some(Place::Queue(queue.clone())),
+                None => routes.log(vhost, name).cloned().map(Place::Log),
+            },
             Destination::Session(client) => {
                 routes.session(vhost, client).cloned().map(Place::Queue)
             }

@@ -139,14 +139,14 @@ fn locked(queue: &QueueEntry) -> Refusal {
 }
 
 /// What an equivalence check is about.
-struct Subject<'a> {
-    kind: Kind,
-    name: &'a Text,
-    vhost: &'a Text,
+pub(super) struct Subject<'a> {
+    pub kind: Kind,
+    pub name: &'a Text,
+    pub vhost: &'a Text,
 }
 
 impl Subject<'_> {
-    fn same_flag(&self, argument: &str, received: bool, current: bool) -> Result<(), Refusal> {
+    pub fn same_flag(&self, argument: &str, received: bool, current: bool) -> Result<(), Refusal> {
         self.same_word(
             argument,
             if received { "true" } else { "false" },
@@ -161,7 +161,7 @@ impl Subject<'_> {
         Err(self.inequivalent(argument, format!("'{received}'"), format!("'{current}'")))
     }
 
-    fn same_argument(
+    pub fn same_argument(
         &self,
         name: &str,
         received: &[(Text, Value)],

@@ -22,6 +22,7 @@ mod recover;
 mod routes;
 mod small_map;
 mod spread;
+mod streams;
 mod topic_trie;
 
 #[cfg(test)]
@@ -103,6 +104,10 @@ pub(crate) enum Outcome {
     },
     /// The queue to delete is not there, which is as good.
     NoQueue,
+    /// The log is there, for who sees it as a queue.
+    Stream { log: Arc<LogEntry>, created: bool },
+    /// The log has gone, for who saw it as a queue.
+    StreamDeleted,
     /// The queue may be purged.
     Purge { queue: Arc<QueueEntry> },
     /// What was to be removed is not there.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::QueueEntry};
+use super::{
+    Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::QueueEntry, streams,
+};
 use crate::{
     access::Operation,
     command::QueueSpec,
@@ -28,6 +30,9 @@ impl Catalog {
     ) -> Result<Applied, Refusal> {
         if spec.session {
             return self.declare_session(by, name, spec);
+        }
+        if streams::is_stream(spec) && self.routes.queue(&by.vhost, name).is_none() {
+            return self.declare_stream(by, name, spec);
         }
         let declared = spec;
         let mut spec = spec.clone();
@@ -127,6 +132,13 @@ impl Catalog {
         if !session {
             self.may_see(by, Kind::Queue, name)?;
         }
+        if let Some(log) = self.stream(by, name, session) {
+            return Ok(Outcome::Stream {
+                log,
+                created: false,
+            }
+            .into());
+        }
         match self.usable_queue(by, name, session)? {
             Some(queue) => Ok(Outcome::Queue {
                 queue,
@@ -139,6 +151,9 @@ impl Catalog {
 
     pub(super) fn purge_queue(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
         self.may(by, Operation::Read, Kind::Queue, name)?;
+        if self.stream(by, name, false).is_some() {
+            return Err(streams::not_purged(name, by));
+        }
         match self.usable_queue(by, name, false)? {
             Some(queue) => Ok(Outcome::Purge { queue }.into()),
             None => Err(check::not_found(Kind::Queue, name, by)),
@@ -146,7 +161,7 @@ impl Catalog {
     }
 
     pub(super) fn delete_queue(
-        &self,
+        &mut self,
         by: &Actor,
         name: &Text,
         session: bool,
@@ -155,6 +170,9 @@ impl Catalog {
     ) -> Result<Applied, Refusal> {
         if !session {
             self.may(by, Operation::Configure, Kind::Queue, name)?;
+        }
+        if self.stream(by, name, session).is_some() {
+            return self.delete_stream(by, name);
         }
         match self.usable_queue(by, name, session)? {
             Some(queue) => Ok(Outcome::DeleteQueue {
@@ -175,9 +193,6 @@ impl Catalog {
     ) -> Result<Option<Arc<QueueEntry>>, Refusal> {
         if session {
             return Ok(self.routes.session(&by.vhost, name).cloned());
-        }
-        if let Some(log) = self.routes.log(&by.vhost, name) {
-            return Err(check::is_a_log(log, None));
         }
         let Some(queue) = self.routes.queue(&by.vhost, name) else {
             return Ok(None);

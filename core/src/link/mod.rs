@@ -8,6 +8,7 @@ mod publish;
 mod replies;
 mod routing;
 mod session;
+mod streams;
 mod transact;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
-use self::{confirms::Confirms, transact::Transaction};
+use self::{confirms::Confirms, streams::Stream, transact::Transaction};
 pub(crate) use self::{
     mailbox::Mailbox,
     publish::Outgoing,
@@ -26,7 +27,7 @@ pub(crate) use self::{
 use crate::{
     access::Operation,
     broker::Inner,
-    catalog::{Actor, SQUARE},
+    catalog::{Actor, LogEntry, SQUARE},
     command::{Change, Command, Credentials, Fetch, FetchPartition, Isolation, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
     group::GroupInfo,
@@ -68,6 +69,10 @@ pub struct Link {
     /// The addresses at which this connection takes replies.
     replies: FxHashMap<ConsumerId, (Text, Arc<Taker>)>,
     transactions: FxHashMap<Token, Transaction>,
+    /// Consumers of logs.
+    streams: FxHashMap<ConsumerId, Stream>,
+    /// What these read.
+    stream_reads: FuturesUnordered<BoxFuture<'static, streams::Read>>,
     /// Answers of several shards to one command, until all have come.
     gathered: FxHashMap<Token, (usize, Gathered)>,
     /// Events that this link makes itself.
@@ -104,6 +109,8 @@ impl Link {
             owed: FxHashMap::default(),
             replies: FxHashMap::default(),
             transactions: FxHashMap::default(),
+            streams: FxHashMap::default(),
+            stream_reads: FuturesUnordered::new(),
             gathered: FxHashMap::default(),
             local: Vec::new(),
             reads: FuturesUnordered::new(),
@@ -165,7 +172,10 @@ impl Link {
                     queue,
                     spec,
                 } => {
-                    if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
+                    if let Some(log) = self.log_named(&queue, spec.session) {
+                        self.consume_log(token, consumer, &log, spec);
+                    } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session)
+                    {
                         self.outgoing.push(
                             shard.0,
                             Op::Consume {
@@ -183,7 +193,13 @@ impl Link {
                     queue,
                     auto_ack,
                 } => {
-                    if let Some(shard) = self.resolve(token, consumer, &queue, false) {
+                    if let Some(log) = self.log_named(&queue, false) {
+                        let (name, vhost) = (&log.info.name, &log.vhost);
+                        let text = format!(
+                            "basic.get not supported by stream queues queue '{name}' in vhost '{vhost}'"
+                        );
+                        self.done(token, Err(Refusal::NotImplemented(text.into())));
+                    } else if let Some(shard) = self.resolve(token, consumer, &queue, false) {
                         self.outgoing.push(
                             shard.0,
                             Op::Get {
@@ -199,6 +215,7 @@ impl Link {
                     Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
                     None => {
                         self.refuse_replies(consumer);
+                        self.streams.remove(&consumer);
                         self.done(token, Ok(Reply::Ok));
                     }
                 },
@@ -263,6 +280,9 @@ impl Link {
     /// Waits for events and appends them. Safe to drop and call again.
     pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
         loop {
+            while let Some(Some(read)) = self.stream_reads.next().now_or_never() {
+                self.stream_read(read);
+            }
             events.append(&mut self.local);
             for event in self.mailbox.take() {
                 self.received(event, events);
@@ -276,6 +296,7 @@ impl Link {
             tokio::select! {
                 () = self.mailbox.arrived() => {}
                 Some(event) = self.reads.next() => events.push(event),
+                Some(read) = self.stream_reads.next() => self.stream_read(read),
             }
         }
     }
@@ -284,6 +305,7 @@ impl Link {
     /// deliveries filled their window in bytes may have more.
     pub async fn flushed(&mut self) -> Result<(), Stopped> {
         self.replies_read();
+        self.streams_flushed();
         for (&consumer, owed) in &mut self.owed {
             if *owed >= WINDOW as usize / 4
                 && let Some(&shard) = self.consumers.get(&consumer)
@@ -444,6 +466,16 @@ impl Link {
             Err(Refusal::NoVhost(vhost))
         };
         self.done(token, result);
+    }
+
+    /// The log that is seen as a queue of this name.
+    fn log_named(&mut self, name: &Text, session: bool) -> Option<Arc<LogEntry>> {
+        let routes = self.routing.current();
+        let taken = session || routes.queue(&self.actor.vhost, name).is_some();
+        if taken {
+            return None;
+        }
+        routes.log(&self.actor.vhost, name).cloned()
     }
 
     /// Finds a queue for a consumer and remembers where it is; answers if there is none.

@@ -107,7 +107,10 @@ impl Link {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     ) -> Option<usize> {
-        let shard = *self.consumers.get(&consumer)?;
+        let Some(&shard) = self.consumers.get(&consumer) else {
+            self.settle_stream(consumer, deliveries);
+            return None;
+        };
         self.outgoing.push(
             shard,
             Op::Settle {

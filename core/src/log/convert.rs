@@ -43,6 +43,11 @@ pub(crate) mod names {
     pub const TYPES: &str = "mq.types";
     /// `true` makes the value null.
     pub const TOMBSTONE: &str = "mq.tombstone";
+    /// The envelope of a message in a stream: see [`Settings::envelope`](super::Settings::envelope).
+    pub const EXCHANGE: &str = "mq.exchange";
+    pub const ROUTING_KEY: &str = "mq.routing-key";
+    /// When the publisher says that it was made, in milliseconds.
+    pub const TIMESTAMP: &str = "mq.timestamp-ms";
     /// Overrides the record's key.
     pub const KEY: &str = "x-key";
     /// Routes, and is removed.
@@ -157,6 +162,42 @@ impl KeyRule {
 
 /// The record that a message becomes in a log of these settings.
 pub(crate) fn record_from_message(message: &Message, settings: &Settings) -> NewRecord {
+    let record = bare_record(message, settings);
+    if settings.envelope {
+        enveloped(record, message)
+    } else {
+        record
+    }
+}
+
+/// The record with what it lacks of the message's own address and time. Its time is that of the append.
+fn enveloped(record: NewRecord, message: &Message) -> NewRecord {
+    let mut pairs: Vec<RecordHeader> = headers(record.headers)
+        .filter(|(name, _)| !is_envelope(name))
+        .collect();
+    let mut put = |name, value: Bytes| pairs.push((Text::from_static(name), Some(value)));
+    if !message.exchange.is_empty() {
+        put(names::EXCHANGE, message.exchange.clone().into_bytes());
+    }
+    put(
+        names::ROUTING_KEY,
+        message.topic.render(Grammar::Dots).into_bytes(),
+    );
+    if let Some(Timestamp(ms)) = message.timestamp {
+        put(names::TIMESTAMP, ms.to_string().into());
+    }
+    NewRecord {
+        timestamp: None,
+        headers: write_headers(&pairs),
+        ..record
+    }
+}
+
+fn is_envelope(name: &str) -> bool {
+    [names::EXCHANGE, names::ROUTING_KEY, names::TIMESTAMP].contains(&name)
+}
+
+fn bare_record(message: &Message, settings: &Settings) -> NewRecord {
     if message.native.dialect.id() == RECORDS_ID {
         return NewRecord {
             timestamp: message.timestamp,
@@ -348,7 +389,9 @@ pub(crate) fn message_from_record(
         },
         origin: origin.clone(),
     };
+    let mut envelope: Option<Option<Timestamp>> = None;
     for (name, value) in headers(record.headers) {
+        let text = || Text::try_from(value.clone()?).ok();
         let number = || {
             std::str::from_utf8(value.as_deref()?)
                 .ok()?
@@ -361,11 +404,20 @@ pub(crate) fn message_from_record(
                 message.priority = number().and_then(|priority| priority.try_into().ok())
             }
             names::RETAIN => message.retain = number() == Some(1),
+            names::EXCHANGE => message.exchange = text().unwrap_or_default(),
+            names::ROUTING_KEY => {
+                message.topic = Topic::new(text().unwrap_or_default(), Grammar::Dots);
+                envelope.get_or_insert_default();
+            }
+            names::TIMESTAMP => envelope = Some(number().map(Timestamp)),
             names::PERSISTENT if number() == Some(0) => {
                 message.persistence = Persistence::Transient
             }
             _ => {}
         }
+    }
+    if let Some(timestamp) = envelope {
+        message.timestamp = timestamp;
     }
     message
 }
@@ -419,7 +471,7 @@ impl Dialect for Records {
             .unwrap_or_default();
         let types = typed::Types::parse(std::str::from_utf8(&types).unwrap_or_default());
         let mut properties = Properties::default();
-        for (name, value) in found {
+        for (name, value) in found.into_iter().filter(|(name, _)| !is_envelope(name)) {
             match property(&mut properties, &name) {
                 Some(Slot::Text(slot)) => {
                     match value.clone().map(Text::try_from) {

@@ -20,6 +20,9 @@ pub(crate) struct Settings {
     pub compact: bool,
     /// `max.message.bytes`: a larger batch is refused.
     pub batch_bytes_max: usize,
+    /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
+    /// reads the log as a stream gets what was published.
+    pub envelope: bool,
     /// `mq.key`: what becomes the key of a message from another protocol.
     pub key: KeyRule,
 }
@@ -31,6 +34,7 @@ impl Default for Settings {
             retention_bytes: None,
             compact: false,
             batch_bytes_max: BATCH_BYTES_MAX,
+            envelope: false,
             key: KeyRule::Topic,
         }
     }
@@ -59,6 +63,7 @@ impl Settings {
                 "cleanup.policy" => {
                     (parsed.compact, delete) = cleanup(value).ok_or_else(invalid)?
                 }
+                "mq.envelope" => parsed.envelope = value.trim().parse().map_err(|_| invalid())?,
                 "mq.key" => parsed.key = KeyRule::parse(value).ok_or_else(invalid)?,
                 _ => {}
             }

@@ -8,7 +8,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -74,6 +74,8 @@ impl TailBudget {
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     state: Mutex<State>,
+    /// Consumers that read the log from here on as a stream; kept with its first partition.
+    consumers: AtomicU32,
     /// Set by the partition's owner before anything is published.
     budget: OnceLock<Arc<TailBudget>>,
 }
@@ -149,6 +151,17 @@ impl Tail {
         self.lock().bounds
     }
 
+    /// How many consumers read it as a stream.
+    pub fn consumers(&self) -> u32 {
+        self.consumers.load(Ordering::Relaxed)
+    }
+
+    /// One more consumer, until the guard is dropped.
+    pub fn consume(self: &Arc<Tail>) -> ConsumerGuard {
+        self.consumers.fetch_add(1, Ordering::Relaxed);
+        ConsumerGuard(self.clone())
+    }
+
     /// Whole batches from the one that holds `from`, about `bytes_max` bytes of them but at least one.
     pub fn read(&self, from: Offset, bytes_max: usize, isolation: Isolation) -> (Source, Bounds) {
         let state = self.lock();
@@ -206,6 +219,16 @@ impl Tail {
     /// The state is whole after every statement, so a panic elsewhere does not spoil it.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A consumer that reads a log as a stream.
+#[derive(Debug)]
+pub(crate) struct ConsumerGuard(Arc<Tail>);
+
+impl Drop for ConsumerGuard {
+    fn drop(&mut self) {
+        self.0.consumers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

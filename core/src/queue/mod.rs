@@ -28,6 +28,7 @@ pub(crate) use bodies::BodyChunk;
 pub(crate) use consumers::WINDOW;
 pub use session::Will;
 pub(crate) use session::{DueWill, Session};
+pub(crate) use settings::is_known;
 pub use settings::{Overflow, QueueSettings, QueueType};
 
 use self::{

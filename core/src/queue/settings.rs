@@ -259,6 +259,11 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// Whether RabbitMQ knows an argument, for whatever kind of queue.
+pub(crate) fn is_known(name: &str) -> bool {
+    name == "x-dead-letter-exchange" || ARGUMENTS.iter().any(|known| known.name == name)
+}
+
 /// Which kinds of queue take an argument.
 #[derive(Clone, Copy)]
 enum Kinds {
