@@ -43,6 +43,7 @@ pub use broker::{Broker, Options, SHARDS_MAX};
 
 #[cfg(feature = "testing")]
 pub use catalog::Routing;
+pub use catalog::stream_age;
 pub use command::*;
 pub use definitions::*;
 pub use event::*;

@@ -70,3 +70,10 @@ pub enum Value {
     /// `F`
     Table(Vec<(Text, Value)>),
 }
+
+impl Value {
+    /// The value of an integer of any width.
+    pub fn integer(&self) -> Option<i64> {
+        crate::catalog::integer(self)
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) use headers::integer;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
 pub(crate) use spread::Facts;
+pub use streams::max_age as stream_age;
 
 use self::bindings::Bindings;
 use crate::{

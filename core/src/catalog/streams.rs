@@ -237,7 +237,7 @@ fn natural(value: &Value) -> Result<i64, String> {
 }
 
 /// A number and a unit: `Y`, `M`, `D`, `h`, `m` or `s`.
-pub(crate) fn max_age(text: &str) -> Option<Duration> {
+pub fn max_age(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "Y" => 365 * 24 * 3600,

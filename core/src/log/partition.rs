@@ -249,7 +249,7 @@ impl Partition {
             bytes.len(),
             u64::try_from(max_timestamp).unwrap_or(now.wall.0),
         );
-        if self.open.is_full() {
+        if self.open.is_full(self.settings.segment_bytes) {
             self.close_segment();
         }
         self.turn.batches.push(LogBatch {

@@ -13,6 +13,8 @@ use crate::{
 /// A segment that has so many bytes is full. Retention works by segments, so a partition exceeds its bound by
 /// less than this; a terabyte has 65,536 of them.
 pub(super) const SEGMENT_BYTES: u64 = 16 << 20;
+/// A smaller one may be asked for, down to this: each is a row.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 const FORMAT: u8 = 1;
 
 /// What is known of a span of records.
@@ -43,8 +45,12 @@ impl Segment {
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
     }
 
-    pub fn is_full(&self) -> bool {
-        self.bytes >= SEGMENT_BYTES
+    /// `wanted` is `segment.bytes`; larger segments than ours are not made, nor tiny ones.
+    pub fn is_full(&self, wanted: Option<u64>) -> bool {
+        let limit = wanted.map_or(SEGMENT_BYTES, |wanted| {
+            wanted.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
+        });
+        self.bytes >= limit
     }
 
     pub fn write(&self) -> Bytes {

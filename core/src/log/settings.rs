@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub retention: Option<Duration>,
     /// `retention.bytes`: the oldest go while a partition is larger; -1 is no bound.
     pub retention_bytes: Option<u64>,
+    /// `segment.bytes`: records go by stretches of about this size, if it is smaller than the broker's own.
+    pub segment_bytes: Option<u64>,
     /// `cleanup.policy` holds `compact`: every record needs a key.
     pub compact: bool,
     /// `max.message.bytes`: a larger batch is refused.
@@ -32,6 +34,7 @@ impl Default for Settings {
         Settings {
             retention: Some(RETENTION_DEFAULT),
             retention_bytes: None,
+            segment_bytes: None,
             compact: false,
             batch_bytes_max: BATCH_BYTES_MAX,
             envelope: false,
@@ -55,6 +58,9 @@ impl Settings {
                 }
                 "retention.bytes" => {
                     parsed.retention_bytes = unlimited(value).ok_or_else(invalid)?
+                }
+                "segment.bytes" => {
+                    parsed.segment_bytes = Some(value.trim().parse().map_err(|_| invalid())?)
                 }
                 "max.message.bytes" => {
                     let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     confirm::Confirms,
+    consume,
     definition::name,
     deliver::Destination,
     error::{Error, ReplyCode},
@@ -158,12 +159,15 @@ impl Channel {
                 no_ack,
                 exclusive,
                 no_wait,
+                arguments,
                 ..
             } => {
+                let vhost = &session.origin.vhost;
                 let spec = ConsumeSpec {
                     auto_ack: no_ack,
                     prefetch: self.prefetch,
                     exclusive,
+                    stream: consume::stream(&queue, vhost, &arguments, session.now)?,
                     ..ConsumeSpec::default()
                 };
                 self.consume(queue, consumer_tag, spec, no_wait, session, effects)

@@ -295,6 +295,7 @@ impl Protocol for Connection {
         let written = effects.output.len();
         self.last_received = now.instant;
         self.session.turn += 1;
+        self.session.now = now.wall;
         if self.state == State::Header {
             self.handle_header(input, effects);
         }

@@ -14,6 +14,7 @@
 pub mod channel;
 pub mod confirm;
 pub mod connection;
+mod consume;
 mod copies;
 mod definition;
 pub mod deliver;

@@ -33,6 +33,19 @@ pub struct Publish {
     pub mandatory: bool,
 }
 
+/// Who publishes, and what it may.
+#[derive(Debug)]
+pub struct Publisher<'a> {
+    /// User and vhost.
+    pub origin: &'a Arc<Origin>,
+    /// Messages may claim to be another user's.
+    pub is_impersonator: bool,
+    /// The largest body in bytes.
+    pub size_max: usize,
+    /// Where replies to the pseudo-queue go, if the channel consumes from it.
+    pub reply_address: Option<&'a Text>,
+}
+
 /// A message whose method frame was read.
 #[derive(Debug)]
 pub enum Content {
@@ -58,15 +71,8 @@ pub struct Draft {
 
 impl Draft {
     /// Reads a content header and checks everything it says.
-    ///
-    /// `reply_address` is where replies to the pseudo-queue go, if the channel consumes from it.
-    pub fn new(
-        publish: Publish,
-        header: Bytes,
-        origin: &Arc<Origin>,
-        size_max: usize,
-        reply_address: Option<&Text>,
-    ) -> Result<Draft, Error> {
+    pub fn new(publish: Publish, header: Bytes, by: &Publisher<'_>) -> Result<Draft, Error> {
+        let size_max = by.size_max;
         let (size, block) = content_header(header)?;
         if size > size_max as u64 {
             return Err(precondition(format!(
@@ -74,7 +80,7 @@ impl Draft {
             )));
         }
         let mandatory = publish.mandatory;
-        let (message, also) = message(publish, block, size == 0, origin, reply_address)?;
+        let (message, also) = message(publish, block, size == 0, by)?;
         Ok(Draft {
             mandatory,
             also,
@@ -146,19 +152,19 @@ fn message(
     publish: Publish,
     block: Bytes,
     empty: bool,
-    origin: &Arc<Origin>,
-    reply_address: Option<&Text>,
+    by: &Publisher<'_>,
 ) -> Result<(Arc<Message>, Box<[Topic]>), Error> {
     let given = Block::parse(&block)?;
     let also = copies::topics(&given).map_err(precondition)?;
-    let changed = rewritten(&given, &block, reply_address)?;
+    let changed = rewritten(&given, &block, by.reply_address)?;
     let (block, properties) = match &changed {
         Some(changed) => (changed.clone(), Block::parse(changed)?),
         None => (block.clone(), given),
     };
+    let origin = by.origin;
     if let Some(claimed) = properties
         .user_id()
-        .filter(|claimed| *claimed != origin.user.as_bytes())
+        .filter(|claimed| *claimed != origin.user.as_bytes() && !by.is_impersonator)
     {
         let claimed = String::from_utf8_lossy(claimed);
         let text = format!(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trivium_core::{Command, ConsumerId, Origin, Text, Token};
+use trivium_core::{Command, ConsumerId, Origin, Text, Timestamp, Token};
 use trivium_protocol::Effects;
 
 use crate::{Options, method::Method, unsettled::Taken};
@@ -26,6 +26,10 @@ pub struct Session {
     pub pending: Option<Pending>,
     /// Counts calls of `handle_input`.
     pub turn: u64,
+    /// The time of the last of them.
+    pub now: Timestamp,
+    /// Whether messages may claim to be another user's.
+    pub impersonator: bool,
     /// Publish tokens of channels opened from now on are greater, so that no closed channel's tokens return.
     pub publish_tokens: u64,
     tag_prefix: String,
@@ -106,6 +110,8 @@ impl Session {
             consumers: FxHashMap::default(),
             pending: None,
             turn: 0,
+            now: Timestamp::default(),
+            impersonator: false,
             publish_tokens: 0,
             tag_prefix,
             tags: 0,

@@ -8,7 +8,7 @@ use super::{Channel, unexpected};
 use crate::{
     confirm::PublishToken,
     error::{Error, ReplyCode, closes_publisher},
-    publish::{Content, Draft},
+    publish::{Content, Draft, Publisher},
     session::Session,
 };
 
@@ -24,13 +24,13 @@ impl Channel {
             Some(Content::Header(publish)) => publish,
             other => return Err(unexpected(other.as_ref())),
         };
-        let draft = Draft::new(
-            publish,
-            payload,
-            &session.origin,
-            session.options.max_message_size,
-            self.reply_address(),
-        )?;
+        let by = Publisher {
+            origin: &session.origin,
+            is_impersonator: session.impersonator,
+            size_max: session.options.max_message_size,
+            reply_address: self.reply_address(),
+        };
+        let draft = Draft::new(publish, payload, &by)?;
         self.advance(draft, session.turn, effects)
     }
 

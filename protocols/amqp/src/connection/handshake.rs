@@ -73,7 +73,8 @@ impl Connection {
     ) -> Result<(), Error> {
         match result {
             Ok(reply) => {
-                if let Reply::Authenticated { user, .. } = reply {
+                if let Reply::Authenticated { user, tags } = reply {
+                    self.session.impersonator = tags.iter().any(|tag| tag == "impersonator");
                     self.set_origin(|origin| origin.user = user);
                 }
                 let Options {

@@ -115,11 +115,20 @@ impl Client {
 
     /// As [`Client::open`], with what the client says of itself.
     pub fn open_with(&mut self, start_ok: Method) {
+        self.authenticated(start_ok, &[]);
+    }
+
+    /// As [`Client::open`], as a user with these tags.
+    pub fn open_as(&mut self, tags: &[&'static str]) {
+        self.authenticated(start_ok(true), tags);
+    }
+
+    fn authenticated(&mut self, start_ok: Method, tags: &[&'static str]) {
         self.bytes(HEADER);
         self.send(0, start_ok);
         self.answer(Reply::Authenticated {
             user: "guest".into(),
-            tags: Vec::new(),
+            tags: tags.iter().map(|tag| (*tag).into()).collect(),
         });
         self.send(
             0,

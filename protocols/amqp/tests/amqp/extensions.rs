@@ -193,6 +193,15 @@ fn declaring_the_pseudo_queue_or_an_address_tells_who_is_there() {
     });
 }
 
+#[test]
+fn an_impersonator_may_claim_to_be_another_user() {
+    crate::client::from_start(|client| {
+        client.open_as(&["impersonator"]);
+        client.publish(1, "", "q", b"\0\x10\x03bob", b"x");
+        assert_eq!(client.commands(), ["publish '' q \"x\""]);
+    });
+}
+
 fn low_on_disk() -> Event {
     Event::Blocked {
         reason: "low on disk".into(),

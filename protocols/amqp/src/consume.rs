@@ -1,0 +1,146 @@
+//! The arguments of basic.consume (RabbitMQ's extensions) as what the core is asked for.
+
+use std::time::Duration;
+
+use trivium_core::{
+    Offset, StreamFilter, StreamSpec, StreamStart, Text, Timestamp, Value, stream_age,
+};
+
+use crate::{
+    error::{Error, ReplyCode},
+    field_table::Table,
+};
+
+/// Where a consumer of a stream begins, and what it wants of it; `None` if nothing is said of either.
+pub fn stream(
+    queue: &str,
+    vhost: &str,
+    arguments: &Table,
+    now: Timestamp,
+) -> Result<Option<Box<StreamSpec>>, Error> {
+    let offset = argument(arguments, "x-stream-offset");
+    let filter = argument(arguments, "x-stream-filter").and_then(filter_values);
+    if offset.is_none() && filter.is_none() {
+        return Ok(None);
+    }
+    let from = match offset {
+        Some(offset) => start(offset, now).map_err(|why| {
+            Error::channel(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "invalid arg 'x-stream-offset' for queue '{queue}' in vhost '{vhost}': {why}"
+                ),
+            )
+        })?,
+        None => StreamStart::default(),
+    };
+    let match_unfiltered = argument(arguments, "x-stream-match-unfiltered");
+    let filter = filter.map(|values| StreamFilter {
+        values,
+        match_unfiltered: match_unfiltered == Some(&Value::Bool(true)),
+    });
+    Ok(Some(Box::new(StreamSpec { from, filter })))
+}
+
+/// `first`, `last`, `next`, an interval back from now, a time, or an offset.
+fn start(value: &Value, now: Timestamp) -> Result<StreamStart, String> {
+    match value {
+        Value::Text(text) => match &**text {
+            "first" => Ok(StreamStart::First),
+            "last" => Ok(StreamStart::Last),
+            "next" => Ok(StreamStart::Next),
+            interval => {
+                let age = stream_age(interval).ok_or_else(|| "invalid_max_age".to_owned())?;
+                Ok(StreamStart::AtTime(before(now, age)))
+            }
+        },
+        Value::Timestamp(seconds) => Ok(StreamStart::AtTime(seconds.saturating_mul(1000))),
+        other => match other.integer() {
+            Some(offset) => Ok(StreamStart::Offset(Offset(offset.max(0).unsigned_abs()))),
+            None => Err("invalid_offset_arg".to_owned()),
+        },
+    }
+}
+
+fn before(now: Timestamp, age: Duration) -> u64 {
+    now.0
+        .saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// One value or an array of them.
+fn filter_values(value: &Value) -> Option<Vec<Text>> {
+    match value {
+        Value::Text(text) => Some(vec![text.clone()]),
+        Value::Array(values) => {
+            let texts = values.iter().filter_map(|value| match value {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            });
+            Some(texts.collect())
+        }
+        _ => None,
+    }
+}
+
+fn argument<'a>(arguments: &'a Table, name: &str) -> Option<&'a Value> {
+    arguments
+        .iter()
+        .find(|(argument, _)| argument == name)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(10_000_000);
+
+    fn parsed(arguments: Vec<(&'static str, Value)>) -> Option<StreamSpec> {
+        let arguments = arguments
+            .into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .collect();
+        stream("q", "/", &arguments, NOW).unwrap().map(|spec| *spec)
+    }
+
+    fn from(value: Value) -> StreamStart {
+        parsed(vec![("x-stream-offset", value)]).unwrap().from
+    }
+
+    #[test]
+    fn every_form_of_an_offset_is_read() {
+        assert_eq!(from(Value::Text("first".into())), StreamStart::First);
+        assert_eq!(from(Value::Text("last".into())), StreamStart::Last);
+        assert_eq!(from(Value::Text("next".into())), StreamStart::Next);
+        assert_eq!(from(Value::I32(7)), StreamStart::Offset(Offset(7)));
+        assert_eq!(from(Value::I64(7)), StreamStart::Offset(Offset(7)));
+        assert_eq!(from(Value::I8(-7)), StreamStart::Offset(Offset(0)));
+        assert_eq!(from(Value::Timestamp(5)), StreamStart::AtTime(5000));
+        assert_eq!(
+            from(Value::Text("1h".into())),
+            StreamStart::AtTime(6_400_000)
+        );
+        assert_eq!(from(Value::Text("9Y".into())), StreamStart::AtTime(0));
+        for wrong in [Value::Text("soon".into()), Value::Bool(true)] {
+            let arguments = vec![("x-stream-offset".into(), wrong)];
+            assert!(stream("q", "/", &arguments, NOW).is_err());
+        }
+        assert!(parsed(vec![("x-priority", Value::I32(1))]).is_none());
+    }
+
+    #[test]
+    fn a_filter_is_a_value_or_several() {
+        let filter = |arguments| parsed(arguments).and_then(|spec| spec.filter);
+        let text = |text: &'static str| Value::Text(text.into());
+        let one = filter(vec![("x-stream-filter", text("a"))]).unwrap();
+        assert_eq!((one.values.len(), one.match_unfiltered), (1, false));
+        let several = Value::Array(vec![text("a"), Value::I8(1), text("b")]);
+        let several = filter(vec![
+            ("x-stream-filter", several),
+            ("x-stream-match-unfiltered", Value::Bool(true)),
+        ])
+        .unwrap();
+        assert_eq!((several.values.len(), several.match_unfiltered), (2, true));
+        assert_eq!(filter(vec![("x-stream-offset", text("first"))]), None);
+    }
+}
