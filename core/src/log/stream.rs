@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    batch, convert::message_from_record, fetch, find_offset, record, record::Record, tail::Tail,
+    Visible, batch, convert::message_from_record, fetch, find_offset, record, record::Record,
+    tail::Tail,
 };
 use crate::{
-    command::{Fetch, FetchPartition, OffsetSpec, StreamFilter, StreamStart},
+    command::{Fetch, FetchPartition, Isolation, OffsetSpec, StreamFilter, StreamStart},
     event::{Fetched, Refusal},
     id::{LogId, Offset},
     message::{Message, Origin},
@@ -39,10 +40,11 @@ impl Position {
     pub(crate) fn start(from: StreamStart, tail: &Tail) -> Position {
         let bounds = tail.bounds();
         let (first, next) = (bounds.log_start, bounds.high_watermark);
+        let end = bounds.end(Isolation::Committed);
         match from {
             StreamStart::First => Position::At(first),
-            StreamStart::Last if first == next => Position::At(next),
-            StreamStart::Last => Position::BatchOf(Offset(next.0 - 1)),
+            StreamStart::Last if end <= first => Position::At(first),
+            StreamStart::Last => Position::BatchOf(Offset(end.0 - 1)),
             StreamStart::Next => Position::At(next),
             StreamStart::Offset(wanted) => Position::At(wanted.clamp(first, next)),
             StreamStart::AtTime(time) => Position::Since(time, next),
@@ -92,6 +94,7 @@ impl Reader {
             min_bytes: 1,
             max_bytes: READ_BYTES,
             wait: WAIT,
+            isolation: Isolation::Committed,
         };
         let tails = self.tails.iter().map(|tail| Some((self.log, tail.clone())));
         let (store, vhost) = (self.store.clone(), self.vhost.clone());
@@ -115,7 +118,9 @@ impl Reader {
         };
         let tail = self.tails[partition].clone();
         let at = OffsetSpec::AtTime(time);
-        let found = find_offset(self.store.clone(), self.log, partition as u32, tail, at).await?;
+        let (store, partition) = (self.store.clone(), partition as u32);
+        let isolation = Isolation::Committed;
+        let found = find_offset(store, self.log, partition, tail, at, isolation).await?;
         Ok(found.map_or(end, |(offset, _)| offset))
     }
 
@@ -142,13 +147,14 @@ impl Reader {
             // The whole batch.
             Position::BatchOf(_) | Position::Since(..) => Offset(0),
         };
+        let mut visible = Visible::new(&fetched.aborted);
         let mut next = position;
         for stored in &batches {
             let corrupt = |error: batch::BatchError| Refusal::Corrupt(error.to_string().into());
             let header = batch::parse(&stored.bytes).map_err(corrupt)?;
             let behind = Offset(stored.base.0 + u64::from(header.last_offset_delta) + 1);
             next = Position::At(behind);
-            if header.attributes.is_control() {
+            if !visible.shows(stored) {
                 continue;
             }
             for record in record::records(&stored.bytes, DECOMPRESSED_MAX).map_err(corrupt)? {
