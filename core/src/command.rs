@@ -52,7 +52,8 @@ pub enum Command {
         prefetch: u32,
         will: Option<Box<Will>>,
     },
-    /// The client says goodbye to its session; `publish_will` says that its will is to be published all the same.
+    /// Parts the client from its session, for good or because its connection is lost; `publish_will` says whether its
+    /// will is to be published.
     Detach { publish_will: bool },
     /// As `Publish`, by a client that is attached and releases the message later: `packet_id` is stored with it.
     PublishOnce {
@@ -68,6 +69,11 @@ pub enum Command {
         token: Token,
         consumer: ConsumerId,
         deliveries: RangeInclusive<DeliveryId>,
+    },
+    /// Puts retained messages into the session of the attached client, as if a subscription with this tag had matched.
+    Replay {
+        messages: Vec<Arc<Message>>,
+        tag: BindingTag,
     },
     /// The attached client has released messages.
     Completed { packet_ids: Vec<u16> },

@@ -55,7 +55,7 @@ pub use log::{
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};
-pub use queue::{Overflow, QueueSettings, QueueType, Will};
+pub use queue::{OWN_IDS as OWN_PACKET_IDS, Overflow, QueueSettings, QueueType, Will};
 pub use replies::REPLY_PREFIX;
 pub use time::{Now, Timestamp};
 pub use topic::{Grammar, Pattern, Step, Topic, tokens};

@@ -150,6 +150,7 @@ impl Link {
                 | Command::PublishOnce { .. }
                 | Command::Release { .. }
                 | Command::Received { .. }
+                | Command::Replay { .. }
                 | Command::Completed { .. } => self.session_command(command),
                 Command::Append {
                     token,

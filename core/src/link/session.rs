@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::smallvec;
+
 use super::{Link, Stopped};
 use crate::{
     command::Command,
     event::{Event, Kind, Refusal},
     id::{ConnectionId, QueueId, Token},
     message::Message,
-    queue::DueWill,
+    queue::{Arrival, DueWill},
     shard::Op,
 };
 
@@ -106,6 +108,21 @@ impl Link {
                             token,
                         },
                     );
+                }
+            }
+            Command::Replay { messages, tag } => {
+                for message in messages {
+                    let arrival = Arrival {
+                        message,
+                        tags: smallvec![tag],
+                        best_effort: false,
+                        body: None,
+                    };
+                    self.push_session(|queue| Op::Enqueue {
+                        queue,
+                        arrival,
+                        token: None,
+                    });
                 }
             }
             Command::Completed { packet_ids } => {

@@ -26,8 +26,8 @@ use smallvec::SmallVec;
 
 pub(crate) use bodies::BodyChunk;
 pub(crate) use consumers::WINDOW;
-pub use session::Will;
 pub(crate) use session::{DueWill, Session};
+pub use session::{OWN_IDS, Will};
 pub(crate) use settings::is_known;
 pub use settings::{Overflow, QueueSettings, QueueType};
 

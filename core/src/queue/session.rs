@@ -23,7 +23,7 @@ use crate::{
 
 /// Packet identifiers of a session's own messages are 1 to this; greater ones are for messages that it gets from
 /// queues that it shares with others.
-pub(crate) const OWN_IDS: u16 = 49_152;
+pub const OWN_IDS: u16 = 49_152;
 
 /// How far ahead of what was sent the store is told that it may have been sent, so that it is told seldom.
 const SENT_AHEAD: u64 = 1000;

@@ -37,9 +37,15 @@ impl Shard {
                 queue,
                 publish_will,
             } => {
-                if let Some(session) = self.session_of(queue) {
-                    session.say_goodbye(from, publish_will);
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    if let Some(session) = &mut found.session {
+                        session.say_goodbye(from, publish_will);
+                    }
+                    found.disconnect(from, &mut self.budget, turn);
+                    let will = found.detach(from, turn);
+                    self.deadlines.extend(will.map(|at| (at, queue)));
                 }
+                self.watch_queue(queue);
             }
             Op::Receive {
                 queue,

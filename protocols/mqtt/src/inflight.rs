@@ -1,24 +1,36 @@
 //! Packet identifiers of what is under way to the client, and the window that bounds it.
 
 use rustc_hash::FxHashMap;
+use trivium_core::{ConsumerId, DeliveryId};
 
-/// PUBLISH packets that were sent and not acknowledged, by packet identifier, each with what `T` says of it.
-///
-/// Invariant: no more than `window` at once, so there is always a free identifier.
-#[derive(Debug)]
-pub struct Inflight<T> {
-    sent: FxHashMap<u16, T>,
-    window: usize,
-    last: u16,
+/// What is expected for a packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// PUBACK, which settles this delivery.
+    AtLeastOnce(ConsumerId, DeliveryId),
+    /// PUBREC, which settles this delivery of the session.
+    ExactlyOnce(DeliveryId),
+    /// PUBREC has come; PUBREL is sent once that is durable.
+    Received,
+    /// PUBCOMP.
+    Released,
 }
 
-impl<T> Inflight<T> {
+/// PUBLISH and PUBREL packets that were sent and not acknowledged, by packet identifier.
+///
+/// The core gives messages their identifiers.
+#[derive(Debug)]
+pub struct Inflight {
+    sent: FxHashMap<u16, Sent>,
+    window: usize,
+}
+
+impl Inflight {
     /// Nothing under way.
-    pub fn new(window: u16) -> Inflight<T> {
+    pub fn new(window: u16) -> Inflight {
         Inflight {
             sent: FxHashMap::default(),
             window: window.into(),
-            last: 0,
         }
     }
 
@@ -32,65 +44,18 @@ impl<T> Inflight<T> {
         self.sent.len() >= self.window
     }
 
-    /// Takes a packet identifier that is not under way (2.2.1-4), unless the window is full.
-    pub fn take(&mut self, value: T) -> Option<u16> {
-        if self.is_full() {
-            return None;
-        }
-        loop {
-            self.last = self.last.checked_add(1).unwrap_or(1);
-            if !self.sent.contains_key(&self.last) {
-                self.sent.insert(self.last, value);
-                return Some(self.last);
-            }
-        }
+    /// A packet goes out under this identifier.
+    pub fn insert(&mut self, packet_id: u16, sent: Sent) {
+        self.sent.insert(packet_id, sent);
     }
 
-    /// Gives a packet identifier back; `None` when it is not under way.
-    pub fn release(&mut self, packet_id: u16) -> Option<T> {
-        self.sent.remove(&packet_id)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Against a set: an identifier is never 0, never one that is under way, and the window holds.
-        #[test]
-        fn mqtt_2_2_1_identifiers_are_unused_when_taken(window in 1u16..6, steps in prop::collection::vec(any::<Option<u16>>(), 0..200)) {
-            let (mut inflight, mut model) = (Inflight::new(window), BTreeSet::new());
-            inflight.last = u16::MAX - 3;
-            for step in steps {
-                match step {
-                    None => match inflight.take(()) {
-                        Some(id) => prop_assert!(id != 0 && model.insert(id)),
-                        None => prop_assert_eq!(model.len(), usize::from(window)),
-                    },
-                    Some(pick) => {
-                        let known = model.iter().nth(usize::from(pick) % (model.len() + 1)).copied();
-                        let id = known.unwrap_or(pick);
-                        prop_assert_eq!(inflight.release(id).is_some(), model.remove(&id));
-                    }
-                }
-            }
-        }
+    /// What is expected for an identifier.
+    pub fn get(&self, packet_id: u16) -> Option<Sent> {
+        self.sent.get(&packet_id).copied()
     }
 
-    #[test]
-    fn a_slow_acknowledgement_is_stepped_over() {
-        let mut inflight = Inflight::new(2);
-        assert_eq!(inflight.take("kept"), Some(1));
-        for _ in 0..70_000 {
-            let id = inflight.take("short").unwrap();
-            assert_ne!(id, 1);
-            inflight.release(id);
-        }
-        assert_eq!(inflight.release(1), Some("kept"));
+    /// The identifier is free again.
+    pub fn remove(&mut self, packet_id: u16) {
+        self.sent.remove(&packet_id);
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peer::{ALL, Peer, V3, V5, publish, story, story_with};
 use trivium_core::{
-    CancelReason, Change, Command, ConsumerId, Credentials, Event, Persistence, Refusal, Token,
+    CancelReason, Change, Command, ConsumerId, Credentials, Event, Persistence, Refusal, Reply,
+    Token,
 };
 use trivium_mqtt::{
     Strict,
@@ -38,21 +39,9 @@ fn will() -> Will {
     }
 }
 
+/// How often the session was told to publish the will.
 fn wills(peer: &mut Peer) -> usize {
-    let commands = peer.take_commands();
-    let wills = commands.iter().filter(|command| match command {
-        Command::Publish {
-            token: None,
-            message,
-            ..
-        } => {
-            assert!(message.retain && message.persistence == Persistence::Persistent);
-            assert_eq!(message.topic.text(), "gone");
-            true
-        }
-        _ => false,
-    });
-    wills.count()
+    usize::from(peer.parted == Some(true))
 }
 
 #[test]
@@ -367,7 +356,7 @@ fn mqtt_3_1_3_client_identifiers() {
 }
 
 #[test]
-fn mqtt_3_1_4_the_session_is_declared_and_consumed() {
+fn mqtt_3_1_4_the_session_is_declared_and_attached() {
     story(ALL, |mut peer| {
         let connect = Connect {
             clean_start: false,
@@ -384,30 +373,30 @@ fn mqtt_3_1_4_the_session_is_declared_and_consumed() {
                 ..
             },
             Command::Define {
-                change: Change::DeclareQueue { name, spec },
+                change:
+                    Change::DeclareSession {
+                        client: declared,
+                        spec,
+                        clean: false,
+                    },
                 ..
             },
-            Command::Consume {
+            Command::Attach {
                 consumer: ConsumerId(1),
-                queue,
-                spec: consume,
+                client,
+                prefetch,
+                will: None,
                 ..
             },
         ] = &commands[..]
         else {
             panic!("{commands:?}")
         };
-        assert_eq!((&**name, &**queue), ("c", "c"));
-        assert!(
-            spec.session
-                && spec.durable
-                && consume.session
-                && consume.takeover
-                && !consume.auto_ack
-        );
+        assert_eq!((&**declared, &**client), ("c", "c"));
+        assert!(spec.session && spec.durable);
         let is_5 = peer.version.is_5();
         assert_eq!(spec.expires, is_5.then_some(Duration::from_secs(100)));
-        assert_eq!(consume.prefetch, Some(if is_5 { 9 } else { 1024 }));
+        assert_eq!(*prefetch, if is_5 { 9 } else { 1024 });
         let Packet::ConnAck(ack) = peer.take_packet() else {
             panic!()
         };
@@ -425,13 +414,12 @@ fn mqtt_3_1_2_4_clean_start_ends_the_old_session() {
         ))))
         .unwrap();
         let commands = peer.answer(false);
-        assert!(
-            matches!(&commands[1], Command::Define { change: Change::DeleteQueue { name, session: true, .. }, .. } if *name == "c")
-        );
         let Command::Define {
-            change: Change::DeclareQueue { spec, .. },
+            change: Change::DeclareSession {
+                spec, clean: true, ..
+            },
             ..
-        } = &commands[2]
+        } = &commands[1]
         else {
             panic!()
         };
@@ -518,25 +506,31 @@ fn mqtt_4_12_0_1_enhanced_authentication_is_refused() {
 }
 
 #[test]
-fn mqtt_3_2_2_12_a_will_over_the_maximum_qos_is_refused() {
-    let sure = || {
-        Some(Will {
-            qos: Qos::ExactlyOnce,
-            ..will()
-        })
-    };
-    story(V5, |mut peer| {
+fn mqtt_3_1_2_14_a_will_goes_to_the_session_with_its_qos_and_delay() {
+    story(ALL, |mut peer| {
         let connect = Connect {
-            will: sure(),
-            ..Connect::new(Version::V5, "c".into())
+            will: Some(Will {
+                qos: Qos::ExactlyOnce,
+                delay: 7,
+                ..will()
+            }),
+            ..Connect::new(peer.version, "c".into())
         };
-        assert_eq!(refusal(&mut peer, connect), Reason::QOS_NOT_SUPPORTED);
-    });
-    story(V3, |mut peer| {
-        assert_eq!(
-            peer.connect_with(|connect| connect.will = sure()).reason,
-            Reason::SUCCESS
-        )
+        peer.send(Packet::Connect(Box::new(connect))).unwrap();
+        let commands = peer.answer(false);
+        let wills = commands.iter().filter_map(|command| match command {
+            Command::Attach { will, .. } => will.clone(),
+            _ => None,
+        });
+        let wills: Vec<_> = wills.collect();
+        let [will] = &wills[..] else {
+            panic!("{commands:?}")
+        };
+        let message = &will.message;
+        assert!(message.retain && message.persistence == Persistence::ExactlyOnce);
+        assert_eq!(message.topic.text(), "gone");
+        let delay = if peer.version.is_5() { 7 } else { 0 };
+        assert_eq!(will.delay, Duration::from_secs(delay));
     });
 }
 
@@ -628,7 +622,10 @@ fn mqtt_3_14_2_2_disconnect_may_change_the_session_expiry() {
         let commands = peer.take_commands();
         let [
             Command::Define {
-                change: Change::DeclareQueue { spec, .. },
+                change:
+                    Change::DeclareSession {
+                        spec, clean: false, ..
+                    },
                 ..
             },
         ] = &commands[..]
@@ -681,16 +678,23 @@ fn mqtt_3_14_shutdown_is_told() {
 }
 
 #[test]
-fn a_session_that_cannot_be_consumed_closes() {
-    story(ALL, |peer| {
-        let mut peer = peer.connected();
+fn mqtt_3_2_2_a_session_that_cannot_be_attached_is_refused() {
+    story(ALL, |mut peer| {
+        let connect = Connect::new(peer.version, "c".into());
+        peer.send(Packet::Connect(Box::new(connect))).unwrap();
+        let token = Token(1);
+        let user = "guest".into();
+        let tags = Vec::new();
+        peer.done(token, Reply::Authenticated { user, tags });
+        peer.event(Event::Done {
+            token: Token(4),
+            result: Err(Refusal::Stopping),
+        })
+        .unwrap();
         assert!(
-            peer.event(Event::Done {
-                token: Token(4),
-                result: Err(Refusal::Stopping)
-            })
-            .is_err()
+            matches!(peer.take_packet(), Packet::ConnAck(ack) if ack.reason == Reason::SERVER_UNAVAILABLE)
         );
+        assert!(peer.protocol.is_closed());
     });
 }
 

@@ -220,47 +220,6 @@ fn mqtt_3_1_2_28_reason_strings_are_left_out_on_request_and_when_too_large() {
 }
 
 #[test]
-fn mqtt_4_3_3_a_version_3_client_may_publish_at_qos_2() {
-    story(V3, |peer| {
-        let mut peer = connected(peer);
-        let sent = publish("a", Qos::ExactlyOnce, 8);
-        peer.send(Packet::Publish(sent.clone())).unwrap();
-        // 4.3.3-10: the same identifier before PUBREL is the same message.
-        peer.send(Packet::Publish(Publish {
-            dup: true,
-            ..sent.clone()
-        }))
-        .unwrap();
-        let first = published(&mut peer);
-        assert_eq!(first.len(), 1);
-        peer.event(Event::Confirmed {
-            tokens: tokens(&first),
-        })
-        .unwrap();
-        let rec = Packet::PubRec(Ack::new(8, Reason::SUCCESS));
-        assert_eq!(peer.take_packets(), [rec.clone(), rec]);
-        let release = Packet::PubRel(Ack::new(8, Reason::SUCCESS));
-        peer.send(release.clone()).unwrap();
-        peer.send(release).unwrap();
-        let comp = Packet::PubComp(Ack::new(8, Reason::SUCCESS));
-        assert_eq!(peer.take_packets(), [comp.clone(), comp]);
-        // 4.3.3-12: after PUBREL it is a new one.
-        peer.send(Packet::Publish(sent)).unwrap();
-        assert_eq!(published(&mut peer).len(), 1);
-    });
-}
-
-#[test]
-fn mqtt_3_2_2_11_qos_2_is_over_the_maximum_of_version_5() {
-    story(V5, |mut peer| {
-        let ack = peer.connect_with(|_| ());
-        assert_eq!(ack.maximum_qos, Some(Qos::AtLeastOnce));
-        let result = peer.send(Packet::Publish(publish("a", Qos::ExactlyOnce, 1)));
-        peer.assert_closed(result, Reason::QOS_NOT_SUPPORTED);
-    });
-}
-
-#[test]
 fn mqtt_3_3_2_properties_travel_as_they_came() {
     let mut block = BytesMut::new();
     put_user(&mut block, "b", "1");

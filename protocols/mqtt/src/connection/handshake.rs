@@ -1,7 +1,7 @@
 //! From CONNECT to CONNACK: who the client is, and its session.
 //!
 //! ```text
-//! CONNECT ──► Authenticate ──► [DeleteQueue] DeclareQueue Consume ──► CONNACK
+//! CONNECT ──► Authenticate ──► DeclareSession Attach ──► CONNACK, PUBREL …, PUBLISH …
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::{BufMut, Bytes, BytesMut};
 use tracing::info;
 use trivium_core::{
-    Change, Command, ConsumeSpec, Credentials, Origin, QueueSpec, Refusal, Reply, Text, Token,
+    Change, Command, Credentials, Delivery, Now, Origin, QueueSpec, Refusal, Reply, Text, Token,
+    Will as SessionWill,
 };
 use trivium_protocol::{CloseReason, Effects};
 
@@ -24,16 +25,14 @@ use super::{
 use crate::{
     options::{OnBreach, Options},
     packet::{
-        ConnAck, Connect, Disconnect, Level, Packet, Qos, Reason, Version, Violation, property,
+        ConnAck, Connect, Disconnect, Level, Packet, Reason, Version, Violation, property,
         wire::{FIELD_MAX, Reader, VARINT_MAX},
     },
 };
 
 const AUTHENTICATE: Token = Token(1);
-const DELETE: Token = Token(2);
 const DECLARE: Token = Token(3);
-/// The answer may come after CONNACK.
-pub const CONSUME: Token = Token(4);
+const ATTACH: Token = Token(4);
 /// The first token of subscriptions.
 const SUBSCRIPTIONS: Token = Token(5);
 
@@ -46,6 +45,10 @@ pub struct Opening {
     anonymous: bool,
     /// Set once the user is known.
     inbound: Option<Inbound>,
+    /// Whether the session was there before.
+    present: bool,
+    /// What came before CONNACK could be sent.
+    pub(super) early: Vec<Delivery>,
 }
 
 impl Connection {
@@ -127,12 +130,15 @@ impl Connection {
             assigned,
             anonymous,
             inbound: None,
+            present: false,
+            early: Vec::new(),
         }));
     }
 
     /// Takes one of the core's answers on the way.
     pub(super) fn handle_opening(
         &mut self,
+        now: Now,
         token: Token,
         result: Result<Reply, Refusal>,
         effects: &mut Effects,
@@ -151,19 +157,34 @@ impl Connection {
             (AUTHENTICATE, Ok(Reply::Authenticated { user, .. })) => {
                 opening.handle_authenticated(user, &self.shared.options, effects);
             }
-            (DECLARE, Ok(Reply::Queue { created, .. })) => self.handle_declared(!created, effects),
+            (DECLARE, Ok(Reply::Queue { created, .. })) => opening.present = !created,
+            (
+                ATTACH,
+                Ok(Reply::Session {
+                    received,
+                    releasing,
+                }),
+            ) => self.handle_attached(now, &received, &releasing, effects),
             _ => {}
         }
     }
 
-    fn handle_declared(&mut self, session_present: bool, effects: &mut Effects) {
+    fn handle_attached(
+        &mut self,
+        now: Now,
+        received: &[u16],
+        releasing: &[u16],
+        effects: &mut Effects,
+    ) {
         let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
         let Opening {
             connect,
             assigned,
-            inbound: Some(inbound),
+            inbound: Some(mut inbound),
+            present: session_present,
+            early,
             ..
         } = *opening
         else {
@@ -174,7 +195,6 @@ impl Connection {
         let ack = ConnAck {
             session_present,
             receive_maximum: Some(options.receive_maximum),
-            maximum_qos: Some(Qos::AtLeastOnce),
             maximum_packet_size: Some(options.maximum_packet_size),
             assigned_client_id: assigned.then(|| connect.client_id.clone()),
             topic_alias_maximum: Some(options.topic_alias_maximum),
@@ -189,6 +209,18 @@ impl Connection {
         if !acknowledge(ack, connect.version, packet_max, effects.output.buffer()) {
             return;
         }
+        inbound.resume(received);
+        let mut outbound = Outbound::new(
+            connect.version,
+            window(&connect, options.inflight_max),
+            packet_max,
+            connect.topic_alias_maximum.min(options.topic_aliases_sent),
+        );
+        let Effects { output, commands } = effects;
+        outbound.resume(releasing, output);
+        for delivery in early {
+            outbound.deliver(now, CONSUMER, delivery, output, commands);
+        }
         self.phase = Phase::Open(Box::new(Open {
             version: connect.version,
             session_expiry: connect.session_expiry,
@@ -197,14 +229,8 @@ impl Connection {
             breaches: Breaches::default(),
             problem_information: connect.request_problem_information,
             receive_maximum: options.receive_maximum,
-            will: connect.will.as_ref().and_then(|will| inbound.will(will)),
             inbound,
-            outbound: Outbound::new(
-                connect.version,
-                window(&connect, options.inflight_max),
-                packet_max,
-                connect.topic_alias_maximum.min(options.topic_aliases_sent),
-            ),
+            outbound,
             subscriptions: Subscriptions::new(
                 connect.version,
                 connect.client_id.clone(),
@@ -256,39 +282,28 @@ impl Opening {
             Arc::new(origin),
             options.topic_alias_maximum,
         ));
-        if connect.clean_start {
-            let change = Change::DeleteQueue {
-                name: client.clone(),
-                session: true,
-                if_unused: false,
-                if_empty: false,
-            };
-            effects.commands.push(Command::Define {
-                token: DELETE,
-                change,
-            });
-        }
-        effects
-            .commands
-            .push(declare(&client, connect.session_expiry));
-        let prefetch = Some(window(connect, options.inflight_max).into());
-        let spec = ConsumeSpec {
-            prefetch,
-            takeover: true,
-            session: true,
-            ..ConsumeSpec::default()
-        };
-        effects.commands.push(Command::Consume {
-            token: CONSUME,
+        let will = connect.will.as_ref().and_then(|will| {
+            let message = self.inbound.as_ref()?.will(will)?;
+            let delay = Duration::from_secs(will.delay.into());
+            Some(Box::new(SessionWill { message, delay }))
+        });
+        effects.commands.push(declare(
+            &client,
+            connect.clean_start,
+            connect.session_expiry,
+        ));
+        effects.commands.push(Command::Attach {
+            token: ATTACH,
             consumer: CONSUMER,
-            queue: client,
-            spec,
+            client,
+            prefetch: window(connect, options.inflight_max).into(),
+            will,
         });
     }
 }
 
 /// Declares a session, or changes how long it outlives its connection.
-pub fn declare(client_id: &Text, session_expiry: u32) -> Command {
+pub fn declare(client_id: &Text, clean: bool, session_expiry: u32) -> Command {
     let expires = match session_expiry {
         u32::MAX => None,
         seconds => Some(Duration::from_secs(seconds.into())),
@@ -303,8 +318,9 @@ pub fn declare(client_id: &Text, session_expiry: u32) -> Command {
     };
     Command::Define {
         token: DECLARE,
-        change: Change::DeclareQueue {
-            name: client_id.clone(),
+        change: Change::DeclareSession {
+            client: client_id.clone(),
+            clean,
             spec,
         },
     }
@@ -318,11 +334,6 @@ fn unacceptable(connect: &Connect, options: &Options) -> Option<Reason> {
         Version::V311 => connect.client_id.is_empty() && !connect.clean_start,
         Version::V31 => connect.client_id.is_empty(),
     };
-    // 3.2.2-12
-    let will_too_sure = connect
-        .will
-        .as_ref()
-        .is_some_and(|will| will.qos > Qos::AtLeastOnce);
     // 3.1 section 3.1: up to 23 characters.
     let long = connect.version == Version::V31 && connect.client_id.chars().count() > 23;
     if long && options.strict.client_id == OnBreach::Log {
@@ -336,8 +347,6 @@ fn unacceptable(connect: &Connect, options: &Options) -> Option<Reason> {
         Some(Reason::PAYLOAD_FORMAT_INVALID)
     } else if connect.authentication_method.is_some() {
         Some(Reason::BAD_AUTHENTICATION_METHOD)
-    } else if will_too_sure && connect.version.is_5() {
-        Some(Reason::QOS_NOT_SUPPORTED)
     } else {
         None
     }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use trivium_core::{
     Command, Grammar, Message, Native, Origin, Persistence, Refusal, Text, Token, Topic,
 };
@@ -12,6 +12,9 @@ use crate::{
     convert::{Mqtt3, Mqtt5, QUEUE_TOPIC},
     packet::{Ack, Publish, Qos, Reason, Version, Violation, Will, kind},
 };
+
+/// In tokens of releases, with the packet identifier.
+pub const RELEASE: u64 = 1 << 62;
 
 /// The exchange where all protocols meet.
 pub fn topic_exchange() -> Text {
@@ -30,13 +33,21 @@ pub struct Inbound {
     pending: VecDeque<Pending>,
     /// The token of the first of `pending`; the others follow.
     first: u64,
-    /// PUBLISH packets of QoS 2 whose PUBREL is still to come; the same identifier until then is the same message.
-    received: FxHashSet<u16>,
+    /// PUBLISH packets of QoS 2 whose PUBREL is still to come; the same identifier until then is the same message
+    /// (4.3.3-10). With whether this connection saw it.
+    received: FxHashMap<u16, bool>,
+    /// How many of `received` this connection saw.
+    received_here: usize,
+    /// Identifiers whose PUBCOMP waits until their release is durable.
+    completing: Vec<u16>,
+    /// How many of `pending` are QoS 1.
+    pending_once: usize,
 }
 
 struct Pending {
     packet_id: u16,
     qos: Qos,
+    /// Whether the core has it; its PUBREL is still to come then.
     done: bool,
     reason: Reason,
     text: Option<Text>,
@@ -52,7 +63,10 @@ impl Inbound {
             alias_max,
             pending: VecDeque::new(),
             first: 0,
-            received: FxHashSet::default(),
+            received: FxHashMap::default(),
+            received_here: 0,
+            completing: Vec::new(),
+            pending_once: 0,
         }
     }
 
@@ -65,6 +79,16 @@ impl Inbound {
     /// How many PUBLISH packets wait for their acknowledgement.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// How many PUBLISH packets count for the receive maximum: until PUBACK or PUBCOMP (4.9.0-1).
+    pub fn outstanding(&self) -> usize {
+        self.pending_once + self.received_here
+    }
+
+    /// What the client has published and not released, as its session remembers it.
+    pub fn resume(&mut self, received: &[u16]) {
+        self.received.extend(received.iter().map(|id| (*id, false)));
     }
 
     /// Whether a PUBLISH with this identifier waits for its acknowledgement.
@@ -85,18 +109,27 @@ impl Inbound {
             return Err(Violation::protocol("subscription identifier from a client"));
         }
         self.resolve_alias(&mut publish)?;
-        let again = publish.qos == Qos::ExactlyOnce && !self.received.insert(publish.packet_id);
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let again = qos == Qos::ExactlyOnce && self.receive(packet_id);
         let token = self.expect_ack(&publish);
         if again {
             self.finish(token, Reason::SUCCESS, None);
         } else if let Some((exchange, topic)) = address(&publish.topic) {
             let message = self.message(publish, exchange, topic);
-            commands.push(Command::Publish {
-                token,
-                message,
-                mandatory: false,
+            commands.push(match token {
+                Some(token) if qos == Qos::ExactlyOnce => Command::PublishOnce {
+                    token,
+                    message,
+                    packet_id,
+                },
+                _ => Command::Publish {
+                    token,
+                    message,
+                    mandatory: false,
+                },
             });
         } else {
+            self.forget(packet_id);
             self.finish(
                 token,
                 Reason::NOT_AUTHORIZED,
@@ -104,6 +137,20 @@ impl Inbound {
             );
         }
         Ok(())
+    }
+
+    /// Whether a message of QoS 2 has come before; from now on it has.
+    fn receive(&mut self, packet_id: u16) -> bool {
+        let before = self.received.insert(packet_id, true);
+        self.received_here += usize::from(before != Some(true));
+        before.is_some()
+    }
+
+    /// The identifier is the client's again; false when it was already.
+    fn forget(&mut self, packet_id: u16) -> bool {
+        let before = self.received.remove(&packet_id);
+        self.received_here -= usize::from(before == Some(true));
+        before.is_some()
     }
 
     /// Answers a PUBLISH whose payload is not what it says; at QoS 0 there is no answer but to end the connection.
@@ -151,6 +198,7 @@ impl Inbound {
         }
         let token = Token(self.first + self.pending.len() as u64);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
+        self.pending_once += usize::from(qos == Qos::AtLeastOnce);
         self.pending.push_back(Pending {
             packet_id,
             qos,
@@ -205,12 +253,10 @@ impl Inbound {
         Some(self.message(publish, exchange, topic))
     }
 
-    /// The core has taken these publishes.
-    pub fn handle_confirmed(&mut self, tokens: &[Token]) {
-        for token in tokens {
-            if let Some(pending) = self.find(*token) {
-                pending.done = true;
-            }
+    /// The core has taken a publish.
+    pub fn handle_confirmed(&mut self, token: Token) {
+        if let Some(pending) = self.find(token) {
+            pending.done = true;
         }
     }
 
@@ -231,6 +277,12 @@ impl Inbound {
             });
         }
         for token in tokens {
+            let once = self
+                .find(*token)
+                .map(|pending| (pending.qos, pending.packet_id));
+            if let Some((Qos::ExactlyOnce, packet_id)) = once {
+                self.forget(packet_id);
+            }
             self.finish(
                 Some(*token),
                 puback_reason(refusal),
@@ -259,6 +311,7 @@ impl Inbound {
                 return;
             };
             self.first += 1;
+            self.pending_once -= usize::from(front.qos == Qos::AtLeastOnce);
             let kind = if front.qos == Qos::ExactlyOnce {
                 kind::PUBREC
             } else {
@@ -274,14 +327,29 @@ impl Inbound {
         }
     }
 
-    /// Takes a PUBREL and answers it.
-    pub fn handle_pubrel(&mut self, packet_id: u16, out: &mut BytesMut) {
-        let reason = if self.received.remove(&packet_id) {
-            Reason::SUCCESS
-        } else {
-            Reason::PACKET_ID_NOT_FOUND
-        };
-        Ack::new(packet_id, reason).encode(kind::PUBCOMP, self.version, out);
+    /// Takes a PUBREL. It is answered once the client's identifier is free for good: were that forgotten, the next
+    /// message under it would be taken for this one.
+    pub fn handle_pubrel(
+        &mut self,
+        packet_id: u16,
+        commands: &mut Vec<Command>,
+        out: &mut BytesMut,
+    ) {
+        if self.forget(packet_id) {
+            self.completing.push(packet_id);
+            let token = Token(RELEASE | u64::from(packet_id));
+            commands.push(Command::Release { token, packet_id });
+        } else if !self.completing.contains(&packet_id) {
+            let answer = Ack::new(packet_id, Reason::PACKET_ID_NOT_FOUND);
+            answer.encode(kind::PUBCOMP, self.version, out);
+        }
+    }
+
+    /// A release is durable.
+    pub fn handle_released(&mut self, token: Token, out: &mut BytesMut) {
+        let packet_id = (token.0 & !RELEASE) as u16;
+        self.completing.retain(|id| *id != packet_id);
+        Ack::new(packet_id, Reason::SUCCESS).encode(kind::PUBCOMP, self.version, out);
     }
 }
 
@@ -300,7 +368,8 @@ fn address(name: &Text) -> Option<(Text, Topic)> {
 fn persistence(qos: Qos) -> Persistence {
     match qos {
         Qos::AtMostOnce => Persistence::Transient,
-        Qos::AtLeastOnce | Qos::ExactlyOnce => Persistence::Persistent,
+        Qos::AtLeastOnce => Persistence::Persistent,
+        Qos::ExactlyOnce => Persistence::ExactlyOnce,
     }
 }
 

@@ -141,7 +141,7 @@ impl Connection {
     fn close_with(&mut self, disconnect: Disconnect, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
-            open.publish_will(effects);
+            open.detach(effects);
             open.say_goodbye(disconnect, effects.output.buffer());
         }
         self.phase = Phase::Closed;
@@ -167,15 +167,25 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         match (event, &mut self.phase) {
             (Event::Done { token, result }, Phase::Opening(_)) => {
-                self.handle_opening(token, result, effects)
+                self.handle_opening(now, token, result, effects)
             }
             (Event::Done { token, result }, Phase::Open(open)) => {
                 return open.handle_done(now, token, result, effects);
             }
-            (Event::Deliver { deliveries, .. }, Phase::Open(open)) => {
+            (Event::Deliver { deliveries, .. }, Phase::Opening(opening)) => {
+                opening.early.extend(deliveries);
+            }
+            (
+                Event::Deliver {
+                    consumer,
+                    deliveries,
+                },
+                Phase::Open(open),
+            ) => {
                 for delivery in deliveries {
                     open.outbound.deliver(
                         now,
+                        consumer,
                         delivery,
                         &mut effects.output,
                         &mut effects.commands,
@@ -183,11 +193,11 @@ impl Connection {
                 }
             }
             (Event::Confirmed { tokens }, Phase::Open(open)) => {
-                open.inbound.handle_confirmed(&tokens)
+                open.handle_confirmed(&tokens, effects.output.buffer())
             }
             (Event::Unrouted { token }, Phase::Open(open)) => open.inbound.handle_unrouted(token),
             (Event::Refused { tokens, reason }, Phase::Open(open)) => {
-                if let Err(violation) = open.inbound.handle_refused(&tokens, &reason) {
+                if let Err(violation) = open.handle_refused(&tokens, &reason) {
                     return self.fail(violation, effects);
                 }
             }
@@ -289,7 +299,7 @@ impl Protocol for Connection {
     fn handle_disconnect(&mut self, _now: Now, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
-            open.publish_will(effects);
+            open.detach(effects);
         }
         self.phase = Phase::Closed;
     }

@@ -1,16 +1,14 @@
 //! A connection after CONNACK: packets and answers, and what they lead to.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, BytesMut};
-use trivium_core::{Command, Message, Now, Refusal, Reply, Text, Token};
+use trivium_core::{Command, Now, Refusal, Reply, Text, Token};
 use trivium_protocol::{CloseReason, Effects};
 
 use super::{
     breach::{Breaches, Rule},
     handshake,
-    inbound::Inbound,
-    outbound::Outbound,
+    inbound::{Inbound, RELEASE},
+    outbound::{Outbound, RECEIVED},
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -37,8 +35,6 @@ pub struct Open {
     pub(super) problem_information: bool,
     /// PUBLISH packets of QoS 1 and 2 that we take at once.
     pub(super) receive_maximum: u16,
-    /// Published unless the client says goodbye.
-    pub(super) will: Option<Arc<Message>>,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
     pub(super) subscriptions: Subscriptions,
@@ -71,18 +67,17 @@ impl Open {
         let first = self.without_old_dup(first, options)?;
         let Effects { output, commands } = effects;
         match Packet::decode(first, reader, self.version, previous)? {
-            Packet::PubAck(Ack { packet_id, .. }) => {
-                self.outbound.handle_ack(now, packet_id, output, commands)
-            }
+            Packet::PubAck(Ack { packet_id, .. }) => self
+                .outbound
+                .handle_puback(now, packet_id, output, commands)?,
             Packet::PubRel(Ack { packet_id, .. }) => {
-                self.inbound.handle_pubrel(packet_id, output.buffer())
+                self.inbound
+                    .handle_pubrel(packet_id, commands, output.buffer())
             }
-            // Nothing is sent at QoS 2, so any PUBREC is a stranger's.
-            Packet::PubRec(ack) if !ack.reason.is_error() => {
-                let answer = Ack::new(ack.packet_id, Reason::PACKET_ID_NOT_FOUND);
-                answer.encode(kind::PUBREL, self.version, output.buffer());
-            }
-            Packet::PubRec(_) | Packet::PubComp(_) => {}
+            Packet::PubRec(ack) => self.outbound.handle_pubrec(now, &ack, output, commands),
+            Packet::PubComp(Ack { packet_id, .. }) => self
+                .outbound
+                .handle_pubcomp(now, packet_id, output, commands),
             Packet::Subscribe(subscribe) => {
                 let subscribe = self.for_bridge(subscribe);
                 self.check_answer_fits(subscribe.filters.len())?;
@@ -174,16 +169,9 @@ impl Open {
         effects: &mut Effects,
     ) -> Result<(), Violation> {
         if self.version.is_5() {
-            // 3.2.2-11: the identifier of a QoS 2 message does not outlive the connection yet.
-            if publish.qos == Qos::ExactlyOnce {
-                return Err(Violation {
-                    reason: Reason::QOS_NOT_SUPPORTED,
-                    text: "QoS 2 over the maximum QoS",
-                });
-            }
             // 3.3.4-9
             if publish.qos > Qos::AtMostOnce
-                && self.inbound.pending() >= self.receive_maximum.into()
+                && self.inbound.outstanding() >= self.receive_maximum.into()
             {
                 let violation = Violation {
                     reason: Reason::RECEIVE_MAXIMUM_EXCEEDED,
@@ -215,11 +203,6 @@ impl Open {
         result: Result<Reply, Refusal>,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
-        if token == handshake::CONSUME {
-            return result
-                .map(drop)
-                .map_err(|refusal| CloseReason::Protocol(refusal.to_string()));
-        }
         let Effects { output, commands } = effects;
         let Some(options) = self.subscriptions.take_retained(token) else {
             self.subscriptions
@@ -227,10 +210,8 @@ impl Open {
             return Ok(());
         };
         if let Ok(Reply::Retained(messages)) = result {
-            for retained in messages {
-                self.outbound
-                    .send_retained(now, retained, options, output, commands);
-            }
+            self.outbound
+                .send_retained(now, messages, options, output, commands);
         }
         Ok(())
     }
@@ -258,14 +239,12 @@ impl Open {
             }
             effects
                 .commands
-                .push(handshake::declare(&self.client_id, expiry));
+                .push(handshake::declare(&self.client_id, false, expiry));
         }
         self.finish_turn(effects);
         // 3.14.4-3
-        if disconnect.reason == Reason::SUCCESS {
-            self.will = None;
-        }
-        self.publish_will(effects);
+        let publish_will = disconnect.reason != Reason::SUCCESS;
+        effects.commands.push(Command::Detach { publish_will });
         Ok(Next::Close)
     }
 
@@ -277,15 +256,36 @@ impl Open {
         self.outbound.flush(&mut effects.commands);
     }
 
-    /// Publishes the will, once.
-    pub(super) fn publish_will(&mut self, effects: &mut Effects) {
-        if let Some(message) = self.will.take() {
-            effects.commands.push(Command::Publish {
-                token: None,
-                message,
-                mandatory: false,
+    /// The core is done with these publishes and steps of handshakes.
+    pub(super) fn handle_confirmed(&mut self, tokens: &[Token], out: &mut BytesMut) {
+        for &token in tokens {
+            match token.0 {
+                RECEIVED.. => self.outbound.handle_received(token, out),
+                RELEASE.. => self.inbound.handle_released(token, out),
+                _ => self.inbound.handle_confirmed(token),
+            }
+        }
+    }
+
+    /// The core has refused these. A step of a handshake that could not be stored ends the connection.
+    pub(super) fn handle_refused(
+        &mut self,
+        tokens: &[Token],
+        refusal: &Refusal,
+    ) -> Result<(), Violation> {
+        if tokens.iter().any(|token| token.0 >= RELEASE) {
+            return Err(Violation {
+                reason: Reason::UNSPECIFIED,
+                text: "acknowledgement could not be stored",
             });
         }
+        self.inbound.handle_refused(tokens, refusal)
+    }
+
+    /// The connection is lost or closed from this side: the will is the session's to publish (3.1.2-8).
+    pub(super) fn detach(&mut self, effects: &mut Effects) {
+        let publish_will = true;
+        effects.commands.push(Command::Detach { publish_will });
     }
 
     /// Version 3 knows no receive maximum: its publishers wait in their sockets, and so do those of version 5

@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use trivium_core::{
     Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Message, Now, Outcome,
-    Persistence, Retained, Timestamp,
+    Persistence, Retained, Timestamp, Token,
 };
 use trivium_protocol::Output;
 
 use super::alias::{Aliases, Naming};
 use crate::{
     convert::{self, Mqtt3, Mqtt5},
-    inflight::Inflight,
-    packet::{Outgoing, Qos, Version},
+    inflight::{Inflight, Sent},
+    packet::{Ack, Outgoing, Qos, Reason, Version, Violation, kind},
     subscription::Options,
 };
 
@@ -24,6 +24,9 @@ pub const CONSUMER: ConsumerId = ConsumerId(1);
 /// What the core settles itself: a delivery at QoS 0.
 const SETTLED: DeliveryId = DeliveryId(0);
 
+/// Tokens from here on are of [`Command::Received`].
+pub const RECEIVED: u64 = 1 << 63;
+
 /// The payload of a message without a body.
 static NO_BODY: Bytes = Bytes::new();
 
@@ -32,23 +35,30 @@ pub struct Outbound {
     version: Version,
     /// The largest packet that the client takes.
     packet_max: usize,
-    /// What to settle when the client acknowledges; [`SETTLED`] for retained messages.
-    inflight: Inflight<DeliveryId>,
-    /// Messages of QoS 1 that the window has no room for. Bounded by the consumer's prefetch and by what
-    /// subscriptions were answered with as retained.
+    inflight: Inflight,
+    /// Messages of QoS 1 and 2 that the window has no room for. Bounded by the consumers' prefetch.
     waiting: VecDeque<Waiting>,
     /// Accepted deliveries that the core has not been told of.
-    settled: Option<RangeInclusive<DeliveryId>>,
+    settled: Option<(ConsumerId, RangeInclusive<DeliveryId>)>,
+    /// As `settled`, for those that PUBREC has settled, with their packet identifiers.
+    received: Vec<(DeliveryId, u16)>,
+    /// What the core was told of by `received`, by token: PUBREL follows once that is durable.
+    releasing: VecDeque<(Token, Vec<u16>)>,
+    /// Packet identifiers that PUBCOMP has freed and the core has not been told of.
+    completed: Vec<u16>,
+    next_token: u64,
     /// The property block of a message from another protocol.
     block: BytesMut,
     aliases: Aliases,
 }
 
-/// A message of QoS 1 for the client.
+/// A message of QoS 1 or 2 for the client.
 struct Waiting {
     message: Arc<Message>,
     accepted: Timestamp,
+    consumer: ConsumerId,
     id: DeliveryId,
+    packet_id: u16,
     how: How,
 }
 
@@ -71,6 +81,10 @@ impl Outbound {
             inflight: Inflight::new(window),
             waiting: VecDeque::new(),
             settled: None,
+            received: Vec::new(),
+            releasing: VecDeque::new(),
+            completed: Vec::new(),
+            next_token: RECEIVED,
             block: BytesMut::new(),
             aliases: Aliases::new(alias_max),
         }
@@ -84,14 +98,26 @@ impl Outbound {
     /// Gives back memory that is made anew when it is needed.
     pub fn rest(&mut self) {
         self.waiting.shrink_to_fit();
+        self.received = Vec::new();
+        self.releasing.shrink_to_fit();
+        self.completed = Vec::new();
         self.inflight.rest();
         self.block = BytesMut::new();
+    }
+
+    /// Goes on where an earlier connection has left off: these were received and not released (4.4.0-1).
+    pub fn resume(&mut self, releasing: &[u16], output: &mut Output) {
+        for &packet_id in releasing {
+            self.inflight.insert(packet_id, Sent::Released);
+            self.send_pubrel(packet_id, Reason::SUCCESS, output.buffer());
+        }
     }
 
     /// Sends a delivery, or lets it wait for the window.
     pub fn deliver(
         &mut self,
         now: Now,
+        consumer: ConsumerId,
         delivery: Delivery,
         output: &mut Output,
         commands: &mut Vec<Command>,
@@ -99,13 +125,14 @@ impl Outbound {
         let how = self.how(&delivery);
         if how.qos == Qos::AtMostOnce {
             self.write(now, &delivery.message, delivery.accepted, &how, 0, output);
-            self.settle(delivery.id, commands);
+            self.settle(consumer, delivery.id, commands);
             return;
         }
         let Delivery {
             id,
             message,
             accepted,
+            packet_id,
             ..
         } = delivery;
         self.offer(
@@ -113,7 +140,9 @@ impl Outbound {
             Waiting {
                 message,
                 accepted,
+                consumer,
                 id,
+                packet_id,
                 how,
             },
             output,
@@ -121,52 +150,125 @@ impl Outbound {
         );
     }
 
-    /// Sends the retained message of a topic to a new subscription (3.3.1-8: with RETAIN).
+    /// Sends the retained messages that match a new subscription (3.3.1-8: with RETAIN). Those of QoS 1 and 2 go
+    /// through the session, so that they get identifiers and are not lost with the connection.
     pub fn send_retained(
         &mut self,
         now: Now,
-        retained: Retained,
+        retained: Vec<Retained>,
         options: Options,
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
-        let Retained { message, accepted } = retained;
-        let qos = options.qos.min(published_qos(&message));
-        let how = How {
-            qos,
-            dup: false,
-            retain: true,
-            subscriptions: options.identifier.into_iter().collect(),
+        let options = Options {
+            replay: true,
+            ..options
         };
-        if how.qos == Qos::AtMostOnce {
+        let mut messages = Vec::new();
+        for Retained { message, accepted } in retained {
+            if options.qos.min(published_qos(&message)) > Qos::AtMostOnce {
+                messages.extend(aged(message, accepted, now));
+                continue;
+            }
+            let how = How {
+                qos: Qos::AtMostOnce,
+                dup: false,
+                retain: true,
+                subscriptions: options.identifier.into_iter().collect(),
+            };
             self.write(now, &message, accepted, &how, 0, output);
-            return;
         }
-        self.offer(
-            now,
-            Waiting {
-                message,
-                accepted,
-                id: SETTLED,
-                how,
-            },
-            output,
-            commands,
-        );
+        if !messages.is_empty() {
+            let tag = options.tag();
+            commands.push(Command::Replay { messages, tag });
+        }
     }
 
-    /// The client has acknowledged a PUBLISH, in whatever words; an unknown identifier is ignored.
-    pub fn handle_ack(
+    /// Takes a PUBACK, of whatever reason; an unknown identifier is ignored.
+    pub fn handle_puback(
+        &mut self,
+        now: Now,
+        packet_id: u16,
+        output: &mut Output,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Violation> {
+        match self.inflight.get(packet_id) {
+            Some(Sent::AtLeastOnce(consumer, id)) => {
+                self.settle(consumer, id, commands);
+                self.free(now, packet_id, output, commands);
+                Ok(())
+            }
+            Some(_) => Err(Violation::protocol("PUBACK for a PUBLISH of QoS 2")),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a PUBREC. PUBREL follows once it is durable that the message was received (4.3.3-4); with a reason of
+    /// 0x80 and above the handshake ends here (4.3.3-4).
+    pub fn handle_pubrec(
+        &mut self,
+        now: Now,
+        ack: &Ack,
+        output: &mut Output,
+        commands: &mut Vec<Command>,
+    ) {
+        let packet_id = ack.packet_id;
+        match self.inflight.get(packet_id) {
+            Some(Sent::ExactlyOnce(id)) if ack.reason.is_error() => {
+                self.settle(CONSUMER, id, commands);
+                self.free(now, packet_id, output, commands);
+            }
+            Some(Sent::ExactlyOnce(id)) => {
+                self.inflight.insert(packet_id, Sent::Received);
+                self.received.push((id, packet_id));
+            }
+            Some(Sent::Received) => {}
+            Some(Sent::Released) => {
+                self.send_pubrel(packet_id, Reason::SUCCESS, output.buffer());
+            }
+            Some(Sent::AtLeastOnce(..)) | None if ack.reason.is_error() => {}
+            Some(Sent::AtLeastOnce(..)) | None => {
+                self.send_pubrel(packet_id, Reason::PACKET_ID_NOT_FOUND, output.buffer());
+            }
+        }
+    }
+
+    fn send_pubrel(&self, packet_id: u16, reason: Reason, out: &mut BytesMut) {
+        Ack::new(packet_id, reason).encode(kind::PUBREL, self.version, out);
+    }
+
+    /// What one [`Command::Received`] told the core is durable.
+    pub fn handle_received(&mut self, token: Token, out: &mut BytesMut) {
+        while self
+            .releasing
+            .front()
+            .is_some_and(|(first, _)| *first <= token)
+            && let Some((_, packet_ids)) = self.releasing.pop_front()
+        {
+            for packet_id in packet_ids {
+                self.inflight.insert(packet_id, Sent::Released);
+                self.send_pubrel(packet_id, Reason::SUCCESS, out);
+            }
+        }
+    }
+
+    /// Takes a PUBCOMP; an unknown identifier is ignored.
+    pub fn handle_pubcomp(
         &mut self,
         now: Now,
         packet_id: u16,
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
-        let Some(id) = self.inflight.release(packet_id) else {
-            return;
-        };
-        self.settle(id, commands);
+        if self.inflight.get(packet_id) == Some(Sent::Released) {
+            self.completed.push(packet_id);
+            self.free(now, packet_id, output, commands);
+        }
+    }
+
+    /// An identifier is free, and with it a place in the window.
+    fn free(&mut self, now: Now, packet_id: u16, output: &mut Output, commands: &mut Vec<Command>) {
+        self.inflight.remove(packet_id);
         while !self.inflight.is_full()
             && let Some(next) = self.waiting.pop_front()
         {
@@ -174,11 +276,35 @@ impl Outbound {
         }
     }
 
-    /// Tells the core what is settled; to be called at the end of a turn.
+    /// Tells the core what has happened; to be called at the end of a turn.
     pub fn flush(&mut self, commands: &mut Vec<Command>) {
-        if let Some(deliveries) = self.settled.take() {
-            commands.push(Command::Settle {
+        self.flush_settled(commands);
+        let mut received = std::mem::take(&mut self.received).into_iter().peekable();
+        while let Some((first, packet_id)) = received.next() {
+            let (mut last, mut packet_ids) = (first, vec![packet_id]);
+            while let Some((id, packet_id)) = received.next_if(|(id, _)| *id == last.next()) {
+                last = id;
+                packet_ids.push(packet_id);
+            }
+            let token = Token(self.next_token);
+            self.next_token += 1;
+            self.releasing.push_back((token, packet_ids));
+            commands.push(Command::Received {
+                token,
                 consumer: CONSUMER,
+                deliveries: first..=last,
+            });
+        }
+        if !self.completed.is_empty() {
+            let packet_ids = std::mem::take(&mut self.completed);
+            commands.push(Command::Completed { packet_ids });
+        }
+    }
+
+    fn flush_settled(&mut self, commands: &mut Vec<Command>) {
+        if let Some((consumer, deliveries)) = self.settled.take() {
+            commands.push(Command::Settle {
+                consumer,
                 deliveries,
                 outcome: Outcome::Accept,
             });
@@ -195,7 +321,7 @@ impl Outbound {
         };
         for options in delivery.tags.iter().map(|tag| Options::from_tag(*tag)) {
             how.qos = how.qos.max(options.qos);
-            how.retain |= delivery.message.retain && options.retain_as_published;
+            how.retain |= options.replay || delivery.message.retain && options.retain_as_published;
             how.subscriptions.extend(options.identifier);
         }
         how.qos = match delivery.id {
@@ -222,7 +348,7 @@ impl Outbound {
         }
     }
 
-    /// Sends a message of QoS 1; the window has room.
+    /// Sends a message of QoS 1 or 2; the window has room.
     fn send(
         &mut self,
         now: Now,
@@ -233,16 +359,19 @@ impl Outbound {
         let Waiting {
             message,
             accepted,
+            consumer,
             id,
+            packet_id,
             how,
         } = waiting;
-        let Some(packet_id) = self.inflight.take(id) else {
-            return;
-        };
         if !self.write(now, &message, accepted, &how, packet_id, output) {
-            self.inflight.release(packet_id);
-            self.settle(id, commands);
+            return self.settle(consumer, id, commands);
         }
+        let sent = match how.qos {
+            Qos::ExactlyOnce => Sent::ExactlyOnce(id),
+            _ => Sent::AtLeastOnce(consumer, id),
+        };
+        self.inflight.insert(packet_id, sent);
     }
 
     /// Writes a PUBLISH; false when the client cannot have it: it has expired (3.3.2-5), is over the client's maximum
@@ -295,18 +424,19 @@ impl Outbound {
         true
     }
 
-    fn settle(&mut self, id: DeliveryId, commands: &mut Vec<Command>) {
+    fn settle(&mut self, consumer: ConsumerId, id: DeliveryId, commands: &mut Vec<Command>) {
         if id == SETTLED {
             return;
         }
-        if let Some(range) = &mut self.settled
+        if let Some((of, range)) = &mut self.settled
+            && *of == consumer
             && range.end().next() == id
         {
             *range = *range.start()..=id;
             return;
         }
-        self.flush(commands);
-        self.settled = Some(id..=id);
+        self.flush_settled(commands);
+        self.settled = Some((consumer, id..=id));
     }
 }
 
@@ -330,8 +460,21 @@ fn published_qos(message: &Message) -> Qos {
     let native = dialect == Mqtt5.id() || dialect == Mqtt3.id();
     match message.persistence {
         Persistence::Transient if native => Qos::AtMostOnce,
-        _ => Qos::AtLeastOnce,
+        Persistence::Persistent | Persistence::Unset if native => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
     }
+}
+
+/// A retained message that begins its life in a session, with what is left of its lifetime; `None` when that is over.
+fn aged(message: Arc<Message>, accepted: Timestamp, now: Now) -> Option<Arc<Message>> {
+    let Some(lifetime) = message.expiry_ms else {
+        return Some(message);
+    };
+    let left = lifetime.checked_sub(now.wall.0.saturating_sub(accepted.0))?;
+    Some(Arc::new(Message {
+        expiry_ms: Some(left),
+        ..(*message).clone()
+    }))
 }
 
 /// The lifetime that is left in seconds, rounded up (3.3.2-6); `None` when it is over.

@@ -29,7 +29,10 @@ pub struct Peer {
     pub version: Version,
     pub protocol: Box<dyn Protocol>,
     pub now: Now,
+    /// All but the parting.
     pub commands: Vec<Command>,
+    /// Whether the client has left its session, and then whether its will is to be published.
+    pub parted: Option<bool>,
     feed: Feed,
     input: BytesMut,
     effects: Effects,
@@ -97,9 +100,22 @@ impl Peer {
             protocol,
             now,
             commands: Vec::new(),
+            parted: None,
             feed,
             input,
             effects,
+        }
+    }
+
+    fn collect(&mut self) {
+        for command in self.effects.commands.drain(..) {
+            match command {
+                Command::Detach { publish_will } => {
+                    assert_eq!(self.parted, None);
+                    self.parted = Some(publish_will);
+                }
+                command => self.commands.push(command),
+            }
         }
     }
 
@@ -124,7 +140,7 @@ impl Peer {
         } else {
             Ok(())
         };
-        self.commands.append(&mut self.effects.commands);
+        self.collect();
         result
     }
 
@@ -137,7 +153,7 @@ impl Peer {
     pub fn event(&mut self, event: Event) -> Result<(), CloseReason> {
         self.protocol
             .handle_event(self.now, event, &mut self.effects)?;
-        self.commands.append(&mut self.effects.commands);
+        self.collect();
         self.resume()
     }
 
@@ -161,13 +177,13 @@ impl Peer {
         } else {
             Ok(())
         };
-        self.commands.append(&mut self.effects.commands);
+        self.collect();
         result
     }
 
     pub fn vanish(&mut self) {
         self.protocol.handle_disconnect(self.now, &mut self.effects);
-        self.commands.append(&mut self.effects.commands);
+        self.collect();
     }
 
     /// The commands since the last call.
@@ -287,21 +303,26 @@ fn carried_out(command: &Command, session_present: bool) -> Option<(Token, Reply
             },
         ),
         Command::Define { token, change } => match change {
-            Change::DeclareQueue { name, .. } => (
+            Change::DeclareSession { client, .. } => (
                 *token,
                 Reply::Queue {
-                    name: name.clone(),
+                    name: client.clone(),
                     messages: 0,
                     consumers: 0,
                     created: !session_present,
                 },
             ),
-            Change::DeleteQueue { .. } => (*token, Reply::Deleted { messages: 0 }),
             Change::Bind(_) => (*token, Reply::Bound { created: true }),
             Change::Unbind(_) => (*token, Reply::Unbound { existed: true }),
             other => panic!("{other:?}"),
         },
-        Command::Consume { token, .. } => (*token, Reply::Ok),
+        Command::Attach { token, .. } => (
+            *token,
+            Reply::Session {
+                received: Vec::new(),
+                releasing: Vec::new(),
+            },
+        ),
         _ => return None,
     })
 }
