@@ -90,14 +90,21 @@ async def test_rpc_pattern(connection):
         ]
 
 
-async def test_transaction_is_refused_clearly(connection):
-    """Not built yet: the answer is 540 NOT_IMPLEMENTED, not silence."""
+async def test_a_transaction_is_committed_or_rolled_back(connection, name):
     channel = await connection.channel(publisher_confirms=False)
-    with pytest.raises(Exception) as refused:
-        async with asyncio.timeout(PATIENCE):
+    queue = await channel.declare_queue(name, auto_delete=True)
+    async with asyncio.timeout(PATIENCE):
+        async with channel.transaction():
+            for body in (b"1", b"2"):
+                await channel.default_exchange.publish(aio_pika.Message(body), name)
+        with pytest.raises(ZeroDivisionError):
             async with channel.transaction():
-                pass
-    assert not isinstance(refused.value, TimeoutError)
+                await channel.default_exchange.publish(aio_pika.Message(b"lost"), name)
+                raise ZeroDivisionError
+        found = [(await queue.get(no_ack=True)).body for _ in range(2)]
+    assert found == [b"1", b"2"]
+    with pytest.raises(QueueEmpty):
+        await queue.get(no_ack=True)
 
 
 async def test_robust_connection_comes_back(own_broker):

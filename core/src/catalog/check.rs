@@ -80,7 +80,9 @@ pub(super) fn same_queue(queue: &QueueEntry, spec: &QueueSpec, by: &Actor) -> Re
     };
     subject.same_flag("durable", spec.durable, queue.spec.durable)?;
     subject.same_flag("auto_delete", spec.auto_delete, queue.spec.auto_delete)?;
-    if let (Some(received), Some(current)) = (queue_type(spec), queue_type(&queue.spec)) {
+    // Who does not say what it should be takes what is there.
+    if let Some(received) = queue_type(spec) {
+        let current = queue_type(&queue.spec).unwrap_or("classic");
         subject.same_word(QUEUE_TYPE, received, current)?;
     }
     for name in COMPARED {

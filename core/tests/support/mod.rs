@@ -168,10 +168,14 @@ impl Client {
 
     /// Ready messages and consumers of the model's queue of this number.
     pub async fn queue_spec(&mut self, queue: usize) -> (u64, u32) {
-        let name = format!("q{queue}").as_str().into();
+        self.queue_counts(&format!("q{queue}")).await
+    }
+
+    /// Ready messages and consumers of a queue that is there.
+    pub async fn queue_counts(&mut self, name: &str) -> (u64, u32) {
         match self
             .define(Change::ExpectQueue {
-                name,
+                name: name.into(),
                 session: false,
             })
             .await

@@ -25,7 +25,7 @@ pub mod frame;
 pub mod method;
 pub mod properties;
 pub mod publish;
-mod rewrite;
+pub mod rewrite;
 mod sasl;
 mod session;
 mod settle;

@@ -44,7 +44,10 @@ fn answer(command: &Command) -> Option<(Token, Reply)> {
         Command::Authenticate { token, .. } => (*token, Reply::Authenticated { user: "guest".into(), tags: Vec::new() }),
         Command::Get { token, .. } => (*token, Reply::Got { delivery: None, remaining: 0 }),
         Command::Define { token, change } => (*token, defined(change)),
+        Command::TakeReplies { token, .. } => (*token, Reply::ReplyAddress { address: "amq.rabbitmq.reply-to.1".into() }),
         Command::Enter { token, .. }
+        | Command::Transact { token, .. }
+        | Command::FindReplies { token, .. }
         | Command::Consume { token, .. }
         | Command::Cancel { token, .. } => (*token, Reply::Ok),
         _ => return None,

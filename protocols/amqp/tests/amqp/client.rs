@@ -322,6 +322,12 @@ impl Client {
         })
     }
 
+    /// The last command that no script has looked at.
+    pub fn last_command(&mut self) -> Command {
+        self.note_tokens();
+        self.noted.pop().expect("something was asked")
+    }
+
     /// The token of the last probe.
     pub fn probed(&mut self) -> Token {
         self.note_tokens();

@@ -11,4 +11,5 @@ mod extensions;
 mod handshake;
 mod hostile;
 mod publishing;
+mod streams;
 mod transactions;
