@@ -246,6 +246,10 @@ impl Inner {
         shard_of_partition(log, partition, self.shards.len())
     }
 
+    pub(crate) fn shard_of_exchange(&self, id: u64) -> usize {
+        shard_of_queue(QueueId(id), self.shards.len())
+    }
+
     pub(crate) fn shard_of_name(&self, name: &str) -> usize {
         shard_of_name(name, self.shards.len())
     }
@@ -460,6 +464,16 @@ impl Inner {
                             .await?;
                     }
                 }
+                Effect::DelayCreated(entry) => {
+                    let shard = &self.shards[self.shard_of_exchange(entry.id)];
+                    self.send_from(from, shard, vec![Op::CreateDelay(entry.clone())])
+                        .await?;
+                }
+                Effect::DelayRemoved(entry) => {
+                    let shard = &self.shards[self.shard_of_exchange(entry.id)];
+                    self.send_from(from, shard, vec![Op::RemoveDelay(entry.id)])
+                        .await?;
+                }
                 Effect::LogRemoved(entry) => {
                     self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {
@@ -487,8 +501,9 @@ impl Inner {
             id: self.next_span(),
             parts: 2,
         });
+        let from = Arc::new(Mailbox::new(ConnectionId(0)));
         let request = Request {
-            from: Arc::new(Mailbox::new(ConnectionId(0))),
+            from: from.clone(),
             ops: vec![Op::RemoveQueue {
                 queue: id,
                 if_unused,
@@ -503,6 +518,7 @@ impl Inner {
         let batch = match removed.is_ok().then(|| catalog.remove_queue(id)).flatten() {
             Some(applied) => {
                 self.snapshot.store(catalog.routes());
+                self.carry_out(&from, &applied.effects).await?;
                 applied.batch
             }
             None => Batch::new(),

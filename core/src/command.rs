@@ -323,10 +323,12 @@ pub enum ExchangeKind {
     LocalRandom,
     /// To one binding, by the hash of the key modulo the number of bindings.
     ModulusHash,
+    /// As the kind that the argument `x-delayed-type` names, after the time that the header `x-delay` says.
+    Delayed,
 }
 
 impl ExchangeKind {
-    const ALL: [(ExchangeKind, &'static str); 8] = [
+    const ALL: [(ExchangeKind, &'static str); 9] = [
         (ExchangeKind::Direct, "direct"),
         (ExchangeKind::Fanout, "fanout"),
         (ExchangeKind::Topic, "topic"),
@@ -335,6 +337,7 @@ impl ExchangeKind {
         (ExchangeKind::Random, "x-random"),
         (ExchangeKind::LocalRandom, "x-local-random"),
         (ExchangeKind::ModulusHash, "x-modulus-hash"),
+        (ExchangeKind::Delayed, "x-delayed-message"),
     ];
 
     /// The kind of that name.
@@ -347,6 +350,22 @@ impl ExchangeKind {
     pub fn name(self) -> &'static str {
         let found = Self::ALL.iter().find(|(kind, _)| *kind == self);
         found.map_or("", |(_, name)| name)
+    }
+}
+
+impl ExchangeSpec {
+    /// How it routes in the end; `None` when a delayed exchange does not say it.
+    pub(crate) fn routes_as(&self) -> Option<ExchangeKind> {
+        if self.kind != ExchangeKind::Delayed {
+            return Some(self.kind);
+        }
+        let mut arguments = self.arguments.iter();
+        match arguments.find(|(name, _)| name == "x-delayed-type") {
+            Some((_, Value::Text(kind))) => {
+                ExchangeKind::named(kind).filter(|kind| *kind != ExchangeKind::Delayed)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod catalog;
 mod command;
 mod commit;
 mod definitions;
+mod delay;
 mod event;
 pub mod group;
 mod id;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    properties::{Properties, Text},
+    properties::{Properties, Text, Value},
     time::Timestamp,
     topic::{Grammar, Topic},
 };
@@ -156,6 +156,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// Decodes a block that this dialect's front end accepted earlier. What cannot be read
     /// (a newer format) is left out; nothing panics.
     fn properties(&self, block: &Bytes) -> Properties;
+
+    /// The block with the value of a header that it has replaced. A dialect that cannot say it leaves it as it is.
+    fn with_header(&self, block: &Bytes, name: &str, value: &Value) -> Bytes {
+        let _ = (name, value);
+        block.clone()
+    }
 }
 
 impl fmt::Debug for dyn Dialect {

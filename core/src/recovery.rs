@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     broker::{Inner, Options, shard_of_name, shard_of_queue},
     catalog::Catalog,
+    delay::{self, DelayEntry, Waiting, mover},
     event::Refusal,
     group::Groups,
     id::{QueueId, Sequence},
@@ -88,6 +89,14 @@ pub(crate) async fn recover(
         cleanup.delete(Table::State, keys::queue_state(gone));
     }
     let wills = recover_sessions(store, &catalog, &dialects, &mut shards, now).await?;
+    let routes = catalog.routes();
+    let delays: Vec<Arc<DelayEntry>> = routes.delays().cloned().collect();
+    forget_delayed(store, &delays, &mut cleanup).await?;
+    for (index, shard) in shards.iter_mut().enumerate() {
+        let own = |delay: &&Arc<DelayEntry>| shard_of_queue(QueueId(delay.id), count) == index;
+        let own = delays.iter().filter(own).cloned().collect();
+        shard.recover_delays(own, epoch << 32);
+    }
     let logs: Vec<_> = catalog.logs().cloned().collect();
     for shard in &mut shards {
         shard.recover_logs(&**store, &logs).await?;
@@ -180,6 +189,30 @@ async fn recover_sessions(
     Ok(due.collect())
 }
 
+/// Forgets what waits at exchanges that are not there any more.
+async fn forget_delayed(
+    store: &Arc<dyn Store>,
+    delays: &[Arc<DelayEntry>],
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    let mut ids: Vec<Option<u64>> = delays.iter().map(|delay| Some(delay.id)).collect();
+    ids.sort_unstable();
+    let afters = std::iter::once(None).chain(ids.iter().copied());
+    let befores = ids.iter().copied().chain(std::iter::once(None));
+    for (after, before) in afters.zip(befores) {
+        let range = keys::delayed_between(after, before);
+        let one = ScanLimit {
+            entries: 1,
+            bytes: 1,
+        };
+        let page = store.scan(Table::Delayed, range.clone(), one).await?;
+        if !page.entries.is_empty() {
+            batch.forget(Table::Delayed, range);
+        }
+    }
+    Ok(())
+}
+
 async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, StoreError> {
     let stored = store.get(Table::State, keys::epoch()).await?;
     let epoch = match stored {
@@ -244,6 +277,8 @@ pub(crate) fn start(
         let _ = wills.send(will);
     }
     let (sweeper, sweeps) = mpsc::unbounded_channel();
+    // Bounded by what each shard lets be moved at once.
+    let (due, ready) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
     let signals = Arc::new(tap::Signals::default());
     let services = Services {
@@ -255,6 +290,7 @@ pub(crate) fn start(
         },
         idle,
         wills,
+        due,
         sweeper,
         tap: signals.clone(),
         clock: options.clock,
@@ -273,6 +309,7 @@ pub(crate) fn start(
     }
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(wills::run(inner.clone(), due_wills));
+    tasks.spawn(mover::run(inner.clone(), ready));
     tasks.spawn(tap::run(inner.clone(), signals, positions));
     tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();
@@ -305,6 +342,31 @@ impl Loader {
             let loaded = Loaded { from, found };
             Op::Loaded { queue, loaded }
         })
+    }
+
+    /// Reads a page of what waits at a delayed exchange; the operation gives it to the shard.
+    pub(crate) fn load_delayed(&self, read: &delay::Read) -> BoxFuture<'static, Op> {
+        let (loader, read) = (self.clone(), read.clone());
+        Box::pin(async move {
+            let found = loader.read_delayed(&read).await;
+            Op::DelayedRead { read, found }
+        })
+    }
+
+    async fn read_delayed(&self, read: &delay::Read) -> delay::Found {
+        let page = self
+            .store
+            .scan(Table::Delayed, delay::range(read), PAGE)
+            .await?;
+        let due = |key: &[u8]| {
+            keys::delayed_due(key).ok_or_else(|| StoreError::corrupt("key of a delayed message"))
+        };
+        let found = page
+            .entries
+            .into_iter()
+            .map(|(key, value)| Ok((due(&key)?, Waiting::decode(value, &self.dialects)?)));
+        let found = found.collect::<Result<_, StoreError>>()?;
+        Ok((found, page.next.as_deref().map(due).transpose()?))
     }
 
     async fn read(

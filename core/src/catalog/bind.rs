@@ -90,7 +90,7 @@ impl Catalog {
         let Some(source) = self.routes.exchange(&by.vhost, &binding.source) else {
             return Err(check::not_found(Kind::Exchange, &binding.source, by));
         };
-        if source.kind == ExchangeKind::Topic
+        if source.routes_as() == Some(ExchangeKind::Topic)
             && topic_trie::is_too_deep(&binding.key, binding.grammar)
         {
             let text = format!(
@@ -99,10 +99,10 @@ impl Catalog {
             );
             return Err(Refusal::Invalid(text.into()));
         }
-        if source.kind == ExchangeKind::ConsistentHash {
+        if source.routes_as() == Some(ExchangeKind::ConsistentHash) {
             spread::weight(&binding.key)?;
         }
-        if source.kind == ExchangeKind::Headers {
+        if source.routes_as() == Some(ExchangeKind::Headers) {
             HeaderMatch::new(&binding.arguments).map_err(Refusal::Invalid)?;
         }
         Ok(())

@@ -126,6 +126,7 @@ pub(super) fn same_exchange(
     subject.same_flag("durable", received.durable, current.durable)?;
     subject.same_flag("auto_delete", received.auto_delete, current.auto_delete)?;
     subject.same_flag("internal", received.internal, current.internal)?;
+    subject.same_argument("x-delayed-type", &received.arguments, &current.arguments)?;
     subject.same_argument(
         "alternate-exchange",
         &received.arguments,

@@ -1,13 +1,22 @@
 //! Exchanges: declared, checked, deleted; those that delete themselves go with their last binding.
 
-use super::{Actor, Applied, Catalog, Outcome, bindings::ExchangeName, check, spread::HashOn};
+use std::sync::Arc;
+
+use super::{
+    Actor, Applied, Catalog, Effect, Outcome, bindings::ExchangeName, check, spread::HashOn,
+};
 use crate::{
     access::Operation,
     command::{ExchangeKind, ExchangeSpec},
     definitions::VhostDefinition,
+    delay::DelayEntry,
     event::{Kind, Refusal},
     properties::Text,
-    store::{Table, keys::catalog as keys, values::catalog::ExchangeRow},
+    store::{
+        Table,
+        keys::{TRANSIENT_QUEUE, catalog as keys},
+        values::catalog::ExchangeRow,
+    },
 };
 
 /// The exchanges of every vhost, which have no rows.
@@ -36,7 +45,7 @@ impl Catalog {
                 internal: name == "amq.rabbitmq.trace",
                 arguments: Vec::new(),
             };
-            routes.put_exchange(vhost, name.into(), spec);
+            routes.put_exchange(vhost, name.into(), spec, None);
         }
     }
 
@@ -54,23 +63,54 @@ impl Catalog {
             return check::same_exchange(name, current, spec, by).map(|()| Applied::default());
         }
         check::not_reserved(Kind::Exchange, name)?;
-        if spec.kind == ExchangeKind::ConsistentHash {
-            HashOn::new(spec)?;
+        match spec.routes_as() {
+            Some(ExchangeKind::ConsistentHash) => drop(HashOn::new(spec)?),
+            Some(_) => {}
+            None => {
+                let text = "Invalid argument, 'x-delayed-type' must be an existing exchange type";
+                return Err(Refusal::Invalid(text.into()));
+            }
         }
         if let Some(alternate) = check::text_argument(&spec.arguments, "alternate-exchange") {
             self.may(by, Operation::Read, Kind::Exchange, name)?;
             self.may(by, Operation::Write, Kind::Exchange, alternate)?;
         }
         let mut applied = Applied::default();
+        let delay = self.new_delay(by, name, spec, &mut applied);
         if spec.durable {
-            let row = ExchangeRow::write(&by.vhost, name, spec);
+            let number = delay.as_ref().map(|delay| delay.id);
+            let row = ExchangeRow::write(&by.vhost, name, spec, number);
             applied
                 .batch
                 .put(Table::Catalog, keys::exchange(&by.vhost, name), row);
         }
         self.routes_mut()
-            .put_exchange(&by.vhost, name.clone(), spec.clone());
+            .put_exchange(&by.vhost, name.clone(), spec.clone(), delay);
         Ok(applied)
+    }
+
+    /// What a delayed exchange is to be known by.
+    fn new_delay(
+        &mut self,
+        by: &Actor,
+        name: &Text,
+        spec: &ExchangeSpec,
+        applied: &mut Applied,
+    ) -> Option<Arc<DelayEntry>> {
+        if spec.kind != ExchangeKind::Delayed {
+            return None;
+        }
+        let mut id = self.next_id(spec.durable, applied);
+        if !spec.durable {
+            id |= TRANSIENT_QUEUE;
+        }
+        let delay = Arc::new(DelayEntry {
+            id,
+            vhost: by.vhost.clone(),
+            exchange: name.clone(),
+        });
+        applied.effects.push(Effect::DelayCreated(delay.clone()));
+        Some(delay)
     }
 
     pub(super) fn expect_exchange(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
@@ -122,6 +162,8 @@ impl Catalog {
             let Some(durable) = self.routes.exchange(vhost, name).map(|spec| spec.durable) else {
                 continue;
             };
+            let delay = self.routes.delay(vhost, name).cloned();
+            applied.effects.extend(delay.map(Effect::DelayRemoved));
             self.routes_mut().remove_exchange(vhost, name);
             if durable {
                 applied

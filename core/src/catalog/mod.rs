@@ -45,6 +45,7 @@ pub use streams::max_age as stream_age;
 use self::bindings::Bindings;
 use crate::{
     command::Change,
+    delay::DelayEntry,
     event::{LogInfo, Refusal},
     id::{ConnectionId, QueueId},
     properties::Text,
@@ -126,6 +127,8 @@ pub(crate) enum Effect {
     QueueChanged(Arc<QueueEntry>),
     LogCreated(Arc<LogEntry>),
     LogRemoved(Arc<LogEntry>),
+    DelayCreated(Arc<DelayEntry>),
+    DelayRemoved(Arc<DelayEntry>),
 }
 
 impl From<Outcome> for Applied {

@@ -67,7 +67,9 @@ impl Catalog {
         }
         self.may(by, Operation::Read, Kind::Exchange, &binding.source)?;
         let source = self.routes.exchange(&by.vhost, &binding.source);
-        if by.is_broker() || source.is_none_or(|source| source.kind != ExchangeKind::Topic) {
+        if by.is_broker()
+            || source.is_none_or(|source| source.routes_as() != Some(ExchangeKind::Topic))
+        {
             return Ok(());
         }
         let key = Topic::new(binding.key.clone(), binding.grammar);

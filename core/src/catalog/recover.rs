@@ -16,6 +16,7 @@ use super::{
 use crate::{
     access::{Access, Granted, GrantedTopics},
     definitions::VhostDefinition,
+    delay::DelayEntry,
     event::LogInfo,
     id::{LogId, QueueId},
     properties::Text,
@@ -99,8 +100,16 @@ impl Catalog {
             Some(&keys::EXCHANGE) => {
                 let row = ExchangeRow::read(value)?;
                 self.known_vhost(&row.vhost)?;
+                let delay = row.delay.map(|id| {
+                    Arc::new(DelayEntry {
+                        id,
+                        vhost: row.vhost.clone(),
+                        exchange: row.name.clone(),
+                    })
+                });
+                self.next_id = self.next_id.max(row.delay.map_or(0, |id| id + 1));
                 self.routes_mut()
-                    .put_exchange(&row.vhost, row.name, row.spec);
+                    .put_exchange(&row.vhost, row.name, row.spec, delay);
             }
             Some(&keys::QUEUE) => {
                 let (id, row) = (QueueId(number(key)?), QueueRow::read(value)?);

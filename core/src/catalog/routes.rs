@@ -20,6 +20,7 @@ use crate::{
     access::{Access, limit},
     command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
+    delay::{DelayEntry, delay_ms},
     event::{Kind, LogInfo, Refusal},
     id::{BindingTag, ConnectionId, QueueId},
     link::Claim,
@@ -66,6 +67,8 @@ pub(crate) struct LogEntry {
 pub(crate) struct Targets {
     pub queues: SmallVec<[QueueTarget; 2]>,
     pub logs: SmallVec<[Arc<LogEntry>; 1]>,
+    /// Exchanges that keep it for a while.
+    pub delays: SmallVec<[Arc<DelayEntry>; 1]>,
     /// More than the topic had a say, so another message of the same topic may go elsewhere.
     pub by_headers: bool,
 }
@@ -115,6 +118,8 @@ struct Exchange {
     alternate: Option<Text>,
     policies: Policies,
     table: Table,
+    /// It keeps messages for a while.
+    delay: Option<Arc<DelayEntry>>,
 }
 
 /// The bindings of an exchange, by how it routes. Each has a number.
@@ -150,7 +155,7 @@ pub(super) enum Place {
 impl Targets {
     /// Whether the message goes nowhere.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.logs.is_empty()
+        self.queues.is_empty() && self.logs.is_empty() && self.delays.is_empty()
     }
 
     /// Makes the targets empty, keeping their memory.
@@ -158,6 +163,7 @@ impl Targets {
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
         self.logs.clear();
+        self.delays.clear();
     }
 
     fn push_queue(&mut self, queue: &Arc<QueueEntry>, subscription: Option<Subscription>) {
@@ -193,6 +199,10 @@ impl Targets {
         if self.logs.len() > 1 {
             self.logs.sort_unstable_by_key(|log| log.info.id);
             self.logs.dedup_by_key(|log| log.info.id);
+        }
+        if self.delays.len() > 1 {
+            self.delays.sort_unstable_by_key(|delay| delay.id);
+            self.delays.dedup_by_key(|delay| delay.id);
         }
     }
 }
@@ -387,6 +397,38 @@ impl Routes {
         Ok(())
     }
 
+    /// Adds to `targets` where a message goes that a delayed exchange has kept; nowhere if that has gone.
+    pub(crate) fn route_due(
+        &self,
+        delay: &DelayEntry,
+        topic: &Topic,
+        facts: &mut dyn FnMut() -> Facts,
+        client: &str,
+        targets: &mut Targets,
+    ) {
+        let names = self.vhosts.get(&*delay.vhost);
+        let start = names.and_then(|names| names.exchanges.get(&*delay.exchange));
+        if let (Some(names), Some(start)) = (names, start)
+            && start.delay.as_ref().is_some_and(|own| own.id == delay.id)
+        {
+            Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
+        }
+    }
+
+    /// The delayed exchanges of all vhosts.
+    pub(crate) fn delays(&self) -> impl Iterator<Item = &Arc<DelayEntry>> {
+        let exchanges = self
+            .vhosts
+            .values()
+            .flat_map(|vhost| vhost.exchanges.values());
+        exchanges.filter_map(|exchange| exchange.delay.as_ref())
+    }
+
+    /// What a delayed exchange is known by.
+    pub(super) fn delay(&self, vhost: &str, name: &str) -> Option<&Arc<DelayEntry>> {
+        self.vhosts.get(vhost)?.exchanges.get(name)?.delay.as_ref()
+    }
+
     /// Adds to `targets` who is offered a record that was appended to `log`: as [`Routes::route`] by the
     /// log's tap, but to queues only, and patterns that begin with a wildcard do not see it unless the log
     /// opts in.
@@ -444,12 +486,19 @@ impl Routes {
         self.policies = policies.filter(|((vhost, ..), _)| vhost != name).collect();
     }
 
-    pub(super) fn put_exchange(&mut self, vhost: &Text, name: Text, spec: ExchangeSpec) {
+    pub(super) fn put_exchange(
+        &mut self,
+        vhost: &Text,
+        name: Text,
+        spec: ExchangeSpec,
+        delay: Option<Arc<DelayEntry>>,
+    ) {
         let policies = self.policies_of(vhost, Subject::Exchange, &name);
         let exchange = Exchange {
             alternate: alternate(&spec, &policies),
             policies,
             table: Table::new(&spec),
+            delay,
             spec: Arc::new(spec),
         };
         self.vhost_mut(vhost)
@@ -589,7 +638,8 @@ impl Vhost {
 
 impl Table {
     fn new(spec: &ExchangeSpec) -> Table {
-        match spec.kind {
+        // The catalog has checked what a delayed exchange says.
+        match spec.routes_as().unwrap_or(ExchangeKind::Fanout) {
             ExchangeKind::Direct => Table::Direct(Names::default()),
             ExchangeKind::Fanout => Table::Fanout(Edges::default()),
             ExchangeKind::Topic => Table::Topic(TopicTrie::default()),
@@ -601,6 +651,7 @@ impl Table {
             }
             ExchangeKind::Random | ExchangeKind::LocalRandom => Table::Random(Edges::default()),
             ExchangeKind::ModulusHash => Table::Modulus(Edges::default()),
+            ExchangeKind::Delayed => Table::Fanout(Edges::default()),
         }
     }
 
@@ -752,6 +803,12 @@ impl<'r, 'm> Walk<'r, 'm> {
     }
 
     fn visit(&mut self, exchange: &'r Exchange, start: &'r Exchange) {
+        if let Some(delay) = &exchange.delay
+            && self.is_to_wait()
+        {
+            self.targets.delays.push(delay.clone());
+            return;
+        }
         self.matched = false;
         let topic = self.topic;
         match &exchange.table {
@@ -800,6 +857,15 @@ impl<'r, 'm> Walk<'r, 'm> {
         if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {
             self.enter(alternate, start);
         }
+    }
+
+    /// Whether the message asks a delayed exchange to keep it.
+    fn is_to_wait(&mut self) -> bool {
+        let facts = self.facts.decode();
+        let delay = delay_ms(&facts.properties.headers);
+        self.facts = Lazy::Decoded(facts);
+        self.targets.by_headers = true;
+        delay.is_some()
     }
 
     fn follow(&mut self, edge: &'r Edge, start: &'r Exchange) {

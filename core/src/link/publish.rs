@@ -10,6 +10,7 @@ use crate::{
     broker::Inner,
     catalog::{LogEntry, QueueTarget, Targets},
     commit::Span,
+    delay::{self, Waiting, delay_ms},
     event::{Event, Refusal},
     id::Token,
     log::{self, NewRecord},
@@ -70,8 +71,14 @@ impl Link {
         let replies = &self.broker.replies;
         let topics = std::iter::once(&message.topic).chain(also);
         let takers = topics.filter_map(|topic| replies.taker(&message.exchange, topic));
+        let is_delayed = !targets.delays.is_empty();
         Ok(Plan {
             takers: takers.collect(),
+            also: if is_delayed {
+                also.into()
+            } else {
+                Arc::default()
+            },
             targets,
             records,
         })
@@ -88,6 +95,7 @@ impl Link {
             targets,
             records,
             takers,
+            also,
         } = plan;
         self.outgoing.published += 1;
         for taker in takers {
@@ -136,6 +144,21 @@ impl Link {
                     captured,
                 },
             );
+            destinations += 1;
+            shards |= 1 << shard;
+        }
+        for entry in &targets.delays {
+            let shard = self.broker.shard_of_exchange(entry.id);
+            let arrival = delay::Arrival {
+                entry: entry.clone(),
+                delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
+                waiting: Waiting {
+                    message: message.clone(),
+                    also: also.clone(),
+                },
+                token,
+            };
+            self.outgoing.push(shard, Op::Delay(Box::new(arrival)));
             destinations += 1;
             shards |= 1 << shard;
         }
@@ -219,6 +242,8 @@ pub(super) struct Plan {
     targets: Arc<Targets>,
     records: SmallVec<[NewRecord; 1]>,
     takers: SmallVec<[Arc<Taker>; 1]>,
+    /// The other topics, for exchanges that route it later.
+    also: Arc<[Topic]>,
 }
 
 impl Plan {

@@ -95,7 +95,7 @@ impl Routing {
         self.permit(Operation::Write, Kind::Exchange, exchange)?;
         let spec = self.routes.exchange(vhost, exchange);
         if self.permits.restricts_topics()
-            && spec.is_some_and(|spec| spec.kind == ExchangeKind::Topic)
+            && spec.is_some_and(|spec| spec.routes_as() == Some(ExchangeKind::Topic))
         {
             let client = &message.origin.client;
             return self.permit_topic(Operation::Write, exchange, topic, client);

@@ -24,6 +24,7 @@ pub(crate) use turn::{Count, Outbox, Turn};
 use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
+    delay::{DelayEntry, Delays},
     event::{Event, Kind, Refusal, Reply, Retained},
     group::{Answers, GroupRequest, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
@@ -76,6 +77,7 @@ pub(crate) struct Shard {
     touched_partitions: BTreeSet<(LogId, u32)>,
     tails: Arc<TailBudget>,
     place: Place,
+    delays: Delays,
     next_log_upkeep: Timestamp,
 }
 
@@ -101,7 +103,16 @@ impl Shard {
             touched_partitions: BTreeSet::new(),
             tails,
             place,
+            delays: Delays::new(0),
             next_log_upkeep: Timestamp::default(),
+        }
+    }
+
+    /// The delayed exchanges found in the store; numbers from `first_number` on are new.
+    pub(crate) fn recover_delays(&mut self, delays: Vec<Arc<DelayEntry>>, first_number: u64) {
+        self.delays = Delays::new(first_number);
+        for entry in delays {
+            self.delays.add(entry, false);
         }
     }
 
@@ -389,6 +400,15 @@ impl Shard {
                 // Whoever asked has gone if nobody takes the answer.
                 let _ = reply.send(self.remove_queue(queue, if_unused, if_empty, turn));
             }
+            Op::Delay(arrival) => {
+                let token = arrival.token;
+                self.delays.put(*arrival, turn.now.wall, &mut turn.batch);
+                confirm(from, token, turn);
+            }
+            Op::Moved(ready) => self.delays.moved(&ready, &mut turn.batch),
+            Op::CreateDelay(entry) => self.delays.add(entry, true),
+            Op::RemoveDelay(id) => self.delays.remove(id, &mut turn.batch),
+            Op::DelayedRead { read, found } => self.delays.loaded(&read, found),
             Op::CreateLog(entry) => self.create_log(&entry),
             Op::RemoveLog(entry) => self.remove_log(&entry, turn),
             Op::Group {
@@ -520,6 +540,8 @@ impl Shard {
                 turn.idle.push(id);
             }
         }
+        self.delays.due(now, &mut turn.due);
+        self.delays.reads(&mut turn.delayed_reads);
         self.keep_logs(turn);
         let mut answers = Answers::new();
         let groups = self.groups.tick(turn.now, &mut answers, &mut turn.batch);
@@ -528,7 +550,7 @@ impl Shard {
         let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
         let instant =
             |at: Timestamp| turn.now.instant + Duration::from_millis(at.0.saturating_sub(now.0));
-        [queues, logs]
+        [queues, logs, self.delays.next_due()]
             .into_iter()
             .flatten()
             .map(instant)

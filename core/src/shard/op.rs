@@ -9,6 +9,7 @@ use crate::{
     catalog::{LogEntry, QueueEntry},
     command::{ConsumeSpec, Outcome},
     commit::Span,
+    delay::{self, DelayEntry},
     event::Refusal,
     group::GroupRequest,
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
@@ -160,6 +161,17 @@ pub(crate) enum Op {
         if_unused: bool,
         if_empty: bool,
         reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
+    /// Keeps a message until its time has come; confirmed when durable.
+    Delay(Box<delay::Arrival>),
+    /// A message whose time has come is in its queues.
+    Moved(Box<delay::Ready>),
+    CreateDelay(Arc<DelayEntry>),
+    RemoveDelay(u64),
+    /// A read that a delayed exchange asked for.
+    DelayedRead {
+        read: delay::Read,
+        found: delay::Found,
     },
     CreateLog(Arc<LogEntry>),
     RemoveLog(Arc<LogEntry>),

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Op, Outbox, Request, Shard, Turn};
 use crate::{
     commit::{Commit, Committer, Span},
+    delay,
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId},
     link::Mailbox,
@@ -39,6 +40,8 @@ pub(crate) struct Services {
     pub(crate) idle: mpsc::UnboundedSender<QueueId>,
     /// Wills whose time has come.
     pub(crate) wills: mpsc::UnboundedSender<DueWill>,
+    /// Messages whose time at a delayed exchange has come.
+    pub(crate) due: mpsc::UnboundedSender<delay::Ready>,
     /// Body chunks that lost a reference, and stretches of queues whose references are to be dropped.
     pub(crate) sweeper: mpsc::UnboundedSender<Sweep>,
     /// Partitions with something new for the tap.
@@ -53,6 +56,7 @@ struct InFlight {
     held: Outbox,
     committed: Vec<((LogId, u32), Committed)>,
     reads: Vec<Read>,
+    delayed_reads: Vec<delay::Read>,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -72,6 +76,8 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
                 let done = in_flight.pop_front().expect("a commit was under way");
                 in_flight_bytes -= done.bytes;
                 reads.extend(done.reads.iter().map(|read| services.loader.load(read)));
+                let delayed = done.delayed_reads.iter();
+                reads.extend(delayed.map(|read| services.loader.load_delayed(read)));
                 release(&mut shard, done, result, &services);
                 continue;
             }
@@ -129,12 +135,16 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     for will in turn.wills.drain(..) {
         let _ = services.wills.send(will);
     }
+    for ready in turn.due.drain(..) {
+        let _ = services.due.send(ready);
+    }
     for sweep in Sweep::of(&mut turn) {
         let _ = services.sweeper.send(sweep);
     }
     let bytes = turn.batch.bytes();
     let nothing_to_write = turn.batch.is_empty() && spans.is_empty();
-    if nothing_to_write && turn.reads.is_empty() && !turn.in_order {
+    let nothing_to_read = turn.reads.is_empty() && turn.delayed_reads.is_empty();
+    if nothing_to_write && nothing_to_read && !turn.in_order {
         send(shard, turn.held.drain());
         return None;
     }
@@ -156,6 +166,7 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
         held: turn.held,
         committed: turn.committed,
         reads: turn.reads,
+        delayed_reads: turn.delayed_reads,
         drained: turn.drained,
     })
 }

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::{
+    delay,
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
     log::Committed,
@@ -25,6 +26,10 @@ pub(crate) struct Turn {
     pub(crate) free: Outbox,
     /// Reads of the store, to be made once the batch is committed.
     pub(crate) reads: Vec<Read>,
+    /// The same for delayed exchanges.
+    pub(crate) delayed_reads: Vec<delay::Read>,
+    /// Messages whose time has come.
+    pub(crate) due: Vec<delay::Ready>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: Vec<QueueId>,
     /// Wills whose time has come.
@@ -60,6 +65,8 @@ impl Turn {
             held: Outbox::default(),
             free: Outbox::default(),
             reads: Vec::new(),
+            delayed_reads: Vec::new(),
+            due: Vec::new(),
             idle: Vec::new(),
             wills: Vec::new(),
             bodies: Vec::new(),

@@ -499,6 +499,29 @@ pub(crate) fn retained_vhost(key: &Bytes) -> Option<Text> {
     Text::try_from(key.slice(4..end)).ok()
 }
 
+/// `Delayed`: a message that waits at an exchange until a time in milliseconds; `number` makes it unique.
+pub(crate) fn delayed(exchange: u64, at: u64, number: u64) -> Bytes {
+    key(24).u64(exchange).u64(at).u64(number).done()
+}
+
+/// `Delayed`: everything that waits at an exchange.
+pub(crate) fn delayed_of(exchange: u64) -> Range<Bytes> {
+    prefix(&exchange.to_be_bytes())
+}
+
+/// `Delayed`: everything of exchanges between two, without these.
+pub(crate) fn delayed_between(after: Option<u64>, before: Option<u64>) -> Range<Bytes> {
+    let start = after.map_or(Bytes::new(), |after| delayed_of(after).end);
+    start..before.map_or_else(end, |before| delayed(before, 0, 0))
+}
+
+/// The time and number in the key of a message that waits.
+pub(crate) fn delayed_due(key: &[u8]) -> Option<(u64, u64)> {
+    let at = u64::from_be_bytes(key.get(8..16)?.try_into().ok()?);
+    let number = u64::from_be_bytes(key.get(16..24)?.try_into().ok()?);
+    Some((at, number))
+}
+
 /// Above every key.
 pub(crate) fn end() -> Bytes {
     Bytes::from_static(&[u8::MAX; 64])

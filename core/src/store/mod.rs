@@ -73,17 +73,20 @@ pub enum Table {
     Records,
     /// Retained messages by topic.
     Retained,
+    /// Messages that wait at delayed exchanges, by exchange and due time.
+    Delayed,
 }
 
 impl Table {
     /// Every table, for a backend that prepares them.
-    pub const ALL: [Table; 6] = [
+    pub const ALL: [Table; 7] = [
         Table::Catalog,
         Table::State,
         Table::Messages,
         Table::Bodies,
         Table::Records,
         Table::Retained,
+        Table::Delayed,
     ];
 
     /// A stable name, part of the on-disk format.
@@ -95,6 +98,7 @@ impl Table {
             Table::Bodies => "bodies",
             Table::Records => "records",
             Table::Retained => "retained",
+            Table::Delayed => "delayed",
         }
     }
 }

@@ -310,6 +310,8 @@ pub(crate) mod catalog {
         pub vhost: Text,
         pub name: Text,
         pub spec: ExchangeSpec,
+        /// The number of a delayed exchange.
+        pub delay: Option<u64>,
     }
 
     /// A queue with its vhost and name; its id is in the key.
@@ -349,7 +351,12 @@ pub(crate) mod catalog {
 
     impl ExchangeRow {
         /// Only durable exchanges have rows, so that is not said in them.
-        pub(crate) fn write(vhost: &str, name: &str, spec: &ExchangeSpec) -> Bytes {
+        pub(crate) fn write(
+            vhost: &str,
+            name: &str,
+            spec: &ExchangeSpec,
+            delay: Option<u64>,
+        ) -> Bytes {
             let mut writer = Writer::new(FORMAT);
             writer.text(vhost);
             writer.text(name);
@@ -362,10 +369,14 @@ pub(crate) mod catalog {
                 ExchangeKind::Random => 5,
                 ExchangeKind::LocalRandom => 6,
                 ExchangeKind::ModulusHash => 7,
+                ExchangeKind::Delayed => 8,
             });
             writer.bool(spec.auto_delete);
             writer.bool(spec.internal);
             writer.table(&spec.arguments);
+            if let Some(delay) = delay {
+                writer.varint(delay);
+            }
             writer.done()
         }
 
@@ -381,11 +392,17 @@ pub(crate) mod catalog {
                 5 => ExchangeKind::Random,
                 6 => ExchangeKind::LocalRandom,
                 7 => ExchangeKind::ModulusHash,
+                8 => ExchangeKind::Delayed,
                 kind => return Err(unknown("exchange kind", kind)),
             };
             let (auto_delete, internal) = (reader.bool()?, reader.bool()?);
             let arguments = reader.table()?;
+            let delay = match kind {
+                ExchangeKind::Delayed => Some(reader.varint()?),
+                _ => None,
+            };
             Ok(ExchangeRow {
+                delay,
                 vhost,
                 name,
                 spec: ExchangeSpec {

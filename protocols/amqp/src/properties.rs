@@ -263,6 +263,28 @@ impl Dialect for Basic {
                 .map_or_else(Table::new, |headers| neutral_headers(&headers)),
         }
     }
+
+    fn with_header(&self, block: &Bytes, name: &str, value: &Value) -> Bytes {
+        let headers = Block::parse(block).ok().and_then(|parsed| parsed.headers);
+        let Some(headers) = headers.map(|headers| block.slice_ref(headers)) else {
+            return block.clone();
+        };
+        let start = headers.as_ptr() as usize - block.as_ptr() as usize;
+        let mut table = field_table::decode(&headers).unwrap_or_default();
+        for (known, current) in &mut table {
+            if *known == name {
+                *current = value.clone();
+            }
+        }
+        let mut encoded = BytesMut::new();
+        field_table::encode(&table, &mut encoded);
+        let mut changed = BytesMut::with_capacity(block.len() + 8);
+        // Before the table is its length, which `encode` writes too.
+        changed.put_slice(&block[..start - size_of::<u32>()]);
+        changed.put_slice(&encoded);
+        changed.put_slice(&block[start + headers.len()..]);
+        changed.freeze()
+    }
 }
 
 /// The headers less those that the message holds itself.

@@ -86,7 +86,7 @@ fn family(table: Table, memtables: usize, cache: &Cache) -> rocksdb::Options {
     family.set_block_based_table_factory(&blocks(table, cache));
     match table {
         Table::Records | Table::Messages | Table::Bodies => separate_values(&mut family),
-        Table::Catalog | Table::State | Table::Retained => {}
+        Table::Catalog | Table::State | Table::Retained | Table::Delayed => {}
     }
     family
 }
@@ -112,7 +112,7 @@ fn blocks(table: Table, cache: &Cache) -> BlockBasedOptions {
     match table {
         // Read by single keys, often ones that are not there.
         Table::State | Table::Retained => blocks.set_bloom_filter(10.0, false),
-        Table::Catalog | Table::Messages | Table::Bodies | Table::Records => {}
+        Table::Catalog | Table::Messages | Table::Bodies | Table::Records | Table::Delayed => {}
     }
     blocks
 }

@@ -326,3 +326,32 @@ proptest! {
         Basic.properties(&bytes.into());
     }
 }
+
+/// A header that the core changes on the way (`x-delay`) leaves everything else to the byte.
+#[test]
+fn a_header_is_replaced_in_its_place() {
+    let properties = Properties {
+        content_type: Some("text/plain".into()),
+        message_id: Some("m".into()),
+        headers: vec![
+            ("before".into(), Value::I64(1)),
+            ("x-delay".into(), Value::I32(5000)),
+            ("after".into(), Value::Text("t".into())),
+        ],
+        ..Properties::default()
+    };
+    let original = Bytes::from(block(&foreign(properties)));
+    let changed = Basic.with_header(&original, "x-delay", &Value::I32(-5000));
+    assert_eq!(changed.len(), original.len());
+    let mut expected = Basic.properties(&original);
+    expected.headers[1].1 = Value::I32(-5000);
+    assert_eq!(Basic.properties(&changed), expected);
+    let back = Basic.with_header(&changed, "x-delay", &Value::I32(5000));
+    assert_eq!(back, original);
+    assert_eq!(
+        Basic.with_header(&original, "absent", &Value::Null),
+        original
+    );
+    let none = Bytes::from_static(&[0, 0]);
+    assert_eq!(Basic.with_header(&none, "x-delay", &Value::I32(1)), none);
+}
