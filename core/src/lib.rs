@@ -13,6 +13,7 @@ mod broker;
 mod catalog;
 mod command;
 mod commit;
+mod compactor;
 mod definitions;
 mod delay;
 mod event;

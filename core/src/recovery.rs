@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     broker::{Inner, Options, shard_of_name, shard_of_queue},
     catalog::Catalog,
+    compactor,
     delay::{self, DelayEntry, Waiting, mover},
     event::Refusal,
     group::Groups,
@@ -276,6 +277,7 @@ pub(crate) fn start(
         // The receiver is here.
         let _ = wills.send(will);
     }
+    let (compactor, compactions) = mpsc::unbounded_channel();
     let (sweeper, sweeps) = mpsc::unbounded_channel();
     // Bounded by what each shard lets be moved at once.
     let (due, ready) = mpsc::unbounded_channel();
@@ -291,6 +293,7 @@ pub(crate) fn start(
         idle,
         wills,
         due,
+        compactor,
         sweeper,
         tap: signals.clone(),
         clock: options.clock,
@@ -307,6 +310,7 @@ pub(crate) fn start(
             }
         });
     }
+    tasks.spawn(compactor::run(inner.clone(), compactions));
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(mover::run(inner.clone(), ready));

@@ -67,6 +67,17 @@ impl Attributes {
     pub fn is_control(self) -> bool {
         self.0 & 0b10_0000 != 0
     }
+
+    /// Bit 6: see [`Header::delete_horizon`].
+    pub(super) const DELETE_HORIZON: i16 = 0b100_0000;
+}
+
+impl Header {
+    /// From when on tombstones in the batch may go, in milliseconds; compaction puts it in the place of the base
+    /// timestamp (KIP-534).
+    pub(super) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes.0 & Attributes::DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
 }
 
 /// What is wrong with a batch.

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     batch::{CRC_END, HEADER_BYTES, MAGIC},
-    record::{put_section, put_varint, varint_bytes},
+    record,
 };
 
 /// A batch under construction. One buffer serves batch after batch.
@@ -32,20 +32,14 @@ impl Builder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let length = 1
-            + varint_bytes(timestamp_delta)
-            + varint_bytes(self.count.into())
-            + section_bytes(key)
-            + section_bytes(value)
-            + headers.len();
-        self.buffer.reserve(5 + length);
-        put_varint(&mut self.buffer, length as i64);
-        self.buffer.put_u8(0);
-        put_varint(&mut self.buffer, timestamp_delta);
-        put_varint(&mut self.buffer, self.count.into());
-        put_section(&mut self.buffer, key);
-        put_section(&mut self.buffer, value);
-        self.buffer.put_slice(headers);
+        record::put_record(
+            &mut self.buffer,
+            timestamp_delta,
+            self.count,
+            key,
+            value,
+            headers,
+        );
         self.count += 1;
     }
 
@@ -87,9 +81,4 @@ impl Builder {
         self.count = 0;
         self.buffer.split().freeze()
     }
-}
-
-fn section_bytes(section: Option<&[u8]>) -> usize {
-    let length = section.map_or(0, <[u8]>::len);
-    varint_bytes(section.map_or(-1, |_| length as i64)) + length
 }

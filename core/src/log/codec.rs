@@ -1,9 +1,10 @@
-//! Decompression of a batch's records, never beyond a given size: batches are stored as their producers
-//! compressed them, and only a reader of another protocol looks inside.
+//! The codecs of a batch's records. Batches are stored as their producers compressed them: only a reader of another
+//! protocol looks inside, never beyond a given size, and only compaction writes them again.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::{Buf, Bytes};
+use flate2::write::GzEncoder;
 
 use super::batch::BatchError;
 
@@ -16,6 +17,8 @@ const ZSTD: u8 = 4;
 /// What the Java client puts before its blocks of snappy: a magic number, a version and the oldest compatible one.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
+/// What the Java client puts into a block.
+const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 
 /// A zstd frame may name a window that its decoder then reserves; the best levels short of "ultra" use 8 MiB.
 const ZSTD_WINDOW_MAX: u64 = 8 << 20;
@@ -37,6 +40,48 @@ pub(super) fn decompress(codec: u8, payload: Bytes, bytes_max: usize) -> Result<
         ZSTD => zstd(payload, bytes_max),
         unknown => Err(BatchError::Codec(unknown)),
     }
+}
+
+/// Compresses `plain` with the codec of that number, as its clients do with their defaults.
+pub(super) fn compress(codec: u8, plain: Bytes) -> Result<Bytes, BatchError> {
+    let failed = |_: io::Error| BatchError::Compression;
+    match codec {
+        NONE => Ok(plain),
+        GZIP => {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&plain).map_err(failed)?;
+            Ok(encoder.finish().map_err(failed)?.into())
+        }
+        SNAPPY => xerial(&plain),
+        LZ4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(&plain).map_err(failed)?;
+            let packed = encoder.finish().map_err(|_| BatchError::Compression)?;
+            Ok(packed.into())
+        }
+        ZSTD => Ok(ruzstd::encoding::compress_to_vec(
+            plain.reader(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        )
+        .into()),
+        unknown => Err(BatchError::Codec(unknown)),
+    }
+}
+
+/// Blocks of snappy in xerial's framing, as the Java client writes them.
+fn xerial(plain: &[u8]) -> Result<Bytes, BatchError> {
+    let mut out = Vec::with_capacity(plain.len() / 2);
+    out.extend_from_slice(XERIAL_MAGIC);
+    out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+    let mut encoder = snap::raw::Encoder::new();
+    for block in plain.chunks(XERIAL_BLOCK_BYTES) {
+        let packed = encoder
+            .compress_vec(block)
+            .map_err(|_| BatchError::Compression)?;
+        out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+        out.extend_from_slice(&packed);
+    }
+    Ok(out.into())
 }
 
 fn read(decoder: impl Read, bytes_max: usize) -> Result<Bytes, BatchError> {
@@ -100,8 +145,6 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use bytes::BytesMut;
 
     use super::*;
@@ -114,31 +157,15 @@ mod tests {
     };
 
     fn compress(codec: u8, plain: &[u8]) -> Vec<u8> {
-        match codec {
-            GZIP => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                encoder.write_all(plain).unwrap();
-                encoder.finish().unwrap()
-            }
-            SNAPPY => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
-            LZ4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                encoder.write_all(plain).unwrap();
-                encoder.finish().unwrap()
-            }
-            ZSTD => ruzstd::encoding::compress_to_vec(
-                plain,
-                ruzstd::encoding::CompressionLevel::Fastest,
-            ),
-            _ => plain.to_vec(),
-        }
+        super::compress(codec, Bytes::copy_from_slice(plain))
+            .unwrap()
+            .to_vec()
     }
 
     fn xerial(blocks: &[&[u8]]) -> Vec<u8> {
         let mut framed = [XERIAL_MAGIC, &[0, 0, 0, 1, 0, 0, 0, 1]].concat();
         for block in blocks {
-            let block = compress(SNAPPY, block);
+            let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
             framed.extend((block.len() as u32).to_be_bytes());
             framed.extend(block);
         }

@@ -73,7 +73,7 @@ impl NewRecord {
             let name = log.clone();
             return Err(Refusal::TooLarge { name, size, limit });
         }
-        if settings.compact && self.key.is_none() {
+        if settings.compact.is_some() && self.key.is_none() {
             let text = format!("log '{log}' is compacted: a message needs a key");
             return Err(Refusal::Invalid(text.into()));
         }
@@ -211,8 +211,9 @@ fn bare_record(message: &Message, settings: &Settings) -> NewRecord {
     let is_tombstone =
         take_header(&mut properties, names::TOMBSTONE).is_some_and(|value| is_true(&value));
     // Clearing a retained message removes its key from a log that keeps the last record of each.
-    let clears =
-        settings.compact && message.retain && message.body.as_ref().is_none_or(Bytes::is_empty);
+    let clears = settings.compact.is_some()
+        && message.retain
+        && message.body.as_ref().is_none_or(Bytes::is_empty);
     let headers = headers_from(message, properties);
     NewRecord {
         timestamp: message.timestamp,
@@ -746,7 +747,7 @@ mod tests {
             Some(Bytes::new())
         );
         let compact = Settings {
-            compact: true,
+            compact: Some(Default::default()),
             ..Settings::default()
         };
         assert_eq!(record_from_message(&clearing, &compact).value, None);

@@ -7,6 +7,7 @@
 mod batch;
 mod builder;
 mod codec;
+mod compaction;
 mod control;
 mod convert;
 mod fetch;
@@ -22,12 +23,13 @@ mod visible;
 
 pub(crate) use batch::parse;
 pub use batch::{BatchError, Header, validate};
+pub(crate) use compaction::{Left, Newest, Rule, hole};
 pub use convert::record_place;
 pub(crate) use convert::{
     NewRecord, Records, message_from_record, partition_for, record_from_message,
 };
 pub(crate) use fetch::{fetch, find_offset};
-pub(crate) use partition::{Committed, Partition, delete_log, recover};
+pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
 pub(crate) use record::{Record, records};
 pub(crate) use settings::Settings;

@@ -4,6 +4,7 @@
 //! It runs ahead of the store by the commits in flight; readers see only the [`Tail`], which moves when a
 //! commit has resolved.
 
+mod compaction;
 mod transactions;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     time::{Now, Timestamp},
 };
 
+pub(crate) use compaction::{Change, Compaction};
 pub(super) use transactions::AbortedRow;
 
 /// Producers remembered at most; the one that was silent for longest is forgotten for a new one.
@@ -45,8 +47,8 @@ const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 const COLLECTED_BYTES_MAX: usize = 256 << 10;
 /// Of a partition to which nobody appended for so long, nothing stays in memory.
 const IDLE: Duration = Duration::from_secs(30);
-/// Format 1 had no transactions.
-const FORMAT: u8 = 2;
+/// Format 1 had no transactions, 2 no compaction.
+const FORMAT: u8 = 3;
 
 /// One partition of a log.
 #[derive(Debug)]
@@ -67,6 +69,12 @@ pub(crate) struct Partition {
     open_transactions: BTreeSet<(Offset, i64)>,
     /// No marker of an abort is here or beyond.
     aborted_to: Offset,
+    /// Everything before it has been compacted.
+    clean_to: Offset,
+    /// A compaction is under way, or failed.
+    compacting: bool,
+    /// When the open segment got its first batch; unknown after a restart.
+    opened: Option<Timestamp>,
     /// Messages that wait to become a batch, all of these flags.
     collected: Builder,
     collected_flags: u8,
@@ -82,6 +90,8 @@ struct Turn {
     rows: Batch,
     producers: FxHashSet<i64>,
     dirty: bool,
+    /// Stored batches were replaced, so what the tail has of them in memory is not what is stored.
+    compacted: bool,
 }
 
 /// Where a batch is.
@@ -102,11 +112,15 @@ pub(crate) struct Committed {
     tail: Arc<Tail>,
     batches: Vec<LogBatch>,
     bounds: Bounds,
+    compacted: bool,
 }
 
 impl Committed {
     /// Call when the commit has resolved, in the order of the commits.
     pub fn publish(self) {
+        if self.compacted {
+            self.tail.release();
+        }
         self.tail.publish(self.batches, self.bounds);
     }
 }
@@ -127,6 +141,9 @@ impl Partition {
             producers: FxHashMap::default(),
             open_transactions: BTreeSet::new(),
             aborted_to: Offset(0),
+            clean_to: Offset(0),
+            compacting: false,
+            opened: None,
             collected: Builder::default(),
             collected_flags: 0,
             turn: Turn::default(),
@@ -244,6 +261,9 @@ impl Partition {
         let last = Offset(base.0 + u64::from(last_offset_delta));
         self.next = last.next();
         self.last_append = Some(now);
+        if self.open.bytes == 0 {
+            self.opened = Some(now.wall);
+        }
         self.open.add(
             last,
             bytes.len(),
@@ -434,6 +454,7 @@ impl Partition {
             tail: self.tail.clone(),
             batches: turn.batches,
             bounds: self.bounds(),
+            compacted: turn.compacted,
         })
     }
 
@@ -458,6 +479,7 @@ impl Partition {
         writer.option(self.tap, |writer, tap| writer.varint(tap.0));
         self.open.write_fields(&mut writer);
         writer.varint(self.aborted_to.0);
+        writer.varint(self.clean_to.0);
         writer.done()
     }
 
@@ -469,6 +491,9 @@ impl Partition {
         self.open = Segment::read_fields(&mut reader)?;
         if format > 1 {
             self.aborted_to = Offset(reader.varint()?);
+        }
+        if format > 2 {
+            self.clean_to = Offset(reader.varint()?);
         }
         Ok(())
     }

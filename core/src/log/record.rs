@@ -169,6 +169,36 @@ pub(super) fn varint_bytes(value: i64) -> usize {
     (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+/// Writes a record. `headers` is a header section as [`write_headers`] makes it.
+pub(super) fn put_record(
+    out: &mut BytesMut,
+    timestamp_delta: i64,
+    offset_delta: u32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[u8],
+) {
+    let length = 1
+        + varint_bytes(timestamp_delta)
+        + varint_bytes(offset_delta.into())
+        + section_bytes(key)
+        + section_bytes(value)
+        + headers.len();
+    out.reserve(5 + length);
+    put_varint(out, length as i64);
+    out.extend_from_slice(&[0]);
+    put_varint(out, timestamp_delta);
+    put_varint(out, offset_delta.into());
+    put_section(out, key);
+    put_section(out, value);
+    out.extend_from_slice(headers);
+}
+
+fn section_bytes(section: Option<&[u8]>) -> usize {
+    let length = section.map_or(0, <[u8]>::len);
+    varint_bytes(section.map_or(-1, |_| length as i64)) + length
+}
+
 pub(super) fn put_section(out: &mut BytesMut, bytes: Option<&[u8]>) {
     put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
     out.extend_from_slice(bytes.unwrap_or_default());

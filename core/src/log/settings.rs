@@ -6,6 +6,8 @@ use crate::{log::convert::KeyRule, properties::Text};
 
 /// As Kafka's `retention.ms`.
 const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// As Kafka's `segment.ms`.
+const SEGMENT_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// As Kafka's `max.message.bytes`: of a batch, compressed as it is.
 const BATCH_BYTES_MAX: usize = 1024 * 1024 + 12;
 
@@ -18,8 +20,10 @@ pub(crate) struct Settings {
     pub retention_bytes: Option<u64>,
     /// `segment.bytes`: records go by stretches of about this size, if it is smaller than the broker's own.
     pub segment_bytes: Option<u64>,
-    /// `cleanup.policy` holds `compact`: every record needs a key.
-    pub compact: bool,
+    /// `cleanup.policy` holds `compact`: every record needs a key, and only the newest of a key counts.
+    pub compact: Option<Compact>,
+    /// `segment.ms`: what is compacted is written no more.
+    pub segment_age: Duration,
     /// `max.message.bytes`: a larger batch is refused.
     pub batch_bytes_max: usize,
     /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
@@ -29,13 +33,38 @@ pub(crate) struct Settings {
     pub key: KeyRule,
 }
 
+/// When and how a log is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compact {
+    /// `min.compaction.lag.ms`: younger records stay.
+    pub lag_min: Duration,
+    /// `max.compaction.lag.ms`: older records are looked at whatever the ratio.
+    pub lag_max: Duration,
+    /// `min.cleanable.dirty.ratio` in thousandths: so much of the log must be new since the last time.
+    pub dirty_permille: u64,
+    /// `delete.retention.ms`: how long tombstones and transaction markers stay.
+    pub delete_retention: Duration,
+}
+
+impl Default for Compact {
+    fn default() -> Compact {
+        Compact {
+            lag_min: Duration::ZERO,
+            lag_max: Duration::from_millis(i64::MAX as u64),
+            dirty_permille: 500,
+            delete_retention: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             retention: Some(RETENTION_DEFAULT),
             retention_bytes: None,
             segment_bytes: None,
-            compact: false,
+            compact: None,
+            segment_age: SEGMENT_AGE_DEFAULT,
             batch_bytes_max: BATCH_BYTES_MAX,
             envelope: false,
             key: KeyRule::Topic,
@@ -47,7 +76,8 @@ impl Settings {
     /// Reads settings by name. What is wrong is said in a text that names the setting.
     pub fn parse(settings: &[(Text, Text)]) -> Result<Settings, String> {
         let mut parsed = Settings::default();
-        let mut delete = true;
+        let (mut compacts, mut delete) = (false, true);
+        let mut compact = Compact::default();
         for (name, value) in settings {
             let invalid = || format!("Invalid value {value} for configuration {name}");
             match &**name {
@@ -66,14 +96,27 @@ impl Settings {
                     let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;
                     parsed.batch_bytes_max = bytes.min(i32::MAX as u32) as usize;
                 }
-                "cleanup.policy" => {
-                    (parsed.compact, delete) = cleanup(value).ok_or_else(invalid)?
+                "cleanup.policy" => (compacts, delete) = cleanup(value).ok_or_else(invalid)?,
+                "segment.ms" => parsed.segment_age = milliseconds(value).ok_or_else(invalid)?,
+                "min.compaction.lag.ms" => {
+                    compact.lag_min = milliseconds(value).ok_or_else(invalid)?
+                }
+                "max.compaction.lag.ms" => {
+                    compact.lag_max = milliseconds(value).ok_or_else(invalid)?
+                }
+                "delete.retention.ms" => {
+                    compact.delete_retention = milliseconds(value).ok_or_else(invalid)?
+                }
+                "min.cleanable.dirty.ratio" => {
+                    let ratio: f64 = value.trim().parse().map_err(|_| invalid())?;
+                    compact.dirty_permille = (ratio.clamp(0.0, 1.0) * 1000.0) as u64;
                 }
                 "mq.envelope" => parsed.envelope = value.trim().parse().map_err(|_| invalid())?,
                 "mq.key" => parsed.key = KeyRule::parse(value).ok_or_else(invalid)?,
                 _ => {}
             }
         }
+        parsed.compact = compacts.then_some(compact);
         if !delete {
             (parsed.retention, parsed.retention_bytes) = (None, None);
         }
@@ -87,6 +130,10 @@ fn unlimited(value: &str) -> Option<Option<u64>> {
         -1 => Some(None),
         number => Some(Some(u64::try_from(number).ok()?)),
     }
+}
+
+fn milliseconds(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_millis)
 }
 
 /// Whether a list of policies holds `compact`, and `delete`.
@@ -134,9 +181,9 @@ mod tests {
     #[test]
     fn a_log_that_is_only_compacted_is_never_trimmed() {
         let settings = parse(&[("retention.ms", "10"), ("cleanup.policy", "compact")]).unwrap();
-        assert!(settings.compact && settings.retention.is_none());
+        assert!(settings.compact.is_some() && settings.retention.is_none());
         let both = parse(&[("retention.ms", "10"), ("cleanup.policy", "compact,delete")]).unwrap();
-        assert!(both.compact && both.retention.is_some());
+        assert!(both.compact.is_some() && both.retention.is_some());
     }
 
     #[test]

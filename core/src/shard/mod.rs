@@ -273,6 +273,20 @@ impl Shard {
                     found.set_tap(Some(offset));
                 }
             }
+            Op::Compact {
+                log,
+                partition,
+                changes,
+            } => {
+                if let Some(found) = self.partition(log, partition) {
+                    found.compact(changes);
+                }
+            }
+            Op::Compacted { log, partition, to } => {
+                if let Some(found) = self.partition(log, partition) {
+                    found.compacted(to);
+                }
+            }
             Op::Consume {
                 token,
                 consumer,
@@ -566,6 +580,7 @@ impl Shard {
         self.next_log_upkeep = turn.now.wall.after(LOG_UPKEEP);
         for (id, partition) in &mut self.partitions {
             partition.tick(turn.now);
+            turn.compactions.extend(partition.compaction(turn.now.wall));
             self.touched_partitions.insert(*id);
         }
     }

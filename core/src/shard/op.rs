@@ -14,7 +14,7 @@ use crate::{
     group::GroupRequest,
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
     link::Mailbox,
-    log::{Header, Marker, NewRecord},
+    log::{Change, Header, Marker, NewRecord},
     message::Message,
     metrics::Sample,
     properties::Text,
@@ -77,6 +77,18 @@ pub(crate) enum Op {
         log: LogId,
         partition: u32,
         offset: Offset,
+    },
+    /// Stored batches of a log are replaced by what compaction has left of them.
+    Compact {
+        log: LogId,
+        partition: u32,
+        changes: Vec<Change>,
+    },
+    /// A log is compacted up to an offset, or could not be.
+    Compacted {
+        log: LogId,
+        partition: u32,
+        to: Option<Offset>,
     },
     Consume {
         token: Token,

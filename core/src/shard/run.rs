@@ -15,7 +15,7 @@ use crate::{
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId},
     link::Mailbox,
-    log::Committed,
+    log::{Committed, Compaction},
     metrics::Metrics,
     queue::{DueWill, Read},
     recovery::Loader,
@@ -44,6 +44,8 @@ pub(crate) struct Services {
     pub(crate) due: mpsc::UnboundedSender<delay::Ready>,
     /// Body chunks that lost a reference, and stretches of queues whose references are to be dropped.
     pub(crate) sweeper: mpsc::UnboundedSender<Sweep>,
+    /// Partitions that want to be compacted, each once until it is done.
+    pub(crate) compactor: mpsc::UnboundedSender<Compaction>,
     /// Partitions with something new for the tap.
     pub(crate) tap: Arc<crate::tap::Signals>,
     pub(crate) clock: fn() -> Now,
@@ -137,6 +139,9 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     }
     for ready in turn.due.drain(..) {
         let _ = services.due.send(ready);
+    }
+    for compaction in turn.compactions.drain(..) {
+        let _ = services.compactor.send(compaction);
     }
     for sweep in Sweep::of(&mut turn) {
         let _ = services.sweeper.send(sweep);

@@ -9,7 +9,7 @@ use crate::{
     delay,
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
-    log::Committed,
+    log::{Committed, Compaction},
     queue::{DueWill, Read},
     store::Batch,
     time::Now,
@@ -40,6 +40,8 @@ pub(crate) struct Turn {
     pub(crate) abandoned: Vec<(QueueId, Range<Sequence>)>,
     /// What partitions show to readers once the batch is committed.
     pub(crate) committed: Vec<((LogId, u32), Committed)>,
+    /// Partitions that want to be compacted.
+    pub(crate) compactions: Vec<Compaction>,
     /// Who wants to know when everything so far is committed.
     pub(crate) drained: Vec<oneshot::Sender<()>>,
     /// What is held must wait for earlier commits even when there is nothing to commit.
@@ -72,6 +74,7 @@ impl Turn {
             bodies: Vec::new(),
             abandoned: Vec::new(),
             committed: Vec::new(),
+            compactions: Vec::new(),
             drained: Vec::new(),
             in_order: false,
             count: Count::default(),

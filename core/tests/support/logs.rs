@@ -19,15 +19,28 @@ pub struct Producer {
 
 /// A v2 record batch of keyless records without headers, as a Kafka producer sends it.
 pub fn batch(values: &[&str], producer: Option<Producer>) -> Bytes {
+    let records: Vec<_> = values.iter().map(|value| (None, Some(*value))).collect();
+    records_batch(&records, producer)
+}
+
+/// A batch of records with these keys and values; without a value it is a tombstone.
+pub fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
+    let records: Vec<_> = records
+        .iter()
+        .map(|(key, value)| (Some(*key), *value))
+        .collect();
+    records_batch(&records, None)
+}
+
+fn records_batch(values: &[(Option<&str>, Option<&str>)], producer: Option<Producer>) -> Bytes {
     let mut records = BytesMut::new();
-    for (at, value) in values.iter().enumerate() {
+    for (at, (key, value)) in values.iter().enumerate() {
         let mut record = BytesMut::new();
         record.put_u8(0);
         put_varint(&mut record, 0);
         put_varint(&mut record, at as i64);
-        put_varint(&mut record, -1);
-        put_varint(&mut record, value.len() as i64);
-        record.put_slice(value.as_bytes());
+        put_text(&mut record, *key);
+        put_text(&mut record, *value);
         put_varint(&mut record, 0);
         put_varint(&mut records, record.len() as i64);
         records.put_slice(&record);
@@ -73,6 +86,31 @@ pub fn values(batch: &FetchedBatch) -> Vec<String> {
         values.push(String::from_utf8(value.to_vec()).expect("it is text"));
     }
     values
+}
+
+fn put_text(out: &mut BytesMut, text: Option<&str>) {
+    put_varint(out, text.map_or(-1, |text| text.len() as i64));
+    out.put_slice(text.unwrap_or_default().as_bytes());
+}
+
+/// The offset, key and value of each record in an uncompressed batch.
+pub fn contents(batch: &FetchedBatch) -> Vec<(u64, String, Option<String>)> {
+    let mut bytes = batch.bytes.slice(57..);
+    let text = |bytes: &mut Bytes| {
+        let length = usize::try_from(varint(bytes)).ok()?;
+        Some(String::from_utf8(bytes.split_to(length).to_vec()).expect("it is text"))
+    };
+    let count = bytes.get_u32();
+    let mut record = || {
+        let length = varint(&mut bytes);
+        let mut record = bytes.split_to(length as usize);
+        record.advance(1);
+        varint(&mut record);
+        let offset = batch.base.0 + varint(&mut record) as u64;
+        let key = text(&mut record).expect("it has a key");
+        (offset, key, text(&mut record))
+    };
+    (0..count).map(|_| record()).collect()
 }
 
 fn put_varint(out: &mut BytesMut, value: i64) {

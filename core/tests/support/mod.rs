@@ -8,8 +8,8 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event,
-    ExchangeKind, ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Persistence,
-    Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
+    ExchangeKind, ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Pattern,
+    Persistence, Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
     store::{Durability, Store},
 };
 
@@ -119,6 +119,14 @@ impl Client {
         tokio::time::timeout(Duration::from_secs(20), found)
             .await
             .expect("the event comes")
+    }
+
+    /// Has every shard do something, so that it notices the time.
+    pub async fn touch_shards(&mut self) {
+        let filter = Pattern::new(Text::from_static("nothing"), Grammar::Slashes);
+        self.ask(|token| Command::Retained { token, filter })
+            .await
+            .expect("all shards answer");
     }
 
     /// Whether something is there now.
