@@ -111,6 +111,11 @@ pub(crate) async fn recover(
             .ok_or_else(|| StoreError::Corrupt("key of an offset to be committed".into()))?;
         shards[shard_of_name(&group, count)].recover_pending_offset(&key, value)?;
     }
+    for (key, value) in scan_all(store, Table::State, keys::share_windows()).await? {
+        let (_, group, ..) = keys::share_window_parts(key.clone())
+            .ok_or_else(|| StoreError::Corrupt("key of a share group's partition".into()))?;
+        shards[shard_of_name(&group, count)].recover_share(&key, value)?;
+    }
     let transactions = recover_transactions(store, now, &catalog, &shards).await?;
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
         let vhost =

@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::{GroupError, GroupInfo, GroupReply, GroupRequest, directory::Directory, state::Group};
+use super::{
+    GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest, ShareAnswer, ShareRequest,
+    directory::Directory, state::Group,
+};
 use crate::{
     catalog::LogEntry,
     id::{ConnectionId, Token},
@@ -92,6 +95,21 @@ impl Groups {
             .restore_pending(producer, log, partition, value)
     }
 
+    /// Takes what a share group knows of a partition, found when the broker opened.
+    pub fn recover_share(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        let parts = keys::share_window_parts(key.clone());
+        let (vhost, name, log, partition) = parts.ok_or_else(|| {
+            StoreError::Corrupt("the key of a share group's partition is malformed".into())
+        })?;
+        let name = (vhost, name);
+        if !self.groups.contains_key(&name) {
+            self.recovered.push(name.clone());
+        }
+        self.entry(name)
+            .group
+            .restore_share((log, partition), value)
+    }
+
     /// Producers and groups with offsets that a transaction is to commit.
     pub fn pending_offsets(&self) -> impl Iterator<Item = (i64, Text)> {
         self.groups.iter().flat_map(|(name, entry)| {
@@ -166,7 +184,6 @@ impl Groups {
 
     /// The answer where there is no such group and none comes into being.
     fn unknown(&self, name: &GroupName, request: &GroupRequest) -> Option<GroupReply> {
-        use super::GroupAnswer;
         let is_offsets = matches!(
             request,
             GroupRequest::Commit { .. }
@@ -182,6 +199,7 @@ impl Groups {
         match request {
             GroupRequest::Join { member, .. } if member.is_empty() => None,
             GroupRequest::ConsumerHeartbeat(heartbeat) if heartbeat.epoch == 0 => None,
+            GroupRequest::Share(request) => self.unknown_share(request),
             // Its group went with an earlier process: the member begins again.
             GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::UnknownMember)),
             GroupRequest::Commit { generation, .. } if *generation < 0 => None,
@@ -211,6 +229,20 @@ impl Groups {
             GroupRequest::Join { .. }
             | GroupRequest::Sync { .. }
             | GroupRequest::Heartbeat { .. } => Some(Err(GroupError::UnknownMember)),
+        }
+    }
+
+    /// The answer of a share group that is not there. One comes into being with its first member, or where it is
+    /// to begin somewhere.
+    fn unknown_share(&self, request: &ShareRequest) -> Option<GroupReply> {
+        match request {
+            ShareRequest::Heartbeat(heartbeat) if heartbeat.epoch == 0 => None,
+            ShareRequest::Heartbeat(_) => Some(Err(GroupError::UnknownMember)),
+            ShareRequest::Initialise { .. } | ShareRequest::Positions { .. } => None,
+            ShareRequest::Offsets { .. } => {
+                Some(Ok(GroupAnswer::Share(ShareAnswer::Offsets(Vec::new()))))
+            }
+            _ => Some(Err(GroupError::NotFound)),
         }
     }
 
@@ -244,9 +276,9 @@ impl Groups {
     /// A log is gone, and with it what groups have committed for it: another of its name begins anew.
     pub fn forget_log(&mut self, log: &LogEntry, batch: &mut Batch) {
         self.directory.remove(log);
-        let (vhost, log) = (&log.vhost, &log.info.name);
+        let (vhost, uuid, log) = (&log.vhost, log.info.uuid, &log.info.name);
         for (_, entry) in self.groups.iter_mut().filter(|(name, _)| name.0 == *vhost) {
-            entry.group.forget_log(log, batch);
+            entry.group.forget_log(log, uuid, batch);
         }
     }
 

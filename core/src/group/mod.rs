@@ -8,6 +8,7 @@ mod directory;
 mod member;
 mod offsets;
 mod pending;
+mod share;
 mod state;
 mod subscription;
 #[cfg(test)]
@@ -19,6 +20,10 @@ use bytes::Bytes;
 
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 pub use directory::LogUuid;
+pub use share::{
+    Acknowledgement, Acquired, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead,
+    ShareRequest,
+};
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
 
@@ -86,6 +91,8 @@ pub enum GroupRequest {
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     /// Describes a group of the consumer protocol.
     DescribeConsumer,
+    /// A request to a share group (KIP-932).
+    Share(ShareRequest),
     /// Describes the group.
     Describe,
     /// Removes an empty group and its offsets.
@@ -147,6 +154,8 @@ pub enum GroupAnswer {
     Deleted(Vec<Result<(), GroupError>>),
     /// What the member is to consume.
     Heartbeat(Heartbeat),
+    /// From a share group.
+    Share(ShareAnswer),
     /// The group of the consumer protocol as it is.
     DescribedConsumer(ConsumerDescription),
     /// The group as it is.
@@ -348,6 +357,9 @@ pub enum GroupError {
     /// The member's epoch is not the current one.
     #[error("the member epoch is stale")]
     StaleMemberEpoch,
+    /// The records are not with the member.
+    #[error("the record state is invalid: the records are not acquired by the member")]
+    InvalidRecordState,
     /// It has as many members as there may be.
     #[error("the group is full")]
     Full,

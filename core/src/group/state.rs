@@ -23,10 +23,11 @@ use super::{
     GroupAnswer, GroupDescription, GroupError, GroupInfo, GroupReply, GroupRequest,
     consumer::ConsumerGroup,
     coordinator::{Answers, Caller, GroupName},
-    directory::Directory,
+    directory::{Directory, LogUuid, TopicPartition},
     member::Member,
     offsets::Offsets,
     pending::PendingOffsets,
+    share::ShareGroup,
     subscription,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(super) struct Group {
     uncommitted: PendingOffsets,
     /// Set while it is a group of the consumer protocol; then it has no other members.
     consumers: Option<Box<ConsumerGroup>>,
+    /// Set where it is a share group; then it is nothing else.
+    share: Option<Box<ShareGroup>>,
     initial_rebalance_delay: Duration,
     /// When those who have not rejoined are left behind.
     join_by: Option<Instant>,
@@ -119,6 +122,7 @@ impl Group {
             offsets: Offsets::default(),
             uncommitted: PendingOffsets::default(),
             consumers: None,
+            share: None,
             initial_rebalance_delay,
             join_by: None,
             initial: None,
@@ -129,7 +133,10 @@ impl Group {
     }
 
     /// A log is gone, and what was committed for it.
-    pub fn forget_log(&mut self, log: &str, batch: &mut Batch) {
+    pub fn forget_log(&mut self, log: &str, uuid: LogUuid, batch: &mut Batch) {
+        if let Some(share) = &mut self.share {
+            share.forget_log(&self.name, uuid, batch);
+        }
         self.offsets.forget_log(&self.name, log, batch);
         self.uncommitted.forget_log(&self.name, log, batch);
     }
@@ -143,6 +150,16 @@ impl Group {
         value: Bytes,
     ) -> Result<(), StoreError> {
         self.uncommitted.restore(producer, log, partition, value)
+    }
+
+    /// Takes what a share group knows of a partition, found when the broker opened.
+    pub fn restore_share(
+        &mut self,
+        partition: TopicPartition,
+        value: Bytes,
+    ) -> Result<(), StoreError> {
+        let share = self.share.get_or_insert_default();
+        share.restore(partition, value)
     }
 
     /// The producers of transactions that are to commit offsets here.
@@ -162,6 +179,14 @@ impl Group {
 
     pub fn info(&self) -> GroupInfo {
         let group = self.name.1.clone();
+        if let Some(share) = &self.share {
+            return GroupInfo {
+                group,
+                protocol_type: Text::from_static("share"),
+                state: share.state(),
+                kind: "Share",
+            };
+        }
         match &self.consumers {
             Some(consumers) => GroupInfo {
                 group,
@@ -212,6 +237,14 @@ impl Group {
         answers: &mut Answers,
         batch: &mut Batch,
     ) {
+        let request = match self.handle_share(now, directory, request, batch) {
+            Ok(answer) => {
+                answers.push((from, answer));
+                self.note_emptiness(now.instant);
+                return;
+            }
+            Err(request) => request,
+        };
         let request = match self.handle_protocol(now, directory, request) {
             Ok(answer) => {
                 answers.push((from, answer));
@@ -308,6 +341,7 @@ impl Group {
             GroupRequest::DeleteOffsets { partitions } => {
                 Some(Ok(self.delete_offsets(directory, &partitions, batch)))
             }
+            GroupRequest::Share(_) => Some(Err(GroupError::NotFound)),
             GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::InconsistentProtocol)),
             GroupRequest::DescribeConsumer => Some(Err(GroupError::NotFound)),
             GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),
@@ -315,6 +349,40 @@ impl Group {
         };
         answers.extend(answer.map(|answer| (from, answer)));
         self.note_emptiness(now.instant);
+    }
+
+    /// Answers what concerns share groups; anything else comes back.
+    fn handle_share(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        request: GroupRequest,
+        batch: &mut Batch,
+    ) -> Result<GroupReply, GroupRequest> {
+        match request {
+            GroupRequest::Share(request) => {
+                let is_new =
+                    self.is_idle() && self.offsets.is_empty() && self.uncommitted.is_empty();
+                if self.share.is_none() && !is_new {
+                    return Ok(Err(GroupError::NotFound));
+                }
+                let share = self.share.get_or_insert_default();
+                Ok(share
+                    .handle(now, directory, &self.name, request, batch)
+                    .map(GroupAnswer::Share))
+            }
+            GroupRequest::Delete => Err(request),
+            GroupRequest::Join { .. } | GroupRequest::ConsumerHeartbeat(_)
+                if self.share.is_some() =>
+            {
+                Ok(Err(GroupError::InconsistentProtocol))
+            }
+            request if self.share.is_some() => {
+                drop(request);
+                Ok(Err(GroupError::NotFound))
+            }
+            request => Err(request),
+        }
     }
 
     /// Answers what concerns the consumer protocol; anything else comes back.
@@ -364,6 +432,7 @@ impl Group {
         self.state == State::Empty
             && self.pending.is_empty()
             && consumers.is_none_or(|consumers| consumers.is_empty())
+            && self.share.as_ref().is_none_or(|share| share.is_empty())
     }
 
     /// A member of the consumer protocol reads offsets under its epoch.
@@ -1060,6 +1129,9 @@ impl Group {
         }
         self.offsets.delete(&self.name, batch);
         self.uncommitted.delete(&self.name, batch);
+        if let Some(share) = &mut self.share {
+            share.delete(&self.name, batch);
+        }
         self.dead = true;
         Ok(GroupAnswer::Ok)
     }
@@ -1076,6 +1148,7 @@ impl Group {
             .chain(self.sync_by)
             .chain(self.forget_at)
             .chain(self.consumers.as_ref().and_then(|it| it.next_deadline()))
+            .chain(self.share.as_ref().and_then(|it| it.next_deadline()))
             .min()
     }
 
@@ -1091,6 +1164,9 @@ impl Group {
             |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
         if let Some(consumers) = &mut self.consumers {
             consumers.tick(now, directory);
+        }
+        if let Some(share) = &mut self.share {
+            share.tick(now, directory, &self.name, batch);
         }
         if self.drop_silent(now, answers) {
             self.members_left(now, answers);
@@ -1154,7 +1230,8 @@ impl Group {
 
     /// A group is forgotten when it has been without members for long.
     fn note_emptiness(&mut self, now: Instant) {
-        if !self.is_idle() || !self.uncommitted.is_empty() {
+        let is_share = self.share.as_ref().is_some_and(|share| share.has_windows());
+        if !self.is_idle() || !self.uncommitted.is_empty() || is_share {
             self.forget_at = None;
         } else if self.forget_at.is_none() {
             let retention = if self.offsets.is_empty() {

@@ -43,6 +43,13 @@ pub struct Header {
     pub count: u32,
 }
 
+impl Header {
+    /// The header of a stored batch, without a look at its checksum.
+    pub fn peek(bytes: &[u8]) -> Option<Header> {
+        parse(bytes).ok()
+    }
+}
+
 /// The attribute bits of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(pub i16);

@@ -166,6 +166,11 @@ impl Shard {
         self.groups.pending_offsets()
     }
 
+    /// What a share group knows of a partition.
+    pub(crate) fn recover_share(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
+        self.groups.recover_share(key, value)
+    }
+
     /// An offset that a transaction is to commit.
     pub(crate) fn recover_pending_offset(
         &mut self,

@@ -129,6 +129,8 @@ mod state {
     pub const ABORTED: u8 = b'a';
     /// `t`: a transactional id.
     pub const TRANSACTION: u8 = b't';
+    /// `h`: what a share group knows of a partition.
+    pub const SHARE_WINDOW: u8 = b'h';
     /// `u`: an offset that a transaction is to commit for a group.
     pub const PENDING_OFFSET: u8 = b'u';
 }
@@ -393,6 +395,33 @@ pub(crate) fn pending_offset_parts(mut key: Bytes) -> Option<(Text, Text, i64, T
         take_text(&mut key)?,
         key.try_get_u32().ok()?,
     ))
+}
+
+/// `State`: what a share group knows of a partition.
+pub(crate) fn share_window(vhost: &str, group: &str, log: &[u8; 16], partition: u32) -> Bytes {
+    key(32 + vhost.len() + group.len())
+        .u8(state::SHARE_WINDOW)
+        .text(vhost)
+        .text(group)
+        .bytes(log)
+        .u32(partition)
+        .done()
+}
+
+/// `State`: what all share groups know.
+pub(crate) fn share_windows() -> Range<Bytes> {
+    prefix(&[state::SHARE_WINDOW])
+}
+
+/// The vhost, group, log and partition in the key of what a share group knows.
+pub(crate) fn share_window_parts(mut key: Bytes) -> Option<(Text, Text, [u8; 16], u32)> {
+    key.try_get_u8()
+        .ok()
+        .filter(|kind| *kind == state::SHARE_WINDOW)?;
+    let (vhost, group) = (take_text(&mut key)?, take_text(&mut key)?);
+    let log = key.get(..16)?.try_into().ok()?;
+    key.advance(16);
+    Some((vhost, group, log, key.try_get_u32().ok()?))
 }
 
 /// A text with its length in front.

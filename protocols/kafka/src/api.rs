@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     messages::{
         api_versions::*, consumer_groups::*, describe::*, fetch::*, group_offsets::*, groups::*,
-        metadata::*, offsets::*, produce::*, producers::*, topics::*, transactions::*,
+        metadata::*, offsets::*, produce::*, producers::*, share::*, topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -106,6 +106,13 @@ apis! {
     66 ListTransactions: 0..=2, flexible 0, ListTransactionsRequest => ListTransactionsResponse;
     68 ConsumerGroupHeartbeat: 0..=1, flexible 0, ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
     69 ConsumerGroupDescribe: 0..=1, flexible 0, ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
+    76 ShareGroupHeartbeat: 1..=1, flexible 0, ShareGroupHeartbeatRequest => ShareGroupHeartbeatResponse;
+    77 ShareGroupDescribe: 1..=1, flexible 0, ShareGroupDescribeRequest => ShareGroupDescribeResponse;
+    78 ShareFetch: 1..=2, flexible 0, ShareFetchRequest => ShareFetchResponse;
+    79 ShareAcknowledge: 1..=2, flexible 0, ShareAcknowledgeRequest => ShareAcknowledgeResponse;
+    90 DescribeShareGroupOffsets: 0..=1, flexible 0, DescribeShareGroupOffsetsRequest => DescribeShareGroupOffsetsResponse;
+    91 AlterShareGroupOffsets: 0..=0, flexible 0, AlterShareGroupOffsetsRequest => AlterShareGroupOffsetsResponse;
+    92 DeleteShareGroupOffsets: 0..=0, flexible 0, DeleteShareGroupOffsetsRequest => DeleteShareGroupOffsetsResponse;
 }
 
 impl ApiKey {

@@ -8,6 +8,7 @@ use trivium_protocol::Peer;
 use crate::{
     Options,
     header::Header,
+    serve::share_session::ShareSessions,
     topics::Topics,
     wire::{Frame, Wire},
 };
@@ -17,6 +18,7 @@ pub(crate) struct Session {
     pub(crate) options: Arc<Options>,
     pub(crate) peer: Peer,
     pub(crate) topics: Topics,
+    pub(crate) shares: ShareSessions,
 }
 
 impl Session {

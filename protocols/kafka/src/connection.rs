@@ -71,6 +71,7 @@ impl Connection {
                 options,
                 peer,
                 topics: Topics::default(),
+                shares: Default::default(),
             },
             state: State::New,
             pending: VecDeque::new(),

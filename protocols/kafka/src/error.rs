@@ -77,7 +77,11 @@ codes! {
     STALE_MEMBER_EPOCH = 113;
     MISMATCHED_ENDPOINT_TYPE = 114;
     TRANSACTION_ABORTABLE = 120;
+    INVALID_RECORD_STATE = 121;
+    SHARE_SESSION_NOT_FOUND = 122;
+    INVALID_SHARE_SESSION_EPOCH = 123;
     INVALID_REGULAR_EXPRESSION = 128;
+    SHARE_SESSION_LIMIT_REACHED = 133;
 }
 
 impl ErrorCode {
@@ -172,6 +176,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
             GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
             GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
+            GroupError::InvalidRecordState => ErrorCode::INVALID_RECORD_STATE,
             GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,
             GroupError::SubscribedToLog => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::TransactionEnded => ErrorCode::INVALID_TXN_STATE,

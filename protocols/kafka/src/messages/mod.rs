@@ -11,5 +11,6 @@ pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producers;
+pub mod share;
 pub mod topics;
 pub mod transactions;

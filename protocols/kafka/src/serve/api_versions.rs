@@ -33,6 +33,7 @@ const FEATURES: &[Feature] = &[
     feature("metadata.version", 7, 30),
     feature("transaction.version", 0, 2),
     feature("group.version", 0, 1),
+    feature("share.version", 0, 1),
 ];
 /// Before this version a client takes a feature whose levels begin with 0 for an error (KAFKA-17011).
 const LEVEL_0: i16 = 4;

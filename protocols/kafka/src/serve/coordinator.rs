@@ -10,6 +10,7 @@ use crate::{
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(crate) fn start(request: FindCoordinatorRequest, call: &Call<'_>) -> Step {
     let mut response = FindCoordinatorResponse::default();
@@ -27,13 +28,13 @@ pub(crate) fn start(request: FindCoordinatorRequest, call: &Call<'_>) -> Step {
 }
 
 fn coordinator(key: Text, key_type: i8, call: &Call<'_>) -> Coordinator {
-    if key_type != GROUP && key_type != TRANSACTION {
+    if ![GROUP, TRANSACTION, SHARE].contains(&key_type) {
         return Coordinator {
             key,
             node_id: -1,
             port: -1,
             error_code: ErrorCode::INVALID_REQUEST,
-            error_message: Some("there are coordinators of groups and of transactions only".into()),
+            error_message: Some("there are coordinators of groups, of transactions and of share groups' partitions only".into()),
             ..Default::default()
         };
     }
@@ -75,12 +76,12 @@ mod tests {
             );
         }
         let mut script = Script::open();
-        let share = FindCoordinatorRequest {
-            key_type: 2,
+        let unknown = FindCoordinatorRequest {
+            key_type: 3,
             coordinator_keys: vec!["g".into()],
             ..Default::default()
         };
-        script.send(ApiKey::FindCoordinator, 6, &share);
+        script.send(ApiKey::FindCoordinator, 6, &unknown);
         let response: FindCoordinatorResponse = script.response(ApiKey::FindCoordinator, 6);
         assert_eq!(
             response.coordinators[0].error_code,

@@ -37,6 +37,11 @@ impl Failure {
         }
     }
 
+    /// The core answered something else than was asked for.
+    pub(super) fn unexpected() -> Failure {
+        Failure::Core(Refusal::StorageFailed("unexpected answer".into()))
+    }
+
     /// What it says, for the versions that carry a text.
     pub(super) fn text(&self) -> Text {
         match self {

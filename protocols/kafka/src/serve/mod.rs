@@ -12,6 +12,9 @@ mod groups;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod share_fetch;
+mod share_groups;
+pub(crate) mod share_session;
 mod topics;
 mod transaction_admin;
 mod transaction_offsets;
@@ -83,6 +86,7 @@ fn names_unknown_id(request: &Request, topics: &Topics) -> bool {
             .iter()
             .flat_map(|group| group.topics.iter().flatten())
             .any(|topic| topics.lacks(topic.topic_id)),
+        Request::ShareFetch(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
         Request::DeleteTopics(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
         _ => false,
     }
@@ -105,6 +109,15 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::DeleteGroups(request) => groups::delete(request, call),
         Request::ConsumerGroupHeartbeat(request) => consumer_groups::heartbeat(request, call),
         Request::ConsumerGroupDescribe(request) => consumer_groups::describe(request, call),
+        Request::ShareGroupHeartbeat(request) => share_groups::heartbeat(request, call),
+        Request::ShareGroupDescribe(request) => share_groups::describe(request, call),
+        Request::ShareFetch(request) => share_fetch::fetch(request, call),
+        Request::ShareAcknowledge(request) => share_fetch::acknowledge(request, call),
+        Request::DescribeShareGroupOffsets(request) => {
+            share_groups::describe_offsets(request, call)
+        }
+        Request::AlterShareGroupOffsets(request) => share_groups::alter_offsets(request, call),
+        Request::DeleteShareGroupOffsets(request) => share_groups::delete_offsets(request, call),
         Request::ListGroups(request) => group_admin::list(request, call),
         Request::OffsetDelete(request) => group_admin::delete_offsets(request, call),
         Request::ApiVersions(request) => api_versions::start(request, call),

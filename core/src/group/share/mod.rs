@@ -1,0 +1,513 @@
+//! A share group (KIP-932): its members take records one by one, several from one partition, and say of each what
+//! became of it. A cursor over logs: what is done with is remembered per partition, the records stay where they are.
+
+mod request;
+mod window;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use self::window::{GivenUp, Window};
+pub use self::{
+    request::{Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest},
+    window::{Acknowledgement, Acquired},
+};
+use super::{
+    AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
+    Heartbeat,
+    consumer::HEARTBEAT_INTERVAL,
+    directory::{Directory, LogUuid, TopicPartition},
+};
+use crate::{
+    id::Offset,
+    properties::Text,
+    store::{Batch, StoreError, Table, keys},
+    time::Now,
+};
+
+/// As Kafka's `group.share.session.timeout.ms`.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// As Kafka's `group.share.record.lock.duration.ms`.
+const LOCK: Duration = Duration::from_secs(30);
+/// As Kafka's `group.share.delivery.count.limit`.
+const DELIVERIES_MAX: u16 = 5;
+/// As Kafka's `group.share.max.size`.
+const MEMBERS_MAX: usize = 200;
+
+/// A share group.
+#[derive(Debug, Default)]
+pub(super) struct ShareGroup {
+    epoch: i32,
+    members: BTreeMap<Text, Member>,
+    windows: BTreeMap<TopicPartition, Window>,
+    /// The generation of the directory that the assignment was made of.
+    seen: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    epoch: i32,
+    rack: Option<Text>,
+    client: Text,
+    host: Text,
+    names: BTreeSet<Text>,
+    assigned: BTreeSet<TopicPartition>,
+    /// It has been told.
+    told: bool,
+    alive_until: Instant,
+}
+
+impl ShareGroup {
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn has_windows(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    pub fn state(&self) -> &'static str {
+        match self.members.is_empty() {
+            true => "Empty",
+            false => "Stable",
+        }
+    }
+
+    /// Takes a row that was found when the broker opened.
+    pub fn restore(&mut self, partition: TopicPartition, row: Bytes) -> Result<(), StoreError> {
+        self.windows.insert(partition, Window::read(row)?);
+        Ok(())
+    }
+
+    pub fn handle(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        name: &(Text, Text),
+        request: ShareRequest,
+        batch: &mut Batch,
+    ) -> Result<ShareAnswer, GroupError> {
+        match request {
+            ShareRequest::Heartbeat(heartbeat) => {
+                let heartbeat = self.heartbeat(now, directory, name, *heartbeat, batch)?;
+                Ok(ShareAnswer::Heartbeat(heartbeat))
+            }
+            ShareRequest::Describe => Ok(ShareAnswer::Described(self.describe(&name.0, directory))),
+            ShareRequest::Positions { partitions } => {
+                let position = |partition| self.position(partition);
+                Ok(ShareAnswer::Positions(
+                    partitions.iter().map(position).collect(),
+                ))
+            }
+            ShareRequest::Initialise { partition, start } => {
+                if !self.windows.contains_key(&partition) {
+                    self.windows.insert(partition, Window::new(start));
+                    self.write(name, partition, batch);
+                }
+                Ok(ShareAnswer::Positions(vec![self.position(&partition)]))
+            }
+            ShareRequest::Acquire {
+                member,
+                reads,
+                records_max,
+                strict,
+            } => Ok(ShareAnswer::Acquired(self.acquire(
+                now,
+                name,
+                &member,
+                reads,
+                (records_max, strict),
+                batch,
+            ))),
+            ShareRequest::Acknowledge {
+                member,
+                acknowledgements,
+            } => {
+                let decide = |(partition, ranges)| {
+                    self.acknowledge(now, name, &member, partition, ranges, batch)
+                };
+                let results = acknowledgements.into_iter().map(decide).collect();
+                Ok(ShareAnswer::Acknowledged(results))
+            }
+            ShareRequest::ReleaseAll { member } => {
+                self.release(name, |by, _| *by == member, batch);
+                Ok(ShareAnswer::Ok)
+            }
+            ShareRequest::Offsets { partitions } => {
+                Ok(ShareAnswer::Offsets(self.offsets(partitions.as_deref())))
+            }
+            ShareRequest::Alter { offsets } => {
+                self.must_be_empty()?;
+                for (partition, start) in offsets {
+                    self.windows.insert(partition, Window::new(start));
+                    self.write(name, partition, batch);
+                }
+                Ok(ShareAnswer::Ok)
+            }
+            ShareRequest::Delete { logs } => {
+                self.must_be_empty()?;
+                self.drop_windows(name, |(log, _)| logs.contains(log), batch);
+                Ok(ShareAnswer::Ok)
+            }
+        }
+    }
+
+    fn must_be_empty(&self) -> Result<(), GroupError> {
+        match self.members.is_empty() {
+            true => Ok(()),
+            false => Err(GroupError::NotEmpty),
+        }
+    }
+
+    // Members
+
+    fn heartbeat(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        name: &(Text, Text),
+        request: ConsumerHeartbeat,
+        batch: &mut Batch,
+    ) -> Result<Heartbeat, GroupError> {
+        if request.epoch == -1 {
+            if self.members.remove(&request.member).is_none() {
+                return Err(GroupError::UnknownMember);
+            }
+            self.release(name, |by, _| *by == request.member, batch);
+            self.reassign(&name.0, directory);
+            return Ok(told(request.member, -1, None));
+        }
+        let joins = request.epoch == 0;
+        let changed = self.admit(now, &request)?;
+        if changed || self.seen != directory.generation() {
+            self.reassign(&name.0, directory);
+        }
+        let Some(member) = self.members.get_mut(&request.member) else {
+            return Err(GroupError::UnknownMember);
+        };
+        member.epoch = self.epoch;
+        let tell = joins || request.names.is_some() || !std::mem::replace(&mut member.told, true);
+        member.told = true;
+        let assignment = tell.then(|| grouped(&member.assigned));
+        Ok(told(request.member, member.epoch, assignment))
+    }
+
+    /// Notes what a member says; whether the assignment is to be made anew.
+    fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<bool, GroupError> {
+        let alive_until = now.instant + SESSION_TIMEOUT;
+        let is_full = self.members.len() >= MEMBERS_MAX;
+        match self.members.get_mut(&request.member) {
+            Some(member) => {
+                if request.epoch > member.epoch {
+                    return Err(GroupError::FencedMemberEpoch);
+                }
+                member.alive_until = alive_until;
+                let Some(names) = &request.names else {
+                    return Ok(false);
+                };
+                let names: BTreeSet<Text> = names.iter().cloned().collect();
+                let changed = member.names != names;
+                member.names = names;
+                Ok(changed)
+            }
+            None if request.epoch != 0 => Err(GroupError::UnknownMember),
+            None if is_full => Err(GroupError::Full),
+            None => {
+                let Some(names) = &request.names else {
+                    return Err(GroupError::Invalid(
+                        "SubscribedTopicNames must be set in first request.",
+                    ));
+                };
+                let member = Member {
+                    epoch: 0,
+                    rack: request.rack.clone(),
+                    client: request.client.clone(),
+                    host: request.host.clone(),
+                    names: names.iter().cloned().collect(),
+                    assigned: BTreeSet::new(),
+                    told: false,
+                    alive_until,
+                };
+                self.members.insert(request.member.clone(), member);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Every partition has at least one member, and every member at least one partition, as evenly as that goes.
+    fn reassign(&mut self, vhost: &str, directory: &Directory) {
+        self.seen = directory.generation();
+        self.epoch += 1;
+        let names: BTreeSet<Text> = self
+            .members
+            .values()
+            .flat_map(|it| it.names.clone())
+            .collect();
+        let mut assigned: FxHashMap<Text, BTreeSet<TopicPartition>> = FxHashMap::default();
+        for log in &names {
+            let Some(known) = directory
+                .find(vhost, log)
+                .filter(|known| known.partitions > 0)
+            else {
+                continue;
+            };
+            let members = self
+                .members
+                .iter()
+                .filter(|(_, member)| member.names.contains(log));
+            let members: Vec<&Text> = members.map(|(id, _)| id).collect();
+            let count = (known.partitions as usize).max(members.len());
+            for at in 0..count {
+                let partition = (known.uuid, at as u32 % known.partitions);
+                let own = assigned
+                    .entry(members[at % members.len()].clone())
+                    .or_default();
+                own.insert(partition);
+            }
+        }
+        for (id, member) in &mut self.members {
+            let own = assigned.remove(id).unwrap_or_default();
+            member.told &= own == member.assigned;
+            member.assigned = own;
+        }
+    }
+
+    pub fn describe(&self, vhost: &str, directory: &Directory) -> ConsumerDescription {
+        let names: FxHashMap<LogUuid, Text> = directory
+            .names(vhost)
+            .filter_map(|name| Some((directory.find(vhost, name)?.uuid, name.clone())))
+            .collect();
+        let member = |(id, member): (&Text, &Member)| {
+            let mut assigned = grouped(&member.assigned);
+            for log in &mut assigned {
+                log.name = names.get(&log.uuid).cloned().unwrap_or_default();
+            }
+            ConsumerMemberDescription {
+                member: id.clone(),
+                rack: member.rack.clone(),
+                epoch: member.epoch,
+                client: member.client.clone(),
+                host: member.host.clone(),
+                names: member.names.iter().cloned().collect(),
+                assigned,
+                ..Default::default()
+            }
+        };
+        ConsumerDescription {
+            state: self.state(),
+            epoch: self.epoch,
+            assignment_epoch: self.epoch,
+            assignor: "simple",
+            members: self.members.iter().map(member).collect(),
+        }
+    }
+
+    // Records
+
+    fn position(&self, partition: &TopicPartition) -> Position {
+        match self.windows.get(partition) {
+            None => Position::Unknown,
+            Some(window) => window.next_available().map_or(Position::Full, Position::At),
+        }
+    }
+
+    fn acquire(
+        &mut self,
+        now: Now,
+        name: &(Text, Text),
+        member: &Text,
+        reads: Vec<ShareRead>,
+        (records_max, strict): (u64, bool),
+        batch: &mut Batch,
+    ) -> Vec<Vec<Acquired>> {
+        let until = now.instant + LOCK;
+        let mut left = records_max;
+        let mut all = Vec::with_capacity(reads.len());
+        for read in reads {
+            let Some(window) = self.windows.get_mut(&read.partition) else {
+                all.push(Vec::new());
+                continue;
+            };
+            let before = window.start();
+            window.trim(read.log_start);
+            for (first, last) in read.skipped {
+                window.skip(first.0.max(window.start().0)..=last.0);
+            }
+            let mut acquired = Vec::new();
+            for (first, last) in read.shown {
+                let range = first.0.max(window.start().0)..=last.0;
+                if left == 0 || range.is_empty() {
+                    continue;
+                }
+                let got = window.acquire(range, left, strict, member, until);
+                let count = |it: &Acquired| it.last.0 - it.first.0 + 1;
+                left = left.saturating_sub(got.iter().map(count).sum());
+                acquired.extend(got);
+            }
+            if before != window.start() || !acquired.is_empty() {
+                // How often records were delivered survives, so that none is delivered for ever.
+                self.write(name, read.partition, batch);
+            }
+            all.push(acquired);
+        }
+        all
+    }
+
+    fn acknowledge(
+        &mut self,
+        now: Now,
+        name: &(Text, Text),
+        member: &Text,
+        partition: TopicPartition,
+        ranges: Vec<(Offset, Offset, Acknowledgement)>,
+        batch: &mut Batch,
+    ) -> Result<(), GroupError> {
+        let until = now.instant + LOCK;
+        let window = self
+            .windows
+            .get_mut(&partition)
+            .ok_or(GroupError::InvalidRecordState)?;
+        // All or none.
+        let held =
+            |(first, last, _): &(Offset, Offset, _)| window.holds(&(first.0..=last.0), member);
+        if !ranges.iter().all(held) {
+            return Err(GroupError::InvalidRecordState);
+        }
+        let mut given_up: Vec<GivenUp> = Vec::new();
+        for (first, last, acknowledgement) in ranges {
+            given_up.extend(window.acknowledge(
+                first.0..=last.0,
+                acknowledgement,
+                until,
+                DELIVERIES_MAX,
+            ));
+        }
+        self.write(name, partition, batch);
+        report(name, partition, &given_up);
+        Ok(())
+    }
+
+    fn release(
+        &mut self,
+        name: &(Text, Text),
+        is_over: impl Fn(&Text, Instant) -> bool,
+        batch: &mut Batch,
+    ) {
+        let mut changed = Vec::new();
+        for (partition, window) in &mut self.windows {
+            let (touched, given_up) = window.release(DELIVERIES_MAX, &is_over);
+            if touched {
+                changed.push(*partition);
+                report(name, *partition, &given_up);
+            }
+        }
+        for partition in changed {
+            self.write(name, partition, batch);
+        }
+    }
+
+    fn write(&self, (vhost, group): &(Text, Text), partition: TopicPartition, batch: &mut Batch) {
+        if let Some(window) = self.windows.get(&partition) {
+            let key = keys::share_window(vhost, group, &partition.0, partition.1);
+            batch.put(Table::State, key, window.write());
+        }
+    }
+
+    fn drop_windows(
+        &mut self,
+        (vhost, group): &(Text, Text),
+        goes: impl Fn(&TopicPartition) -> bool,
+        batch: &mut Batch,
+    ) {
+        self.windows.retain(|partition, _| {
+            if goes(partition) {
+                let key = keys::share_window(vhost, group, &partition.0, partition.1);
+                batch.delete(Table::State, key);
+            }
+            !goes(partition)
+        });
+    }
+
+    /// The group goes.
+    pub fn delete(&mut self, name: &(Text, Text), batch: &mut Batch) {
+        self.drop_windows(name, |_| true, batch);
+    }
+
+    /// A log is gone.
+    pub fn forget_log(&mut self, name: &(Text, Text), log: LogUuid, batch: &mut Batch) {
+        self.drop_windows(name, |(of, _)| *of == log, batch);
+    }
+
+    fn offsets(&self, wanted: Option<&[TopicPartition]>) -> Vec<ShareOffset> {
+        let is_wanted = |partition: &TopicPartition| wanted.is_none_or(|it| it.contains(partition));
+        let windows = self
+            .windows
+            .iter()
+            .filter(|(partition, _)| is_wanted(partition));
+        let offset = |(partition, window): (&TopicPartition, &Window)| ShareOffset {
+            partition: *partition,
+            start: window.start(),
+            done_ahead: window.looked_at() - window.unfinished(),
+        };
+        windows.map(offset).collect()
+    }
+
+    // Time
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let sessions = self.members.values().map(|member| member.alive_until);
+        let locks = self.windows.values().filter_map(Window::next_deadline);
+        sessions.chain(locks).min()
+    }
+
+    /// Drops silent members and takes back what was locked for too long.
+    pub fn tick(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        name: &(Text, Text),
+        batch: &mut Batch,
+    ) {
+        let before = self.members.len();
+        self.members
+            .retain(|_, member| member.alive_until > now.instant);
+        if self.members.len() < before {
+            self.reassign(&name.0, directory);
+        }
+        self.release(name, |_, until| until <= now.instant, batch);
+    }
+}
+
+fn told(member: Text, epoch: i32, assignment: Option<Vec<AssignedLog>>) -> Heartbeat {
+    Heartbeat {
+        member,
+        epoch,
+        interval: HEARTBEAT_INTERVAL,
+        assignment,
+    }
+}
+
+fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
+    let all: Vec<_> = partitions.iter().copied().collect();
+    let log = |partitions: &[TopicPartition]| AssignedLog {
+        uuid: partitions[0].0,
+        name: Text::new(),
+        partitions: partitions.iter().map(|(_, number)| *number).collect(),
+    };
+    all.chunk_by(|a, b| a.0 == b.0).map(log).collect()
+}
+
+/// Says what no member will get any more.
+fn report((_, group): &(Text, Text), (_, number): TopicPartition, given_up: &[GivenUp]) {
+    for it in given_up {
+        tracing::info!(
+            %group, partition = number, first = it.first, last = it.last,
+            deliveries = it.deliveries, rejected = it.rejected, "share group gives records up"
+        );
+    }
+}

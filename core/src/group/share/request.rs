@@ -1,0 +1,104 @@
+//! What share groups are asked, and what they answer.
+
+use super::{
+    Acknowledgement, Acquired, ConsumerDescription, ConsumerHeartbeat, Heartbeat, LogUuid,
+};
+use crate::{group::GroupError, id::Offset, properties::Text};
+
+/// A partition of a log.
+pub type SharePartition = (LogUuid, u32);
+
+/// A request to a share group.
+#[derive(Clone, Debug)]
+pub enum ShareRequest {
+    /// A member is there.
+    Heartbeat(Box<ConsumerHeartbeat>),
+    /// Describes the group.
+    Describe,
+    /// Where to read next for a member; answered by [`ShareAnswer::Positions`].
+    Positions { partitions: Vec<SharePartition> },
+    /// The group begins with a partition here, unless it has begun; answered by [`ShareAnswer::Positions`].
+    Initialise {
+        partition: SharePartition,
+        start: Offset,
+    },
+    /// Takes records that were read; answered by [`ShareAnswer::Acquired`].
+    Acquire {
+        member: Text,
+        reads: Vec<ShareRead>,
+        records_max: u64,
+        /// Not one more than that; else whole batches.
+        strict: bool,
+    },
+    /// Decides the fate of acquired records; answered by [`ShareAnswer::Acknowledged`].
+    Acknowledge {
+        member: Text,
+        acknowledgements: Vec<(SharePartition, Vec<(Offset, Offset, Acknowledgement)>)>,
+    },
+    /// The member gives back all that it has.
+    ReleaseAll { member: Text },
+    /// Where the group is; `None` is everywhere. Answered by [`ShareAnswer::Offsets`].
+    Offsets {
+        partitions: Option<Vec<SharePartition>>,
+    },
+    /// Moves a group without members.
+    Alter {
+        offsets: Vec<(SharePartition, Offset)>,
+    },
+    /// Has a group without members forget logs.
+    Delete { logs: Vec<LogUuid> },
+}
+
+/// What was read of a partition.
+#[derive(Clone, Debug)]
+pub struct ShareRead {
+    /// Of which.
+    pub partition: SharePartition,
+    /// The oldest record kept.
+    pub log_start: Offset,
+    /// First and last records of batches for applications.
+    pub shown: Vec<(Offset, Offset)>,
+    /// Of batches that are not for applications.
+    pub skipped: Vec<(Offset, Offset)>,
+}
+
+/// Where to read next for a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// The group has not begun with the partition.
+    Unknown,
+    /// From there.
+    At(Offset),
+    /// Nowhere: as many records are with members as there may be.
+    Full,
+}
+
+/// Where a group is in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareOffset {
+    /// Which.
+    pub partition: SharePartition,
+    /// All before it is done with.
+    pub start: Offset,
+    /// Records behind it that are done with too.
+    pub done_ahead: u64,
+}
+
+/// What a share group answers.
+#[derive(Clone, Debug)]
+pub enum ShareAnswer {
+    /// Done.
+    Ok,
+    /// What the member is to consume.
+    Heartbeat(Heartbeat),
+    /// The group as it is.
+    Described(ConsumerDescription),
+    /// One for each partition.
+    Positions(Vec<Position>),
+    /// One for each read.
+    Acquired(Vec<Vec<Acquired>>),
+    /// One for each partition.
+    Acknowledged(Vec<Result<(), GroupError>>),
+    /// Those that there are.
+    Offsets(Vec<ShareOffset>),
+}

@@ -1,0 +1,649 @@
+//! ShareFetch and ShareAcknowledge (KIP-932): records are read from the log, and given out by the share group.
+//!
+//! ```text
+//! acknowledge ─► positions ─► begin with new partitions ─► read the logs ─► acquire ─► respond
+//! ```
+//! The group decides who gets what; the log is read without it. What two members read at once, one of them acquires.
+
+use std::time::Duration;
+
+use trivium_core::{
+    Command, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, Offset, OffsetSpec, Reply,
+    Text, Visible,
+    group::{
+        Acknowledgement, Acquired, GroupAnswer, GroupRequest, Position, ShareAnswer, ShareRead,
+        ShareRequest,
+    },
+};
+
+use crate::{
+    call::{Answer, Call, Job, Step},
+    error::{ErrorCode, is_missing_log},
+    messages::share::*,
+    records::{Records, StoredBatch},
+    serve::{
+        groups::{Failure, answer_of, ask},
+        share_session::{FINAL, Member},
+    },
+    wire::Uuid,
+};
+
+/// As `group.share.record.lock.duration.ms`.
+const LOCK_MS: i32 = 30_000;
+/// Bytes read of a partition at once.
+const PARTITION_BYTES: usize = 1 << 20;
+/// Longer than any client waits for a response.
+const WAIT_MAX_MS: i32 = 5 * 60 * 1000;
+/// Not one record more than asked for (KIP-1206).
+const RECORD_LIMIT: i8 = 1;
+
+/// What an answer of a share group must be.
+pub(super) fn share_answer(answer: Answer) -> Result<ShareAnswer, Failure> {
+    match answer_of(answer)? {
+        GroupAnswer::Share(answer) => Ok(answer),
+        _ => Err(Failure::unexpected()),
+    }
+}
+
+/// A fetch under way.
+struct Fetching {
+    member: Member,
+    stage: Stage,
+    partitions: Vec<Partition>,
+    acknowledged: Vec<(Uuid, i32)>,
+    wait: Duration,
+    min_bytes: usize,
+    max_bytes: usize,
+    records_max: u64,
+    strict: bool,
+    closes: bool,
+    left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Acknowledge,
+    Positions,
+    Begin,
+    Read,
+    Acquire,
+    Release,
+}
+
+/// A partition of the fetch.
+struct Partition {
+    id: Uuid,
+    number: i32,
+    log: Result<Text, ErrorCode>,
+    position: Option<Offset>,
+    batches: Vec<FetchedBatch>,
+    response: ShareFetchPartitionData,
+    wanted: bool,
+}
+
+impl Partition {
+    fn new(id: Uuid, number: i32, wanted: bool, call: &Call<'_>) -> Partition {
+        let log = call.session.topics.name(id).cloned();
+        let log = log.ok_or(ErrorCode::UNKNOWN_TOPIC_ID);
+        let mut response = ShareFetchPartitionData {
+            partition_index: number,
+            ..Default::default()
+        };
+        response.error_code = log.as_ref().err().copied().unwrap_or_default();
+        Partition {
+            id,
+            number,
+            log,
+            position: None,
+            batches: Vec::new(),
+            response,
+            wanted,
+        }
+    }
+
+    fn key(&self) -> ([u8; 16], u32) {
+        (self.id.0, u32::try_from(self.number).unwrap_or(u32::MAX))
+    }
+
+    fn is_readable(&self) -> bool {
+        self.wanted && self.log.is_ok() && !self.response.error_code.is_err()
+    }
+}
+
+fn refused(code: ErrorCode, call: &Call<'_>) -> Step {
+    call.respond(&ShareFetchResponse {
+        error_code: code,
+        ..Default::default()
+    })
+}
+
+pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
+    let (Some(group), Some(id)) = (request.group_id, request.member_id) else {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    };
+    let member = (group, id);
+    let opens = request.share_session_epoch == 0;
+    let has_acknowledgements = |topic: &ShareTopic| {
+        topic
+            .partitions
+            .iter()
+            .any(|it| !it.acknowledgement_batches.is_empty())
+    };
+    if opens && request.topics.iter().any(has_acknowledgements) {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    }
+    let closes = request.share_session_epoch == FINAL;
+    if let Err(code) = call
+        .session
+        .shares
+        .enter(&member, request.share_session_epoch)
+    {
+        return refused(code, call);
+    }
+    let named = request.topics.iter().flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(|it| (topic.topic_id, it.partition_index))
+    });
+    let forgotten = &request.forgotten_topics_data;
+    let in_session = call.session.shares.partitions(&member, named, forgotten);
+    let reads = !closes && !request.is_renew_ack && request.max_records != 0;
+    let mut partitions: Vec<Partition> = in_session
+        .into_iter()
+        .map(|(id, number)| Partition::new(id, number, reads, call))
+        .collect();
+    let (acknowledgements, acknowledged) = match acknowledgements(&request.topics) {
+        Ok(acknowledgements) => acknowledgements,
+        Err(code) => return refused(code, call),
+    };
+    for (id, number) in &acknowledged {
+        if !partitions
+            .iter()
+            .any(|it| it.id == *id && it.number == *number)
+        {
+            partitions.push(Partition::new(*id, *number, false, call));
+        }
+    }
+    let job = Fetching {
+        member,
+        stage: Stage::Acknowledge,
+        partitions,
+        acknowledged,
+        wait: Duration::from_millis(request.max_wait_ms.clamp(0, WAIT_MAX_MS) as u64),
+        min_bytes: request.min_bytes.max(0) as usize,
+        max_bytes: request.max_bytes.max(0) as usize,
+        records_max: request.max_records.max(1) as u64,
+        strict: request.share_acquire_mode == RECORD_LIMIT,
+        closes,
+        left: 1,
+    };
+    if acknowledgements.is_empty() {
+        return job.positions(call);
+    }
+    let member = job.member.1.clone();
+    job.ask(
+        ShareRequest::Acknowledge {
+            member,
+            acknowledgements,
+        },
+        call,
+    );
+    Step::Wait(Box::new(job))
+}
+
+/// What became of ranges of records, by partition.
+type Acknowledgements = Vec<(([u8; 16], u32), Vec<(Offset, Offset, Acknowledgement)>)>;
+
+/// The acknowledgements of a request, and of which partitions they are, in the same order.
+fn acknowledgements(
+    topics: &[ShareTopic],
+) -> Result<(Acknowledgements, Vec<(Uuid, i32)>), ErrorCode> {
+    let (mut all, mut partitions) = (Vec::new(), Vec::new());
+    for topic in topics {
+        for partition in &topic.partitions {
+            if partition.acknowledgement_batches.is_empty() {
+                continue;
+            }
+            let mut ranges = Vec::new();
+            for batch in &partition.acknowledgement_batches {
+                ranges.extend(ranges_of(batch)?);
+            }
+            let number = u32::try_from(partition.partition_index);
+            let number = number.map_err(|_| ErrorCode::INVALID_REQUEST)?;
+            all.push(((topic.topic_id.0, number), ranges));
+            partitions.push((topic.topic_id, partition.partition_index));
+        }
+    }
+    Ok((all, partitions))
+}
+
+/// One type is for the whole batch; else there is one for each record.
+fn ranges_of(
+    batch: &AcknowledgementBatch,
+) -> Result<Vec<(Offset, Offset, Acknowledgement)>, ErrorCode> {
+    let offset = |offset: i64| {
+        let offset = u64::try_from(offset).map_err(|_| ErrorCode::INVALID_REQUEST)?;
+        Ok::<_, ErrorCode>(Offset(offset))
+    };
+    let (first, last) = (offset(batch.first_offset)?, offset(batch.last_offset)?);
+    if last < first {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    let kinds = &batch.acknowledge_types;
+    if let [kind] = kinds[..] {
+        return Ok(vec![(first, last, acknowledgement(kind)?)]);
+    }
+    if kinds.len() as u64 != last.0 - first.0 + 1 {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    let one = |(at, kind): (u64, &i8)| {
+        let offset = Offset(first.0 + at);
+        Ok((offset, offset, acknowledgement(*kind)?))
+    };
+    (0..).zip(kinds).map(one).collect()
+}
+
+fn acknowledgement(kind: i8) -> Result<Acknowledgement, ErrorCode> {
+    match kind {
+        0 => Ok(Acknowledgement::Gap),
+        1 => Ok(Acknowledgement::Accept),
+        2 => Ok(Acknowledgement::Release),
+        3 => Ok(Acknowledgement::Reject),
+        4 => Ok(Acknowledgement::Renew),
+        _ => Err(ErrorCode::INVALID_REQUEST),
+    }
+}
+
+impl Fetching {
+    fn ask(&self, request: ShareRequest, call: &mut Call<'_>) {
+        ask(0, self.member.0.clone(), GroupRequest::Share(request), call);
+    }
+
+    /// Asks where to read; or ends where nothing is to be read.
+    fn positions(mut self, call: &mut Call<'_>) -> Step {
+        if self.closes {
+            self.stage = Stage::Release;
+            let member = self.member.1.clone();
+            self.ask(ShareRequest::ReleaseAll { member }, call);
+            return Step::Wait(Box::new(self));
+        }
+        let readable = self.partitions.iter().filter(|it| it.is_readable());
+        let partitions: Vec<_> = readable.map(Partition::key).collect();
+        if partitions.is_empty() {
+            return self.respond(call);
+        }
+        self.stage = Stage::Positions;
+        self.ask(ShareRequest::Positions { partitions }, call);
+        Step::Wait(Box::new(self))
+    }
+
+    /// The ends of logs that the group has not begun with are looked for.
+    fn begin(mut self, positions: &[Position], call: &mut Call<'_>) -> Step {
+        let mut unknown = Vec::new();
+        let readable = (0..)
+            .zip(&mut self.partitions)
+            .filter(|(_, it)| it.is_readable());
+        for ((part, partition), position) in readable.zip(positions) {
+            match position {
+                Position::At(offset) => partition.position = Some(*offset),
+                Position::Full => {}
+                Position::Unknown => unknown.push((part, partition.log.clone(), partition.key().1)),
+            }
+        }
+        self.left = unknown.len();
+        if unknown.is_empty() {
+            return self.read(call);
+        }
+        self.stage = Stage::Begin;
+        for (part, log, partition) in unknown {
+            let log = log.unwrap_or_default();
+            // `share.auto.offset.reset` is `latest`.
+            call.submit(part, |token| Command::FindOffset {
+                token,
+                log,
+                partition,
+                at: OffsetSpec::Latest,
+                isolation: Isolation::Uncommitted,
+            });
+        }
+        Step::Wait(Box::new(self))
+    }
+
+    fn on_end(mut self, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let found = answer.reply(|reply| match reply {
+            Reply::Offset { found, .. } => Some(found),
+            _ => None,
+        });
+        if let Some(partition) = self.partitions.get_mut(part) {
+            match found {
+                Ok(found) => partition.position = found.map(|(offset, _)| offset),
+                Err(refusal) => {
+                    partition.response.error_code = match is_missing_log(&refusal) {
+                        true => ErrorCode::UNKNOWN_TOPIC_ID,
+                        false => ErrorCode::from(&refusal),
+                    };
+                }
+            }
+            if let (Some(start), key) = (partition.position, partition.key()) {
+                let begin = ShareRequest::Initialise {
+                    partition: key,
+                    start,
+                };
+                let group = self.member.0.clone();
+                ask(part, group, GroupRequest::Share(begin), call);
+                self.left += 1;
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => self.read(call),
+            _ => Step::Wait(Box::new(self)),
+        }
+    }
+
+    fn on_begun(mut self, part: usize, answer: ShareAnswer, call: &mut Call<'_>) -> Step {
+        if let (ShareAnswer::Positions(positions), Some(partition)) =
+            (answer, self.partitions.get_mut(part))
+        {
+            partition.position = match positions.first() {
+                Some(Position::At(offset)) => Some(*offset),
+                _ => None,
+            };
+        }
+        self.left -= 1;
+        match self.left {
+            0 => self.read(call),
+            _ => Step::Wait(Box::new(self)),
+        }
+    }
+
+    fn read(mut self, call: &mut Call<'_>) -> Step {
+        let wanted = |partition: &Partition| {
+            Some(FetchPartition {
+                log: partition.log.clone().ok()?,
+                partition: partition.key().1,
+                from: partition.position.filter(|_| partition.is_readable())?,
+                max_bytes: PARTITION_BYTES,
+            })
+        };
+        // Even without a partition: where all records are with members, the client waits as for new ones.
+        let partitions: Vec<_> = self.partitions.iter().filter_map(wanted).collect();
+        self.stage = Stage::Read;
+        let fetch = Fetch {
+            partitions,
+            min_bytes: self.min_bytes.max(1),
+            max_bytes: self.max_bytes.max(1),
+            wait: self.wait,
+            // `share.isolation.level` is `read_uncommitted`.
+            isolation: Isolation::Uncommitted,
+        };
+        call.submit(0, |token| Command::Fetch { token, fetch });
+        Step::Wait(Box::new(self))
+    }
+
+    /// What was read is to be acquired.
+    fn acquire(mut self, fetched: Vec<Fetched>, call: &mut Call<'_>) -> Step {
+        let mut reads = Vec::new();
+        let read = self
+            .partitions
+            .iter_mut()
+            .filter(|it| it.is_readable() && it.position.is_some());
+        for (partition, fetched) in read.zip(fetched) {
+            match fetched.result {
+                Ok(batches) => {
+                    let mut read = ShareRead {
+                        partition: partition.key(),
+                        log_start: fetched.log_start,
+                        shown: Vec::new(),
+                        skipped: Vec::new(),
+                    };
+                    let mut visible = Visible::new(&fetched.aborted);
+                    for batch in batches {
+                        let Some(range) = range(&batch) else { continue };
+                        match visible.shows(&batch) {
+                            true => {
+                                read.shown.push(range);
+                                partition.batches.push(batch);
+                            }
+                            false => read.skipped.push(range),
+                        }
+                    }
+                    reads.push(read);
+                }
+                Err(trivium_core::Refusal::OffsetOutOfRange(_)) => reads.push(ShareRead {
+                    partition: partition.key(),
+                    log_start: fetched.log_start,
+                    shown: Vec::new(),
+                    skipped: Vec::new(),
+                }),
+                Err(refusal) if is_missing_log(&refusal) => {
+                    partition.response.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+                    call.session.topics.forget_id(partition.id);
+                }
+                Err(refusal) => partition.response.error_code = ErrorCode::from(&refusal),
+            }
+        }
+        self.stage = Stage::Acquire;
+        let acquire = ShareRequest::Acquire {
+            member: self.member.1.clone(),
+            reads,
+            records_max: self.records_max,
+            strict: self.strict,
+        };
+        self.ask(acquire, call);
+        Step::Wait(Box::new(self))
+    }
+
+    fn acquired(mut self, acquired: Vec<Vec<Acquired>>, call: &mut Call<'_>) -> Step {
+        let read = self
+            .partitions
+            .iter_mut()
+            .filter(|it| it.is_readable() && it.position.is_some());
+        for (partition, acquired) in read.zip(acquired) {
+            let batches = std::mem::take(&mut partition.batches).into_iter();
+            let is_wanted = |batch: &FetchedBatch| {
+                range(batch).is_some_and(|(first, last)| {
+                    acquired
+                        .iter()
+                        .any(|it| it.first <= last && it.last >= first)
+                })
+            };
+            let stored = |batch: FetchedBatch| StoredBatch {
+                base: batch.base.0 as i64,
+                bytes: batch.bytes,
+            };
+            partition.response.records = Records(batches.filter(is_wanted).map(stored).collect());
+            let records = |it: Acquired| AcquiredRecords {
+                first_offset: it.first.0 as i64,
+                last_offset: it.last.0 as i64,
+                delivery_count: it.deliveries as i16,
+            };
+            partition.response.acquired_records = acquired.into_iter().map(records).collect();
+        }
+        self.respond(call)
+    }
+
+    fn respond(self, call: &Call<'_>) -> Step {
+        let mut response = ShareFetchResponse {
+            acquisition_lock_timeout_ms: LOCK_MS,
+            ..Default::default()
+        };
+        let acknowledged = self.acknowledged;
+        for partition in self.partitions {
+            let Partition {
+                id,
+                number,
+                response: data,
+                ..
+            } = partition;
+            let is_told = !data.acquired_records.is_empty()
+                || data.error_code.is_err()
+                || acknowledged.contains(&(id, number));
+            if !is_told {
+                continue;
+            }
+            let topics = &mut response.responses;
+            match topics.iter_mut().find(|topic| topic.topic_id == id) {
+                Some(topic) => topic.partitions.push(data),
+                None => topics.push(ShareFetchableTopicResponse {
+                    topic_id: id,
+                    partitions: vec![data],
+                }),
+            }
+        }
+        call.respond(&response)
+    }
+
+    fn fail(self, failure: &Failure, call: &Call<'_>) -> Step {
+        refused(failure.code(), call)
+    }
+}
+
+/// First and last record of a stored batch.
+fn range(batch: &FetchedBatch) -> Option<(Offset, Offset)> {
+    let last_delta = trivium_core::BatchHeader::peek(&batch.bytes)?.last_offset_delta;
+    Some((batch.base, Offset(batch.base.0 + u64::from(last_delta))))
+}
+
+impl Job for Fetching {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        if let Answer::Fetched(fetched) = answer {
+            return self.acquire(fetched, call);
+        }
+        if self.stage == Stage::Begin
+            && matches!(&answer, Answer::Done(Ok(Reply::Offset { .. }) | Err(_)))
+        {
+            return self.on_end(part, answer, call);
+        }
+        let answer = match share_answer(answer) {
+            Ok(answer) => answer,
+            Err(failure) => return self.fail(&failure, call),
+        };
+        match (self.stage, answer) {
+            (Stage::Acknowledge, ShareAnswer::Acknowledged(results)) => {
+                for ((id, number), result) in self.acknowledged.iter().zip(results) {
+                    let found = self
+                        .partitions
+                        .iter_mut()
+                        .find(|it| it.id == *id && it.number == *number);
+                    if let (Some(partition), Err(error)) = (found, result) {
+                        partition.response.acknowledge_error_code = ErrorCode::from(&error);
+                        partition.response.acknowledge_error_message =
+                            Some(error.to_string().into());
+                    }
+                }
+                self.positions(call)
+            }
+            (Stage::Positions, ShareAnswer::Positions(positions)) => self.begin(&positions, call),
+            (Stage::Begin, answer) => self.on_begun(part, answer, call),
+            (Stage::Acquire, ShareAnswer::Acquired(acquired)) => self.acquired(acquired, call),
+            _ => self.respond(call),
+        }
+    }
+}
+
+// ShareAcknowledge
+
+/// An acknowledgement under way.
+struct Acknowledging {
+    partitions: Vec<(Uuid, i32)>,
+    member: Member,
+    closes: bool,
+    results: Vec<ErrorCode>,
+}
+
+pub(crate) fn acknowledge(request: ShareAcknowledgeRequest, call: &mut Call<'_>) -> Step {
+    let refused = |code, call: &Call<'_>| {
+        call.respond(&ShareAcknowledgeResponse {
+            error_code: code,
+            ..Default::default()
+        })
+    };
+    let (Some(group), Some(id)) = (request.group_id, request.member_id) else {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    };
+    let member = (group, id);
+    if request.share_session_epoch == 0 {
+        return refused(ErrorCode::INVALID_SHARE_SESSION_EPOCH, call);
+    }
+    if let Err(code) = call
+        .session
+        .shares
+        .enter(&member, request.share_session_epoch)
+    {
+        return refused(code, call);
+    }
+    let (acknowledgements, partitions) = match acknowledgements(&request.topics) {
+        Ok(acknowledgements) => acknowledgements,
+        Err(code) => return refused(code, call),
+    };
+    let acknowledge = ShareRequest::Acknowledge {
+        member: member.1.clone(),
+        acknowledgements,
+    };
+    ask(0, member.0.clone(), GroupRequest::Share(acknowledge), call);
+    Step::Wait(Box::new(Acknowledging {
+        partitions,
+        member,
+        closes: request.share_session_epoch == FINAL,
+        results: Vec::new(),
+    }))
+}
+
+impl Acknowledging {
+    fn respond(self, call: &Call<'_>) -> Step {
+        let mut response = ShareAcknowledgeResponse {
+            acquisition_lock_timeout_ms: LOCK_MS,
+            ..Default::default()
+        };
+        for ((id, number), code) in self.partitions.into_iter().zip(self.results) {
+            let data = ShareAcknowledgePartitionData {
+                partition_index: number,
+                error_code: code,
+                ..Default::default()
+            };
+            let topics = &mut response.responses;
+            match topics.iter_mut().find(|topic| topic.topic_id == id) {
+                Some(topic) => topic.partitions.push(data),
+                None => topics.push(ShareAcknowledgeTopicResponse {
+                    topic_id: id,
+                    partitions: vec![data],
+                }),
+            }
+        }
+        call.respond(&response)
+    }
+}
+
+impl Job for Acknowledging {
+    fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        match share_answer(answer) {
+            Ok(ShareAnswer::Acknowledged(results)) => {
+                let code = |result: Result<(), _>| {
+                    result
+                        .as_ref()
+                        .map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
+                };
+                self.results = results.into_iter().map(code).collect();
+            }
+            // The session has ended, and with it what the member had.
+            Ok(_) => return self.respond(call),
+            Err(failure) => {
+                return call.respond(&ShareAcknowledgeResponse {
+                    error_code: failure.code(),
+                    error_message: Some(failure.text()),
+                    ..Default::default()
+                });
+            }
+        }
+        if !self.closes {
+            return self.respond(call);
+        }
+        let release = ShareRequest::ReleaseAll {
+            member: self.member.1.clone(),
+        };
+        ask(0, self.member.0.clone(), GroupRequest::Share(release), call);
+        Step::Wait(self)
+    }
+}

@@ -1,0 +1,417 @@
+//! Share groups (KIP-932): members, descriptions, and where groups are.
+
+use rustc_hash::FxHashMap;
+use trivium_core::{
+    Offset, Text,
+    group::{
+        ConsumerHeartbeat, ConsumerMemberDescription, GroupError, GroupRequest, Heartbeat,
+        ShareAnswer, ShareOffset, ShareRequest,
+    },
+};
+
+use crate::{
+    call::{Answer, Call, Job, Step},
+    error::ErrorCode,
+    messages::{consumer_groups::Assignment, share::*},
+    serve::{
+        GROUP_OPERATIONS, NOT_ASKED,
+        consumer_groups::{named, topic_partitions},
+        groups::{Failure, ask},
+        logs,
+        share_fetch::share_answer,
+    },
+    wire::Uuid,
+};
+
+// ShareGroupHeartbeat
+
+pub(crate) fn heartbeat(request: ShareGroupHeartbeatRequest, call: &mut Call<'_>) -> Step {
+    if request.group_id.is_empty() || request.member_id.is_empty() || request.member_epoch < -1 {
+        return call.respond(&ShareGroupHeartbeatResponse {
+            error_code: ErrorCode::INVALID_REQUEST,
+            error_message: Some("GroupId and MemberId can't be empty.".into()),
+            ..Default::default()
+        });
+    }
+    let heartbeat = ConsumerHeartbeat {
+        member: request.member_id,
+        epoch: request.member_epoch,
+        rack: request.rack_id,
+        client: call.header.client_id.clone(),
+        host: call.peer_host(),
+        names: request.subscribed_topic_names,
+        ..Default::default()
+    };
+    let request_to_group = GroupRequest::Share(ShareRequest::Heartbeat(Box::new(heartbeat)));
+    ask(0, request.group_id, request_to_group, call);
+    Step::Wait(Box::new(Beating))
+}
+
+struct Beating;
+
+impl Job for Beating {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let mut response = ShareGroupHeartbeatResponse::default();
+        match share_answer(answer) {
+            Ok(ShareAnswer::Heartbeat(heartbeat)) => {
+                let Heartbeat {
+                    member,
+                    epoch,
+                    interval,
+                    assignment,
+                } = heartbeat;
+                response.member_id = Some(member);
+                response.member_epoch = epoch;
+                response.heartbeat_interval_ms = interval.as_millis() as i32;
+                response.assignment = assignment.map(|logs| Assignment {
+                    topic_partitions: logs.into_iter().map(topic_partitions).collect(),
+                });
+            }
+            Ok(_) => response.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+            Err(failure) => {
+                response.error_code = failure.code();
+                response.error_message = Some(failure.text());
+            }
+        }
+        call.respond(&response)
+    }
+}
+
+// ShareGroupDescribe
+
+struct Describing {
+    groups: Vec<DescribedShareGroup>,
+    left: usize,
+}
+
+pub(crate) fn describe(request: ShareGroupDescribeRequest, call: &mut Call<'_>) -> Step {
+    let authorized_operations = if request.include_authorized_operations {
+        GROUP_OPERATIONS
+    } else {
+        NOT_ASKED
+    };
+    let mut groups = Vec::with_capacity(request.group_ids.len());
+    for (part, group_id) in request.group_ids.into_iter().enumerate() {
+        ask(
+            part,
+            group_id.clone(),
+            GroupRequest::Share(ShareRequest::Describe),
+            call,
+        );
+        groups.push(DescribedShareGroup {
+            group_id,
+            authorized_operations,
+            ..Default::default()
+        });
+    }
+    let left = groups.len();
+    match left {
+        0 => call.respond(&ShareGroupDescribeResponse::default()),
+        _ => Step::Wait(Box::new(Describing { groups, left })),
+    }
+}
+
+impl Job for Describing {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        if let Some(group) = self.groups.get_mut(part) {
+            match share_answer(answer) {
+                Ok(ShareAnswer::Described(found)) => {
+                    group.group_state = Text::from_static(found.state);
+                    group.group_epoch = found.epoch;
+                    group.assignment_epoch = found.assignment_epoch;
+                    group.assignor_name = Text::from_static(found.assignor);
+                    group.members = found.members.into_iter().map(member).collect();
+                }
+                Ok(_) => group.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+                Err(failure) => {
+                    group.error_code = failure.code();
+                    group.error_message = Some(match &failure {
+                        Failure::Group(GroupError::NotFound) => {
+                            format!("Group {} not found.", group.group_id).into()
+                        }
+                        failure => failure.text(),
+                    });
+                }
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&ShareGroupDescribeResponse {
+                throttle_time_ms: 0,
+                groups: self.groups,
+            }),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+fn member(member: ConsumerMemberDescription) -> DescribedShareMember {
+    DescribedShareMember {
+        member_id: member.member,
+        rack_id: member.rack,
+        member_epoch: member.epoch,
+        client_id: member.client,
+        client_host: member.host,
+        subscribed_topic_names: member.names,
+        assignment: named(member.assigned),
+    }
+}
+
+// Offsets
+
+/// What is asked about offsets, once the ids of topics are known.
+enum Question {
+    Describe(Vec<DescribeShareGroupOffsetsRequestGroup>),
+    Alter(AlterShareGroupOffsetsRequest),
+    Delete(DeleteShareGroupOffsetsRequest),
+}
+
+/// Logs by name, with their numbers of partitions, and back.
+#[derive(Default)]
+struct Names {
+    ids: FxHashMap<Text, (Uuid, u32)>,
+    names: FxHashMap<Uuid, Text>,
+}
+
+struct Naming {
+    question: Question,
+}
+
+pub(crate) fn describe_offsets(
+    request: DescribeShareGroupOffsetsRequest,
+    call: &mut Call<'_>,
+) -> Step {
+    name(Question::Describe(request.groups), call)
+}
+
+pub(crate) fn alter_offsets(request: AlterShareGroupOffsetsRequest, call: &mut Call<'_>) -> Step {
+    name(Question::Alter(request), call)
+}
+
+pub(crate) fn delete_offsets(request: DeleteShareGroupOffsetsRequest, call: &mut Call<'_>) -> Step {
+    name(Question::Delete(request), call)
+}
+
+fn name(question: Question, call: &mut Call<'_>) -> Step {
+    call.describe(0, None);
+    Step::Wait(Box::new(Naming { question }))
+}
+
+impl Job for Naming {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let mut names = Names::default();
+        for log in logs(answer).into_iter().flatten().flatten() {
+            let id = Uuid(log.uuid);
+            names
+                .ids
+                .insert(log.name.clone(), (id, log.spec.partitions));
+            names.names.insert(id, log.name);
+        }
+        match self.question {
+            Question::Describe(groups) => describe_each(groups, names, call),
+            Question::Alter(request) => alter(request, &names, call),
+            Question::Delete(request) => delete(request, &names, call),
+        }
+    }
+}
+
+struct DescribingOffsets {
+    groups: Vec<DescribeShareGroupOffsetsRequestGroup>,
+    results: Vec<DescribeShareGroupOffsetsResponseGroup>,
+    names: Names,
+    left: usize,
+}
+
+fn describe_each(
+    groups: Vec<DescribeShareGroupOffsetsRequestGroup>,
+    names: Names,
+    call: &mut Call<'_>,
+) -> Step {
+    let mut results = Vec::with_capacity(groups.len());
+    for (part, group) in groups.iter().enumerate() {
+        let offsets = ShareRequest::Offsets { partitions: None };
+        ask(
+            part,
+            group.group_id.clone(),
+            GroupRequest::Share(offsets),
+            call,
+        );
+        results.push(DescribeShareGroupOffsetsResponseGroup {
+            group_id: group.group_id.clone(),
+            ..Default::default()
+        });
+    }
+    let left = groups.len();
+    match left {
+        0 => call.respond(&DescribeShareGroupOffsetsResponse::default()),
+        _ => Step::Wait(Box::new(DescribingOffsets {
+            groups,
+            results,
+            names,
+            left,
+        })),
+    }
+}
+
+impl DescribingOffsets {
+    fn topics(
+        &self,
+        asked: Option<&[DescribeShareGroupOffsetsRequestTopic]>,
+        found: &[ShareOffset],
+    ) -> Vec<DescribeShareGroupOffsetsResponseTopic> {
+        let partition = |offset: &ShareOffset| DescribeShareGroupOffsetsResponsePartition {
+            partition_index: offset.partition.1 as i32,
+            start_offset: offset.start.0 as i64,
+            ..Default::default()
+        };
+        let nothing = |index: i32| DescribeShareGroupOffsetsResponsePartition {
+            partition_index: index,
+            start_offset: -1,
+            ..Default::default()
+        };
+        let Some(asked) = asked else {
+            let topic = |offsets: &[ShareOffset]| {
+                let id = Uuid(offsets[0].partition.0);
+                Some(DescribeShareGroupOffsetsResponseTopic {
+                    topic_name: self.names.names.get(&id)?.clone(),
+                    topic_id: id,
+                    partitions: offsets.iter().map(partition).collect(),
+                })
+            };
+            let topics = found.chunk_by(|a, b| a.partition.0 == b.partition.0);
+            return topics.filter_map(topic).collect();
+        };
+        let topic = |topic: &DescribeShareGroupOffsetsRequestTopic| {
+            let id = self.names.ids.get(&topic.topic_name).map(|(id, _)| *id);
+            let offset = |index: &i32| {
+                let own = found.iter().find(|offset| {
+                    Some(Uuid(offset.partition.0)) == id && offset.partition.1 as i32 == *index
+                });
+                own.map_or_else(|| nothing(*index), partition)
+            };
+            DescribeShareGroupOffsetsResponseTopic {
+                topic_name: topic.topic_name.clone(),
+                topic_id: id.unwrap_or_default(),
+                partitions: topic.partitions.iter().map(offset).collect(),
+            }
+        };
+        asked.iter().map(topic).collect()
+    }
+}
+
+impl Job for DescribingOffsets {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let found = share_answer(answer);
+        if let Some(group) = self.groups.get(part) {
+            match found {
+                Ok(ShareAnswer::Offsets(offsets)) => {
+                    let topics = self.topics(group.topics.as_deref(), &offsets);
+                    self.results[part].topics = topics;
+                }
+                Ok(_) => self.results[part].error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+                Err(failure) => {
+                    self.results[part].error_code = failure.code();
+                    self.results[part].error_message = Some(failure.text());
+                }
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&DescribeShareGroupOffsetsResponse {
+                throttle_time_ms: 0,
+                groups: self.results,
+            }),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+struct Altering {
+    response: AlterShareGroupOffsetsResponse,
+}
+
+fn alter(request: AlterShareGroupOffsetsRequest, names: &Names, call: &mut Call<'_>) -> Step {
+    let mut offsets = Vec::new();
+    let mut response = AlterShareGroupOffsetsResponse::default();
+    for topic in request.topics {
+        let known = names.ids.get(&topic.topic_name).copied();
+        let mut result = AlterShareGroupOffsetsResponseTopic {
+            topic_id: known.map(|(id, _)| id).unwrap_or_default(),
+            topic_name: topic.topic_name,
+            partitions: Vec::new(),
+        };
+        for asked in topic.partitions {
+            let number = u32::try_from(asked.partition_index).ok();
+            let there = known
+                .zip(number)
+                .filter(|((_, count), number)| number < count);
+            let start = u64::try_from(asked.start_offset).ok();
+            let error_code = match (there, start) {
+                (Some(((id, _), number)), Some(start)) => {
+                    offsets.push(((id.0, number), Offset(start)));
+                    ErrorCode::NONE
+                }
+                (None, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                (_, None) => ErrorCode::INVALID_REQUEST,
+            };
+            result
+                .partitions
+                .push(AlterShareGroupOffsetsResponsePartition {
+                    partition_index: asked.partition_index,
+                    error_code,
+                    ..Default::default()
+                });
+        }
+        response.responses.push(result);
+    }
+    let alter = GroupRequest::Share(ShareRequest::Alter { offsets });
+    ask(0, request.group_id, alter, call);
+    Step::Wait(Box::new(Altering { response }))
+}
+
+impl Job for Altering {
+    fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        if let Err(failure) = share_answer(answer) {
+            self.response.error_code = failure.code();
+            self.response.error_message = Some(failure.text());
+        }
+        call.respond(&self.response)
+    }
+}
+
+struct Deleting {
+    response: DeleteShareGroupOffsetsResponse,
+}
+
+fn delete(request: DeleteShareGroupOffsetsRequest, names: &Names, call: &mut Call<'_>) -> Step {
+    let mut logs = Vec::new();
+    let mut response = DeleteShareGroupOffsetsResponse::default();
+    for topic in request.topics {
+        let known = names.ids.get(&topic.topic_name).map(|(id, _)| *id);
+        logs.extend(known.map(|id| id.0));
+        response
+            .responses
+            .push(DeleteShareGroupOffsetsResponseTopic {
+                topic_name: topic.topic_name,
+                topic_id: known.unwrap_or_default(),
+                error_code: match known {
+                    Some(_) => ErrorCode::NONE,
+                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                },
+                error_message: None,
+            });
+    }
+    let delete = GroupRequest::Share(ShareRequest::Delete { logs });
+    ask(0, request.group_id, delete, call);
+    Step::Wait(Box::new(Deleting { response }))
+}
+
+impl Job for Deleting {
+    fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        if let Err(failure) = share_answer(answer) {
+            self.response.error_code = failure.code();
+            self.response.error_message = Some(failure.text());
+        }
+        call.respond(&self.response)
+    }
+}
