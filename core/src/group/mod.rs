@@ -21,8 +21,8 @@ use bytes::Bytes;
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 pub use directory::LogUuid;
 pub use share::{
-    Acknowledgement, Acquired, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead,
-    ShareRequest,
+    Acknowledged, Acknowledgement, Acquired, Position, ShareAnswer, ShareOffset, SharePartition,
+    ShareRead, ShareRequest,
 };
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};

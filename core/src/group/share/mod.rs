@@ -5,7 +5,7 @@ mod request;
 mod window;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,9 @@ use rustc_hash::FxHashMap;
 
 use self::window::{GivenUp, Window};
 pub use self::{
-    request::{Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest},
+    request::{
+        Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
+    },
     window::{Acknowledgement, Acquired},
 };
 use super::{
@@ -105,8 +107,8 @@ impl ShareGroup {
                 ))
             }
             ShareRequest::Initialise { partition, start } => {
-                if !self.windows.contains_key(&partition) {
-                    self.windows.insert(partition, Window::new(start));
+                if let Entry::Vacant(vacant) = self.windows.entry(partition) {
+                    vacant.insert(Window::new(start));
                     self.write(name, partition, batch);
                 }
                 Ok(ShareAnswer::Positions(vec![self.position(&partition)]))
@@ -364,7 +366,7 @@ impl ShareGroup {
         name: &(Text, Text),
         member: &Text,
         partition: TopicPartition,
-        ranges: Vec<(Offset, Offset, Acknowledgement)>,
+        ranges: Vec<Acknowledged>,
         batch: &mut Batch,
     ) -> Result<(), GroupError> {
         let until = now.instant + LOCK;

@@ -8,6 +8,9 @@ use crate::{group::GroupError, id::Offset, properties::Text};
 /// A partition of a log.
 pub type SharePartition = (LogUuid, u32);
 
+/// First and last record, and what became of them.
+pub type Acknowledged = (Offset, Offset, Acknowledgement);
+
 /// A request to a share group.
 #[derive(Clone, Debug)]
 pub enum ShareRequest {
@@ -33,7 +36,7 @@ pub enum ShareRequest {
     /// Decides the fate of acquired records; answered by [`ShareAnswer::Acknowledged`].
     Acknowledge {
         member: Text,
-        acknowledgements: Vec<(SharePartition, Vec<(Offset, Offset, Acknowledgement)>)>,
+        acknowledgements: Vec<(SharePartition, Vec<Acknowledged>)>,
     },
     /// The member gives back all that it has.
     ReleaseAll { member: Text },

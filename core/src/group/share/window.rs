@@ -515,9 +515,10 @@ mod tests {
                         .iter()
                         .rposition(|(state, _)| *state > 0)
                         .map_or(0, |at| at + 1);
-                    for at in end..=*range.end() as usize {
-                        model[at].0 = model[at].0.max(1);
-                    }
+                    let looked_at = model.iter_mut().take(*range.end() as usize + 1);
+                    looked_at
+                        .skip(end)
+                        .for_each(|record| record.0 = record.0.max(1));
                     let mut expected = Vec::new();
                     for at in range {
                         let record = &mut model[at as usize];

@@ -11,8 +11,8 @@ use trivium_core::{
     Command, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, Offset, OffsetSpec, Reply,
     Text, Visible,
     group::{
-        Acknowledgement, Acquired, GroupAnswer, GroupRequest, Position, ShareAnswer, ShareRead,
-        ShareRequest,
+        Acknowledged, Acknowledgement, Acquired, GroupAnswer, GroupRequest, Position, ShareAnswer,
+        SharePartition, ShareRead, ShareRequest,
     },
 };
 
@@ -193,7 +193,7 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
 }
 
 /// What became of ranges of records, by partition.
-type Acknowledgements = Vec<(([u8; 16], u32), Vec<(Offset, Offset, Acknowledgement)>)>;
+type Acknowledgements = Vec<(SharePartition, Vec<Acknowledged>)>;
 
 /// The acknowledgements of a request, and of which partitions they are, in the same order.
 fn acknowledgements(
@@ -219,9 +219,7 @@ fn acknowledgements(
 }
 
 /// One type is for the whole batch; else there is one for each record.
-fn ranges_of(
-    batch: &AcknowledgementBatch,
-) -> Result<Vec<(Offset, Offset, Acknowledgement)>, ErrorCode> {
+fn ranges_of(batch: &AcknowledgementBatch) -> Result<Vec<Acknowledged>, ErrorCode> {
     let offset = |offset: i64| {
         let offset = u64::try_from(offset).map_err(|_| ErrorCode::INVALID_REQUEST)?;
         Ok::<_, ErrorCode>(Offset(offset))
