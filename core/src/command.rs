@@ -121,6 +121,9 @@ pub enum Command {
         queue: Text,
         auto_ack: bool,
     },
+    /// Bounds the unsettled deliveries that the consumers of a channel have together, those that there are included
+    /// (AMQP's `basic.qos` with `global`). Not answered.
+    LimitChannel { channel: u16, limit: Option<u32> },
     /// Decides the fate of deliveries; unknown ones are ignored (front ends check their own tags).
     Settle {
         consumer: ConsumerId,
@@ -451,6 +454,10 @@ pub struct ConsumeSpec {
     pub session: bool,
     /// Where and what to read, if the queue is a log; from its end without.
     pub stream: Option<Box<StreamSpec>>,
+    /// Others get nothing while one of a higher priority takes messages (`x-priority`).
+    pub priority: i64,
+    /// Consumers of the connection with the same number here share the bound of [`Command::LimitChannel`].
+    pub channel: Option<u16>,
 }
 
 /// How a consumer reads a log: what it has read stays there, and what it settles makes room for more.

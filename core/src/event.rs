@@ -72,6 +72,8 @@ pub enum CancelReason {
     QueueDeleted,
     /// Another connection took its session over.
     TakenOver,
+    /// It kept a delivery unsettled for longer than its queue allows. What it held is back in the queue.
+    TimedOut,
     /// What its queue holds in the store cannot be read. It is still there, and consuming again tries again.
     Unreadable,
 }
@@ -89,6 +91,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// The packet identifier of a message of an MQTT session, the same at every delivery; otherwise 0.
     pub packet_id: u16,
+    /// How often it came back, in queues that limit that.
+    pub returns: u16,
     /// Tags of the subscriptions that matched; empty for queues without subscriptions.
     pub tags: SmallVec<[BindingTag; 2]>,
 }
@@ -299,6 +303,9 @@ pub enum Refusal {
     /// It holds messages and was to go only without.
     #[error("queue '{name}' in vhost '{vhost}' not empty")]
     NotEmpty { name: Text, vhost: Text },
+    /// It has no room for another message.
+    #[error("queue '{name}' in vhost '{vhost}' is full")]
+    Full { name: Text, vhost: Text },
     /// It belongs to another connection.
     #[error(
         "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
+    deaths::Deaths,
     properties::{Properties, Text, Value},
     time::Timestamp,
     topic::{Grammar, Topic},
@@ -64,9 +65,13 @@ impl Message {
         }
     }
 
-    /// The neutral form of what is in `native`.
+    /// The neutral form of what is in `native`, and how it died.
     pub fn properties(&self) -> Properties {
-        self.native.dialect.properties(&self.native.block)
+        let mut properties = self.native.dialect.properties(&self.native.block);
+        if let Some(deaths) = &self.origin.deaths {
+            deaths.add_to(&mut properties.headers);
+        }
+        properties
     }
 
     /// Whether durable destinations must store it. Unset counts as the protocol's own default,
@@ -195,4 +200,6 @@ pub struct Origin {
     pub user: Text,
     /// The vhost of the connection.
     pub vhost: Text,
+    /// What it went through since, if it is a dead letter.
+    pub deaths: Option<Arc<Deaths>>,
 }

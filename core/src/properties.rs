@@ -74,6 +74,38 @@ pub enum Value {
 impl Value {
     /// The value of an integer of any width.
     pub fn integer(&self) -> Option<i64> {
-        crate::catalog::integer(self)
+        Some(match self {
+            Value::I8(v) => (*v).into(),
+            Value::U8(v) => (*v).into(),
+            Value::I16(v) => (*v).into(),
+            Value::U16(v) => (*v).into(),
+            Value::I32(v) => (*v).into(),
+            Value::U32(v) => (*v).into(),
+            Value::I64(v) => *v,
+            _ => return None,
+        })
+    }
+
+    /// RabbitMQ's name of the type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Null => "void",
+            Value::Bool(_) => "bool",
+            Value::I8(_) => "byte",
+            Value::U8(_) => "unsignedbyte",
+            Value::I16(_) => "short",
+            Value::U16(_) => "unsignedshort",
+            Value::I32(_) => "signedint",
+            Value::U32(_) => "unsignedint",
+            Value::I64(_) => "long",
+            Value::F32(_) => "float",
+            Value::F64(_) => "double",
+            Value::Decimal(..) => "decimal",
+            Value::Text(_) => "longstr",
+            Value::Bytes(_) => "binary",
+            Value::Timestamp(_) => "timestamp",
+            Value::Array(_) => "array",
+            Value::Table(_) => "table",
+        }
     }
 }

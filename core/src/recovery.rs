@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     broker::{Inner, Options, shard_of_name, shard_of_queue},
     catalog::Catalog,
-    compactor,
+    compactor, dead_letters,
     delay::{self, DelayEntry, Waiting, mover},
     event::Refusal,
     group::Groups,
@@ -20,7 +20,7 @@ use crate::{
     shard::{self, Op, Place, Request, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
-        messages::{self, Counters, Dialects, Stored},
+        messages::{self, Dialects, QueueCounters, Stored},
         sessions::{SessionRow, WillRow},
         values,
     },
@@ -233,13 +233,13 @@ async fn next_epoch(store: &Arc<dyn Store>, batch: &mut Batch) -> Result<u64, St
 
 async fn queue_counters(
     store: &Arc<dyn Store>,
-) -> Result<FxHashMap<QueueId, Counters>, StoreError> {
+) -> Result<FxHashMap<QueueId, QueueCounters>, StoreError> {
     let rows = scan_all(store, Table::State, keys::queue_states()).await?;
     rows.into_iter()
         .map(|(key, value)| {
             let id = keys::queue_of_state(&key)
                 .ok_or_else(|| StoreError::Corrupt("queue state key".into()))?;
-            Ok((id, Counters::decode(value)?))
+            Ok((id, QueueCounters::decode(value)?))
         })
         .collect()
 }
@@ -286,6 +286,7 @@ pub(crate) fn start(
     let (sweeper, sweeps) = mpsc::unbounded_channel();
     // Bounded by what each shard lets be moved at once.
     let (due, ready) = mpsc::unbounded_channel();
+    let (dead, letters) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
     let signals = Arc::new(tap::Signals::default());
     let services = Services {
@@ -295,6 +296,7 @@ pub(crate) fn start(
             store: inner.committer.store().clone(),
             dialects: Dialects::new(options.dialects.clone()),
         },
+        dead,
         idle,
         wills,
         due,
@@ -316,6 +318,7 @@ pub(crate) fn start(
         });
     }
     tasks.spawn(compactor::run(inner.clone(), compactions));
+    tasks.spawn(dead_letters::run(inner.clone(), letters));
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(mover::run(inner.clone(), ready));

@@ -101,6 +101,7 @@ impl Taker {
             accepted: Timestamp::default(),
             redelivered: false,
             packet_id: 0,
+            returns: 0,
             tags: Default::default(),
         };
         self.mailbox.put(vec![Event::Deliver {

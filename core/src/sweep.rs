@@ -18,7 +18,7 @@ use crate::{
     shard::Turn,
     store::{
         Batch, ScanLimit, Store, StoreError, Table, keys,
-        messages::{self, Counters, Dialects},
+        messages::{self, Dialects, QueueCounters},
     },
 };
 
@@ -152,15 +152,18 @@ async fn forget_body(inner: &Inner, number: u64) -> Result<(), StoreError> {
 
 /// What queues had in the store when the broker opened.
 #[derive(Debug, Default)]
-pub(crate) struct Stored(pub(crate) FxHashMap<QueueId, Counters>);
+pub(crate) struct Stored(pub(crate) FxHashMap<QueueId, QueueCounters>);
 
 impl Stored {
     fn holds(&self, queue: QueueId, first: Sequence) -> bool {
-        self.0.get(&queue).is_some_and(|counters| {
-            counters.messages > 0
-                && first >= counters.low
-                && !counters.purged.iter().any(|range| range.contains(&first.0))
-        })
+        let lanes = self
+            .0
+            .get(&queue)
+            .into_iter()
+            .flat_map(|found| &found.lanes);
+        lanes
+            .filter(|lane| lane.messages > 0 && (lane.low..lane.next).contains(&first))
+            .any(|lane| !lane.purged.iter().any(|range| range.contains(&first.0)))
     }
 
     /// The sequences of each queue that may still be read, by queue.
@@ -168,10 +171,11 @@ impl Stored {
         let mut ranges: Vec<_> = self
             .0
             .iter()
-            .filter(|(_, counters)| counters.messages > 0)
-            .map(|(id, counters)| (*id, counters.low..counters.next))
+            .flat_map(|(id, found)| found.lanes.iter().map(|lane| (*id, lane)))
+            .filter(|(_, lane)| lane.messages > 0)
+            .map(|(id, lane)| (id, lane.low..lane.next))
             .collect();
-        ranges.sort_unstable_by_key(|(id, _)| *id);
+        ranges.sort_unstable_by_key(|(id, range)| (*id, range.start));
         ranges
     }
 }

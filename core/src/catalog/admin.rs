@@ -565,7 +565,7 @@ pub(crate) fn limits_of(value: &Value) -> Vec<(Text, i64)> {
     };
     entries
         .iter()
-        .filter_map(|(name, value)| Some((name.clone(), super::headers::integer(value)?)))
+        .filter_map(|(name, value)| Some((name.clone(), value.integer()?)))
         .collect()
 }
 

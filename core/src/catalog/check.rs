@@ -215,7 +215,7 @@ fn typed(value: Option<&Value>) -> String {
         Some(value) => format!(
             "the value '{}' of type '{}'",
             plain(value),
-            type_name(value)
+            value.type_name()
         ),
     }
 }
@@ -237,28 +237,5 @@ fn plain(value: &Value) -> String {
         Value::Bytes(v) => String::from_utf8_lossy(v).into_owned(),
         Value::Timestamp(v) => v.to_string(),
         Value::Decimal(..) | Value::Array(_) | Value::Table(_) => format!("{value:?}"),
-    }
-}
-
-/// RabbitMQ's names of the field types.
-pub(crate) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "void",
-        Value::Bool(_) => "bool",
-        Value::I8(_) => "byte",
-        Value::U8(_) => "unsignedbyte",
-        Value::I16(_) => "short",
-        Value::U16(_) => "unsignedshort",
-        Value::I32(_) => "signedint",
-        Value::U32(_) => "unsignedint",
-        Value::I64(_) => "long",
-        Value::F32(_) => "float",
-        Value::F64(_) => "double",
-        Value::Decimal(..) => "decimal",
-        Value::Text(_) => "longstr",
-        Value::Bytes(_) => "binary",
-        Value::Timestamp(_) => "timestamp",
-        Value::Array(_) => "array",
-        Value::Table(_) => "table",
     }
 }

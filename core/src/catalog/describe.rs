@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     Routes,
     export::MANAGEMENT,
-    headers::integer,
     policies::{Policies, Policy},
     routes::{LogEntry, QueueEntry},
 };
@@ -88,7 +87,7 @@ impl Policies {
                 match effective.iter_mut().find(|(known, _)| known == name) {
                     None => effective.push((name.clone(), value.clone())),
                     Some((_, current)) => {
-                        let smaller = match (integer(current), integer(value)) {
+                        let smaller = match (current.integer(), value.integer()) {
                             (Some(current), Some(value)) => value < current,
                             _ => true,
                         };

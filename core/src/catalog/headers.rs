@@ -64,7 +64,7 @@ fn agrees(wanted: &Value, value: &Value) -> bool {
 
 /// Whether two values are the same to a user: numbers of any width, text or bytes.
 pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
-    if let (Some(a), Some(b)) = (integer(a), integer(b)) {
+    if let (Some(a), Some(b)) = (a.integer(), b.integer()) {
         return a == b;
     }
     if let (Some(a), Some(b)) = (float(a), float(b)) {
@@ -78,25 +78,11 @@ pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The value of an integer of any width.
-pub(crate) fn integer(value: &Value) -> Option<i64> {
-    Some(match *value {
-        Value::I8(v) => v.into(),
-        Value::U8(v) => v.into(),
-        Value::I16(v) => v.into(),
-        Value::U16(v) => v.into(),
-        Value::I32(v) => v.into(),
-        Value::U32(v) => v.into(),
-        Value::I64(v) => v,
-        _ => return None,
-    })
-}
-
 fn float(value: &Value) -> Option<f64> {
     match *value {
         Value::F32(v) => Some(v.into()),
         Value::F64(v) => Some(v),
-        _ => integer(value).map(|v| v as f64),
+        _ => value.integer().map(|v| v as f64),
     }
 }
 

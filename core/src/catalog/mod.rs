@@ -35,8 +35,6 @@ use std::{
 
 #[cfg(feature = "testing")]
 pub use bench::Routing;
-pub(crate) use check::type_name;
-pub(crate) use headers::integer;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
 pub(crate) use spread::Facts;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::{
-    Applied, Catalog, Effect, QueueEntry, admin::check_name, bindings::End, headers::integer,
-};
+use super::{Applied, Catalog, Effect, QueueEntry, admin::check_name, bindings::End};
 use crate::{
     access::compile,
     definitions::PolicyDefinition,
@@ -394,7 +392,7 @@ fn check(policy: &PolicyDefinition) -> Result<(), Refusal> {
 
 impl Takes {
     fn takes(self, value: &Value) -> bool {
-        let number = integer(value);
+        let number = value.integer();
         let text = match value {
             Value::Text(text) => Some(&**text),
             _ => None,
@@ -419,7 +417,9 @@ fn term(value: &Value) -> String {
     match value {
         Value::Text(text) => format!("<<\"{text}\">>"),
         Value::Bool(value) => value.to_string(),
-        value => integer(value).map_or_else(|| format!("{value:?}"), |number| number.to_string()),
+        value => value
+            .integer()
+            .map_or_else(|| format!("{value:?}"), |number| number.to_string()),
     }
 }
 

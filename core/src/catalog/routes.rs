@@ -25,6 +25,7 @@ use crate::{
     id::{BindingTag, ConnectionId, QueueId},
     link::Claim,
     log::{Settings, Tail},
+    message::Message,
     properties::Text,
     queue::QueueSettings,
     topic::{Grammar, Pattern, Topic},
@@ -427,6 +428,26 @@ impl Routes {
     /// What a delayed exchange is known by.
     pub(super) fn delay(&self, vhost: &str, name: &str) -> Option<&Arc<DelayEntry>> {
         self.vhosts.get(vhost)?.exchanges.get(name)?.delay.as_ref()
+    }
+
+    /// Adds to `targets` where a dead letter goes. Internal exchanges take it, and one that is not there leads nowhere.
+    pub(crate) fn route_dead(
+        &self,
+        vhost: &str,
+        message: &Message,
+        topic: &Topic,
+        targets: &mut Targets,
+    ) {
+        let Some(names) = self.vhosts.get(vhost) else {
+            return;
+        };
+        if message.exchange.is_empty() {
+            return names.route_by_name(topic, targets);
+        }
+        if let Some(start) = names.exchanges.get(&*message.exchange) {
+            let mut facts = || Facts::of(message);
+            Walk::new(names, topic, &mut facts, "", Leading::Any, true, targets).run(start);
+        }
     }
 
     /// Adds to `targets` who is offered a record that was appended to `log`: as [`Routes::route`] by the

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Actor, Applied, Catalog, Outcome, check, integer, routes::LogEntry, type_name};
+use super::{Actor, Applied, Catalog, Outcome, check, routes::LogEntry};
 use crate::{
     access::Operation,
     command::{LogSpec, QueueSpec},
@@ -162,7 +162,7 @@ fn settings(name: &str, vhost: &str, spec: &QueueSpec) -> Result<Vec<(Text, Text
             }
             "x-max-age" => {
                 let Value::Text(text) = value else {
-                    let found = type_name(value);
+                    let found = value.type_name();
                     return Err(wrong(format!("{{unacceptable_type,{found}}}")));
                 };
                 let age = max_age(text).ok_or_else(|| wrong("invalid_max_age".into()))?;
@@ -229,8 +229,8 @@ fn check_flags(subject: &str, spec: &QueueSpec) -> Result<(), Refusal> {
 }
 
 fn natural(value: &Value) -> Result<i64, String> {
-    match integer(value) {
-        None => Err(format!("\"expected integer, got {}\"", type_name(value))),
+    match value.integer() {
+        None => Err(format!("\"expected integer, got {}\"", value.type_name())),
         Some(negative) if negative < 0 => Err(format!("{{value_negative,{negative}}}")),
         Some(number) => Ok(number),
     }

@@ -90,7 +90,7 @@ pub(crate) fn delay_ms(headers: &[(Text, Value)]) -> Option<u64> {
     let (_, value) = headers.iter().find(|(name, _)| name == HEADER)?;
     let delay = match value {
         Value::Text(text) => text.parse().ok()?,
-        value => crate::catalog::integer(value)?,
+        value => value.integer()?,
     };
     u64::try_from(delay).ok().filter(|delay| *delay > 0)
 }

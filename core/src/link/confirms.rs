@@ -7,40 +7,77 @@ use crate::id::Token;
 /// Counts down the destinations of publishes; those with one destination are never in here.
 #[derive(Debug, Default)]
 pub(crate) struct Confirms {
-    left: FxHashMap<Token, u32>,
+    left: FxHashMap<Token, Waiting>,
+}
+
+/// A publish that is not done with everywhere.
+#[derive(Debug)]
+struct Waiting {
+    left: u32,
+    /// One place has refused it, which is the answer for all.
+    refused: bool,
 }
 
 impl Confirms {
     /// A publish went to `destinations` places, each of which will confirm.
     pub(crate) fn expect(&mut self, token: Token, destinations: u32) {
         if destinations > 1 {
-            self.left.insert(token, destinations);
+            let waiting = Waiting {
+                left: destinations,
+                refused: false,
+            };
+            self.left.insert(token, waiting);
         }
     }
 
-    /// Keeps of `tokens` those that are now done with everywhere.
+    /// Keeps of `tokens` those that are now done with everywhere and were not refused anywhere.
     pub(crate) fn confirmed(&mut self, tokens: &mut Vec<Token>) {
         if !self.left.is_empty() {
-            tokens.retain(|token| self.is_last(*token));
+            tokens.retain(|token| self.answered(*token, false));
         }
     }
 
-    /// Keeps of `tokens` those that have not been refused already; one refusal is an answer for all.
+    /// Keeps of `tokens` those that have not been refused already.
     pub(crate) fn refused(&mut self, tokens: &mut Vec<Token>) {
         if !self.left.is_empty() {
-            tokens.retain(|token| self.is_last(*token));
+            tokens.retain(|token| self.answered(*token, true));
         }
     }
 
-    fn is_last(&mut self, token: Token) -> bool {
-        let Some(left) = self.left.get_mut(&token) else {
+    /// One place has answered; true if that is the answer of all.
+    fn answered(&mut self, token: Token, refused: bool) -> bool {
+        let Some(waiting) = self.left.get_mut(&token) else {
             return true;
         };
-        *left -= 1;
-        let last = *left == 0;
+        waiting.left -= 1;
+        let (last, was_refused) = (waiting.left == 0, waiting.refused);
+        waiting.refused |= refused;
         if last {
             self.left.remove(&token);
         }
-        last
+        !was_refused && (refused || last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_is_the_answer_for_all() {
+        let mut confirms = Confirms::default();
+        confirms.expect(Token(1), 3);
+        let mut answer = |refused| {
+            let mut tokens = vec![Token(1)];
+            if refused {
+                confirms.refused(&mut tokens);
+            } else {
+                confirms.confirmed(&mut tokens);
+            }
+            !tokens.is_empty()
+        };
+        assert!(!answer(false));
+        assert!(answer(true));
+        assert!(!answer(false));
     }
 }

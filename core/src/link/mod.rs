@@ -1,5 +1,6 @@
 //! One connection's end of the broker: commands are routed and handed to shards by turn, events come back.
 
+mod channels;
 mod confirms;
 mod mailbox;
 mod manage;
@@ -17,7 +18,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
-use self::{confirms::Confirms, streams::Stream, transact::Transaction};
+use self::{channels::Channels, confirms::Confirms, streams::Stream, transact::Transaction};
 pub(crate) use self::{
     mailbox::Mailbox,
     publish::Outgoing,
@@ -61,6 +62,7 @@ pub struct Link {
     actor: Actor,
     routing: Routing,
     confirms: Confirms,
+    channels: Channels,
     outgoing: Outgoing,
     /// Which shard each consumer is in.
     consumers: FxHashMap<ConsumerId, usize>,
@@ -104,6 +106,7 @@ impl Link {
             actor,
             routing,
             confirms: Confirms::default(),
+            channels: Channels::default(),
             outgoing,
             consumers: FxHashMap::default(),
             owed: FxHashMap::default(),
@@ -177,6 +180,9 @@ impl Link {
                         self.consume_log(token, consumer, &log, spec);
                     } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session)
                     {
+                        let channel = spec
+                            .channel
+                            .map(|channel| self.channels.join(channel, consumer));
                         self.outgoing.push(
                             shard.0,
                             Op::Consume {
@@ -184,6 +190,7 @@ impl Link {
                                 consumer,
                                 queue: shard.1,
                                 spec,
+                                channel,
                             },
                         );
                     }
@@ -211,6 +218,9 @@ impl Link {
                             },
                         );
                     }
+                }
+                Command::LimitChannel { channel, limit } => {
+                    self.channels.set_limit(channel, limit);
                 }
                 Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
                     Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
@@ -275,6 +285,7 @@ impl Link {
                 }
             }
         }
+        self.wake_channels();
         self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 

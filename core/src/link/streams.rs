@@ -51,6 +51,7 @@ impl Stream {
             accepted: message.timestamp.unwrap_or_default(),
             message,
             redelivered: false,
+            returns: 0,
             packet_id: 0,
             tags: Default::default(),
         }

@@ -111,6 +111,8 @@ impl Link {
             self.settle_stream(consumer, deliveries);
             return None;
         };
+        let count = (deliveries.end().0.saturating_add(1)).saturating_sub(deliveries.start().0);
+        self.channels.settled(consumer, count);
         self.outgoing.push(
             shard,
             Op::Settle {

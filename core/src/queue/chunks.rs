@@ -156,17 +156,19 @@ impl Chunks {
         self.forgettable = 0;
     }
 
-    /// Drops every chunk below `end`, because the queue goes.
-    pub(crate) fn clear(&mut self, queue: QueueId, end: Sequence, turn: &mut Turn) {
+    /// Drops every chunk of a range, because the queue goes.
+    pub(crate) fn clear(&mut self, queue: QueueId, range: Range<Sequence>, turn: &mut Turn) {
         for chunk in std::mem::take(&mut self.live) {
             if chunk.remaining > 0 {
                 drop_chunk(queue, &chunk, turn);
             }
         }
         self.touched.clear();
-        self.forget(queue, end, turn);
-        turn.batch
-            .forget(Table::State, keys::settled_range(queue, Sequence(0), end));
+        self.forget(queue, range.end, turn);
+        turn.batch.forget(
+            Table::State,
+            keys::settled_range(queue, range.start, range.end),
+        );
     }
 }
 

@@ -1,12 +1,15 @@
 //! The consumers of a queue: who has credit, whose turn it is, and what each holds unsettled.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
+
+use super::{ChannelLimit, Held};
 use crate::{
     command::ConsumeSpec,
     event::Delivery,
     id::{ConnectionId, ConsumerId, DeliveryId, Sequence},
-    queue::Held,
+    time::Timestamp,
 };
 
 /// Bytes a consumer may have on the way to its peer's socket before it gets no more.
@@ -18,7 +21,13 @@ pub(crate) struct Consumer {
     pub(crate) id: ConsumerId,
     pub(crate) auto_ack: bool,
     pub(crate) exclusive: bool,
+    /// Others get nothing while one of a higher priority takes messages.
+    priority: i64,
+    /// Grows with every consumer of the queue.
+    order: u64,
     prefetch: Option<u32>,
+    /// What the consumers of its channel share.
+    channel: Option<Arc<ChannelLimit>>,
     /// Bytes that may still be sent before the connection says that it has flushed.
     window: i64,
     /// Takes no more deliveries, but may hold some.
@@ -28,6 +37,8 @@ pub(crate) struct Consumer {
     /// Deliveries from `next_delivery - unsettled.len()` on; settled ones are `None` until they reach the front.
     unsettled: VecDeque<Option<Held>>,
     outstanding: u32,
+    /// From which delivery on they were made when, where that matters.
+    times: VecDeque<(DeliveryId, Timestamp)>,
     /// Delivered in this turn, not yet put into an event.
     pub(crate) outgoing: Vec<Delivery>,
 }
@@ -39,6 +50,9 @@ impl Consumer {
             id,
             auto_ack: spec.auto_ack,
             exclusive: spec.exclusive,
+            priority: spec.priority,
+            order: 0,
+            channel: None,
             prefetch: spec.prefetch,
             window: WINDOW,
             cancelled: false,
@@ -46,6 +60,7 @@ impl Consumer {
             next_delivery: DeliveryId(1),
             unsettled: VecDeque::new(),
             outstanding: 0,
+            times: VecDeque::new(),
             outgoing: Vec::new(),
         }
     }
@@ -53,11 +68,20 @@ impl Consumer {
     fn takes(&self, fleeting: bool) -> bool {
         let within_prefetch =
             fleeting || self.auto_ack || self.prefetch.is_none_or(|limit| self.outstanding < limit);
-        !self.cancelled && self.window > 0 && within_prefetch
+        !self.cancelled
+            && self.window > 0
+            && within_prefetch
+            && (fleeting || self.auto_ack || self.channel.as_ref().is_none_or(|c| c.has_room()))
     }
 
-    /// Hands a message over. What is returned is settled by that: it is not kept.
-    fn deliver(&mut self, held: Held, fleeting: bool) -> Option<Held> {
+    /// Takes a place for a delivery that is to be made now.
+    fn take_place(&self, fleeting: bool) -> bool {
+        fleeting || self.auto_ack || self.channel.as_ref().is_none_or(|c| c.take())
+    }
+
+    /// Hands a message over. What is returned is settled by that: it is not kept. `at` is set when it matters how long
+    /// it stays unsettled.
+    fn deliver(&mut self, held: Held, fleeting: bool, at: Option<Timestamp>) -> Option<Held> {
         self.window -= held.size as i64;
         let settled = fleeting || self.auto_ack;
         let id = if fleeting {
@@ -66,6 +90,9 @@ impl Consumer {
             self.next_delivery
         };
         self.outgoing.push(held.delivery(id));
+        if let Some(at) = at.filter(|at| self.times.back().is_none_or(|(_, last)| last != at)) {
+            self.times.push_back((self.next_delivery, at));
+        }
         if !fleeting {
             self.next_delivery = self.next_delivery.next();
         }
@@ -82,23 +109,33 @@ impl Consumer {
     }
 
     fn take(&mut self, delivery: DeliveryId) -> Option<Held> {
-        let first = self.next_delivery.0 - self.unsettled.len() as u64;
-        let at = delivery.0.checked_sub(first)?;
+        let at = delivery.0.checked_sub(self.first_unsettled().0)?;
         let held = self.unsettled.get_mut(at as usize)?.take()?;
         self.outstanding -= 1;
         while let Some(None) = self.unsettled.front() {
             self.unsettled.pop_front();
         }
+        let first = self.first_unsettled();
+        while self.times.get(1).is_some_and(|(from, _)| *from <= first) {
+            self.times.pop_front();
+        }
         Some(held)
     }
 
-    /// How many of its unsettled messages are so.
-    pub(crate) fn unsettled_where(&self, is: impl Fn(&Held) -> bool) -> u64 {
-        self.unsettled
-            .iter()
-            .flatten()
-            .filter(|held| is(held))
-            .count() as u64
+    fn first_unsettled(&self) -> DeliveryId {
+        DeliveryId(self.next_delivery.0 - self.unsettled.len() as u64)
+    }
+
+    /// When the oldest unsettled delivery was made.
+    fn oldest_delivery(&self) -> Option<Timestamp> {
+        let first = self.first_unsettled();
+        let made = self.times.iter().rev().find(|(from, _)| *from <= first);
+        made.filter(|_| self.outstanding > 0).map(|(_, at)| *at)
+    }
+
+    /// What it has not settled.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Held> {
+        self.unsettled.iter().flatten()
     }
 
     fn is_done(&self) -> bool {
@@ -110,12 +147,40 @@ impl Consumer {
 #[derive(Default)]
 pub(crate) struct Consumers {
     slots: Vec<Option<Consumer>>,
-    /// Slots that may have credit, in turn. Every consumer that takes messages is in here once.
-    ring: VecDeque<usize>,
+    /// The highest priority first.
+    rings: SmallVec<[Ring; 1]>,
     active: u32,
+    last_order: u64,
+    /// Set when only one gets messages at a time.
+    single: Option<Single>,
+}
+
+/// Slots of consumers of one priority that may have credit, in turn. Each that takes messages is in here once.
+struct Ring {
+    priority: i64,
+    slots: VecDeque<usize>,
+}
+
+/// The single active consumer.
+#[derive(Clone, Copy, Default)]
+struct Single {
+    chosen: Option<usize>,
+    /// One of a higher priority takes over once the chosen one has settled everything.
+    preempts: bool,
 }
 
 impl Consumers {
+    /// Only one consumer gets messages at a time. With `preempts`, one of a higher priority takes over.
+    pub(crate) fn single(preempts: bool) -> Consumers {
+        Consumers {
+            single: Some(Single {
+                chosen: None,
+                preempts,
+            }),
+            ..Consumers::default()
+        }
+    }
+
     /// How many take messages.
     pub(crate) fn active(&self) -> u32 {
         self.active
@@ -137,6 +202,30 @@ impl Consumers {
             .collect()
     }
 
+    /// All that take messages or hold some, by name.
+    pub(crate) fn all_ids(&self) -> Vec<(ConnectionId, ConsumerId)> {
+        self.iter()
+            .map(|consumer| (consumer.connection, consumer.id))
+            .collect()
+    }
+
+    /// When the first delivery has been unsettled for too long.
+    pub(crate) fn timeout(&self, limit: Option<Duration>) -> Option<Timestamp> {
+        let limit = limit?;
+        let oldest = self.iter().filter_map(Consumer::oldest_delivery).min()?;
+        Some(oldest.after(limit))
+    }
+
+    /// Those with a delivery that has been unsettled since before `limit`.
+    pub(crate) fn overdue(&self, limit: Timestamp) -> Vec<(ConnectionId, ConsumerId)> {
+        let is_late =
+            |consumer: &&Consumer| consumer.oldest_delivery().is_some_and(|at| at <= limit);
+        self.iter()
+            .filter(is_late)
+            .map(|consumer| (consumer.connection, consumer.id))
+            .collect()
+    }
+
     /// The deliveries of a consumer among which are all unsettled ones.
     pub(crate) fn unsettled(&self, slot: usize) -> Range<u64> {
         self.slots[slot].as_ref().map_or(0..0, |consumer| {
@@ -145,8 +234,18 @@ impl Consumers {
         })
     }
 
-    pub(crate) fn add(&mut self, connection: ConnectionId, id: ConsumerId, spec: &ConsumeSpec) {
-        let slot = self.insert(Consumer::new(connection, id, spec));
+    pub(crate) fn add(
+        &mut self,
+        connection: ConnectionId,
+        id: ConsumerId,
+        spec: &ConsumeSpec,
+        channel: Option<Arc<ChannelLimit>>,
+    ) {
+        let mut consumer = Consumer::new(connection, id, spec);
+        self.last_order += 1;
+        consumer.order = self.last_order;
+        consumer.channel = channel;
+        let slot = self.insert(consumer);
         self.active += 1;
         self.enter_ring(slot);
     }
@@ -178,15 +277,20 @@ impl Consumers {
 
     /// The next consumer in turn that takes a message now.
     pub(crate) fn next(&mut self, fleeting: bool) -> Option<usize> {
-        while let Some(&slot) = self.ring.front() {
-            let consumer = self.slots[slot]
-                .as_mut()
-                .expect("slots in the ring are filled");
-            if consumer.takes(fleeting) {
-                return Some(slot);
+        if self.single.is_some() {
+            return self.next_single(fleeting);
+        }
+        for ring in &mut self.rings {
+            while let Some(&slot) = ring.slots.front() {
+                let consumer = self.slots[slot]
+                    .as_mut()
+                    .expect("slots in a ring are filled");
+                if consumer.takes(fleeting) && consumer.take_place(fleeting) {
+                    return Some(slot);
+                }
+                ring.slots.pop_front();
+                consumer.in_ring = false;
             }
-            self.ring.pop_front();
-            consumer.in_ring = false;
         }
         // A full prefetch does not hold back what is not to be settled.
         let parked =
@@ -198,15 +302,57 @@ impl Consumers {
         }
     }
 
-    /// Delivers to the consumer at `slot` and gives the turn to the one behind it.
-    pub(crate) fn deliver(&mut self, slot: usize, held: Held, fleeting: bool) -> Option<Held> {
-        if self.ring.front() == Some(&slot) {
-            self.ring.rotate_left(1);
+    fn next_single(&mut self, fleeting: bool) -> Option<usize> {
+        let slot = self.elect()?;
+        let consumer = self.slots[slot].as_ref()?;
+        (consumer.takes(fleeting) && consumer.take_place(fleeting)).then_some(slot)
+    }
+
+    /// The single active consumer; `None` also while one hands over to another.
+    fn elect(&mut self) -> Option<usize> {
+        let single = self.single.as_mut()?;
+        let candidates = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+            let consumer = slot.as_ref().filter(|consumer| !consumer.cancelled)?;
+            Some((at, consumer))
+        });
+        let rank = |consumer: &Consumer| (consumer.priority, std::cmp::Reverse(consumer.order));
+        let (best, favourite) = candidates.max_by_key(|(_, consumer)| rank(consumer))?;
+        let chosen = single.chosen.and_then(|slot| {
+            let consumer = self.slots[slot].as_ref()?;
+            (!consumer.cancelled).then_some((slot, consumer))
+        });
+        match chosen {
+            Some((_, old)) if single.preempts && favourite.priority > old.priority => {
+                if old.outstanding > 0 {
+                    return None;
+                }
+                single.chosen = Some(best);
+            }
+            Some(_) => {}
+            None => single.chosen = Some(best),
         }
-        self.slots[slot]
+        single.chosen
+    }
+
+    /// Delivers to the consumer at `slot` and gives the turn to the one behind it.
+    pub(crate) fn deliver(
+        &mut self,
+        slot: usize,
+        held: Held,
+        fleeting: bool,
+        at: Option<Timestamp>,
+    ) -> Option<Held> {
+        let consumer = self.slots[slot]
             .as_mut()
-            .expect("next() named a filled slot")
-            .deliver(held, fleeting)
+            .expect("next() named a filled slot");
+        let ring = self
+            .rings
+            .iter_mut()
+            .find(|ring| ring.priority == consumer.priority);
+        if let Some(ring) = ring.filter(|ring| ring.slots.front() == Some(&slot)) {
+            ring.slots.rotate_left(1);
+        }
+        consumer.deliver(held, fleeting, at)
     }
 
     /// What limits a consumer: how many of its messages are unsettled, how many may be, and the oldest of them.
@@ -295,7 +441,16 @@ impl Consumers {
             return Vec::new();
         };
         self.active -= u32::from(!consumer.cancelled);
-        self.ring.retain(|&other| other != slot);
+        for ring in &mut self.rings {
+            ring.slots.retain(|&other| other != slot);
+        }
+        if let Some(single) = &mut self.single {
+            single.chosen.take_if(|chosen| *chosen == slot);
+        }
+        let mut others = self.slots.iter().flatten();
+        if !others.any(|other| other.priority == consumer.priority) {
+            self.rings.retain(|ring| ring.priority != consumer.priority);
+        }
         consumer.unsettled.into_iter().flatten().collect()
     }
 
@@ -339,7 +494,17 @@ impl Consumers {
             && consumer.takes(false)
         {
             consumer.in_ring = true;
-            self.ring.push_back(slot);
+            let priority = consumer.priority;
+            let at = self.rings.partition_point(|ring| ring.priority > priority);
+            if self
+                .rings
+                .get(at)
+                .is_none_or(|ring| ring.priority != priority)
+            {
+                let slots = VecDeque::new();
+                self.rings.insert(at, Ring { priority, slots });
+            }
+            self.rings[at].slots.push_back(slot);
         }
     }
 }

@@ -5,26 +5,39 @@
 //!  requeued   window   in the store only, read ahead of the consumers
 //! ```
 //!
-//! Every message has a sequence; the three parts ascend from left to right. A new message goes to
-//! `ready` while there is no backlog and memory allows, otherwise it extends the backlog. Durable
-//! messages that a turn leaves unsettled are written at its end ([`Queue::seal`]); others only when
-//! they join the backlog.
+//! Every message has a sequence; the three parts ascend from left to right, and so do the lanes of a queue with
+//! priorities ([`lane`]). A new message goes to `ready` while there is no backlog and memory allows, otherwise it
+//! extends the backlog. Durable messages that a turn leaves unsettled are written at its end ([`Queue::seal`]);
+//! others only when they join the backlog.
+//!
+//! A message leaves by being settled, or it dies: its time is up, there is no room, it was rejected or came back too
+//! often. One that dies in a queue with a dead-letter exchange stays, out of reach, until it has arrived elsewhere
+//! ([`dying`]).
 
+mod arrivals;
 mod bodies;
+mod channel;
 mod chunks;
 mod consumers;
+mod deliveries;
+mod dying;
+mod lane;
 mod session;
 mod settings;
+mod settlement;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
+pub(crate) use arrivals::Arrival;
 pub(crate) use bodies::BodyChunk;
+pub(crate) use channel::ChannelLimit;
 pub(crate) use consumers::WINDOW;
 pub(crate) use session::{DueWill, Session};
 pub use session::{OWN_IDS, Will};
@@ -32,19 +45,19 @@ pub(crate) use settings::is_known;
 pub use settings::{Overflow, QueueSettings, QueueType};
 
 use self::{
-    chunks::{Chunk, Chunks},
     consumers::Consumers,
+    deliveries::PendingGet,
+    lane::{Lane, lane_of, lane_start},
 };
 use crate::{
     catalog::QueueEntry,
-    command::{ConsumeSpec, Outcome},
-    event::{CancelReason, Delivery, Event, Kind, Refusal, Reply},
-    id::{BindingTag, ConnectionId, ConsumerId, DeliveryId, QueueId, Sequence, Token},
+    event::{CancelReason, Delivery, Event, Kind, Refusal},
+    id::{BindingTag, ConnectionId, DeliveryId, QueueId, Sequence},
     message::Message,
     shard::Turn,
     store::{
         Table, keys,
-        messages::{self, Counters, Stored},
+        messages::{QueueCounters, Stored},
     },
     time::Timestamp,
 };
@@ -52,14 +65,11 @@ use crate::{
 /// Memory that a message takes besides its own bytes.
 const MESSAGE_OVERHEAD: usize = 320;
 
-/// A queue may hold so much in memory even when the shard's budget is spent.
-const WINDOW_MIN: usize = 64 << 10;
-
-/// Bytes of the store read ahead at once.
+/// Bytes of the store read ahead of consumers at once.
 const READ_AHEAD: usize = 1 << 20;
 
-/// What a session that does not keep up may hold of messages that nobody promised to deliver.
-const FLEETING_MAX: usize = 16 << 20;
+/// A session that goes away without its client is given this long to get it.
+const FIRST_CONSUMER: Duration = Duration::from_secs(10);
 
 /// What a message counts for in memory budgets and windows.
 pub(crate) fn size(message: &Message) -> usize {
@@ -74,6 +84,8 @@ pub(crate) struct Held {
     accepted: Timestamp,
     tags: SmallVec<[BindingTag; 2]>,
     body: Option<(Arc<BodyChunk>, u32)>,
+    /// How often it came back, where that is limited.
+    returns: u16,
     redelivered: bool,
     /// Survives a restart while unsettled.
     durable: bool,
@@ -91,6 +103,7 @@ impl Held {
             message: self.message.clone(),
             accepted: self.accepted,
             redelivered: self.redelivered,
+            returns: self.returns,
             packet_id: 0,
             tags: self.tags.clone(),
         }
@@ -111,15 +124,41 @@ impl Held {
     }
 }
 
-/// A message on its way into a queue.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) message: Arc<Message>,
-    pub(crate) tags: SmallVec<[BindingTag; 2]>,
-    /// No subscription that matched promised delivery.
-    pub(crate) best_effort: bool,
-    /// Where the body is stored when other queues take it too.
-    pub(crate) body: Option<(Arc<BodyChunk>, u32)>,
+/// A number of messages and the bytes of their bodies, which is what RabbitMQ's limits count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += weight(message);
+    }
+
+    fn remove(&mut self, message: &Message) {
+        self.messages -= 1;
+        // A queue written by the first version does not know the bytes of what it held.
+        self.bytes = self.bytes.saturating_sub(weight(message));
+    }
+
+    fn subtract(&mut self, other: Tally) {
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+
+    fn min(self, other: Tally) -> Tally {
+        Tally {
+            messages: self.messages.min(other.messages),
+            bytes: self.bytes.min(other.bytes),
+        }
+    }
+}
+
+/// Bytes of the body.
+fn weight(message: &Message) -> u64 {
+    message.body.as_ref().map_or(0, |body| body.len() as u64)
 }
 
 /// Bytes of messages in memory, over all queues of a shard.
@@ -127,25 +166,6 @@ pub(crate) struct Arrival {
 pub(crate) struct Budget {
     pub(crate) used: usize,
     pub(crate) limit: usize,
-}
-
-/// A stretch of messages that are in the store only.
-#[derive(Debug)]
-struct Backlog {
-    range: Range<Sequence>,
-    reading: bool,
-    /// Why its beginning could not be read.
-    failure: Option<Refusal>,
-}
-
-impl Backlog {
-    fn new(range: Range<Sequence>) -> Backlog {
-        Backlog {
-            range,
-            reading: false,
-            failure: None,
-        }
-    }
 }
 
 /// A read of the store that a queue wants.
@@ -174,37 +194,39 @@ pub(crate) struct LoadedChunk {
     pub(crate) bytes: usize,
 }
 
-/// A `basic.get` that waits for the backlog to be read.
-struct PendingGet {
-    connection: ConnectionId,
-    token: Token,
-    consumer: ConsumerId,
-    auto_ack: bool,
+/// Where the next message to be delivered is.
+#[derive(Clone, Copy)]
+enum Front {
+    Returned,
+    Lane(usize),
 }
 
 /// A queue, owned by its shard.
 pub(crate) struct Queue {
     pub(crate) entry: Arc<QueueEntry>,
-    next: Sequence,
+    /// By their sequences; one unless the queue tells priorities apart.
+    lanes: SmallVec<[Lane; 1]>,
     returned: BTreeMap<Sequence, Held>,
-    ready: VecDeque<Held>,
-    backlog: Option<Backlog>,
     consumers: Consumers,
     gets: VecDeque<PendingGet>,
-    /// To be written at the end of the turn, unless settled by then; with whether it stays in memory.
-    pending: Vec<(Held, bool)>,
-    chunks: Chunks,
-    /// Ready messages, in memory or not.
-    ready_count: u64,
+    /// Dead, until they have arrived elsewhere.
+    dying: BTreeMap<Sequence, Held>,
+    dying_bytes: usize,
+    /// Messages that can be delivered, in memory or not.
+    ready: Tally,
     unsettled_count: u64,
-    durable_count: u64,
     held_bytes: usize,
-    /// Messages that are in the store only for want of memory and below this sequence died with an earlier process.
-    recovered_to: Sequence,
-    purged: Vec<Range<u64>>,
+    /// Some message may have a lifetime.
+    timed: bool,
     counters_dirty: bool,
-    /// Since when there has been no consumer.
-    pub(crate) idle_since: Option<Timestamp>,
+    /// Since when nobody has used it.
+    idle_since: Option<Timestamp>,
+    /// Somebody consumed it since it is in memory.
+    was_consumed: bool,
+    /// It has asked to be removed.
+    is_leaving: bool,
+    /// When its shard will look at it by itself, at the latest.
+    alarm: Option<Timestamp>,
     /// What else an MQTT session knows.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) touched: bool,
@@ -212,35 +234,54 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A new queue, or one whose counters were found in the store.
-    pub(crate) fn new(entry: Arc<QueueEntry>, counters: Option<Counters>, now: Timestamp) -> Queue {
-        let counters = counters.unwrap_or_default();
-        let backlog = (counters.messages > 0).then_some(Backlog::new(counters.low..counters.next));
+    pub(crate) fn new(
+        entry: Arc<QueueEntry>,
+        counters: Option<QueueCounters>,
+        now: Timestamp,
+    ) -> Queue {
+        let QueueCounters { lanes, timed } = counters.unwrap_or_default();
+        let mut lanes: SmallVec<[Lane; 1]> = lanes
+            .into_iter()
+            .map(|lane| Lane::recovered(entry.id, lane))
+            .collect();
+        if lanes.is_empty() && entry.settings.max_priority.is_none() {
+            lanes = smallvec![Lane::new(entry.id, lane_start(u8::MAX))];
+        }
+        let mut ready = Tally::default();
+        for lane in &lanes {
+            ready.messages += lane.durable.messages;
+            ready.bytes += lane.durable.bytes;
+        }
         Queue {
-            session: entry.spec.session.then(Box::default),
-            entry,
-            next: counters.next,
+            timed: timed || entry.settings.message_ttl.is_some(),
+            lanes,
             returned: BTreeMap::new(),
-            ready: VecDeque::new(),
-            backlog,
-            consumers: Consumers::default(),
+            consumers: match &entry.settings {
+                settings if settings.single_active_consumer => {
+                    Consumers::single(settings.kind == QueueType::Quorum)
+                }
+                _ => Consumers::default(),
+            },
             gets: VecDeque::new(),
-            pending: Vec::new(),
-            chunks: Chunks::recovered(counters.low),
-            ready_count: counters.messages,
+            dying: BTreeMap::new(),
+            dying_bytes: 0,
+            ready,
             unsettled_count: 0,
-            durable_count: counters.messages,
             held_bytes: 0,
-            recovered_to: counters.next,
-            purged: counters.purged,
             counters_dirty: false,
             idle_since: Some(now),
+            was_consumed: false,
+            is_leaving: false,
+            alarm: None,
+            session: entry.spec.session.then(Box::default),
             touched: false,
+            entry,
         }
     }
 
     /// Ready messages.
     pub(crate) fn ready(&self) -> u64 {
-        self.ready_count
+        self.ready.messages
     }
 
     /// Messages delivered and not settled.
@@ -253,58 +294,79 @@ impl Queue {
         self.consumers.active()
     }
 
-    /// Takes a message at the end of the queue.
-    pub(crate) fn enqueue(&mut self, arrival: Arrival, budget: &mut Budget, turn: &mut Turn) {
-        let message = &arrival.message;
-        let persistent = message.is_persistent() && !arrival.best_effort;
-        let fleeting =
-            self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
-        let size = size(message);
-        // Behind a backlog it would have to be stored to keep its place.
-        let in_time = self.consumers.active() > 0 && self.backlog.is_none();
-        if fleeting && (!in_time || self.held_bytes + size > FLEETING_MAX) {
-            turn.count.dropped += 1;
-            return;
-        }
-        let held = Held {
-            sequence: self.next,
-            accepted: turn.now.wall,
-            durable: self.entry.spec.durable && persistent,
-            stored: false,
-            fleeting,
-            redelivered: false,
-            size,
-            message: arrival.message,
-            tags: arrival.tags,
-            body: arrival.body,
-        };
-        // What is never settled needs no place of its own, and sequences become packet identifiers.
-        if !fleeting {
-            self.next = self.next.next();
-        }
-        self.ready_count += 1;
-        self.durable_count += u64::from(held.durable);
-        let in_memory = self.backlog.is_none() && (fleeting || self.may_hold(size, budget));
-        self.append(held, in_memory, budget);
+    /// Goes on as its declaration or policies now say.
+    pub(crate) fn change(&mut self, entry: Arc<QueueEntry>) {
+        self.entry = entry;
+        let timed = self.timed || self.entry.settings.message_ttl.is_some();
+        self.counters_dirty |= timed != self.timed;
+        self.timed = timed;
+        self.is_leaving = false;
     }
 
-    fn may_hold(&self, size: usize, budget: &Budget) -> bool {
-        budget.used + size <= budget.limit || self.held_bytes + size <= WINDOW_MIN
+    /// Somebody used it without consuming. A session is used by its client only.
+    pub(crate) fn renew(&mut self, now: Timestamp) {
+        let renewable = !self.is_leaving && !self.entry.spec.session;
+        if let Some(since) = self.idle_since.as_mut().filter(|_| renewable) {
+            *since = now;
+        }
     }
 
-    fn append(&mut self, mut held: Held, in_memory: bool, budget: &mut Budget) {
-        held.stored = held.durable || !in_memory;
-        if held.stored {
-            self.pending.push((held.clone(), in_memory));
+    /// Delivers what can be delivered, drops what must go, and asks for more of the backlog when that is wanted.
+    pub(crate) fn pump(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        let expired = self.expire(false, budget, turn);
+        self.deliver(budget, turn);
+        // Only now: what may not wait at all has had its chance.
+        let expired = self.expire(true, budget, turn) || expired;
+        self.make_room(budget, turn);
+        self.serve_gets(budget, turn);
+        self.give_up(turn);
+        self.read_ahead(expired, turn);
+    }
+
+    /// When the queue next has something to do by itself.
+    fn deadline(&self) -> Option<Timestamp> {
+        let expiry = (self.timed && self.may_die())
+            .then(|| self.head().and_then(|held| self.expires_at(held)))
+            .flatten();
+        let leave = self.leaves_at().filter(|_| !self.is_leaving);
+        let timeout = self.consumers.timeout(self.entry.settings.consumer_timeout);
+        let will = self.session.as_ref().and_then(|session| session.will_at());
+        [expiry, leave, timeout, will].into_iter().flatten().min()
+    }
+
+    /// A deadline that the shard does not know of yet.
+    pub(crate) fn new_alarm(&mut self) -> Option<Timestamp> {
+        let deadline = self.deadline()?;
+        if self.alarm.is_some_and(|alarm| alarm <= deadline) {
+            return None;
         }
-        if in_memory {
-            self.hold(held.size, budget);
-            self.ready.push_back(held);
-            return;
+        self.alarm = Some(deadline);
+        Some(deadline)
+    }
+
+    /// An alarm has gone off: does what is due and not done by [`Queue::pump`].
+    pub(crate) fn alarmed(&mut self, at: Timestamp, budget: &mut Budget, turn: &mut Turn) {
+        if self.alarm == Some(at) {
+            self.alarm = None;
         }
-        let sequence = held.sequence;
-        let backlog = self.backlog.get_or_insert(Backlog::new(sequence..sequence));
-        backlog.range.end = sequence.next();
+        self.time_out(budget, turn);
+        self.publish_due_will(turn);
+        if self.leaves_at().is_some_and(|at| at <= turn.now.wall) && !self.is_leaving {
+            self.is_leaving = true;
+            turn.idle.push(self.entry.id);
+        }
+    }
+
+    /// When it goes away if nobody uses it.
+    fn leaves_at(&self) -> Option<Timestamp> {
+        let expires = self.entry.settings.expires?;
+        let since = self.idle_since.filter(|_| self.consumers.active() == 0)?;
+        let first = self.entry.spec.session && !self.was_consumed;
+        Some(since.after(if first {
+            expires.max(FIRST_CONSUMER)
+        } else {
+            expires
+        }))
     }
 
     fn hold(&mut self, size: usize, budget: &mut Budget) {
@@ -317,40 +379,70 @@ impl Queue {
         budget.used -= size;
     }
 
-    /// Delivers what can be delivered, and asks for more of the backlog when the window runs low.
-    pub(crate) fn pump(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        self.expire(budget, turn);
-        self.serve_gets(budget, turn);
-        while let Some((fleeting, sequence)) =
-            self.head().map(|head| (head.fleeting, head.sequence))
-        {
-            let Some(slot) = self.consumers.next(fleeting) else {
-                break;
-            };
-            if !fleeting && !self.may_send(slot, sequence) {
-                break;
-            }
-            let held = self.take_head().expect("head was just seen");
-            turn.count.delivered += 1;
-            match self.consumers.deliver(slot, held, fleeting) {
-                Some(held) => self.forget(&held, budget),
-                None => self.unsettled_count += 1,
-            }
-            if !fleeting {
-                self.note_sent(slot, sequence);
-            }
+    /// Where the next message is, if it is in memory.
+    fn front(&self) -> Option<Front> {
+        let lanes = self.lanes.iter().enumerate();
+        let lane = lanes
+            .filter_map(|(at, lane)| Some((at, lane.front()?)))
+            .next();
+        let Some((first_returned, _)) = self.returned.first_key_value() else {
+            let (at, front) = lane?;
+            return front.is_ok().then_some(Front::Lane(at));
+        };
+        match lane {
+            Some((at, Ok(held))) if held.sequence < *first_returned => Some(Front::Lane(at)),
+            Some((_, Err(backlog))) if backlog < *first_returned => None,
+            _ => Some(Front::Returned),
         }
-        for (connection, consumer, deliveries) in self.consumers.drain_outgoing() {
-            turn.free.push(
-                connection,
-                Event::Deliver {
-                    consumer,
-                    deliveries,
-                },
-            );
+    }
+
+    fn head(&self) -> Option<&Held> {
+        match self.front()? {
+            Front::Returned => self.returned.first_key_value().map(|(_, held)| held),
+            Front::Lane(at) => self.lanes[at].ready.front(),
         }
-        self.give_up(turn);
-        self.read_ahead(turn);
+    }
+
+    fn take_head(&mut self) -> Option<Held> {
+        let held = match self.front()? {
+            Front::Returned => self.returned.pop_first()?.1,
+            Front::Lane(at) => self.lanes[at].ready.pop_front()?,
+        };
+        self.ready.remove(&held.message);
+        Some(held)
+    }
+
+    /// The lane of a message that is or was in the queue.
+    fn lane_mut(&mut self, sequence: Sequence) -> Option<&mut Lane> {
+        let start = lane_of(sequence);
+        self.lanes.iter_mut().find(|lane| lane.start == start)
+    }
+
+    fn read_ahead(&mut self, expired: bool, turn: &mut Turn) {
+        let wanted =
+            !self.gets.is_empty() || self.consumers.active() > 0 || expired || self.is_over();
+        let first_is_wanted = self.timed && self.head().is_none();
+        if !wanted && !first_is_wanted {
+            return;
+        }
+        // Without anybody who wants messages, one chunk says when the first of them expires.
+        let bytes = if wanted { READ_AHEAD } else { 1 };
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.front().is_some()) {
+            lane.read_ahead(bytes, turn);
+        }
+    }
+
+    /// Takes what a [`Read`] found.
+    pub(crate) fn loaded(&mut self, loaded: Loaded, budget: &mut Budget) {
+        let start = lane_of(loaded.from);
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.start == start) else {
+            return;
+        };
+        let gain = lane.loaded(loaded, self.session.as_deref());
+        self.hold(gain.size, budget);
+        self.ready.subtract(gain.expected);
+        self.ready.messages += gain.found.messages;
+        self.ready.bytes += gain.found.bytes;
     }
 
     /// Tells those who wait for a backlog that cannot be read. It stays where it is, and whoever comes next
@@ -359,264 +451,35 @@ impl Queue {
         if self.head().is_some() {
             return;
         }
-        let failure = self
-            .backlog
-            .as_mut()
-            .and_then(|backlog| backlog.failure.take());
+        let backlogs = self
+            .lanes
+            .iter_mut()
+            .filter_map(|lane| lane.backlog.as_mut());
+        let failure = backlogs.filter_map(|backlog| backlog.failure.take()).next();
         let Some(failure) = failure else { return };
         self.refuse_gets(&failure, turn);
-        let reason = CancelReason::Unreadable;
-        for (connection, consumer) in self.consumers.active_ids() {
-            let event = Event::Cancelled { consumer, reason };
-            turn.free.push(connection, event);
-            if let Some(slot) = self.consumers.find(connection, consumer) {
-                self.consumers.cancel(slot);
-            }
-        }
+        self.cancel_all(CancelReason::Unreadable, turn);
         // Not as when a consumer leaves: that might delete the queue.
         self.idle_since = Some(turn.now.wall);
     }
 
     fn read_again(&mut self) {
-        if let Some(backlog) = &mut self.backlog {
+        for backlog in self
+            .lanes
+            .iter_mut()
+            .filter_map(|lane| lane.backlog.as_mut())
+        {
             backlog.failure = None;
-        }
-    }
-
-    /// Drops messages at the head whose time is up. Those behind an unexpired one wait for their turn, as in RabbitMQ.
-    fn expire(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        while self
-            .head()
-            .is_some_and(|held| held.message.is_expired(held.accepted, turn.now.wall))
-        {
-            let held = self.take_head().expect("head was just seen");
-            turn.count.expired += 1;
-            self.forget(&held, budget);
-        }
-    }
-
-    fn head(&self) -> Option<&Held> {
-        self.returned
-            .first_key_value()
-            .map(|(_, held)| held)
-            .or_else(|| self.ready.front())
-    }
-
-    fn take_head(&mut self) -> Option<Held> {
-        let held = match self.returned.pop_first() {
-            Some((_, held)) => held,
-            None => self.ready.pop_front()?,
-        };
-        self.ready_count -= 1;
-        Some(held)
-    }
-
-    fn read_ahead(&mut self, turn: &mut Turn) {
-        let wanted = !self.gets.is_empty() || self.consumers.active() > 0;
-        if let Some(backlog) = &mut self.backlog
-            && wanted
-            && !backlog.reading
-            && backlog.failure.is_none()
-            && self.ready.len() < 256
-        {
-            backlog.reading = true;
-            turn.reads.push(Read {
-                queue: self.entry.id,
-                range: backlog.range.clone(),
-                bytes: READ_AHEAD,
-            });
-        }
-    }
-
-    /// Takes what a [`Read`] found.
-    pub(crate) fn loaded(&mut self, loaded: Loaded, budget: &mut Budget) {
-        // Another backlog may have begun since the one that was read was purged.
-        let Some(backlog) = self
-            .backlog
-            .as_mut()
-            .filter(|backlog| backlog.reading && backlog.range.start == loaded.from)
-        else {
-            return;
-        };
-        backlog.reading = false;
-        let (chunks, read_to) = match loaded.found {
-            Ok(found) => found,
-            Err(refusal) => {
-                backlog.failure = Some(refusal);
-                return;
-            }
-        };
-        backlog.range.start = read_to;
-        if backlog.range.is_empty() {
-            self.backlog = None;
-        }
-        for chunk in chunks {
-            if !self
-                .purged
-                .iter()
-                .any(|range| range.contains(&chunk.first.0))
-            {
-                self.load(chunk, budget);
-            }
-        }
-        if self.backlog.is_none() {
-            // Whatever the counters said: nothing else is there.
-            self.ready_count = (self.returned.len() + self.ready.len()) as u64;
-        }
-    }
-
-    fn load(&mut self, loaded: LoadedChunk, budget: &mut Budget) {
-        let Some(last) = loaded.messages.last().map(|stored| stored.sequence) else {
-            return;
-        };
-        let mut chunk = Chunk {
-            first: loaded.first,
-            last,
-            remaining: loaded.messages.len() as u32,
-            bodies: bodies_of(loaded.messages.iter().filter_map(|stored| stored.body)),
-            bytes: loaded.bytes,
-            has_row: !loaded.settled.is_empty(),
-            settled: loaded.settled,
-            dirty: false,
-        };
-        let mut lost = Vec::new();
-        for stored in loaded.messages {
-            let sequence = stored.sequence;
-            if chunk.settled.iter().any(|run| run.contains(&sequence.0)) {
-                chunk.remaining -= 1;
-                continue;
-            }
-            if !stored.durable && sequence < self.recovered_to {
-                lost.push(sequence);
-                continue;
-            }
-            let held = Held {
-                sequence,
-                size: size(&stored.message),
-                message: stored.message,
-                accepted: stored.accepted,
-                tags: stored.tags,
-                body: None,
-                redelivered: self.may_have_been_sent(sequence),
-                durable: stored.durable,
-                stored: true,
-                fleeting: false,
-            };
-            self.hold(held.size, budget);
-            self.ready.push_back(held);
-        }
-        self.chunks.add(chunk);
-        for sequence in lost {
-            self.chunks.settle(sequence);
         }
     }
 
     /// A message is settled for good.
     fn forget(&mut self, held: &Held, budget: &mut Budget) {
         self.release(held.size, budget);
-        self.forget_stored(held);
-    }
-
-    fn forget_stored(&mut self, held: &Held) {
-        if held.durable {
-            self.durable_count -= 1;
-        }
-        if !held.stored {
-            return;
-        }
-        self.counters_dirty = true;
-        match self
-            .pending
-            .binary_search_by_key(&held.sequence, |(pending, _)| pending.sequence)
-        {
-            Ok(at) => self.pending[at].0.stored = false,
-            Err(_) => self.chunks.settle(held.sequence),
-        }
-    }
-
-    /// Settles deliveries of one consumer.
-    pub(crate) fn settle(
-        &mut self,
-        connection: ConnectionId,
-        consumer: ConsumerId,
-        deliveries: std::ops::RangeInclusive<DeliveryId>,
-        outcome: Outcome,
-        budget: &mut Budget,
-        turn: &mut Turn,
-    ) {
-        let Some(slot) = self.consumers.find(connection, consumer) else {
-            return;
-        };
-        let unsettled = self.consumers.unsettled(slot);
-        let first = unsettled.start.max(deliveries.start().0);
-        let end = unsettled.end.min(deliveries.end().0.saturating_add(1));
-        for delivery in first..end {
-            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
-                continue;
-            };
-            self.unsettled_count -= 1;
-            turn.count.settled += 1;
-            match outcome {
-                Outcome::Accept | Outcome::Reject => self.forget(&held, budget),
-                Outcome::Requeue => self.requeue(held),
-            }
-        }
-        self.consumers.free_if_done(slot);
-    }
-
-    fn requeue(&mut self, mut held: Held) {
-        held.redelivered = true;
-        self.ready_count += 1;
-        self.returned.insert(held.sequence, held);
-    }
-
-    /// Starts a consumer.
-    pub(crate) fn consume(
-        &mut self,
-        connection: ConnectionId,
-        consumer: ConsumerId,
-        spec: &ConsumeSpec,
-        turn: &mut Turn,
-    ) -> Result<(), Refusal> {
-        self.check_owner(connection)?;
-        if spec.takeover {
-            self.take_over(turn);
-        }
-        let exclusive_use = self.consumers.actives().any(|other| other.exclusive);
-        if exclusive_use || (spec.exclusive && self.consumers.active() > 0) {
-            let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
-            return Err(Refusal::ExclusiveUse { name, vhost });
-        }
-        self.read_again();
-        self.consumers.add(connection, consumer, spec);
-        self.idle_since = None;
-        Ok(())
-    }
-
-    fn take_over(&mut self, turn: &mut Turn) {
-        let old: Vec<_> = self
-            .consumers
-            .iter()
-            .map(|old| (old.connection, old.id))
-            .collect();
-        for (connection, consumer) in old {
-            turn.free.push(
-                connection,
-                Event::Cancelled {
-                    consumer,
-                    reason: CancelReason::TakenOver,
-                },
-            );
-            if let Some(slot) = self.consumers.find(connection, consumer) {
-                let held = self.consumers.remove(slot);
-                self.requeue_all(held);
-            }
-        }
-    }
-
-    fn requeue_all(&mut self, held: Vec<Held>) {
-        self.unsettled_count -= held.len() as u64;
-        held.into_iter().for_each(|held| self.requeue(held));
+        let stored = self
+            .lane_mut(held.sequence)
+            .is_some_and(|lane| lane.forget(held));
+        self.counters_dirty |= stored;
     }
 
     fn check_owner(&self, connection: ConnectionId) -> Result<(), Refusal> {
@@ -629,182 +492,42 @@ impl Queue {
         }
     }
 
-    /// Takes one message, when it is there; otherwise once the backlog is read.
-    pub(crate) fn get(
-        &mut self,
-        connection: ConnectionId,
-        token: Token,
-        consumer: ConsumerId,
-        auto_ack: bool,
-    ) -> Result<(), Refusal> {
-        self.check_owner(connection)?;
-        self.read_again();
-        self.gets.push_back(PendingGet {
-            connection,
-            token,
-            consumer,
-            auto_ack,
-        });
-        Ok(())
-    }
-
-    fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        while !self.gets.is_empty() && (self.head().is_some() || self.backlog.is_none()) {
-            let get = self.gets.pop_front().expect("there is a get");
-            let delivery = self
-                .take_head()
-                .map(|held| self.deliver_get(&get, held, budget, turn));
-            let reply = Reply::Got {
-                delivery,
-                remaining: self.ready_count,
-            };
-            turn.free.push(
-                get.connection,
-                Event::Done {
-                    token: get.token,
-                    result: Ok(reply),
-                },
-            );
-        }
-    }
-
-    fn deliver_get(
-        &mut self,
-        get: &PendingGet,
-        held: Held,
-        budget: &mut Budget,
-        turn: &mut Turn,
-    ) -> Delivery {
-        turn.count.delivered += 1;
-        let (delivery, settled) =
-            self.consumers
-                .get(get.connection, get.consumer, held, get.auto_ack);
-        match settled {
-            Some(held) => self.forget(&held, budget),
-            None => self.unsettled_count += 1,
-        }
-        delivery
-    }
-
-    /// More room towards a consumer's peer.
-    pub(crate) fn credit(&mut self, connection: ConnectionId, consumer: ConsumerId, bytes: u32) {
-        self.consumers.credit(connection, consumer, bytes);
-    }
-
-    /// Ends a consumer from its own side. What it holds stays unsettled.
-    pub(crate) fn cancel(
-        &mut self,
-        connection: ConnectionId,
-        consumer: ConsumerId,
-        budget: &mut Budget,
-        turn: &mut Turn,
-    ) {
-        if let Some(slot) = self.consumers.find(connection, consumer)
-            && self.consumers.cancel(slot)
-        {
-            self.consumer_left(budget, turn);
-        }
-    }
-
-    /// A connection has gone.
-    pub(crate) fn disconnect(
-        &mut self,
-        connection: ConnectionId,
-        budget: &mut Budget,
-        turn: &mut Turn,
-    ) {
-        let active = self.consumers.active();
-        let held = self.consumers.disconnect(connection);
-        self.requeue_all(held);
-        self.gets.retain(|get| get.connection != connection);
-        if self.consumers.active() < active {
-            self.consumer_left(budget, turn);
-        }
-    }
-
-    fn consumer_left(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        if self.consumers.active() > 0 {
-            return;
-        }
-        self.idle_since = Some(turn.now.wall);
-        if self.entry.spec.session {
-            self.drop_fleeting(budget, turn);
-        }
-        let at_once = self
-            .entry
-            .settings
-            .expires
-            .is_some_and(|after| after.is_zero());
-        if self.entry.spec.auto_delete || at_once {
-            turn.idle.push(self.entry.id);
-        }
-    }
-
-    fn drop_fleeting(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        let (mut dropped, mut bytes) = (0, 0);
-        self.ready.retain(|held| {
-            if held.fleeting {
-                (dropped, bytes) = (dropped + 1, bytes + held.size);
-            }
-            !held.fleeting
-        });
-        self.ready_count -= dropped;
-        turn.count.dropped += dropped;
-        self.release(bytes, budget);
-    }
-
     /// Drops the ready messages; how many.
     pub(crate) fn purge(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
-        let count = self.ready_count;
-        while let Some(held) = self.take_head() {
-            self.forget(&held, budget);
-        }
-        if let Some(backlog) = self.backlog.take() {
-            self.pending.retain(|(_, in_memory)| *in_memory);
-            self.durable_count = self.unsettled_durable();
-            self.purged.push(backlog.range.start.0..backlog.range.end.0);
+        let count = self.ready.messages;
+        loop {
+            while let Some(held) = self.take_head() {
+                self.forget(&held, budget);
+            }
+            // What is left of a lane is in the store only, and may hide lower ones.
+            let Some(at) = self.lanes.iter().position(|lane| lane.backlog.is_some()) else {
+                break;
+            };
+            let left = self.out_of_reach(self.lanes[at].start);
+            self.lanes[at].purge_backlog(left, turn);
             self.counters_dirty = true;
-            self.chunks.abandon(backlog.range.clone());
-            turn.abandoned.push((self.entry.id, backlog.range));
         }
-        self.ready_count = 0;
+        self.ready = Tally::default();
         count
     }
 
-    fn refuse_gets(&mut self, refusal: &Refusal, turn: &mut Turn) {
-        for get in self.gets.drain(..) {
-            let event = Event::Done {
-                token: get.token,
-                result: Err(refusal.clone()),
-            };
-            turn.free.push(get.connection, event);
+    /// Durable messages of a lane that are delivered or dying.
+    fn out_of_reach(&self, lane: Sequence) -> Tally {
+        let mut tally = Tally::default();
+        let unsettled = self.consumers.iter().flat_map(|consumer| consumer.held());
+        for held in unsettled.chain(self.dying.values()) {
+            if held.durable && lane_of(held.sequence) == lane {
+                tally.add(&held.message);
+            }
         }
-    }
-
-    fn unsettled_durable(&self) -> u64 {
-        self.consumers
-            .iter()
-            .map(|consumer| consumer.unsettled_where(|held| held.durable))
-            .sum()
+        tally
     }
 
     /// Empties the queue because it goes; its consumers are told. How many messages were ready.
     pub(crate) fn remove(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
-        let ready = self.ready_count;
-        let consumers: Vec<_> = self
-            .consumers
-            .iter()
-            .map(|c| (c.connection, c.id))
-            .collect();
-        for (connection, consumer) in self.consumers.active_ids() {
-            turn.free.push(
-                connection,
-                Event::Cancelled {
-                    consumer,
-                    reason: CancelReason::QueueDeleted,
-                },
-            );
-        }
+        let ready = self.ready.messages;
+        let consumers = self.consumers.all_ids();
+        self.cancel_all(CancelReason::QueueDeleted, turn);
         for (connection, consumer) in consumers {
             if let Some(slot) = self.consumers.find(connection, consumer) {
                 self.consumers.remove(slot);
@@ -813,44 +536,37 @@ impl Queue {
         let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
         let kind = Kind::Queue;
         self.refuse_gets(&Refusal::NotFound { kind, name, vhost }, turn);
-        let id = self.entry.id;
-        if let Some(backlog) = self.backlog.take() {
-            self.chunks.abandon(backlog.range.clone());
-            turn.abandoned.push((id, backlog.range));
-        }
         self.end_session(turn);
-        self.chunks.clear(id, self.next, turn);
-        turn.batch.delete(Table::State, keys::queue_state(id));
+        for lane in &mut self.lanes {
+            lane.remove(turn);
+        }
+        turn.batch
+            .delete(Table::State, keys::queue_state(self.entry.id));
         budget.used -= self.held_bytes;
         self.held_bytes = 0;
         ready
     }
 
+    fn cancel_all(&mut self, reason: CancelReason, turn: &mut Turn) {
+        for (connection, consumer) in self.consumers.active_ids() {
+            let event = Event::Cancelled { consumer, reason };
+            turn.free.push(connection, event);
+            if let Some(slot) = self.consumers.find(connection, consumer) {
+                self.consumers.cancel(slot);
+            }
+        }
+    }
+
     /// Writes what the turn left behind.
     pub(crate) fn seal(&mut self, turn: &mut Turn) {
-        if !self.pending.is_empty() {
-            let mut pending = std::mem::take(&mut self.pending);
-            let split = pending.partition_point(|(_, in_memory)| *in_memory);
-            self.write_chunk(&pending[..split], true, turn);
-            self.write_chunk(&pending[split..], false, turn);
-            pending.clear();
-            self.pending = pending;
-            self.counters_dirty = true;
+        for lane in &mut self.lanes {
+            self.counters_dirty |= lane.seal(turn);
         }
-        let end = self
-            .backlog
-            .as_ref()
-            .map_or(self.next, |backlog| backlog.range.start);
-        self.chunks.seal(self.entry.id, end, turn);
+        self.forget_lifetimes();
         if std::mem::take(&mut self.counters_dirty) && self.entry.spec.durable {
-            let low = self.chunks.low().unwrap_or(end);
-            self.purged.retain(|range| range.end > low.0);
-            let purged = self.purged.clone();
-            let counters = Counters {
-                next: self.next,
-                low,
-                messages: self.durable_count,
-                purged,
+            let counters = QueueCounters {
+                lanes: self.lanes.iter_mut().map(Lane::counters).collect(),
+                timed: self.timed,
             };
             turn.batch.put(
                 Table::State,
@@ -861,58 +577,11 @@ impl Queue {
         self.seal_session(turn);
     }
 
-    fn write_chunk(&mut self, pending: &[(Held, bool)], in_memory: bool, turn: &mut Turn) {
-        let messages: Vec<Stored> = pending
-            .iter()
-            .filter(|(held, _)| held.stored)
-            .map(|(held, _)| held.to_stored())
-            .collect();
-        let (Some(first), Some(last)) = (messages.first(), messages.last()) else {
-            return;
-        };
-        let (first, last, id) = (first.sequence, last.sequence, self.entry.id);
-        let size = messages
-            .iter()
-            .map(|stored| stored.message.size() + 48)
-            .sum();
-        let value = messages::encode_chunk(messages.iter(), size);
-        let bodies = bodies_of(messages.iter().filter_map(|stored| stored.body));
-        for &number in &bodies {
-            turn.batch.put(
-                Table::State,
-                keys::body_reference(number, id, first),
-                &b""[..],
-            );
+    /// An empty queue has no message with a lifetime.
+    fn forget_lifetimes(&mut self) {
+        let empty = self.ready.messages == 0 && self.unsettled_count == 0 && self.dying.is_empty();
+        if self.timed && empty && self.entry.settings.message_ttl.is_none() {
+            self.timed = false;
         }
-        for (chunk, _) in pending
-            .iter()
-            .filter(|(held, _)| held.stored)
-            .filter_map(|(held, _)| held.body.as_ref())
-        {
-            chunk.write(&mut turn.batch);
-        }
-        if in_memory {
-            let (remaining, bytes) = (messages.len() as u32, value.len());
-            let settled = Vec::new();
-            self.chunks.add(Chunk {
-                first,
-                last,
-                remaining,
-                settled,
-                bodies,
-                bytes,
-                has_row: false,
-                dirty: false,
-            });
-        }
-        turn.batch
-            .put(Table::Messages, keys::chunk(id, first), value);
     }
-}
-
-fn bodies_of(references: impl Iterator<Item = messages::BodyReference>) -> SmallVec<[u64; 1]> {
-    let mut numbers: SmallVec<[u64; 1]> = references.map(|reference| reference.number).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
 }

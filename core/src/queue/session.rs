@@ -278,13 +278,17 @@ impl Queue {
             return;
         };
         if let Some(row) = row {
+            self.was_consumed = true;
             self.idle_since = Some(row.away_since.unwrap_or(now));
             **session = Session::recovered(row);
         }
         if let Some(will) = will {
             session.recover_will(will, expires, now);
         }
-        self.next = self.next.max(session.next_at_least());
+        let next = session.next_at_least();
+        if let Some(lane) = self.lanes.first_mut() {
+            lane.skip_to(next);
+        }
     }
 
     /// Connects a client; what it has to know comes with the answer.
@@ -294,6 +298,7 @@ impl Queue {
         consumer: ConsumerId,
         prefetch: u32,
         will: Option<Box<Will>>,
+        budget: &mut Budget,
         turn: &mut Turn,
     ) -> Result<Reply, Refusal> {
         let spec = ConsumeSpec {
@@ -302,7 +307,7 @@ impl Queue {
             session: true,
             ..ConsumeSpec::default()
         };
-        self.consume(connection, consumer, &spec, turn)?;
+        self.consume(connection, consumer, &spec, None, budget, turn)?;
         let id = self.entry.id;
         let Some(session) = &mut self.session else {
             return Err(Refusal::Invalid("queue is not a session".into()));
@@ -317,35 +322,23 @@ impl Queue {
         })
     }
 
-    /// A connection has gone. Returns when the will of its session is due, if that is not at once.
-    pub(crate) fn detach(
-        &mut self,
-        connection: ConnectionId,
-        turn: &mut Turn,
-    ) -> Option<Timestamp> {
+    /// A connection has gone; has the will of its session published if that is due at once.
+    pub(crate) fn detach(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let expires = self.entry.settings.expires;
-        self.session
-            .as_mut()?
-            .detach(connection, expires, turn.now.wall)?;
-        self.publish_due_will(turn)
+        if let Some(session) = &mut self.session {
+            session.detach(connection, expires, turn.now.wall);
+        }
+        self.publish_due_will(turn);
     }
 
-    /// Has the will published if its time has come; otherwise returns when that is.
-    pub(crate) fn publish_due_will(&mut self, turn: &mut Turn) -> Option<Timestamp> {
+    /// Has the will published if its time has come.
+    pub(super) fn publish_due_will(&mut self, turn: &mut Turn) {
         let queue = self.entry.id;
-        let session = self.session.as_mut()?;
-        if let Some(will) = session.take_due_will(turn.now.wall) {
+        let session = self.session.as_mut();
+        if let Some(will) = session.and_then(|session| session.take_due_will(turn.now.wall)) {
             let message = will.message;
             turn.wills.push(DueWill { queue, message });
         }
-        session.will_at()
-    }
-
-    /// Whether it has been without a consumer for as long as it may be.
-    pub(crate) fn is_overdue(&self, now: Timestamp) -> bool {
-        let expires = self.entry.settings.expires;
-        let since = self.idle_since.zip(expires);
-        self.consumers() == 0 && since.is_some_and(|(since, expires)| since.after(expires) <= now)
     }
 
     pub(super) fn may_send(&self, slot: usize, sequence: Sequence) -> bool {
@@ -362,13 +355,6 @@ impl Queue {
         if let Some(session) = &mut self.session {
             session.sent(sequence);
             self.consumers.name_last(slot, packet_id(sequence));
-        }
-    }
-
-    pub(super) fn may_have_been_sent(&self, sequence: Sequence) -> bool {
-        match &self.session {
-            Some(session) => session.was_sent(sequence),
-            None => sequence < self.recovered_to,
         }
     }
 

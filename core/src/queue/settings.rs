@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use crate::{
-    catalog::{integer, type_name},
     command::QueueSpec,
     event::{Kind, Refusal},
     properties::{Text, Value},
@@ -21,6 +20,9 @@ const DELIVERY_LIMIT: u32 = 20;
 
 /// The highest priority that a quorum queue tells apart; it needs no declaration.
 const QUORUM_PRIORITY_MAX: u8 = 31;
+
+/// The priority of a message in a quorum queue that has none.
+const QUORUM_PRIORITY_DEFAULT: u8 = 4;
 
 /// Which of RabbitMQ's kinds of queue one is. Both are the same engine with different rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,7 +168,7 @@ impl QueueSettings {
             .and_then(|name| QueueType::parse(name))
             .unwrap_or_default();
         let milliseconds = |name| sources.least(name).map(Duration::from_millis);
-        let max_priority = argument(sources.arguments, "x-max-priority").and_then(integer);
+        let max_priority = argument(sources.arguments, "x-max-priority").and_then(Value::integer);
         QueueSettings {
             kind,
             message_ttl: sources.least("message-ttl"),
@@ -190,6 +192,17 @@ impl QueueSettings {
             },
             consumer_timeout: milliseconds("consumer-timeout"),
         }
+    }
+
+    /// The priority that a message of the given one has in this queue.
+    pub(crate) fn priority(&self, priority: Option<u8>) -> u8 {
+        let default = match self.kind {
+            QueueType::Classic => 0,
+            QueueType::Quorum => QUORUM_PRIORITY_DEFAULT,
+        };
+        priority
+            .unwrap_or(default)
+            .min(self.max_priority.unwrap_or(0))
     }
 }
 
@@ -216,7 +229,11 @@ impl<'a> Sources<'a> {
     }
 
     fn least(&self, name: &str) -> Option<u64> {
-        let numbers = self.values(name).into_iter().flatten().filter_map(integer);
+        let numbers = self
+            .values(name)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::integer);
         numbers
             .filter_map(|number| u64::try_from(number).ok())
             .min()
@@ -246,7 +263,7 @@ impl<'a> Sources<'a> {
             .values("delivery-limit")
             .into_iter()
             .flatten()
-            .filter_map(integer)
+            .filter_map(Value::integer)
             .collect();
         if limits.iter().any(|limit| *limit < 0) {
             let limit = limits.into_iter().max().filter(|limit| *limit >= 0);
@@ -426,16 +443,18 @@ fn version(value: &Value, all: &[(Text, Value)]) -> Result<(), String> {
 fn boolean(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
     match value {
         Value::Bool(_) => Ok(()),
-        other => Err(format!("\"expected bool, got {}\"", type_name(other))),
+        other => Err(format!("\"expected bool, got {}\"", other.type_name())),
     }
 }
 
 fn number(value: &Value) -> Result<i64, String> {
-    integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
+    value
+        .integer()
+        .ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
 }
 
 fn word(value: &Value) -> Result<&Text, String> {
-    text(value).ok_or_else(|| format!("{{unacceptable_type,{}}}", type_name(value)))
+    text(value).ok_or_else(|| format!("{{unacceptable_type,{}}}", value.type_name()))
 }
 
 fn one_of(value: &Value, words: &[&str], otherwise: &str) -> Result<(), String> {
@@ -492,7 +511,7 @@ impl Subject<'_> {
             None | Some(Value::Text(_)) => Ok(()),
             Some(other) => Err(invalid(format!(
                 "invalid type '{}' for arg '{NAME}' in {self}",
-                type_name(other)
+                other.type_name()
             ))),
         }
     }
@@ -717,5 +736,22 @@ mod tests {
         assert_eq!(quorum(Some(-1), &five), Some(5));
         let classic = QueueSettings::effective(&spec(&[]), &table(&five), &[]);
         assert_eq!(classic.delivery_limit, None);
+    }
+
+    #[test]
+    fn priorities_are_cut_to_the_highest_there_is() {
+        let classic =
+            QueueSettings::effective(&spec(&[("x-max-priority", Value::U8(10))]), &[], &[]);
+        assert_eq!(
+            [None, Some(3), Some(200)].map(|p| classic.priority(p)),
+            [0, 3, 10]
+        );
+        let plain = QueueSettings::effective(&spec(&[]), &[], &[]);
+        assert_eq!(plain.priority(Some(9)), 0);
+        let quorum = QueueSettings::effective(&spec(&[("x-queue-type", text("quorum"))]), &[], &[]);
+        assert_eq!(
+            [None, Some(3), Some(200)].map(|p| quorum.priority(p)),
+            [4, 3, 31]
+        );
     }
 }

@@ -39,9 +39,6 @@ use crate::{
     topic::{Grammar, Pattern},
 };
 
-/// A queue that goes away without consumers is given this long to get its first.
-const FIRST_CONSUMER: Duration = Duration::from_secs(10);
-
 /// How often retention is looked at.
 const LOG_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -70,7 +67,7 @@ pub(crate) struct Shard {
     groups: Groups,
     retained: FxHashMap<Text, RetainedStore>,
     connections: FxHashMap<ConnectionId, Connection>,
-    /// When queues that go away unused may do so.
+    /// When queues have something to do by themselves; some may have been put off since.
     deadlines: BTreeSet<(Timestamp, QueueId)>,
     budget: Budget,
     touched_queues: Vec<QueueId>,
@@ -120,7 +117,7 @@ impl Shard {
     pub(crate) fn recover_queue(
         &mut self,
         entry: Arc<QueueEntry>,
-        counters: Option<messages::Counters>,
+        counters: Option<messages::QueueCounters>,
         now: Now,
     ) {
         self.add_queue(entry, counters, now);
@@ -230,11 +227,15 @@ impl Shard {
                 arrival,
                 token,
             } => {
-                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.enqueue(arrival, &mut self.budget, turn);
-                }
                 // A queue that has just gone took the message with it.
-                confirm(from, token, turn);
+                let taken = touch(&mut self.queues, &mut self.touched_queues, queue)
+                    .map_or(Ok(()), |found| {
+                        found.enqueue(arrival, &mut self.budget, turn)
+                    });
+                match (taken, token) {
+                    (Err(reason), Some(token)) => turn.free.refuse_one(from, token, reason),
+                    _ => confirm(from, token, turn),
+                }
             }
             Op::Capture {
                 log,
@@ -297,10 +298,11 @@ impl Shard {
                 consumer,
                 queue,
                 spec,
+                channel,
             } => {
                 let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
                     Some(found) => found
-                        .consume(from, consumer, &spec, turn)
+                        .consume(from, consumer, &spec, channel, &mut self.budget, turn)
                         .map(|()| Reply::Ok),
                     None => Err(missing(Kind::Queue)),
                 };
@@ -317,7 +319,7 @@ impl Shard {
             } => {
                 self.remember(from, consumer, queue);
                 let got = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => found.get(from, token, consumer, auto_ack),
+                    Some(found) => found.get(from, token, consumer, auto_ack, turn),
                     None => Err(missing(Kind::Queue)),
                 };
                 match got {
@@ -362,7 +364,6 @@ impl Shard {
                     if let Some(found) = touch(queues, touched, queue) {
                         found.cancel(from, consumer, &mut self.budget, turn);
                     }
-                    self.watch_queue(queue);
                 }
                 turn.free.push(
                     from,
@@ -375,8 +376,9 @@ impl Shard {
             Op::Disconnect => self.disconnect(from, turn),
             Op::CreateQueue(entry) => self.add_queue(entry, None, turn.now),
             Op::ChangeQueue(entry) => {
-                if let Some(found) = self.queues.get_mut(&entry.id) {
-                    found.entry = entry;
+                let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
+                if let Some(found) = touch(queues, touched, entry.id) {
+                    found.change(entry);
                 }
             }
             Op::Inspect {
@@ -384,9 +386,12 @@ impl Shard {
                 queue,
                 created,
             } => {
-                let found = self.queues.get(&queue.id);
-                let (messages, consumers) =
-                    found.map_or((0, 0), |found| (found.ready(), found.consumers()));
+                self.pump(queue.id, turn);
+                let found = touch(&mut self.queues, &mut self.touched_queues, queue.id);
+                let (messages, consumers) = found.map_or((0, 0), |found| {
+                    found.renew(turn.now.wall);
+                    (found.ready(), found.consumers())
+                });
                 let reply = Reply::Queue {
                     name: queue.name.clone(),
                     messages,
@@ -502,6 +507,11 @@ impl Shard {
                     },
                 );
             }
+            Op::Buried { queue, sequences } => {
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    found.buried(&sequences, &mut self.budget);
+                }
+            }
             Op::Loaded { queue, loaded } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(loaded, &mut self.budget);
@@ -531,6 +541,9 @@ impl Shard {
                 queue.touched = false;
                 queue.pump(&mut self.budget, turn);
                 queue.seal(turn);
+                if let Some(at) = queue.new_alarm() {
+                    self.deadlines.insert((at, id));
+                }
             }
         }
         for (log, number) in std::mem::take(&mut self.touched_partitions) {
@@ -542,33 +555,31 @@ impl Shard {
         }
     }
 
-    /// Does what time brings; when it wants to be called again.
+    /// Does what time brings; when groups want to be called again.
     pub(crate) fn tick(&mut self, turn: &mut Turn) -> Option<Instant> {
-        let now = turn.now.wall;
         while let Some(&(at, id)) = self.deadlines.first()
-            && at <= now
+            && at <= turn.now.wall
         {
             self.deadlines.pop_first();
-            let Some(queue) = self.queues.get_mut(&id) else {
-                continue;
-            };
-            if let Some(again) = queue.publish_due_will(turn) {
-                self.deadlines.insert((again.max(Timestamp(now.0 + 1)), id));
-            }
-            if queue.is_overdue(now) {
-                turn.idle.push(id);
+            if let Some(queue) = touch(&mut self.queues, &mut self.touched_queues, id) {
+                queue.alarmed(at, &mut self.budget, turn);
             }
         }
-        self.delays.due(now, &mut turn.due);
+        self.delays.due(turn.now.wall, &mut turn.due);
         self.delays.reads(&mut turn.delayed_reads);
         self.keep_logs(turn);
         let mut answers = Answers::new();
         let groups = self.groups.tick(turn.now, &mut answers, &mut turn.batch);
         answer(answers, turn);
+        groups
+    }
+
+    /// When [`Shard::tick`] is next wanted.
+    pub(crate) fn next_deadline(&self, now: Now, groups: Option<Instant>) -> Option<Instant> {
         let queues = self.deadlines.first().map(|(at, _)| *at);
         let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
         let instant =
-            |at: Timestamp| turn.now.instant + Duration::from_millis(at.0.saturating_sub(now.0));
+            |at: Timestamp| now.instant + Duration::from_millis(at.0.saturating_sub(now.wall.0));
         [queues, logs, self.delays.next_due()]
             .into_iter()
             .flatten()
@@ -649,38 +660,27 @@ impl Shard {
         for queue in queues {
             if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                 found.disconnect(from, &mut self.budget, turn);
-                let will = found.detach(from, turn);
-                self.deadlines.extend(will.map(|at| (at, queue)));
+                found.detach(from, turn);
             }
-            self.watch_queue(queue);
         }
     }
 
     fn add_queue(
         &mut self,
         entry: Arc<QueueEntry>,
-        counters: Option<messages::Counters>,
+        counters: Option<messages::QueueCounters>,
         now: Now,
     ) {
-        if let Some(expires) = entry.settings.expires {
-            let expires = if entry.spec.session {
-                expires.max(FIRST_CONSUMER)
-            } else {
-                expires
-            };
-            self.deadlines.insert((now.wall.after(expires), entry.id));
-        }
-        self.queues
-            .insert(entry.id, Box::new(Queue::new(entry, counters, now.wall)));
-    }
-
-    /// Sets the deadline of a queue that has lost its last consumer and expires.
-    fn watch_queue(&mut self, id: QueueId) {
-        if let Some(queue) = self.queues.get(&id)
-            && let (Some(since), Some(expires)) = (queue.idle_since, queue.entry.settings.expires)
-        {
-            self.deadlines.insert((since.after(expires), id));
-        }
+        let (id, timed) = (
+            entry.id,
+            counters.as_ref().is_some_and(|counters| counters.timed),
+        );
+        let mut queue = Queue::new(entry, counters, now.wall);
+        // What expires first in a queue that was found in the store is for the store to say.
+        let look = timed.then_some(now.wall);
+        self.deadlines
+            .extend(look.into_iter().chain(queue.new_alarm()).map(|at| (at, id)));
+        self.queues.insert(id, Box::new(queue));
     }
 
     fn remove_queue(
@@ -690,6 +690,8 @@ impl Shard {
         if_empty: bool,
         turn: &mut Turn,
     ) -> Result<u64, Refusal> {
+        // What consumers take at once does not keep it.
+        self.pump(id, turn);
         let Some(queue) = self.queues.get_mut(&id) else {
             return Ok(0);
         };

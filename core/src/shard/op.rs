@@ -12,13 +12,13 @@ use crate::{
     delay::{self, DelayEntry},
     event::Refusal,
     group::GroupRequest,
-    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Token},
+    id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
     link::Mailbox,
     log::{Change, Header, Marker, NewRecord},
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, Loaded, Will},
+    queue::{Arrival, ChannelLimit, Loaded, Will},
     topic::Pattern,
 };
 
@@ -95,6 +95,7 @@ pub(crate) enum Op {
         consumer: ConsumerId,
         queue: QueueId,
         spec: ConsumeSpec,
+        channel: Option<Arc<ChannelLimit>>,
     },
     Get {
         token: Token,
@@ -209,6 +210,11 @@ pub(crate) enum Op {
         token: Token,
         vhost: Text,
         filter: Pattern,
+    },
+    /// Dead letters of a queue have arrived where they were to go.
+    Buried {
+        queue: QueueId,
+        sequences: Vec<Sequence>,
     },
     /// A read that a queue asked for.
     Loaded {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Op, Outbox, Request, Shard, Turn};
 use crate::{
     commit::{Commit, Committer, Span},
+    dead_letters::DeadLetter,
     delay,
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId},
@@ -36,6 +37,8 @@ pub(crate) struct Services {
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) loader: Loader,
+    /// Messages for dead-letter exchanges. Bounded by what queues let die at once.
+    pub(crate) dead: mpsc::UnboundedSender<Vec<DeadLetter>>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: mpsc::UnboundedSender<QueueId>,
     /// Wills whose time has come.
@@ -99,8 +102,9 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
             spans.extend(request.span);
             shard.apply(request, &mut turn);
         }
-        deadline = shard.tick(&mut turn);
+        let groups = shard.tick(&mut turn);
         shard.finish(&mut turn);
+        deadline = shard.next_deadline(turn.now, groups);
         if let Some(commit) = close(&shard, turn, &spans, &services) {
             in_flight_bytes += commit.bytes;
             in_flight.push_back(commit);
@@ -130,6 +134,10 @@ async fn sleep_until(deadline: Option<Instant>) {
 fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> Option<InFlight> {
     services.metrics.count(&turn.count);
     send(shard, turn.free.drain());
+    if !turn.dead.is_empty() {
+        // The receiver ends with the broker.
+        let _ = services.dead.send(std::mem::take(&mut turn.dead));
+    }
     for queue in turn.idle.drain(..) {
         // The receiver ends with the broker.
         let _ = services.idle.send(queue);

@@ -23,7 +23,9 @@ impl Shard {
                 will,
             } => {
                 let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => found.attach(from, consumer, prefetch, will, turn),
+                    Some(found) => {
+                        found.attach(from, consumer, prefetch, will, &mut self.budget, turn)
+                    }
                     None => Err(missing(Kind::Queue)),
                 };
                 if result.is_ok() {
@@ -42,10 +44,8 @@ impl Shard {
                         session.say_goodbye(from, publish_will);
                     }
                     found.disconnect(from, &mut self.budget, turn);
-                    let will = found.detach(from, turn);
-                    self.deadlines.extend(will.map(|at| (at, queue)));
+                    found.detach(from, turn);
                 }
-                self.watch_queue(queue);
             }
             Op::Receive {
                 queue,
@@ -109,9 +109,7 @@ impl Shard {
             return;
         };
         found.recover_session(row, will, now.wall);
-        self.deadlines.retain(|(_, id)| *id != queue);
-        let will_at = found.session.as_ref().and_then(|session| session.will_at());
-        self.deadlines.extend(will_at.map(|at| (at, queue)));
-        self.watch_queue(queue);
+        self.deadlines
+            .extend(found.new_alarm().map(|at| (at, queue)));
     }
 }

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::{
+    dead_letters::DeadLetter,
     delay,
     event::{Event, Refusal},
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
@@ -30,6 +31,8 @@ pub(crate) struct Turn {
     pub(crate) delayed_reads: Vec<delay::Read>,
     /// Messages whose time has come.
     pub(crate) due: Vec<delay::Ready>,
+    /// Messages for dead-letter exchanges.
+    pub(crate) dead: Vec<DeadLetter>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: Vec<QueueId>,
     /// Wills whose time has come.
@@ -69,6 +72,7 @@ impl Turn {
             reads: Vec::new(),
             delayed_reads: Vec::new(),
             due: Vec::new(),
+            dead: Vec::new(),
             idle: Vec::new(),
             wills: Vec::new(),
             bodies: Vec::new(),
@@ -106,6 +110,12 @@ impl Outbox {
             .or_default()
             .confirmed
             .push(token);
+    }
+
+    /// A publish was refused.
+    pub(crate) fn refuse_one(&mut self, connection: ConnectionId, token: Token, reason: Refusal) {
+        let tokens = vec![token];
+        self.push(connection, Event::Refused { tokens, reason });
     }
 
     pub(crate) fn is_empty(&self) -> bool {

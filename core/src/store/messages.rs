@@ -13,6 +13,7 @@ use super::{
     values::{Reader, Writer},
 };
 use crate::{
+    deaths::{Death, Deaths, Reason},
     id::{BindingTag, Sequence},
     log::Records,
     message::{Dialect, Message, Native, Origin, Persistence, Plain},
@@ -23,7 +24,8 @@ use crate::{
 const CHUNK: u8 = 1;
 const BODIES: u8 = 1;
 const SETTLED: u8 = 1;
-const COUNTERS: u8 = 1;
+const COUNTERS_OF_ONE_LANE: u8 = 1;
+const COUNTERS: u8 = 2;
 const RETAINED: u8 = 1;
 
 /// The dialects a broker knows, by [`Dialect::id`].
@@ -68,6 +70,9 @@ pub(crate) struct Stored {
     /// Survives a restart; others are in the chunk because memory was short.
     pub(crate) durable: bool,
 }
+
+/// Beside the persistence of a message: its deaths follow the details.
+const HAS_DIED: u8 = 0x80;
 
 mod flags {
     pub(super) const SAME_ROUTE: u8 = 1;
@@ -151,7 +156,8 @@ fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored
 
 fn has_details(stored: &Stored) -> bool {
     let message = &*stored.message;
-    message.key.is_some()
+    message.origin.deaths.is_some()
+        || message.key.is_some()
         || message.timestamp.is_some()
         || message.expiry_ms.is_some()
         || message.priority.is_some()
@@ -167,13 +173,18 @@ fn encode_details(writer: &mut Writer, stored: &Stored) {
     });
     writer.option(message.expiry_ms, Writer::varint);
     writer.option(message.priority, Writer::u8);
-    writer.u8(match message.persistence {
+    let persistence = match message.persistence {
         Persistence::Unset => 0,
         Persistence::Transient => 1,
         Persistence::Persistent => 2,
         Persistence::ExactlyOnce => 3,
-    });
+    };
+    let deaths = message.origin.deaths.as_deref();
+    writer.u8(persistence | if deaths.is_some() { HAS_DIED } else { 0 });
     writer.list(&stored.tags, |writer, tag| writer.varint(tag.0));
+    if let Some(deaths) = deaths {
+        encode_deaths(writer, deaths);
+    }
 }
 
 /// Decodes a chunk. Messages with a body elsewhere come without one.
@@ -224,6 +235,7 @@ fn decode_message(
             client,
             user,
             vhost,
+            deaths: None,
         })
     };
     let native = Native {
@@ -234,6 +246,13 @@ fn decode_message(
         decode_details(reader)?
     } else {
         Details::default()
+    };
+    let origin = match details.deaths {
+        Some(deaths) => Arc::new(Origin {
+            deaths: Some(Arc::new(deaths)),
+            ..(*origin).clone()
+        }),
+        None => origin,
     };
     let (body, reference) = if bits & flags::SHARED_BODY != 0 {
         (
@@ -279,6 +298,7 @@ struct Details {
     priority: Option<u8>,
     persistence: Persistence,
     tags: SmallVec<[BindingTag; 2]>,
+    deaths: Option<Deaths>,
 }
 
 impl Default for Details {
@@ -291,25 +311,88 @@ impl Default for Details {
             priority: None,
             persistence,
             tags: SmallVec::new(),
+            deaths: None,
         }
     }
 }
 
 fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
-    Ok(Details {
+    let mut details = Details {
         key: reader.option(Reader::bytes)?,
         timestamp: reader.option(Reader::varint)?.map(Timestamp),
         expiry_ms: reader.option(Reader::varint)?,
         priority: reader.option(Reader::u8)?,
-        persistence: match reader.u8()? {
-            0 => Persistence::Unset,
-            1 => Persistence::Transient,
-            3 => Persistence::ExactlyOnce,
-            _ => Persistence::Persistent,
-        },
-        tags: reader
-            .list(|reader| reader.varint().map(BindingTag))?
-            .into(),
+        ..Details::default()
+    };
+    let persistence = reader.u8()?;
+    details.persistence = match persistence & !HAS_DIED {
+        0 => Persistence::Unset,
+        1 => Persistence::Transient,
+        3 => Persistence::ExactlyOnce,
+        _ => Persistence::Persistent,
+    };
+    details.tags = reader
+        .list(|reader| reader.varint().map(BindingTag))?
+        .into();
+    if persistence & HAS_DIED != 0 {
+        details.deaths = Some(decode_deaths(reader)?);
+    }
+    Ok(details)
+}
+
+fn encode_deaths(writer: &mut Writer, deaths: &Deaths) {
+    writer.bool(deaths.without_copies);
+    writer.text(&deaths.first.0);
+    writer.u8(reason_number(deaths.first.1));
+    writer.list(&deaths.records, |writer, death| {
+        writer.text(&death.queue);
+        writer.u8(reason_number(death.reason));
+        writer.varint(death.count);
+        writer.varint(death.time.0);
+        writer.text(&death.exchange);
+        writer.list(&death.routing_keys, |writer, key| writer.text(key));
+        writer.option(death.original_expiration, Writer::varint);
+    });
+}
+
+fn decode_deaths(reader: &mut Reader) -> Result<Deaths, StoreError> {
+    Ok(Deaths {
+        without_copies: reader.bool()?,
+        first: (reader.text()?, read_reason(reader)?),
+        records: reader.list(|reader| {
+            Ok(Death {
+                queue: reader.text()?,
+                reason: read_reason(reader)?,
+                count: reader.varint()?,
+                time: Timestamp(reader.varint()?),
+                exchange: reader.text()?,
+                routing_keys: reader.list(Reader::text)?,
+                original_expiration: reader.option(Reader::varint)?,
+            })
+        })?,
+    })
+}
+
+fn reason_number(reason: Reason) -> u8 {
+    match reason {
+        Reason::Rejected => 0,
+        Reason::Expired => 1,
+        Reason::MaxLength => 2,
+        Reason::DeliveryLimit => 3,
+    }
+}
+
+fn read_reason(reader: &mut Reader) -> Result<Reason, StoreError> {
+    Ok(match reader.u8()? {
+        0 => Reason::Rejected,
+        1 => Reason::Expired,
+        2 => Reason::MaxLength,
+        3 => Reason::DeliveryLimit,
+        other => {
+            return Err(StoreError::Corrupt(
+                format!("unknown reason of a death {other}").into(),
+            ));
+        }
     })
 }
 
@@ -360,6 +443,15 @@ pub(crate) fn decode_settled(first: Sequence, value: Bytes) -> Result<Vec<Range<
 
 /// What a durable queue knows without reading its chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueCounters {
+    /// By the order of their sequences.
+    pub(crate) lanes: Vec<Counters>,
+    /// Some message may have a lifetime.
+    pub(crate) timed: bool,
+}
+
+/// What a lane of a durable queue knows without reading its chunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     /// The sequence that the next message gets.
     pub(crate) next: Sequence,
@@ -367,30 +459,55 @@ pub(crate) struct Counters {
     pub(crate) low: Sequence,
     /// Durable messages not settled.
     pub(crate) messages: u64,
+    /// Bytes of their bodies.
+    pub(crate) bytes: u64,
     /// Chunks in these ranges above `low` were purged.
     pub(crate) purged: Vec<Range<u64>>,
 }
 
-impl Counters {
+impl QueueCounters {
     pub(crate) fn encode(&self) -> Bytes {
         let mut writer = Writer::new(COUNTERS);
-        writer.varint(self.next.0);
-        writer.varint(self.low.0);
-        writer.varint(self.messages);
-        writer.list(&self.purged, |writer, range| {
-            writer.varint(range.start);
-            writer.varint(range.end);
+        writer.bool(self.timed);
+        writer.list(&self.lanes, |writer, lane| {
+            writer.varint(lane.next.0);
+            writer.varint(lane.low.0);
+            writer.varint(lane.messages);
+            writer.varint(lane.bytes);
+            writer.list(&lane.purged, |writer, range| {
+                writer.varint(range.start);
+                writer.varint(range.end);
+            });
         });
         writer.done()
     }
 
-    pub(crate) fn decode(value: Bytes) -> Result<Counters, StoreError> {
-        let mut reader = Reader::new(value, COUNTERS)?;
-        Ok(Counters {
-            next: Sequence(reader.varint()?),
-            low: Sequence(reader.varint()?),
-            messages: reader.varint()?,
-            purged: reader.list(|reader| Ok(reader.varint()?..reader.varint()?))?,
+    /// Decodes what [`QueueCounters::encode`] wrote, or what the first format had: one lane of unknown size, of which
+    /// nobody knows whether its messages have lifetimes.
+    pub(crate) fn decode(value: Bytes) -> Result<QueueCounters, StoreError> {
+        let is_first = value.first() == Some(&COUNTERS_OF_ONE_LANE);
+        let format = if is_first {
+            COUNTERS_OF_ONE_LANE
+        } else {
+            COUNTERS
+        };
+        let mut reader = Reader::new(value, format)?;
+        let counters = |reader: &mut Reader| {
+            Ok(Counters {
+                next: Sequence(reader.varint()?),
+                low: Sequence(reader.varint()?),
+                messages: reader.varint()?,
+                bytes: if is_first { 0 } else { reader.varint()? },
+                purged: reader.list(|reader| Ok(reader.varint()?..reader.varint()?))?,
+            })
+        };
+        Ok(QueueCounters {
+            timed: is_first || reader.bool()?,
+            lanes: if is_first {
+                vec![counters(&mut reader)?]
+            } else {
+                reader.list(counters)?
+            },
         })
     }
 }

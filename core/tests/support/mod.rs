@@ -74,6 +74,7 @@ impl Client {
             client: client.into(),
             user: "guest".into(),
             vhost: "/".into(),
+            ..Origin::default()
         };
         Client {
             link: broker.connect(origin),

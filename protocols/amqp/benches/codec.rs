@@ -90,6 +90,7 @@ fn measure_deliver(message: &Arc<Message>) -> u64 {
         accepted: Timestamp(0),
         redelivered: false,
         packet_id: 0,
+        returns: 0,
         tags: Default::default(),
     };
     let mut best = Duration::MAX;

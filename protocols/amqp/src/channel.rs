@@ -44,6 +44,8 @@ pub struct Channel {
     last_queue: Text,
     /// For consumers started from now on.
     prefetch: Option<u32>,
+    /// All consumers together have a prefetch.
+    is_limited: bool,
     consumers: FxHashMap<Text, ConsumerId>,
     /// The numbers under which basic.get settles, by queue.
     getters: FxHashMap<Text, ConsumerId>,
@@ -67,6 +69,7 @@ impl Channel {
             number,
             last_queue: Text::new(),
             prefetch: None,
+            is_limited: false,
             consumers: FxHashMap::default(),
             getters: FxHashMap::default(),
             unsettled: Unsettled::default(),
@@ -89,6 +92,9 @@ impl Channel {
                 token: session.next_token(),
                 consumer,
             });
+        }
+        if self.is_limited {
+            self.set_prefetch(0, true, effects);
         }
         self.forget_transaction();
         self.requeue_all(effects);
@@ -149,8 +155,12 @@ impl Channel {
             Method::BasicQos { prefetch_size, .. } if prefetch_size != 0 => Err(not_implemented(
                 format!("prefetch_size!=0 ({prefetch_size})"),
             )),
-            Method::BasicQos { prefetch_count, .. } => {
-                self.prefetch = (prefetch_count > 0).then_some(prefetch_count.into());
+            Method::BasicQos {
+                prefetch_count,
+                global,
+                ..
+            } => {
+                self.set_prefetch(prefetch_count, global, effects);
                 self.send(Method::BasicQosOk {}, effects)
             }
             Method::BasicConsume {
@@ -168,6 +178,8 @@ impl Channel {
                     prefetch: self.prefetch,
                     exclusive,
                     stream: consume::stream(&queue, vhost, &arguments, session.now)?,
+                    priority: self.priority(&queue, &arguments, &session.origin.vhost)?,
+                    channel: Some(self.number),
                     ..ConsumeSpec::default()
                 };
                 self.consume(queue, consumer_tag, spec, no_wait, session, effects)
@@ -298,12 +310,8 @@ impl Channel {
                 },
             ) => {
                 let tag = self.tag(consumer, auto_ack, &delivery);
-                self.destination(session, &mut effects.output).get_ok(
-                    tag,
-                    delivery.redelivered,
-                    remaining,
-                    &delivery.message,
-                );
+                self.destination(session, &mut effects.output)
+                    .get_ok(tag, remaining, &delivery);
                 None
             }
             (Then::Got { .. }, _) => Some(Method::BasicGetEmpty {

@@ -326,7 +326,9 @@ impl Protocol for Connection {
                 consumer,
                 deliveries,
             } => self.handle_deliver(consumer, &deliveries, effects),
-            Event::Cancelled { consumer, .. } => self.handle_cancelled(consumer, effects),
+            Event::Cancelled { consumer, reason } => {
+                self.handle_cancelled(consumer, reason, now, effects);
+            }
             Event::Blocked { reason } => self.blocking.begin(reason),
             Event::Unblocked => self.unblock(now, effects),
             Event::Shutdown if self.state == State::Header => self.state = State::Closed,

@@ -2,7 +2,7 @@
 //! pass over the output and, for messages that came by AMQP, without allocation.
 
 use bytes::{BufMut, BytesMut};
-use trivium_core::{Dialect, Message};
+use trivium_core::{Delivery, Dialect, Message};
 use trivium_protocol::Output;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     frame::{END, FrameKind, OVERHEAD, put_frame, put_header, put_method},
     method::Method,
     properties::{self, Basic},
+    rewrite,
     wire::put_short_string,
 };
 
@@ -36,44 +37,34 @@ impl Destination<'_> {
     }
 
     /// Appends basic.deliver and the message.
-    pub fn deliver(
-        &mut self,
-        consumer_tag: &str,
-        delivery_tag: u64,
-        redelivered: bool,
-        message: &Message,
-    ) {
+    pub fn deliver(&mut self, consumer_tag: &str, delivery_tag: u64, delivery: &Delivery) {
+        let message = &*delivery.message;
         self.content_method(
             DELIVER,
             message,
             |out| {
                 put_short_string(out, consumer_tag);
                 out.put_u64(delivery_tag);
-                out.put_u8(redelivered.into());
+                out.put_u8(delivery.redelivered.into());
             },
             |_| (),
         );
-        self.content(message);
+        self.content(message, delivery.returns);
     }
 
     /// Appends basic.get-ok and the message.
-    pub fn get_ok(
-        &mut self,
-        delivery_tag: u64,
-        redelivered: bool,
-        remaining: u64,
-        message: &Message,
-    ) {
+    pub fn get_ok(&mut self, delivery_tag: u64, remaining: u64, delivery: &Delivery) {
+        let message = &*delivery.message;
         self.content_method(
             GET_OK,
             message,
             |out| {
                 out.put_u64(delivery_tag);
-                out.put_u8(redelivered.into());
+                out.put_u8(delivery.redelivered.into());
             },
             |out| out.put_u32(remaining.try_into().unwrap_or(u32::MAX)),
         );
-        self.content(message);
+        self.content(message, delivery.returns);
     }
 
     /// Appends basic.return and the message.
@@ -87,7 +78,7 @@ impl Destination<'_> {
             },
             |_| (),
         );
-        self.content(message);
+        self.content(message, 0);
     }
 
     /// A method of basic whose fields are exchange and routing key with others before and behind.
@@ -114,7 +105,7 @@ impl Destination<'_> {
     }
 
     /// The content header and as many body frames as the frame size asks for.
-    fn content(&mut self, message: &Message) {
+    fn content(&mut self, message: &Message, returns: u16) {
         let size = message.body.as_ref().map_or(0, |body| body.len());
         put_frame(
             self.output.buffer(),
@@ -124,7 +115,7 @@ impl Destination<'_> {
                 out.put_u16(BASIC);
                 out.put_u16(0);
                 out.put_u64(size as u64);
-                put_properties(message, out);
+                put_properties(message, returns, out);
             },
         );
         let payload_max = self.frame_max - OVERHEAD;
@@ -149,10 +140,13 @@ impl Destination<'_> {
     }
 }
 
-fn put_properties(message: &Message, out: &mut BytesMut) {
-    if message.native.dialect.id() == Basic.id() {
+/// The message's properties; `returns` is how often it came back to a queue that counts that.
+fn put_properties(message: &Message, returns: u16, out: &mut BytesMut) {
+    if message.native.dialect.id() != Basic.id() {
+        properties::encode(message, returns, out);
+    } else if returns == 0 && message.origin.deaths.is_none() {
         out.put_slice(&message.native.block);
     } else {
-        properties::encode(message, out);
+        rewrite::put_with_history(message, returns, out);
     }
 }

@@ -108,6 +108,7 @@ impl From<Refusal> for Error {
             | Refusal::Inequivalent { .. }
             | Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
+            | Refusal::Full { .. }
             | Refusal::Invalid(_)
             | Refusal::TooLarge { .. }
             | Refusal::OffsetOutOfRange(_) => Error::channel(ReplyCode::PreconditionFailed, text),

@@ -10,7 +10,7 @@ use trivium_core::{Dialect, Message, Persistence, Properties, Text, Timestamp, T
 use crate::{
     copies::{BCC, CC},
     field_table::{self, RawValue, Table},
-    foreign,
+    foreign, rewrite,
     wire::{Malformed, put_short_string},
 };
 
@@ -23,12 +23,14 @@ pub const MQTT_REPLY_PREFIX: &str = "amq.mqtt-reply.";
 
 const CONTENT_TYPE: u16 = 1 << 15;
 const CONTENT_ENCODING: u16 = 1 << 14;
-const HEADERS: u16 = 1 << 13;
+/// The flag of the headers.
+pub const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const PRIORITY: u16 = 1 << 11;
 const CORRELATION_ID: u16 = 1 << 10;
 const REPLY_TO: u16 = 1 << 9;
-const EXPIRATION: u16 = 1 << 8;
+/// The flag of the lifetime.
+pub const EXPIRATION: u16 = 1 << 8;
 const MESSAGE_ID: u16 = 1 << 7;
 const TIMESTAMP: u16 = 1 << 6;
 const KIND: u16 = 1 << 5;
@@ -179,6 +181,17 @@ impl<'a> Block<'a> {
         self.bcc
     }
 
+    /// The lifetime as it is spelled.
+    pub fn expiration(&self) -> Option<&'a [u8]> {
+        self.expiration
+    }
+
+    /// Bytes before the headers, or where they would be.
+    pub fn headers_at(&self) -> usize {
+        let short = |field: Option<&[u8]>| field.map_or(0, |field| 1 + field.len());
+        2 + short(self.content_type) + short(self.content_encoding)
+    }
+
     /// When the publisher says that the message was made.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.timestamp
@@ -298,10 +311,12 @@ fn neutral_headers(bytes: &Bytes) -> Table {
     headers
 }
 
-/// Appends the property block of a message that came by another protocol (DESIGN section 3.4).
-pub fn encode(message: &Message, out: &mut BytesMut) {
+/// Appends the property block of a message that came by another protocol (DESIGN section 3.4). `returns` is how often
+/// it came back to a queue that counts that.
+pub fn encode(message: &Message, returns: u16, out: &mut BytesMut) {
     let properties = message.properties();
     let mut headers = foreign::headers(message, &properties.headers);
+    rewrite::put_returns(returns, &mut headers);
     let at = out.len();
     out.put_u16(0);
     let mut writer = Writer {

@@ -2,7 +2,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{field_table, properties::Block, wire::Malformed};
+use trivium_core::{Message, Value};
+
+use crate::{
+    field_table::{self, Table},
+    properties::{Block, EXPIRATION, HEADERS},
+    wire::Malformed,
+};
 
 /// The block with another `reply_to`, which is at most 255 bytes.
 pub fn with_reply_to(block: &Bytes, reply_to: &str) -> Result<Bytes, Malformed> {
@@ -30,6 +36,51 @@ pub fn without_header(block: &Bytes, name: &str) -> Result<Bytes, Malformed> {
     out.put_slice(&kept);
     out.put_slice(&block[start + headers.len()..]);
     Ok(out.freeze())
+}
+
+/// The header that says how often a message came back.
+const RETURNS_HEADER: &str = "x-delivery-count";
+
+/// Appends the block of a message with what it went through since it was published: its deaths and, if it is not 0,
+/// how often it came back. A dead letter has no lifetime any more.
+pub fn put_with_history(message: &Message, returns: u16, out: &mut BytesMut) {
+    let block = &message.native.block;
+    // It was validated when it came.
+    let Ok(parsed) = Block::parse(block) else {
+        return out.put_slice(block);
+    };
+    let mut headers = parsed
+        .headers()
+        .and_then(|headers| field_table::decode(&block.slice_ref(headers)).ok())
+        .unwrap_or_default();
+    if let Some(deaths) = &message.origin.deaths {
+        deaths.add_to(&mut headers);
+    }
+    put_returns(returns, &mut headers);
+    let start = parsed.headers_at();
+    let end = start + parsed.headers().map_or(0, |headers| 4 + headers.len());
+    let expiration = parsed
+        .expiration()
+        .filter(|_| message.expiry_ms.is_none())
+        .map(|text| position(block, text) - 1..position(block, text) + text.len());
+    let mut flags = u16::from_be_bytes([block[0], block[1]]) | HEADERS;
+    if expiration.is_some() {
+        flags &= !EXPIRATION;
+    }
+    out.put_u16(flags);
+    out.put_slice(&block[2..start]);
+    field_table::encode(&headers, out);
+    let cut = expiration.unwrap_or(end..end);
+    out.put_slice(&block[end..cut.start]);
+    out.put_slice(&block[cut.end..]);
+}
+
+/// Sets the header that says how often a message came back, if it did.
+pub fn put_returns(returns: u16, headers: &mut Table) {
+    if returns > 0 {
+        headers.retain(|(name, _)| name != RETURNS_HEADER);
+        headers.push((RETURNS_HEADER.into(), Value::I64(returns.into())));
+    }
 }
 
 /// Where a part of a block begins.

@@ -123,6 +123,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
+            | Refusal::Full { .. }
             | Refusal::Locked { .. }
             | Refusal::ExclusiveUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
         }

@@ -1,11 +1,12 @@
 //! The consumer's side of a channel: consumers, deliveries and what becomes of them.
 
-use trivium_core::{Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
+use trivium_core::{CancelReason, Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
 use trivium_protocol::{Effects, Output};
 
 use super::{Channel, direct_reply};
 use crate::{
     error::{Error, ReplyCode},
+    field_table::Table,
     frame::put_method,
     method::Method,
     session::{Consumer, Session, Then},
@@ -13,6 +14,46 @@ use crate::{
 };
 
 impl Channel {
+    /// Bounds what is unsettled: of each consumer started from now on, or of all of the channel together, as RabbitMQ
+    /// reads `global`.
+    pub(super) fn set_prefetch(&mut self, count: u16, global: bool, effects: &mut Effects) {
+        let limit = (count > 0).then_some(count.into());
+        if !global {
+            self.prefetch = limit;
+            return;
+        }
+        self.is_limited = limit.is_some();
+        effects.commands.push(Command::LimitChannel {
+            channel: self.number,
+            limit,
+        });
+    }
+
+    /// What `x-priority` says.
+    pub(super) fn priority(
+        &self,
+        queue: &Text,
+        arguments: &Table,
+        vhost: &str,
+    ) -> Result<i64, Error> {
+        let argument = arguments.iter().find(|(name, _)| name == "x-priority");
+        let Some((_, value)) = argument else {
+            return Ok(0);
+        };
+        value.integer().ok_or_else(|| {
+            let queue = if queue.is_empty() {
+                &self.last_queue
+            } else {
+                queue
+            };
+            let found = value.type_name();
+            let text = format!(
+                "invalid arg 'x-priority' for queue '{queue}' in vhost '{vhost}': \"expected integer, got {found}\""
+            );
+            Error::channel(ReplyCode::PreconditionFailed, text)
+        })
+    }
+
     pub(super) fn consume(
         &mut self,
         queue: Text,
@@ -93,22 +134,32 @@ impl Channel {
         Ok(())
     }
 
-    /// A consumer ended from the broker's side (RabbitMQ's consumer cancel notification).
+    /// A consumer ended from the broker's side (RabbitMQ's consumer cancel notification). A client that knows nothing
+    /// of such notifications loses its channel when it was too slow, as with RabbitMQ before 4.3.
     pub fn handle_cancelled(
         &mut self,
         consumer: ConsumerId,
+        reason: CancelReason,
         session: &mut Session,
         effects: &mut Effects,
-    ) {
-        if let Some(Consumer { tag, .. }) = self.forget(consumer, session)
-            && session.cancel_notify
-        {
+    ) -> Result<(), Error> {
+        let Some(Consumer { tag, .. }) = self.forget(consumer, session) else {
+            return Ok(());
+        };
+        if session.cancel_notify {
             let cancel = Method::BasicCancel {
                 consumer_tag: tag,
                 no_wait: true,
             };
             put_method(effects.output.buffer(), self.number, &cancel);
+        } else if reason == CancelReason::TimedOut {
+            let text = format!(
+                "delivery acknowledgement on channel {} timed out. This timeout value can be configured, see consumers doc guide to learn more",
+                self.number
+            );
+            return Err(Error::channel(ReplyCode::PreconditionFailed, text));
         }
+        Ok(())
     }
 
     pub(super) fn forget(
@@ -155,12 +206,8 @@ impl Channel {
         let consumer = &session.consumers[&id];
         for delivery in deliveries {
             let tag = self.tag(id, consumer.auto_ack, delivery);
-            self.destination(session, output).deliver(
-                &consumer.tag,
-                tag,
-                delivery.redelivered,
-                &delivery.message,
-            );
+            self.destination(session, output)
+                .deliver(&consumer.tag, tag, delivery);
         }
     }
 

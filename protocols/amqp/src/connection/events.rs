@@ -1,7 +1,9 @@
 //! What the core tells, handed to the channel it is for.
 
 use smallvec::SmallVec;
-use trivium_core::{ConsumerId, Delivery, Message, Now, Outcome, Refusal, Reply, Token};
+use trivium_core::{
+    CancelReason, ConsumerId, Delivery, Message, Now, Outcome, Refusal, Reply, Token,
+};
 use trivium_protocol::Effects;
 
 use super::{Connection, Slot};
@@ -126,15 +128,24 @@ impl Connection {
         }
     }
 
-    pub(super) fn handle_cancelled(&mut self, consumer: ConsumerId, effects: &mut Effects) {
+    pub(super) fn handle_cancelled(
+        &mut self,
+        consumer: ConsumerId,
+        reason: CancelReason,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let number = self
             .session
             .consumers
             .get(&consumer)
             .map(|consumer| consumer.channel);
-        if let Some(Slot::Open(channel)) = number.and_then(|number| self.channels.get_mut(&number))
+        let Some(number) = number else { return };
+        if let Some(Slot::Open(channel)) = self.channels.get_mut(&number)
+            && let Err(error) =
+                channel.handle_cancelled(consumer, reason, &mut self.session, effects)
         {
-            channel.handle_cancelled(consumer, &mut self.session, effects);
+            self.fail(error, (0, 0), number, now, effects);
         }
     }
 }

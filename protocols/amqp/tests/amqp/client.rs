@@ -576,6 +576,7 @@ pub fn delivery(id: u64, message: &Arc<Message>) -> Delivery {
         accepted: Timestamp(0),
         redelivered: false,
         packet_id: 0,
+        returns: 0,
         tags: Default::default(),
     }
 }

@@ -51,13 +51,13 @@ fn foreign(properties: Properties) -> Message {
 /// What an AMQP client would find in the encoded block.
 fn seen(message: &Message) -> Properties {
     let mut out = BytesMut::new();
-    encode(message, &mut out);
+    encode(message, 0, &mut out);
     Basic.properties(&out.freeze())
 }
 
 fn block(message: &Message) -> Vec<u8> {
     let mut out = BytesMut::new();
-    encode(message, &mut out);
+    encode(message, 0, &mut out);
     out.to_vec()
 }
 

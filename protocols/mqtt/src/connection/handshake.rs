@@ -276,6 +276,7 @@ impl Opening {
             client: client.clone(),
             user,
             vhost: "/".into(),
+            ..Origin::default()
         };
         self.inbound = Some(Inbound::new(
             connect.version,

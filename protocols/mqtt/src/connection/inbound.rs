@@ -381,7 +381,9 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::LoginRefused
         | Refusal::Locked { .. }
         | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
-        Refusal::TooLarge { .. } | Refusal::StorageFailed(_) => Reason::QUOTA_EXCEEDED,
+        Refusal::TooLarge { .. } | Refusal::Full { .. } | Refusal::StorageFailed(_) => {
+            Reason::QUOTA_EXCEEDED
+        }
         Refusal::Invalid(_) | Refusal::NotImplemented(_) | Refusal::Corrupt(_) => {
             Reason::IMPLEMENTATION_SPECIFIC
         }

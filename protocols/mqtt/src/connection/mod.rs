@@ -213,7 +213,7 @@ impl Connection {
             }
             (
                 Event::Cancelled {
-                    reason: CancelReason::Unreadable,
+                    reason: CancelReason::Unreadable | CancelReason::TimedOut,
                     ..
                 },
                 _,

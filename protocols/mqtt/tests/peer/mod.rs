@@ -393,6 +393,7 @@ pub fn delivery(id: u64, message: Message, tags: &[u64]) -> Delivery {
         accepted: Timestamp(1_000_000),
         redelivered: false,
         packet_id: id as u16,
+        returns: 0,
         tags: tags
             .iter()
             .map(|tag| trivium_core::BindingTag(*tag))

@@ -1,0 +1,58 @@
+//! Bounds that the consumers of a channel share.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Link;
+use crate::{id::ConsumerId, queue::ChannelLimit, shard::Op};
+
+/// The channels of a connection that have consumers or a bound.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    limits: FxHashMap<u16, Arc<ChannelLimit>>,
+    consumers: FxHashMap<ConsumerId, u16>,
+    /// Channels with more room than their consumers' shards know of.
+    freed: FxHashSet<u16>,
+}
+
+impl Channels {
+    /// Adds a consumer to a channel: the bound that it shares.
+    pub(super) fn join(&mut self, channel: u16, consumer: ConsumerId) -> Arc<ChannelLimit> {
+        self.consumers.insert(consumer, channel);
+        self.limits.entry(channel).or_default().clone()
+    }
+
+    pub(super) fn set_limit(&mut self, channel: u16, limit: Option<u32>) {
+        self.limits.entry(channel).or_default().set(limit);
+        self.freed.insert(channel);
+    }
+
+    /// Deliveries of a consumer are being settled.
+    pub(super) fn settled(&mut self, consumer: ConsumerId, deliveries: u64) {
+        let Some(channel) = self.consumers.get(&consumer) else {
+            return;
+        };
+        if let Some(limit) = self.limits.get(channel).filter(|limit| limit.is_set()) {
+            limit.give_back(u32::try_from(deliveries).unwrap_or(u32::MAX));
+            self.freed.insert(*channel);
+        }
+    }
+}
+
+impl Link {
+    /// Has consumers go on whose channel has room again.
+    pub(super) fn wake_channels(&mut self) {
+        if self.channels.freed.is_empty() {
+            return;
+        }
+        let freed = std::mem::take(&mut self.channels.freed);
+        for (&consumer, channel) in &self.channels.consumers {
+            if freed.contains(channel)
+                && let Some(&shard) = self.consumers.get(&consumer)
+            {
+                self.outgoing.push(shard, Op::Credit { consumer, bytes: 0 });
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Messages coming in: their place, and whether there is room for them.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{BodyChunk, Budget, Held, Lane, Overflow, Queue, lane_start, size, weight};
+use crate::{dead_letters::Reason, event::Refusal, id::BindingTag, message::Message, shard::Turn};
+
+/// A queue may hold so much in memory even when the shard's budget is spent.
+const WINDOW_MIN: usize = 64 << 10;
+
+/// What a session that does not keep up may hold of messages that nobody promised to deliver.
+const FLEETING_MAX: usize = 16 << 20;
+
+/// A message on its way into a queue.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) message: Arc<Message>,
+    pub(crate) tags: SmallVec<[BindingTag; 2]>,
+    /// No subscription that matched promised delivery.
+    pub(crate) best_effort: bool,
+    /// Where the body is stored when other queues take it too.
+    pub(crate) body: Option<(Arc<BodyChunk>, u32)>,
+}
+
+impl Queue {
+    /// Takes a message at the end of the queue, if there is room.
+    pub(crate) fn enqueue(
+        &mut self,
+        arrival: Arrival,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        if self.is_full_for(&arrival.message, budget, turn) {
+            return Err(self.refuse(arrival.message, turn));
+        }
+        self.take_in(arrival, budget, turn);
+        Ok(())
+    }
+
+    fn take_in(&mut self, arrival: Arrival, budget: &mut Budget, turn: &mut Turn) {
+        let message = &arrival.message;
+        let persistent = message.is_persistent() && !arrival.best_effort;
+        let fleeting =
+            self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
+        let size = size(message);
+        let in_memory = self.may_hold(size, budget);
+        self.timed |= message.expiry_ms.is_some();
+        let at = self.lane_for(message);
+        let lane = &mut self.lanes[at];
+        // Behind a backlog it would have to be stored to keep its place.
+        let in_time = self.consumers.active() > 0 && lane.backlog.is_none();
+        if fleeting && (!in_time || self.held_bytes + size > FLEETING_MAX) {
+            turn.count.dropped += 1;
+            return;
+        }
+        self.ready.add(message);
+        let held = Held {
+            sequence: lane.next_sequence(fleeting),
+            accepted: turn.now.wall,
+            durable: self.entry.spec.durable && persistent,
+            stored: false,
+            fleeting,
+            redelivered: false,
+            returns: 0,
+            size,
+            message: arrival.message,
+            tags: arrival.tags,
+            body: arrival.body,
+        };
+        let in_memory = lane.backlog.is_none() && (fleeting || in_memory);
+        lane.append(held, in_memory);
+        if in_memory {
+            self.hold(size, budget);
+        }
+    }
+
+    fn may_hold(&self, size: usize, budget: &Budget) -> bool {
+        budget.used + size <= budget.limit || self.held_bytes + size <= WINDOW_MIN
+    }
+
+    /// Which lane a message belongs to; made if it is the first of its priority.
+    fn lane_for(&mut self, message: &Message) -> usize {
+        if self.entry.settings.max_priority.is_none() {
+            return 0;
+        }
+        let start = lane_start(self.entry.settings.priority(message.priority));
+        match self.lanes.binary_search_by_key(&start, |lane| lane.start) {
+            Ok(at) => at,
+            Err(at) => {
+                self.lanes.insert(at, Lane::new(self.entry.id, start));
+                at
+            }
+        }
+    }
+
+    /// Whether a message has to be refused for want of room. What consumers take at once needs none.
+    fn is_full_for(&mut self, message: &Message, budget: &mut Budget, turn: &mut Turn) -> bool {
+        if self.entry.settings.overflow == Overflow::DropHead || !self.overflows_with(message) {
+            return false;
+        }
+        self.pump(budget, turn);
+        self.overflows_with(message)
+    }
+
+    fn overflows_with(&self, message: &Message) -> bool {
+        let (messages, bytes) = (self.ready.messages + 1, self.ready.bytes + weight(message));
+        self.exceeds(messages, bytes)
+    }
+
+    fn exceeds(&self, messages: u64, bytes: u64) -> bool {
+        let settings = &self.entry.settings;
+        settings.max_length.is_some_and(|max| messages > max)
+            || settings.max_length_bytes.is_some_and(|max| bytes > max)
+    }
+
+    fn refuse(&mut self, message: Arc<Message>, turn: &mut Turn) -> Refusal {
+        if self.entry.settings.overflow == Overflow::RejectPublishDlx {
+            self.dead_letter(None, message, Reason::MaxLength, turn);
+        }
+        Refusal::Full {
+            name: self.entry.name.clone(),
+            vhost: self.entry.vhost.clone(),
+        }
+    }
+
+    /// Whether the oldest messages have to go.
+    pub(super) fn is_over(&self) -> bool {
+        self.entry.settings.overflow == Overflow::DropHead
+            && self.exceeds(self.ready.messages, self.ready.bytes)
+    }
+
+    /// Drops the oldest messages as long as there are too many.
+    pub(super) fn make_room(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        while self.is_over() && self.may_die() {
+            let Some(held) = self.take_head() else { break };
+            self.bury(held, Reason::MaxLength, budget, turn);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Messages going out: to consumers in turn, and to whoever asks for one.
+
+use super::{Budget, Held, Queue};
+use crate::{
+    event::{Delivery, Event, Refusal, Reply},
+    id::{ConnectionId, ConsumerId, Token},
+    shard::Turn,
+};
+
+/// A `basic.get` that waits for the backlog to be read.
+pub(super) struct PendingGet {
+    pub(super) connection: ConnectionId,
+    token: Token,
+    consumer: ConsumerId,
+    auto_ack: bool,
+}
+
+impl Queue {
+    /// Hands messages to consumers that take them.
+    pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        let at = self.entry.settings.consumer_timeout.map(|_| turn.now.wall);
+        while let Some((fleeting, sequence)) =
+            self.head().map(|held| (held.fleeting, held.sequence))
+        {
+            let Some(slot) = self.consumers.next(fleeting) else {
+                break;
+            };
+            if !fleeting && !self.may_send(slot, sequence) {
+                break;
+            }
+            let held = self.take_head().expect("head was just seen");
+            turn.count.delivered += 1;
+            match self.consumers.deliver(slot, held, fleeting, at) {
+                Some(held) => self.forget(&held, budget),
+                None => self.unsettled_count += 1,
+            }
+            if !fleeting {
+                self.note_sent(slot, sequence);
+            }
+        }
+        for (connection, consumer, deliveries) in self.consumers.drain_outgoing() {
+            turn.free.push(
+                connection,
+                Event::Deliver {
+                    consumer,
+                    deliveries,
+                },
+            );
+        }
+    }
+
+    /// Takes one message, when it is there; otherwise once the backlog is read.
+    pub(crate) fn get(
+        &mut self,
+        connection: ConnectionId,
+        token: Token,
+        consumer: ConsumerId,
+        auto_ack: bool,
+        turn: &Turn,
+    ) -> Result<(), Refusal> {
+        self.check_owner(connection)?;
+        self.renew(turn.now.wall);
+        self.read_again();
+        self.gets.push_back(PendingGet {
+            connection,
+            token,
+            consumer,
+            auto_ack,
+        });
+        Ok(())
+    }
+
+    pub(super) fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        while !self.gets.is_empty() && (self.head().is_some() || self.is_all_in_memory()) {
+            let get = self.gets.pop_front().expect("there is a get");
+            let delivery = self
+                .take_head()
+                .map(|held| self.deliver_get(&get, held, budget, turn));
+            let reply = Reply::Got {
+                delivery,
+                remaining: self.ready.messages,
+            };
+            turn.free.push(
+                get.connection,
+                Event::Done {
+                    token: get.token,
+                    result: Ok(reply),
+                },
+            );
+        }
+    }
+
+    fn is_all_in_memory(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.backlog.is_none())
+    }
+
+    fn deliver_get(
+        &mut self,
+        get: &PendingGet,
+        held: Held,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) -> Delivery {
+        turn.count.delivered += 1;
+        let (delivery, settled) =
+            self.consumers
+                .get(get.connection, get.consumer, held, get.auto_ack);
+        match settled {
+            Some(held) => self.forget(&held, budget),
+            None => self.unsettled_count += 1,
+        }
+        delivery
+    }
+
+    pub(super) fn refuse_gets(&mut self, refusal: &Refusal, turn: &mut Turn) {
+        for get in self.gets.drain(..) {
+            let event = Event::Done {
+                token: get.token,
+                result: Err(refusal.clone()),
+            };
+            turn.free.push(get.connection, event);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! How messages end other than by being accepted: dropped, or on their way to the dead-letter exchange.
+//!
+//! A dead letter is routed outside of the shard. Until the batch that puts it where it goes and takes it from here
+//! is committed, it is neither ready nor gone: a crash brings it back.
+
+use std::sync::Arc;
+
+use super::{Budget, Front, Held, Queue};
+use crate::{
+    dead_letters::{DeadLetter, Reason},
+    id::Sequence,
+    message::Message,
+    shard::Turn,
+    time::Timestamp,
+};
+
+/// Dead letters of one queue that are on their way at once, in messages …
+const DYING_MAX: usize = 4096;
+
+/// … and in bytes of memory. What has been rejected comes on top: its consumers' prefetch bounds it.
+const DYING_BYTES_MAX: usize = 8 << 20;
+
+impl Queue {
+    /// When a message's time is up.
+    pub(super) fn expires_at(&self, held: &Held) -> Option<Timestamp> {
+        let lifetime = [held.message.expiry_ms, self.entry.settings.message_ttl]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(Timestamp(held.accepted.0.saturating_add(lifetime)))
+    }
+
+    /// Drops messages at the head whose time is up, those of this turn only if `fresh`. Those behind an unexpired one
+    /// wait for their turn, as in RabbitMQ. True if there were any.
+    pub(super) fn expire(&mut self, fresh: bool, budget: &mut Budget, turn: &mut Turn) -> bool {
+        let mut any = false;
+        while self.timed && self.may_die() && self.head_is_expired(fresh, turn.now.wall) {
+            let Some(held) = self.take_head() else { break };
+            turn.count.expired += 1;
+            self.bury(held, Reason::Expired, budget, turn);
+            any = true;
+        }
+        any
+    }
+
+    fn head_is_expired(&self, fresh: bool, now: Timestamp) -> bool {
+        let Some(front) = self.front() else {
+            return false;
+        };
+        let held = match front {
+            Front::Returned => self.returned.first_key_value().map(|(_, held)| held),
+            Front::Lane(at) => self.lanes[at]
+                .ready
+                .front()
+                .filter(|held| fresh || held.sequence < self.lanes[at].fresh_from),
+        };
+        held.and_then(|held| self.expires_at(held))
+            .is_some_and(|at| at <= now)
+    }
+
+    /// Whether more messages may die now.
+    pub(super) fn may_die(&self) -> bool {
+        self.dying.len() < DYING_MAX && self.dying_bytes < DYING_BYTES_MAX
+    }
+
+    /// A message that is in nobody's hands any more ends.
+    pub(super) fn bury(
+        &mut self,
+        held: Held,
+        reason: Reason,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) {
+        if self.entry.settings.dead_letter_exchange.is_none() || held.fleeting {
+            return self.forget(&held, budget);
+        }
+        self.dead_letter(Some(held.sequence), held.message.clone(), reason, turn);
+        self.dying_bytes += held.size;
+        self.dying.insert(held.sequence, held);
+    }
+
+    /// Sends a message to the dead-letter exchange, if there is one.
+    pub(super) fn dead_letter(
+        &self,
+        sequence: Option<Sequence>,
+        message: Arc<Message>,
+        reason: Reason,
+        turn: &mut Turn,
+    ) {
+        if self.entry.settings.dead_letter_exchange.is_some() {
+            turn.dead.push(DeadLetter {
+                queue: self.entry.clone(),
+                sequence,
+                message,
+                reason,
+                time: turn.now.wall,
+            });
+        }
+    }
+
+    /// Dead letters have arrived, or nobody wants them.
+    pub(crate) fn buried(&mut self, sequences: &[Sequence], budget: &mut Budget) {
+        for sequence in sequences {
+            if let Some(held) = self.dying.remove(sequence) {
+                self.dying_bytes -= held.size;
+                self.forget(&held, budget);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What becomes of deliveries, and consumers coming and going.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use super::{Budget, ChannelLimit, Held, Queue};
+use crate::{
+    command::{ConsumeSpec, Outcome},
+    dead_letters::Reason,
+    event::{CancelReason, Event, Refusal},
+    id::{ConnectionId, ConsumerId, DeliveryId},
+    shard::Turn,
+    time::Timestamp,
+};
+
+impl Queue {
+    /// Settles deliveries of one consumer.
+    pub(crate) fn settle(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        deliveries: RangeInclusive<DeliveryId>,
+        outcome: Outcome,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) {
+        let Some(slot) = self.consumers.find(connection, consumer) else {
+            return;
+        };
+        let unsettled = self.consumers.unsettled(slot);
+        let first = unsettled.start.max(deliveries.start().0);
+        let end = unsettled.end.min(deliveries.end().0.saturating_add(1));
+        for delivery in first..end {
+            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
+                continue;
+            };
+            self.unsettled_count -= 1;
+            turn.count.settled += 1;
+            match outcome {
+                Outcome::Accept => self.forget(&held, budget),
+                Outcome::Reject => self.bury(held, Reason::Rejected, budget, turn),
+                Outcome::Requeue => self.requeue(held, budget, turn),
+            }
+        }
+        self.consumers.free_if_done(slot);
+    }
+
+    /// Puts a message back into its place, unless it has come back too often.
+    fn requeue(&mut self, mut held: Held, budget: &mut Budget, turn: &mut Turn) {
+        held.redelivered = true;
+        if let Some(limit) = self.entry.settings.delivery_limit {
+            held.returns = held.returns.saturating_add(1);
+            if u32::from(held.returns) > limit {
+                return self.bury(held, Reason::DeliveryLimit, budget, turn);
+            }
+        }
+        self.ready.add(&held.message);
+        self.returned.insert(held.sequence, held);
+    }
+
+    fn requeue_all(&mut self, held: Vec<Held>, budget: &mut Budget, turn: &mut Turn) {
+        self.unsettled_count -= held.len() as u64;
+        for held in held {
+            self.requeue(held, budget, turn);
+        }
+    }
+
+    /// Starts a consumer.
+    pub(crate) fn consume(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        spec: &ConsumeSpec,
+        channel: Option<Arc<ChannelLimit>>,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        self.check_owner(connection)?;
+        if spec.takeover {
+            self.take_over(budget, turn);
+        }
+        let exclusive_use = self.consumers.actives().any(|other| other.exclusive);
+        let not_alone = self.consumers.active() > 0 || self.entry.settings.single_active_consumer;
+        if exclusive_use || (spec.exclusive && not_alone) {
+            let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
+            return Err(Refusal::ExclusiveUse { name, vhost });
+        }
+        self.read_again();
+        self.consumers.add(connection, consumer, spec, channel);
+        self.idle_since = None;
+        self.was_consumed = true;
+        self.is_leaving = false;
+        Ok(())
+    }
+
+    fn take_over(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        for (connection, consumer) in self.consumers.all_ids() {
+            turn.free.push(
+                connection,
+                Event::Cancelled {
+                    consumer,
+                    reason: CancelReason::TakenOver,
+                },
+            );
+            if let Some(slot) = self.consumers.find(connection, consumer) {
+                let held = self.consumers.remove(slot);
+                self.requeue_all(held, budget, turn);
+            }
+        }
+    }
+
+    /// Ends consumers that keep a delivery for too long; what they hold comes back.
+    pub(super) fn time_out(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        let Some(limit) = self.entry.settings.consumer_timeout else {
+            return;
+        };
+        let now = turn.now.wall.0;
+        let Some(limit) = now.checked_sub(limit.as_millis() as u64).map(Timestamp) else {
+            return;
+        };
+        let active = self.consumers.active();
+        for (connection, consumer) in self.consumers.overdue(limit) {
+            let reason = CancelReason::TimedOut;
+            turn.free
+                .push(connection, Event::Cancelled { consumer, reason });
+            if let Some(slot) = self.consumers.find(connection, consumer) {
+                let held = self.consumers.remove(slot);
+                self.requeue_all(held, budget, turn);
+            }
+        }
+        if self.consumers.active() < active {
+            self.consumer_left(budget, turn);
+        }
+    }
+
+    /// More room towards a consumer's peer.
+    pub(crate) fn credit(&mut self, connection: ConnectionId, consumer: ConsumerId, bytes: u32) {
+        self.consumers.credit(connection, consumer, bytes);
+    }
+
+    /// Ends a consumer from its own side. What it holds stays unsettled.
+    pub(crate) fn cancel(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) {
+        if let Some(slot) = self.consumers.find(connection, consumer)
+            && self.consumers.cancel(slot)
+        {
+            self.consumer_left(budget, turn);
+        }
+    }
+
+    /// A connection has gone.
+    pub(crate) fn disconnect(
+        &mut self,
+        connection: ConnectionId,
+        budget: &mut Budget,
+        turn: &mut Turn,
+    ) {
+        let active = self.consumers.active();
+        let held = self.consumers.disconnect(connection);
+        self.requeue_all(held, budget, turn);
+        self.gets.retain(|get| get.connection != connection);
+        if self.consumers.active() < active {
+            self.consumer_left(budget, turn);
+        }
+    }
+
+    fn consumer_left(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        if self.consumers.active() > 0 {
+            return;
+        }
+        self.idle_since = Some(turn.now.wall);
+        if self.entry.spec.session {
+            self.drop_fleeting(budget, turn);
+        }
+        let at_once = self
+            .entry
+            .settings
+            .expires
+            .is_some_and(|after| after.is_zero());
+        if self.entry.spec.auto_delete || at_once {
+            self.is_leaving = true;
+            turn.idle.push(self.entry.id);
+        }
+    }
+
+    fn drop_fleeting(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        let mut fleeting = Vec::new();
+        for lane in &mut self.lanes {
+            lane.ready.retain(|held| {
+                if held.fleeting {
+                    fleeting.push((held.message.clone(), held.size));
+                }
+                !held.fleeting
+            });
+        }
+        turn.count.dropped += fleeting.len() as u64;
+        for (message, size) in fleeting {
+            self.ready.remove(&message);
+            self.release(size, budget);
+        }
+    }
+}
