@@ -177,6 +177,36 @@ fn relative_links_of_pages_lead_somewhere() {
     }
 }
 
+/// Each row of the table of MQTT's statements names a test that is there, and each numbered test is in the table.
+#[test]
+fn every_statement_of_mqtt_has_its_test() {
+    let table = fs::read_to_string(root().join("docs/mqtt-conformance.md")).unwrap();
+    let mut listed = BTreeSet::new();
+    for row in table.lines().filter(|row| row.starts_with("| MQTT-")) {
+        listed.extend(
+            row.split('`')
+                .filter(|it| it.contains("::mqtt"))
+                .map(str::to_owned),
+        );
+    }
+    let mut written = BTreeSet::new();
+    let folder = root().join("protocols/mqtt/tests/conformance");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let names = text.split("#[test]\nfn ").skip(1);
+        let names = names.filter_map(|rest| rest.split('(').next());
+        written.extend(
+            names
+                .filter(|name| name.starts_with("mqtt"))
+                .map(|name| format!("{module}::{name}")),
+        );
+    }
+    assert!(listed.len() > 250, "{} statements listed", listed.len());
+    assert_eq!(listed, written);
+}
+
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();

@@ -157,7 +157,7 @@ fn mqtt_2_2_2_1() {
 
 /// 2.2.2.2: what may not come twice, and what has no place in a packet.
 #[test]
-fn mqtt_2_2_2_2_properties_once_and_in_their_place() {
+fn properties_come_once_and_in_their_place() {
     each_closes(
         &[
             (&[V5], &[0x30, 8, 0, 1, b'a', 4, 0x01, 0, 0x01, 0]),
