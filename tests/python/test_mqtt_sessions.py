@@ -1,0 +1,322 @@
+"""Sessions as paho sees them: QoS 2, what survives a reconnect or a restart, wills, expiry."""
+
+import queue
+import socket
+import struct
+import threading
+import time
+
+import pytest
+from paho.mqtt import client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+
+from clients import PATIENCE, Device, eventually, properties, publish_properties
+
+VERSIONS = [mqtt.MQTTv311, mqtt.MQTTv5]
+
+
+@pytest.fixture(params=VERSIONS, ids=["3.1.1", "5"])
+def version(request):
+    return request.param
+
+
+class Wire:
+    """A client of 3.1.1 that says exactly what it is told to: packets in, packets out."""
+
+    def __init__(self, broker, client_id, clean=False):
+        self.socket = socket.create_connection(("127.0.0.1", broker.port("mqtt")), PATIENCE)
+        name = client_id.encode()
+        variable = b"\x00\x04MQTT\x04" + (b"\x02" if clean else b"\x00") + b"\x00\x00"
+        self.send(0x10, variable + struct.pack(">H", len(name)) + name)
+        kind, body = self.read()
+        assert kind == 0x20 and body[1] == 0
+        self.present = body[0] == 1
+
+    def send(self, first, body):
+        assert len(body) < 128
+        self.socket.sendall(bytes([first, len(body)]) + body)
+
+    def read(self):
+        first, length, shift = self._exactly(1)[0], 0, 0
+        while True:
+            digit = self._exactly(1)[0]
+            length |= (digit & 127) << shift
+            shift += 7
+            if digit < 128:
+                return first, self._exactly(length)
+
+    def _exactly(self, count):
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            assert part, "closed"
+            data += part
+        return data
+
+    def publish(self, topic, payload, packet_id, qos=2, dup=False):
+        name = topic.encode()
+        body = struct.pack(">H", len(name)) + name + struct.pack(">H", packet_id) + payload
+        self.send(0x30 | qos << 1 | dup << 3, body)
+
+    def read_publish(self):
+        """First byte, topic, packet identifier and payload of the next packet, which is a PUBLISH."""
+        first, body = self.read()
+        assert first >> 4 == 3, hex(first)
+        length = struct.unpack(">H", body[:2])[0]
+        topic, rest = body[2:2 + length].decode(), body[2 + length:]
+        if first & 6:
+            return first, topic, struct.unpack(">H", rest[:2])[0], rest[2:]
+        return first, topic, 0, rest
+
+    def subscribe(self, topic, qos):
+        name = topic.encode()
+        self.send(0x82, b"\x00\x01" + struct.pack(">H", len(name)) + name + bytes([qos]))
+        assert self.read() == (0x90, b"\x00\x01" + bytes([qos]))
+
+    def ack(self, first, packet_id):
+        self.send(first, struct.pack(">H", packet_id))
+
+    def expect_ack(self, first):
+        kind, body = self.read()
+        assert kind == first, hex(kind)
+        return struct.unpack(">H", body)[0]
+
+    def close(self):
+        self.socket.close()
+
+
+PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_qos_2_is_granted_and_delivered(broker, name, version, qos):
+    with Device(broker, version=version) as subscriber, Device(broker, version=version) as publisher:
+        assert subscriber.subscribe(name, qos=2) == [2]
+        for number in range(50):
+            publisher.publish(name, b"%d" % number, qos=qos)
+        messages = subscriber.take(50)
+        assert [it.payload for it in messages] == [b"%d" % it for it in range(50)]
+        assert {it.qos for it in messages} == {qos}
+
+
+@pytest.mark.parametrize("interrupt", ["reconnect", "restart", "kill"])
+def test_a_message_published_again_after_an_interruption_is_there_once(own_broker, interrupt):
+    broker = own_broker()
+    subscriber = Device(broker, "subscriber", clean=False, expiry=3600)
+    subscriber.subscribe("t", qos=2)
+    subscriber.close()
+    wire = Wire(broker, "publisher")
+    wire.publish("t", b"once", 7)
+    assert wire.expect_ack(PUBREC) == 7
+    wire.close()
+    if interrupt == "restart":
+        broker.restart()
+    elif interrupt == "kill":
+        broker.kill()
+        broker.start()
+    wire = Wire(broker, "publisher")
+    assert wire.present
+    wire.publish("t", b"once", 7, dup=True)
+    assert wire.expect_ack(PUBREC) == 7
+    wire.ack(PUBREL, 7)
+    assert wire.expect_ack(PUBCOMP) == 7
+    wire.publish("t", b"another", 7)
+    assert wire.expect_ack(PUBREC) == 7
+    wire.ack(PUBREL, 7)
+    assert wire.expect_ack(PUBCOMP) == 7
+    wire.close()
+    with Device(broker, "subscriber", clean=False, expiry=3600) as subscriber:
+        assert [it.payload for it in subscriber.take(2)] == [b"once", b"another"]
+        assert subscriber.settle() == []
+
+
+@pytest.mark.parametrize("interrupt", ["reconnect", "restart", "kill"])
+def test_what_is_in_flight_goes_on_under_its_identifier(own_broker, interrupt):
+    """4.4.0-1: PUBLISH again with DUP, PUBREL again, both as they were; nothing that was finished."""
+    broker = own_broker()
+    wire = Wire(broker, "device")
+    wire.subscribe("t/#", 2)
+    with Device(broker) as publisher:
+        for qos, payload in ((1, b"one"), (2, b"two"), (2, b"three"), (1, b"four"), (2, b"five")):
+            publisher.publish(f"t/{payload.decode()}", payload, qos=qos)
+    sent = [wire.read_publish() for _ in range(5)]
+    assert [it[3] for it in sent] == [b"one", b"two", b"three", b"four", b"five"]
+    assert not any(it[0] & 8 for it in sent)
+    ids = [it[2] for it in sent]
+    assert len(set(ids)) == 5
+    wire.ack(PUBREC, ids[1])
+    assert wire.expect_ack(PUBREL) == ids[1]
+    wire.ack(PUBREC, ids[4])
+    assert wire.expect_ack(PUBREL) == ids[4]
+    wire.ack(PUBCOMP, ids[4])
+    wire.ack(PUBACK, ids[3])
+    wire.send(0xC0, b"")
+    assert wire.read() == (0xD0, b"")
+    wire.close()
+    with Device(broker) as publisher:
+        publisher.publish("t/six", b"six", qos=1)
+    if interrupt == "restart":
+        broker.restart()
+    elif interrupt == "kill":
+        broker.kill()
+        broker.start()
+    wire = Wire(broker, "device")
+    assert wire.present
+    assert wire.expect_ack(PUBREL) == ids[1]
+    again = [wire.read_publish() for _ in range(3)]
+    assert [it[3] for it in again] == [b"one", b"three", b"six"]
+    assert [it[2] for it in again[:2]] == [ids[0], ids[2]]
+    assert all(it[0] & 8 for it in again[:2])
+    assert interrupt == "kill" or not again[2][0] & 8
+    assert again[2][2] not in ids
+    wire.close()
+
+
+def test_mqtt_3_3_4_9_receive_maximum_bounds_what_is_under_way(broker, name):
+    received = queue.Queue()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv5, manual_ack=True)
+    client.on_message = lambda _c, _u, message: received.put(message)
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect("127.0.0.1", broker.port("mqtt"), properties=properties(PacketTypes.CONNECT, ReceiveMaximum=3))
+    client.loop_start()
+    client.subscribe(name, 1)
+    assert subscribed.wait(PATIENCE)
+    with Device(broker) as publisher:
+        for number in range(10):
+            publisher.publish(name, b"%d" % number)
+    first = [received.get(timeout=PATIENCE) for _ in range(3)]
+    with pytest.raises(queue.Empty):
+        received.get(timeout=0.3)
+    client.ack(first[1].mid, 1)
+    assert received.get(timeout=PATIENCE).payload == b"3"
+    with pytest.raises(queue.Empty):
+        received.get(timeout=0.3)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_session_present_says_what_is_there(broker, name, version):
+    def present(clean, expiry):
+        with Device(broker, name, version=version, clean=clean, expiry=expiry) as device:
+            return device.flags.session_present
+
+    assert not present(False, 100)
+    assert present(False, 100)
+    assert not present(True, 100 if version == mqtt.MQTTv5 else 0)
+    # 3.1.2-23: a session that ends with its connection is not there any more.
+    assert present(False, 100) == (version == mqtt.MQTTv5)
+    assert not present(True, 0)
+    assert not present(False, 100)
+    with Device(broker, name, version=version, clean=True):
+        pass
+
+
+def test_mqtt_3_1_4_3_a_taken_over_session_without_expiry_is_a_new_one(broker, name):
+    first = Device(broker, name)
+    first.subscribe(name)
+    first.client.on_connect = None
+    with Device(broker, name, clean=False, expiry=60) as second:
+        assert not second.flags.session_present
+        assert first.disconnected().value == 0x8E
+        first.client.loop_stop()
+    with Device(broker, name, clean=True):
+        pass
+
+
+def test_mqtt_3_1_2_11_2_a_session_expires(broker, name):
+    for end in ("at CONNECT", "at DISCONNECT"):
+        device = Device(broker, name, clean=True, expiry=1 if end == "at CONNECT" else 3600)
+        device.subscribe(name)
+        if end == "at DISCONNECT":
+            device.client.disconnect(properties=properties(PacketTypes.DISCONNECT, SessionExpiryInterval=1))
+            device.client.loop_stop()
+        else:
+            device.vanish()
+        time.sleep(1.6)  # the interval itself, which is whole seconds
+        with Device(broker, name, clean=False) as device:
+            assert not device.flags.session_present
+
+
+def test_a_session_expires_while_the_broker_is_down(own_broker):
+    broker = own_broker()
+    for client, expiry in (("short", 1), ("long", 3600)):
+        Device(broker, client, clean=True, expiry=expiry).close()
+    broker.stop()
+    time.sleep(1.2)  # the interval itself
+    broker.start()
+    for client, present in (("short", False), ("long", True)):
+        def there():
+            with Device(broker, client, clean=False, expiry=1) as device:
+                return device.flags.session_present == present
+        eventually(there)
+
+
+def delayed_will(broker, name, delay, expiry, **options):
+    will = {"topic": f"{name}/will", "payload": b"gone", "qos": 2,
+            "properties": properties(PacketTypes.WILLMESSAGE, WillDelayInterval=delay, UserProperty=[("a", "b")])}
+    return Device(broker, name, clean=False, expiry=expiry, will=will, **options)
+
+
+def test_mqtt_3_1_3_9_a_will_waits_and_is_cancelled(broker, name):
+    with Device(broker) as watcher:
+        watcher.subscribe(f"{name}/#", qos=2)
+        delayed_will(broker, name, 1, 60).vanish()
+        Device(broker, name, clean=False, expiry=60).close()  # in time
+        with pytest.raises(queue.Empty):
+            watcher.next(within=1.5)
+        started = time.monotonic()
+        delayed_will(broker, name, 1, 60).vanish()
+        message = watcher.next()
+        assert 0.9 < time.monotonic() - started
+        assert (message.payload, message.qos, message.properties.UserProperty) == (b"gone", 2, [("a", "b")])
+        # 3.1.3.2.2: no longer than the session.
+        delayed_will(broker, name, 3600, 0).vanish()
+        assert watcher.next().payload == b"gone"
+        delayed_will(broker, name, 3600, 3600).vanish()
+        with Device(broker, name, clean=True):
+            assert watcher.next().payload == b"gone"
+
+
+@pytest.mark.parametrize("end", ["restart", "kill"])
+def test_a_delayed_will_survives_the_broker(own_broker, end):
+    broker = own_broker()
+    watcher = Device(broker, "watcher", clean=False, expiry=3600)
+    watcher.subscribe("d/#")
+    watcher.close()
+    delayed_will(broker, "d", 2, 3600).vanish()
+    if end == "restart":
+        broker.restart()
+    else:
+        time.sleep(0.3)  # until the broker has noticed that the device has gone
+        broker.kill()
+        broker.start()
+    with Device(broker, "watcher", clean=False, expiry=3600) as watcher:
+        assert watcher.next().payload == b"gone"
+        assert watcher.settle() == []
+
+
+def test_mqtt_3_14_4_3_goodbye_drops_the_will(broker, name):
+    with Device(broker) as watcher:
+        watcher.subscribe(f"{name}/#")
+        delayed_will(broker, name, 0, 60).close()
+        assert watcher.settle() == []
+        with Device(broker, name, clean=True):
+            pass
+        assert watcher.settle() == []
+
+
+def test_retained_message_at_qos_2_survives_the_connection(broker, name):
+    with Device(broker) as publisher:
+        publisher.publish(f"{name}/r", b"kept", qos=2, retain=True,
+                          properties=publish_properties(MessageExpiryInterval=100))
+    wire = Wire(broker, name)
+    wire.subscribe(f"{name}/#", 2)
+    first, _, packet_id, payload = wire.read_publish()
+    assert (first, payload) == (0x35, b"kept")
+    wire.close()
+    wire = Wire(broker, name)
+    first, _, again, payload = wire.read_publish()
+    assert (first, again, payload) == (0x3D, packet_id, b"kept")
+    wire.close()
+    Wire(broker, name, clean=True).close()
