@@ -325,6 +325,10 @@ impl Inner {
             (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
         self.carry_out(from, &applied.effects).await?;
         self.snapshot.store(catalog.routes());
+        for unused in applied.unused {
+            self.remove_queue(&mut catalog, unused, false, false)
+                .await?;
+        }
         let outcome = match applied.outcome {
             Outcome::DeleteQueue {
                 queue,
@@ -486,7 +490,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes a queue if its shard agrees; how many messages were ready.
+    /// Removes a queue if its shard agrees, and what nobody needs without it; how many messages were ready.
     async fn remove_queue(
         &self,
         catalog: &mut Catalog,
@@ -494,6 +498,21 @@ impl Inner {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<u64, Refusal> {
+        let (removed, unused) = self.remove_one(catalog, id, if_unused, if_empty).await?;
+        for id in unused {
+            // A group, which nothing else depends on.
+            self.remove_one(catalog, id, false, false).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn remove_one(
+        &self,
+        catalog: &mut Catalog,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(u64, Vec<QueueId>), Refusal> {
         let (reply, removed) = oneshot::channel();
         // What is declared and what it holds go together, or a crash would leave one without the other.
         let stored = catalog.queue(id).is_some_and(|queue| queue.spec.durable);
@@ -515,19 +534,19 @@ impl Inner {
         let shard = &self.shards[self.shard_of_queue(id)];
         shard.send(request).await.map_err(|_| Refusal::Stopping)?;
         let removed = removed.await.map_err(|_| Refusal::Stopping)?;
-        let batch = match removed.is_ok().then(|| catalog.remove_queue(id)).flatten() {
+        let (batch, unused) = match removed.is_ok().then(|| catalog.remove_queue(id)).flatten() {
             Some(applied) => {
                 self.snapshot.store(catalog.routes());
                 self.carry_out(&from, &applied.effects).await?;
-                applied.batch
+                (applied.batch, applied.unused)
             }
-            None => Batch::new(),
+            None => (Batch::new(), Vec::new()),
         };
         if span.is_some() || !batch.is_empty() {
             self.durable(self.committer.commit(batch, span.as_slice()).done)
                 .await?;
         }
-        removed
+        Ok((removed?, unused))
     }
 
     /// Removes a vhost with everything in it.
@@ -550,6 +569,16 @@ impl Inner {
         self.carry_out(from, &removed.effects).await?;
         self.snapshot.store(catalog.routes());
         self.durable(committed).await
+    }
+
+    /// A crash may have left groups whose members were there for as long as their connections.
+    pub(crate) async fn remove_unused_groups(&self) {
+        let mut catalog = self.catalog.lock().await;
+        for id in catalog.unused_groups() {
+            if let Err(refusal) = self.remove_queue(&mut catalog, id, true, false).await {
+                tracing::debug!(queue = %id, %refusal, "unused group stays");
+            }
+        }
     }
 
     /// A queue has told that it is unused and wants to go.

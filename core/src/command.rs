@@ -75,6 +75,16 @@ pub enum Command {
         messages: Vec<Arc<Message>>,
         tag: BindingTag,
     },
+    /// The groups that the attached client is a member of; answered by [`Reply::Shares`](crate::Reply::Shares).
+    Shares { token: Token },
+    /// Moves a delivery of a group into the session of the attached client, with this tag: the group is done with it,
+    /// and it stays with the client (MQTT 5, 4.8.2-4).
+    Adopt {
+        consumer: ConsumerId,
+        delivery: DeliveryId,
+        message: Arc<Message>,
+        tag: BindingTag,
+    },
     /// The attached client has released messages.
     Completed { packet_ids: Vec<u16> },
     /// Asks whether a publish would be taken, without publishing; only a refusal is answered, by `Refused`.
@@ -276,6 +286,20 @@ pub enum Change {
     PurgeQueue { name: Text },
     /// Adds a binding; adding one again replaces its tag and options.
     Bind(Binding),
+    /// Makes a session a member of a group that shares what matches a filter on `amq.topic` (MQTT 5, 4.8.2), or changes
+    /// its options. Answered as `Bind`.
+    Join {
+        client: Text,
+        group: Text,
+        filter: Text,
+        subscription: Subscription,
+    },
+    /// Ends that; answered as `Unbind`.
+    Leave {
+        client: Text,
+        group: Text,
+        filter: Text,
+    },
     /// Removes a binding; removing one that is not there succeeds.
     Unbind(Binding),
     /// Creates a log; answered by [`Reply::Logs`](crate::Reply::Logs) with its description.

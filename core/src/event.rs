@@ -153,6 +153,8 @@ pub enum Reply {
         received: Vec<u16>,
         releasing: Vec<u16>,
     },
+    /// Groups that a session is a member of: queues to consume as sessions, and the tags of its subscriptions.
+    Shares(Vec<(Text, BindingTag)>),
     /// Where replies are to be sent: a topic on the default exchange.
     ReplyAddress { address: Text },
     /// A producer id and epoch.

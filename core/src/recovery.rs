@@ -326,6 +326,7 @@ pub(crate) fn start(
     tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();
     tasks.spawn(async move {
+        broker.remove_unused_groups().await;
         while let Some(queue) = idle_queues.recv().await {
             broker.remove_idle_queue(queue).await;
         }

@@ -320,3 +320,94 @@ def test_retained_message_at_qos_2_survives_the_connection(broker, name):
     assert (first, again, payload) == (0x3D, packet_id, b"kept")
     wire.close()
     Wire(broker, name, clean=True).close()
+
+
+def test_mqtt_4_8_2_a_group_shares_what_matches(broker, name, version):
+    members = [Device(broker, version=version) for _ in range(3)]
+    for member in members:
+        assert member.subscribe(f"$share/g/{name}/+", qos=1) == [1]
+    with Device(broker, version=version) as whole, Device(broker, version=version) as publisher:
+        whole.subscribe(f"{name}/+")
+        for number in range(90):
+            publisher.publish(f"{name}/{number % 3}", b"%d" % number)
+        assert len(whole.take(90)) == 90
+        shares = [[it.payload for it in member.settle()] for member in members]
+        assert sorted(int(it) for share in shares for it in share) == list(range(90))
+        assert all(len(share) > 10 for share in shares), [len(it) for it in shares]
+        # 4.8.2-3: whoever leaves gets nothing more, the others get it all.
+        members[0].unsubscribe(f"$share/g/{name}/+")
+        members[1].close()
+        for number in range(10):
+            publisher.publish(f"{name}/0", b"%d" % number)
+        assert [it.payload for it in members[2].take(10)] == [b"%d" % it for it in range(10)]
+        assert members[0].settle() == []
+    for member in (members[0], members[2]):
+        member.close()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_a_member_leaves_behind_is_another_ones(broker, name, qos):
+    """QoS 1 that is not acknowledged, and QoS 1 and 2 that was not sent yet, are not lost with a member."""
+    holder = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv5, manual_ack=True)
+    held, subscribed = queue.Queue(), threading.Event()
+    holder.on_message = lambda _c, _u, message: held.put(message)
+    holder.on_subscribe = lambda *_: subscribed.set()
+    holder.connect("127.0.0.1", broker.port("mqtt"), properties=properties(PacketTypes.CONNECT, ReceiveMaximum=2))
+    holder.loop_start()
+    holder.subscribe(f"$share/g/{name}", qos)
+    assert subscribed.wait(PATIENCE)
+    with Device(broker) as publisher:
+        for number in range(10):
+            publisher.publish(name, b"%d" % number, qos=qos)
+    kept = {held.get(timeout=PATIENCE).payload for _ in range(2)} if qos == 1 else set()
+    with Device(broker) as other:
+        other.subscribe(f"$share/g/{name}", qos=qos)
+        holder.loop_stop()
+        holder._sock_close()
+        expected = 10 if qos == 1 else 8
+        taken = {it.payload for it in other.take(expected)}
+        assert len(taken) == expected and kept <= taken
+        assert other.settle() == []
+
+
+def test_a_group_waits_for_its_persistent_member(own_broker):
+    broker = own_broker()
+    device = Device(broker, "member", clean=False, expiry=3600)
+    device.subscribe("$share/g/jobs/#", qos=2)
+    device.close()
+    with Device(broker) as publisher:
+        for number in range(20):
+            publisher.publish("jobs/a", b"%d" % number, qos=1 + number % 2)
+    broker.kill()
+    broker.start()
+    with Device(broker, "member", clean=False, expiry=3600) as device:
+        assert device.flags.session_present
+        messages = device.take(20)
+        assert sorted(int(it.payload) for it in messages) == list(range(20))
+        assert {(int(it.payload) % 2, it.qos) for it in messages} == {(0, 1), (1, 2)}
+        assert device.settle() == []
+    with Device(broker, "member", clean=True):
+        pass
+    with Device(broker) as publisher, Device(broker) as new:
+        publisher.publish("jobs/a", b"for nobody")
+        new.subscribe("$share/g/jobs/#")
+        assert new.settle() == []
+
+
+def test_mqtt_3_3_1_no_retained_messages_for_a_group(broker, name):
+    with Device(broker) as device:
+        device.publish(name, b"kept", retain=True)
+        device.subscribe(f"$share/g/{name}")
+        assert device.settle() == []
+        device.publish(name, b"", retain=True)
+
+
+def test_members_are_granted_their_own_qos(broker, name):
+    with Device(broker) as one, Device(broker) as two, Device(broker) as publisher:
+        one.subscribe(f"$share/g/{name}", qos=0)
+        two.subscribe(f"$share/g/{name}", qos=2)
+        for number in range(20):
+            publisher.publish(name, b"%d" % number, qos=2)
+        first, second = one.settle(), two.settle()
+        assert {it.qos for it in first} == {0} and {it.qos for it in second} == {2}
+        assert len(first) + len(second) == 20

@@ -20,6 +20,7 @@ mod policies;
 mod queues;
 mod recover;
 mod routes;
+mod shares;
 mod small_map;
 mod spread;
 mod streams;
@@ -37,6 +38,7 @@ use std::{
 pub use bench::Routing;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
+pub(crate) use shares::is_group;
 pub(crate) use spread::Facts;
 pub use streams::max_age as stream_age;
 
@@ -68,6 +70,8 @@ pub(crate) struct Catalog {
     bindings: Bindings,
     /// For the next queue or log.
     next_id: u64,
+    /// The members of groups, by the group's queue.
+    members: shares::Members,
 }
 
 /// A change that is made, in memory; `batch` makes it durable.
@@ -76,6 +80,8 @@ pub(crate) struct Applied {
     pub batch: Batch,
     pub outcome: Outcome,
     pub effects: Vec<Effect>,
+    /// Queues that nobody needs any more.
+    pub unused: Vec<QueueId>,
 }
 
 /// What a change came to.
@@ -163,6 +169,17 @@ impl Catalog {
             Change::PurgeQueue { name } => self.purge_queue(by, name),
             Change::Bind(binding) => self.bind(by, binding),
             Change::Unbind(binding) => self.unbind(by, binding),
+            Change::Join {
+                client,
+                group,
+                filter,
+                subscription,
+            } => self.join(by, client, group, filter, *subscription),
+            Change::Leave {
+                client,
+                group,
+                filter,
+            } => self.leave(by, client, group, filter),
             Change::CreateLog {
                 name,
                 spec,

@@ -207,6 +207,7 @@ impl Catalog {
         let mut applied = Applied::default();
         self.remove_bindings_to(&End::Queue(id), &mut applied);
         self.forget_owner(&queue);
+        self.leave_all(&queue, &mut applied);
         self.routes_mut().remove_queue(&queue);
         if queue.spec.durable {
             applied
@@ -232,7 +233,7 @@ impl Catalog {
         (clean || fleeting).then_some(session.id)
     }
 
-    fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
+    pub(super) fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
         let mut applied = Applied::default();
         let mut id = self.next_id(spec.durable, &mut applied);
         if !spec.durable {
@@ -247,6 +248,7 @@ impl Catalog {
             settings: policies.settings(&spec),
             policies,
             claim: spec.session.then(Arc::default),
+            shares: Arc::default(),
             spec,
             owner,
         });

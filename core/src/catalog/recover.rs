@@ -26,7 +26,7 @@ use crate::{
         keys::{TRANSIENT_QUEUE, catalog as keys},
         values::{
             admin,
-            catalog::{BindingRow, ExchangeRow, LogRow, QueueRow, read_next_id},
+            catalog::{BindingRow, ExchangeRow, LogRow, QueueRow, ShareRow, read_next_id},
         },
     },
 };
@@ -42,6 +42,7 @@ impl Catalog {
         configured: Option<&(Text, Text)>,
     ) -> Result<(Catalog, Batch), StoreError> {
         let mut catalog = Catalog {
+            members: Default::default(),
             routes: Arc::new(Routes::default()),
             queues: BTreeMap::new(),
             owned: HashMap::new(),
@@ -123,6 +124,7 @@ impl Catalog {
                     settings: QueueSettings::effective(&spec, &[], &[]),
                     policies: Policies::default(),
                     claim: spec.session.then(Arc::default),
+                    shares: Arc::default(),
                     spec,
                     owner: None,
                 }));
@@ -160,6 +162,11 @@ impl Catalog {
             Some(&keys::PARAMETER) => {
                 let parameter = admin::read_parameter(value)?;
                 self.routes_mut().put_parameter(parameter);
+            }
+            Some(&keys::SHARE) => {
+                let (session, name) = keys::share_parts(key)
+                    .ok_or_else(|| StoreError::Corrupt("share key".into()))?;
+                self.recover_share(session, name, ShareRow::read(value)?);
             }
             kind => {
                 return Err(StoreError::Corrupt(

@@ -47,6 +47,8 @@ pub(crate) struct QueueEntry {
     pub policies: Policies,
     /// Who acts for it, when it is a session.
     pub claim: Option<Arc<Claim>>,
+    /// The groups that a session takes part in.
+    pub shares: super::shares::Shares,
 }
 
 /// A log as created.

@@ -154,6 +154,8 @@ impl Link {
                 | Command::Release { .. }
                 | Command::Received { .. }
                 | Command::Replay { .. }
+                | Command::Shares { .. }
+                | Command::Adopt { .. }
                 | Command::Completed { .. } => self.session_command(command),
                 Command::Append {
                     token,

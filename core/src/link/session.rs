@@ -6,10 +6,11 @@ use smallvec::smallvec;
 
 use super::{Link, Stopped};
 use crate::{
-    command::Command,
-    event::{Event, Kind, Refusal},
-    id::{ConnectionId, QueueId, Token},
+    command::{Command, Outcome},
+    event::{Event, Kind, Refusal, Reply},
+    id::{BindingTag, ConnectionId, ConsumerId, DeliveryId, QueueId, Token},
     message::Message,
+    properties::Text,
     queue::{Arrival, DueWill},
     shard::Op,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Attached {
     shard: usize,
     claim: Arc<Claim>,
     connection: ConnectionId,
+    client: Text,
 }
 
 impl Attached {
@@ -78,6 +80,7 @@ impl Link {
                     shard,
                     claim,
                     connection,
+                    client,
                 });
             }
             Command::Detach { publish_will } => self.push_session(|queue| Op::Detach {
@@ -125,6 +128,21 @@ impl Link {
                     });
                 }
             }
+            Command::Shares { token } => {
+                let client = self.outgoing.attached.as_ref().map(|it| it.client.clone());
+                let routes = self.routing.current();
+                let entry = client.and_then(|client| routes.session(&self.actor.vhost, &client));
+                let shares = entry.iter().flat_map(|entry| entry.shares.iter());
+                let shares = shares.map(|(name, share)| (name.clone(), share.tag));
+                let reply = Reply::Shares(shares.collect());
+                self.done(token, Ok(reply));
+            }
+            Command::Adopt {
+                consumer,
+                delivery,
+                message,
+                tag,
+            } => self.adopt(consumer, delivery, message, tag),
             Command::Completed { packet_ids } => {
                 self.push_session(|queue| Op::Completed { queue, packet_ids });
             }
@@ -135,6 +153,33 @@ impl Link {
     fn push_session(&mut self, op: impl FnOnce(QueueId) -> Op) {
         if let Some(Attached { queue, shard, .. }) = self.outgoing.attached {
             self.outgoing.push(shard, op(queue));
+        }
+    }
+
+    /// Both sides of the move are one storage batch.
+    fn adopt(
+        &mut self,
+        consumer: ConsumerId,
+        delivery: DeliveryId,
+        message: Arc<Message>,
+        tag: BindingTag,
+    ) {
+        let Some(session) = self.outgoing.attached.as_ref().map(|it| it.shard) else {
+            return;
+        };
+        let arrival = Arrival {
+            message,
+            tags: smallvec![tag],
+            best_effort: false,
+            body: None,
+        };
+        self.push_session(|queue| Op::Enqueue {
+            queue,
+            arrival,
+            token: None,
+        });
+        if let Some(group) = self.settle(consumer, delivery..=delivery, Outcome::Accept) {
+            self.span(1 << session | 1 << group);
         }
     }
 

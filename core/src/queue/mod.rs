@@ -50,7 +50,7 @@ use self::{
     lane::{Lane, lane_of, lane_start},
 };
 use crate::{
-    catalog::QueueEntry,
+    catalog::{QueueEntry, is_group},
     event::{CancelReason, Delivery, Event, Kind, Refusal},
     id::{BindingTag, ConnectionId, DeliveryId, QueueId, Sequence},
     message::Message,
@@ -273,7 +273,7 @@ impl Queue {
             was_consumed: false,
             is_leaving: false,
             alarm: None,
-            session: entry.spec.session.then(Box::default),
+            session: (entry.spec.session && !is_group(&entry.name)).then(Box::default),
             touched: false,
             entry,
         }

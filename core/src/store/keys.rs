@@ -25,6 +25,8 @@ pub(crate) mod catalog {
     pub const LOG: u8 = b'l';
     /// `b`: a binding: number.
     pub const BINDING: u8 = b'b';
+    /// `s`: that a session takes part in a group: session's id, name of the group's queue. Read after queues.
+    pub const SHARE: u8 = b's';
     /// `u`: a user: name.
     pub const USER: u8 = b'u';
     /// `v`: a vhost: name.
@@ -95,6 +97,21 @@ pub(crate) mod catalog {
     fn named(kind: u8, names: &[&str]) -> Bytes {
         let start = key(64).u8(kind);
         names.iter().fold(start, |key, name| key.text(name)).done()
+    }
+
+    pub(crate) fn share(session: QueueId, queue: &str) -> Bytes {
+        key(9 + queue.len())
+            .u8(SHARE)
+            .u64(session.0)
+            .bytes(queue.as_bytes())
+            .done()
+    }
+
+    /// The session and the name in the key of a share.
+    pub(crate) fn share_parts(key: &[u8]) -> Option<(QueueId, crate::properties::Text)> {
+        let session = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+        let name = std::str::from_utf8(key.get(9..)?).ok()?;
+        Some((QueueId(session), name.into()))
     }
 
     /// The number in the key of a queue, log or binding.

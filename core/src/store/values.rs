@@ -485,6 +485,27 @@ pub(crate) mod catalog {
         }
     }
 
+    /// That a session takes part in a group; which is in the key.
+    pub(crate) struct ShareRow;
+
+    impl ShareRow {
+        pub(crate) fn write(subscription: Subscription) -> Bytes {
+            let mut writer = Writer::new(FORMAT);
+            writer.varint(subscription.tag.0);
+            writer.bool(subscription.best_effort);
+            writer.done()
+        }
+
+        pub(crate) fn read(value: Bytes) -> Result<Subscription, StoreError> {
+            let mut reader = Reader::new(value, FORMAT)?;
+            Ok(Subscription {
+                tag: BindingTag(reader.varint()?),
+                best_effort: reader.bool()?,
+                no_local: false,
+            })
+        }
+    }
+
     impl BindingRow {
         pub(crate) fn write(vhost: &str, binding: &Binding) -> Bytes {
             let mut writer = Writer::new(FORMAT);

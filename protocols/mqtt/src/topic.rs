@@ -26,10 +26,12 @@ pub fn is_shared(filter: &str) -> bool {
 
 /// Whether a shared subscription's filter has a group name without wildcards and a filter (4.8.2-1, 4.8.2-2).
 pub fn is_shared_filter(filter: &str) -> bool {
-    let parts = filter
-        .strip_prefix("$share/")
-        .and_then(|rest| rest.split_once('/'));
-    parts.is_some_and(|(group, filter)| is_name(group) && is_filter(filter))
+    shared(filter).is_some_and(|(group, filter)| is_name(group) && is_filter(filter))
+}
+
+/// The group and the filter of a shared subscription.
+pub fn shared(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix("$share/")?.split_once('/')
 }
 
 #[cfg(test)]

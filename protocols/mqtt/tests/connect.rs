@@ -388,6 +388,7 @@ fn mqtt_3_1_4_the_session_is_declared_and_attached() {
                 will: None,
                 ..
             },
+            Command::Shares { .. },
         ] = &commands[..]
         else {
             panic!("{commands:?}")

@@ -6,10 +6,10 @@ mod peer;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use peer::{ALL, V3, V5, message, story, subscribe};
+use peer::{ALL, Peer, V3, V5, message, story, subscribe};
 use trivium_core::{
-    BindingTag, Change, Command, Destination, Event, Grammar, Message, Persistence, Refusal, Reply,
-    Retained, Subscription, Timestamp, Token,
+    BindingTag, Change, Command, Delivery, DeliveryId, Destination, Event, Grammar, Message,
+    OWN_PACKET_IDS, Outcome, Persistence, Refusal, Reply, Retained, Subscription, Timestamp, Token,
 };
 use trivium_mqtt::packet::{
     Filter, Packet, Publish, Qos, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
@@ -177,38 +177,132 @@ fn mqtt_3_9_3_refusals_are_told_as_the_version_can() {
 }
 
 #[test]
-fn mqtt_4_8_2_shared_subscriptions_are_refused() {
+fn mqtt_4_8_2_a_shared_subscription_is_a_part_in_a_group() {
     story(ALL, |mut peer| {
-        assert_eq!(
-            peer.connect_with(|_| ()).shared_available,
-            peer.version.is_5().then_some(false)
+        let ack = peer.connect_with(|_| ());
+        assert_eq!(ack.shared_available, None);
+        let joined = peer.subscribe("$share/g/a/+", Qos::ExactlyOnce);
+        let [
+            Command::Define {
+                change:
+                    Change::Join {
+                        client,
+                        group,
+                        filter,
+                        subscription,
+                    },
+                ..
+            },
+            Command::Shares { token },
+        ] = &joined[..]
+        else {
+            panic!("{joined:?}")
+        };
+        assert_eq!((&**client, &**group, &**filter), ("c", "g", "a/+"));
+        peer.done(
+            *token,
+            Reply::Shares(vec![("queue".into(), subscription.tag)]),
         );
-        peer.take_commands();
-        for (filter, reason) in [("$share/g/a", 0x9e), ("$share/g", 0x8f)] {
-            peer.send(Packet::Subscribe(subscribe(filter, Qos::AtLeastOnce)))
-                .unwrap();
-            let reason = match peer.version {
-                Version::V31 => 0,
-                Version::V311 => 0x80,
-                Version::V5 => reason,
-            };
-            assert_eq!(
-                peer.take_packet(),
-                Packet::SubAck(SubAck {
-                    packet_id: 7,
-                    reasons: vec![Reason(reason)]
-                })
-            );
-            assert!(peer.commands.is_empty() && peer.protocol.wants_input());
-        }
+        let commands = peer.take_commands();
+        let [
+            Command::Consume {
+                consumer,
+                queue,
+                spec,
+                ..
+            },
+        ] = &commands[..]
+        else {
+            panic!("{commands:?}")
+        };
+        assert!(queue == "queue" && spec.session && !spec.takeover && !spec.auto_ack);
+        let consumer = *consumer;
+        let take = |peer: &mut Peer, delivery| {
+            let deliveries = vec![delivery];
+            peer.event(Event::Deliver {
+                consumer,
+                deliveries,
+            })
+            .unwrap();
+        };
+        // QoS 1: a packet identifier that the session never uses, and no DUP.
+        take(
+            &mut peer,
+            Delivery {
+                redelivered: true,
+                ..peer::delivery(1, message("a/b"), &[])
+            },
+        );
+        assert!(
+            matches!(peer.take_packet(), Packet::Publish(sent) if sent.packet_id > OWN_PACKET_IDS && !sent.dup)
+        );
+        // 4.8.2-4: QoS 2 stays with this client, so it becomes its session's.
+        let sure = Message {
+            persistence: Persistence::ExactlyOnce,
+            ..message("a/b")
+        };
+        take(&mut peer, peer::delivery(2, sure, &[]));
+        assert!(matches!(
+            &peer.take_commands()[..],
+            [Command::Adopt { delivery: DeliveryId(2), tag, .. }] if *tag == subscription.tag
+        ));
+        assert!(peer.take_packets().is_empty());
+        let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+            packet_id: 9,
+            filters: vec!["$share/g/a/+".into()],
+        });
+        peer.send(unsubscribe).unwrap();
+        let left = peer.answer(false);
+        let [
+            Command::Define {
+                change: Change::Leave { .. },
+                ..
+            },
+            Command::Shares { token },
+        ] = &left[..]
+        else {
+            panic!("{left:?}")
+        };
+        peer.done(*token, Reply::Shares(Vec::new()));
+        assert!(matches!(peer.take_commands()[..], [Command::Cancel { .. }]));
+        // What was on its way is another member's.
+        take(&mut peer, peer::delivery(3, message("a/b"), &[]));
+        assert!(matches!(
+            peer.take_commands()[..],
+            [Command::Settle {
+                outcome: Outcome::Requeue,
+                ..
+            }]
+        ));
     });
-    // 3.8.3-4
+}
+
+#[test]
+fn mqtt_3_8_3_4_no_local_on_a_shared_subscription_closes() {
     story(V5, |peer| {
         let mut peer = peer.connected();
         let mut wanted = subscribe("$share/g/a", Qos::AtLeastOnce);
         wanted.filters[0].no_local = true;
         let result = peer.send(Packet::Subscribe(wanted));
         peer.assert_closed(result, Reason::PROTOCOL_ERROR);
+    });
+}
+
+#[test]
+fn mqtt_4_8_2_1_a_group_has_a_name_and_a_filter() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        peer.send(Packet::Subscribe(subscribe("$share/g", Qos::AtLeastOnce)))
+            .unwrap();
+        let reason = match peer.version {
+            Version::V5 => 0x8f,
+            Version::V311 => 0x80,
+            Version::V31 => 0,
+        };
+        let Packet::SubAck(ack) = peer.take_packet() else {
+            panic!()
+        };
+        assert_eq!(ack.reasons, [Reason(reason)]);
     });
 }
 

@@ -20,6 +20,7 @@ use super::{
     inbound::Inbound,
     open::Open,
     outbound::{CONSUMER, Outbound},
+    shares::Shares,
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -198,7 +199,6 @@ impl Connection {
             maximum_packet_size: Some(options.maximum_packet_size),
             assigned_client_id: assigned.then(|| connect.client_id.clone()),
             topic_alias_maximum: Some(options.topic_alias_maximum),
-            shared_available: Some(false),
             server_keep_alive,
             response_information: response_information(&connect, options),
             ..ConnAck::default()
@@ -210,16 +210,23 @@ impl Connection {
             return;
         }
         inbound.resume(received);
+        let window = window(&connect, options.inflight_max);
         let mut outbound = Outbound::new(
             connect.version,
-            window(&connect, options.inflight_max),
+            window,
             packet_max,
             connect.topic_alias_maximum.min(options.topic_aliases_sent),
         );
         let Effects { output, commands } = effects;
         outbound.resume(releasing, output);
         for delivery in early {
-            outbound.deliver(now, CONSUMER, delivery, output, commands);
+            outbound.deliver(now, CONSUMER, delivery, None, output, commands);
+        }
+        let mut subscriptions =
+            Subscriptions::new(connect.version, connect.client_id.clone(), SUBSCRIPTIONS);
+        if session_present {
+            let token = subscriptions.take_token();
+            commands.push(Command::Shares { token });
         }
         self.phase = Phase::Open(Box::new(Open {
             version: connect.version,
@@ -231,11 +238,8 @@ impl Connection {
             receive_maximum: options.receive_maximum,
             inbound,
             outbound,
-            subscriptions: Subscriptions::new(
-                connect.version,
-                connect.client_id.clone(),
-                SUBSCRIPTIONS,
-            ),
+            shares: Shares::new(window),
+            subscriptions,
             client_id: connect.client_id,
         }));
     }

@@ -14,6 +14,7 @@ mod handshake;
 mod inbound;
 mod open;
 mod outbound;
+mod shares;
 mod subscriptions;
 
 use std::{
@@ -182,11 +183,13 @@ impl Connection {
                 },
                 Phase::Open(open),
             ) => {
+                let share = open.shares.options(consumer);
                 for delivery in deliveries {
                     open.outbound.deliver(
                         now,
                         consumer,
                         delivery,
+                        share,
                         &mut effects.output,
                         &mut effects.commands,
                     );

@@ -9,6 +9,7 @@ use super::{
     handshake,
     inbound::{Inbound, RELEASE},
     outbound::{Outbound, RECEIVED},
+    shares::Shares,
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct Open {
     pub(super) receive_maximum: u16,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
+    pub(super) shares: Shares,
     pub(super) subscriptions: Subscriptions,
 }
 
@@ -204,6 +206,11 @@ impl Open {
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         let Effects { output, commands } = effects;
+        if let Ok(Reply::Shares(groups)) = result {
+            let token = || self.subscriptions.take_token();
+            self.shares.follow(groups, token, commands);
+            return Ok(());
+        }
         let Some(options) = self.subscriptions.take_retained(token) else {
             self.subscriptions
                 .handle_done(token, &result, commands, output.buffer());

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::VecDeque, ops::RangeInclusive, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use trivium_core::{
-    Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Message, Now, Outcome,
+    BindingTag, Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Message, Now, Outcome,
     Persistence, Retained, Timestamp, Token,
 };
 use trivium_protocol::Output;
@@ -46,6 +46,8 @@ pub struct Outbound {
     releasing: VecDeque<(Token, Vec<u16>)>,
     /// Packet identifiers that PUBCOMP has freed and the core has not been told of.
     completed: Vec<u16>,
+    /// Messages of groups on their way into the session.
+    adopting: usize,
     next_token: u64,
     /// The property block of a message from another protocol.
     block: BytesMut,
@@ -69,6 +71,8 @@ struct How {
     dup: bool,
     retain: bool,
     subscriptions: SmallVec<[u32; 2]>,
+    /// The subscription's, when it is a shared one.
+    tag: BindingTag,
 }
 
 impl Outbound {
@@ -84,6 +88,7 @@ impl Outbound {
             received: Vec::new(),
             releasing: VecDeque::new(),
             completed: Vec::new(),
+            adopting: 0,
             next_token: RECEIVED,
             block: BytesMut::new(),
             aliases: Aliases::new(alias_max),
@@ -101,6 +106,7 @@ impl Outbound {
         self.received = Vec::new();
         self.releasing.shrink_to_fit();
         self.completed = Vec::new();
+        self.adopting = 0;
         self.inflight.rest();
         self.block = BytesMut::new();
     }
@@ -119,10 +125,19 @@ impl Outbound {
         now: Now,
         consumer: ConsumerId,
         delivery: Delivery,
+        share: Option<Options>,
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
-        let how = self.how(&delivery);
+        let how = match share {
+            Some(options) => shared(&delivery, options),
+            None if consumer == CONSUMER => self.how(&delivery),
+            // Its subscription has ended meanwhile: somebody else may have it.
+            None => return self.give_back(consumer, delivery.id, commands),
+        };
+        if consumer == CONSUMER && how.qos == Qos::ExactlyOnce {
+            self.adopting = self.adopting.saturating_sub(1);
+        }
         if how.qos == Qos::AtMostOnce {
             self.write(now, &delivery.message, delivery.accepted, &how, 0, output);
             self.settle(consumer, delivery.id, commands);
@@ -175,6 +190,7 @@ impl Outbound {
                 dup: false,
                 retain: true,
                 subscriptions: options.identifier.into_iter().collect(),
+                tag: BindingTag::default(),
             };
             self.write(now, &message, accepted, &how, 0, output);
         }
@@ -269,7 +285,7 @@ impl Outbound {
     /// An identifier is free, and with it a place in the window.
     fn free(&mut self, now: Now, packet_id: u16, output: &mut Output, commands: &mut Vec<Command>) {
         self.inflight.remove(packet_id);
-        while !self.inflight.is_full()
+        while !self.is_full()
             && let Some(next) = self.waiting.pop_front()
         {
             self.send(now, next, output, commands);
@@ -318,6 +334,7 @@ impl Outbound {
             dup: false,
             retain: false,
             subscriptions: SmallVec::new(),
+            tag: BindingTag::default(),
         };
         for options in delivery.tags.iter().map(|tag| Options::from_tag(*tag)) {
             how.qos = how.qos.max(options.qos);
@@ -341,7 +358,7 @@ impl Outbound {
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
-        if self.inflight.is_full() || !self.waiting.is_empty() {
+        if self.is_full() || !self.waiting.is_empty() {
             self.waiting.push_back(waiting);
         } else {
             self.send(now, waiting, output, commands);
@@ -361,9 +378,18 @@ impl Outbound {
             accepted,
             consumer,
             id,
-            packet_id,
+            mut packet_id,
             how,
         } = waiting;
+        if consumer != CONSUMER && how.qos == Qos::ExactlyOnce {
+            return self.adopt(now, message, accepted, consumer, id, &how, commands);
+        }
+        if consumer != CONSUMER {
+            match self.inflight.shared_id() {
+                Some(free) => packet_id = free,
+                None => return self.give_back(consumer, id, commands),
+            }
+        }
         if !self.write(now, &message, accepted, &how, packet_id, output) {
             return self.settle(consumer, id, commands);
         }
@@ -424,6 +450,45 @@ impl Outbound {
         true
     }
 
+    fn is_full(&self) -> bool {
+        self.inflight.is_full_with(self.adopting)
+    }
+
+    /// A message of QoS 2 for this member of a group becomes its session's, so that it stays with it (4.8.2-4).
+    #[expect(clippy::too_many_arguments, reason = "the parts of what waits")]
+    fn adopt(
+        &mut self,
+        now: Now,
+        message: Arc<Message>,
+        accepted: Timestamp,
+        consumer: ConsumerId,
+        delivery: DeliveryId,
+        how: &How,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(message) = aged(message, accepted, now) else {
+            return self.settle(consumer, delivery, commands);
+        };
+        self.adopting += 1;
+        let tag = how.tag;
+        commands.push(Command::Adopt {
+            consumer,
+            delivery,
+            message,
+            tag,
+        });
+    }
+
+    fn give_back(&self, consumer: ConsumerId, id: DeliveryId, commands: &mut Vec<Command>) {
+        if id != SETTLED {
+            commands.push(Command::Settle {
+                consumer,
+                deliveries: id..=id,
+                outcome: Outcome::Requeue,
+            });
+        }
+    }
+
     fn settle(&mut self, consumer: ConsumerId, id: DeliveryId, commands: &mut Vec<Command>) {
         if id == SETTLED {
             return;
@@ -437,6 +502,21 @@ impl Outbound {
         }
         self.flush_settled(commands);
         self.settled = Some((consumer, id..=id));
+    }
+}
+
+/// How a message of a group is sent to this member. To this client it is never a message sent again.
+fn shared(delivery: &Delivery, options: Options) -> How {
+    let qos = match delivery.id {
+        SETTLED => Qos::AtMostOnce,
+        _ => options.qos.min(published_qos(&delivery.message)),
+    };
+    How {
+        qos,
+        dup: false,
+        retain: delivery.message.retain && options.retain_as_published,
+        subscriptions: options.identifier.into_iter().collect(),
+        tag: options.tag(),
     }
 }
 

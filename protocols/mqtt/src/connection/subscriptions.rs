@@ -37,6 +37,8 @@ struct Pending {
     /// How many entries have no reason yet.
     outstanding: usize,
     kind: Kind,
+    /// Whether a filter is that of a shared subscription.
+    shared: bool,
 }
 
 enum Kind {
@@ -98,6 +100,9 @@ impl Subscriptions {
             return Err(Violation::protocol("no local on a shared subscription"));
         }
         let first = self.next;
+        let shared = filters
+            .iter()
+            .any(|filter| topic::is_shared(&filter.filter));
         let entries = filters
             .into_iter()
             .map(|filter| self.bind(filter, subscription_id, commands))
@@ -109,6 +114,7 @@ impl Subscriptions {
                 entries,
                 outstanding: 0,
                 kind: Kind::Subscribe,
+                shared,
             },
             commands,
             out,
@@ -123,13 +129,8 @@ impl Subscriptions {
         commands: &mut Vec<Command>,
     ) -> Entry {
         let token = self.take_token();
-        if topic::is_shared(&filter.filter) {
-            let well_formed = topic::is_shared_filter(&filter.filter);
-            return Entry::refused(if well_formed {
-                Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-            } else {
-                Reason::FILTER_INVALID
-            });
+        if topic::is_shared(&filter.filter) && !topic::is_shared_filter(&filter.filter) {
+            return Entry::refused(Reason::FILTER_INVALID);
         }
         let options = Options::granted(&filter, identifier);
         // The text outlives this packet in the core's catalog: a copy, so that it does not hold on to the read buffer.
@@ -139,11 +140,28 @@ impl Subscriptions {
             best_effort: options.qos == Qos::AtMostOnce,
             no_local: options.no_local,
         };
-        let change = Change::Bind(self.binding(key.clone(), Some(subscription)));
+        let (change, retain_handling) = match topic::shared(&key) {
+            // 4.8.2: no retained messages for shared subscriptions.
+            Some((group, shared)) => {
+                let client = self.client_id.clone();
+                let (group, filter) = (group.into(), shared.into());
+                let join = Change::Join {
+                    client,
+                    group,
+                    filter,
+                    subscription,
+                };
+                (join, RetainHandling::Never)
+            }
+            None => {
+                let binding = self.binding(key.clone(), Some(subscription));
+                (Change::Bind(binding), filter.retain_handling)
+            }
+        };
         commands.push(Command::Define { token, change });
         Entry {
             reason: None,
-            granted: Some((key, options, filter.retain_handling)),
+            granted: Some((key, options, retain_handling)),
             created: false,
         }
     }
@@ -156,6 +174,10 @@ impl Subscriptions {
         out: &mut BytesMut,
     ) {
         let first = self.next;
+        let shared = unsubscribe
+            .filters
+            .iter()
+            .any(|filter| topic::is_shared(filter));
         let entries = unsubscribe
             .filters
             .into_iter()
@@ -169,6 +191,7 @@ impl Subscriptions {
                 entries,
                 outstanding: 0,
                 kind: Kind::Unsubscribe,
+                shared,
             },
             commands,
             out,
@@ -177,13 +200,18 @@ impl Subscriptions {
 
     fn unbind(&mut self, filter: Text, commands: &mut Vec<Command>) -> Entry {
         let token = self.take_token();
-        if topic::is_shared(&filter) {
+        if topic::is_shared(&filter) && !topic::is_shared_filter(&filter) {
             return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
         }
-        commands.push(Command::Define {
-            token,
-            change: Change::Unbind(self.binding(filter, None)),
-        });
+        let change = match topic::shared(&filter) {
+            Some((group, filter)) => Change::Leave {
+                client: self.client_id.clone(),
+                group: group.into(),
+                filter: filter.into(),
+            },
+            None => Change::Unbind(self.binding(filter, None)),
+        };
+        commands.push(Command::Define { token, change });
         Entry {
             reason: None,
             granted: None,
@@ -212,7 +240,8 @@ impl Subscriptions {
         }
     }
 
-    fn take_token(&mut self) -> Token {
+    /// A token that no other command has.
+    pub fn take_token(&mut self) -> Token {
         let token = self.next;
         self.next = token.next();
         token
@@ -255,6 +284,10 @@ impl Subscriptions {
             return;
         };
         pending.acknowledge(self.version, out);
+        if pending.shared {
+            let token = self.take_token();
+            commands.push(Command::Shares { token });
+        }
         for entry in pending.entries {
             self.ask_retained(entry, commands);
         }

@@ -312,8 +312,8 @@ fn carried_out(command: &Command, session_present: bool) -> Option<(Token, Reply
                     created: !session_present,
                 },
             ),
-            Change::Bind(_) => (*token, Reply::Bound { created: true }),
-            Change::Unbind(_) => (*token, Reply::Unbound { existed: true }),
+            Change::Bind(_) | Change::Join { .. } => (*token, Reply::Bound { created: true }),
+            Change::Unbind(_) | Change::Leave { .. } => (*token, Reply::Unbound { existed: true }),
             other => panic!("{other:?}"),
         },
         Command::Attach { token, .. } => (
