@@ -49,6 +49,7 @@ fn kafka(config: &Config) -> Endpoint {
         advertised_host: advertised.as_ref().map(|to| Text::from(to.host.as_str())),
         advertised_port: advertised.map(|to| to.port),
         default_partitions: config.kafka.partitions.get(),
+        data_dir: config.data_dir.display().to_string().into(),
         ..trivium_kafka::Options::default()
     };
     Endpoint {

@@ -478,6 +478,12 @@ impl Inner {
                     self.send_from(from, shard, vec![Op::RemoveDelay(entry.id)])
                         .await?;
                 }
+                Effect::LogChanged(entry) => {
+                    for shard in &self.shards {
+                        self.send_from(from, shard, vec![Op::ChangeLog(entry.clone())])
+                            .await?;
+                    }
+                }
                 Effect::LogRemoved(entry) => {
                     self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {

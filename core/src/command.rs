@@ -108,6 +108,19 @@ pub enum Command {
     },
     /// Reads record batches; answered by [`crate::Event::Fetched`].
     Fetch { token: Token, fetch: Fetch },
+    /// Removes the records of a partition before an offset, or all of them; answered by
+    /// [`Reply::Trimmed`](crate::Reply::Trimmed).
+    Trim {
+        token: Token,
+        log: Text,
+        partition: u32,
+        to: Option<Offset>,
+    },
+    /// What the partitions of logs are; answered by [`Reply::Partitions`](crate::Reply::Partitions).
+    DescribePartitions {
+        token: Token,
+        logs: Option<Vec<Text>>,
+    },
     /// Finds offsets; answered by [`Reply::Offset`](crate::Reply::Offset).
     FindOffset {
         token: Token,
@@ -306,6 +319,18 @@ pub enum Change {
     CreateLog {
         name: Text,
         spec: LogSpec,
+        validate_only: bool,
+    },
+    /// Sets or, without a value, resets settings of a log; answered as `CreateLog`.
+    AlterLog {
+        name: Text,
+        settings: Vec<(Text, Option<Text>)>,
+        validate_only: bool,
+    },
+    /// Gives a log more partitions, so many in all; answered as `CreateLog`.
+    AddPartitions {
+        name: Text,
+        partitions: u32,
         validate_only: bool,
     },
     /// Removes a log and its records.

@@ -133,6 +133,10 @@ pub enum Reply {
         spec: OffsetSpec,
         found: Option<(Offset, Option<Timestamp>)>,
     },
+    /// A partition now begins at this offset.
+    Trimmed { log_start: Offset },
+    /// The partitions of logs, in order; a named log that is not there is left out.
+    Partitions(Vec<PartitionInfo>),
     /// From a group's coordinator.
     Group(GroupReply),
     /// Whether there was what is now removed.
@@ -189,6 +193,21 @@ pub struct LogInfo {
     pub uuid: [u8; 16],
     /// As created.
     pub spec: LogSpec,
+}
+
+/// What is known about a partition of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The log's name.
+    pub log: Text,
+    /// Which of its partitions.
+    pub partition: u32,
+    /// Its oldest record.
+    pub log_start: Offset,
+    /// Where the next record goes.
+    pub end: Offset,
+    /// Bytes of its batches, compressed as they are.
+    pub bytes: u64,
 }
 
 /// A queue, or a log as a queue of type stream, as it is now.

@@ -94,27 +94,106 @@ impl Catalog {
             });
         }
         self.has_room(by, Kind::Log, name)?;
-        if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
-            let text = format!(
-                "a log has between 1 and {PARTITIONS_MAX} partitions, not {}",
-                spec.partitions
-            );
-            return Err(Refusal::Invalid(text.into()));
-        }
-        if let Some(exchange) = tap(name, spec)
-            && routes.exchange(vhost, &exchange).is_none()
-        {
-            return Err(check::not_found(Kind::Exchange, &exchange, by));
-        }
-        if let Some(exchange) = tap(name, spec) {
-            self.may(by, Operation::Write, Kind::Exchange, &exchange)?;
-        }
+        check_partitions(spec.partitions)?;
+        Settings::parse(&spec.settings).map_err(|text| Refusal::Invalid(text.into()))?;
+        self.check_tap(by, name, spec)?;
         let captures = captures(name, spec)?;
         for capture in &captures {
             self.may_bind(by, capture)?;
             self.check_source(by, capture)?;
         }
         Ok(captures)
+    }
+
+    /// Sets and resets settings. What is captured and tapped changes with them.
+    pub(super) fn alter_log(
+        &mut self,
+        by: &Actor,
+        name: &Text,
+        changes: &[(Text, Option<Text>)],
+        validate_only: bool,
+    ) -> Result<Applied, Refusal> {
+        let old = self.configurable_log(by, name)?;
+        let mut info = old.info.clone();
+        for (changed, value) in changes {
+            info.spec.settings.retain(|(name, _)| name != changed);
+            let set = value.clone().map(|value| (changed.clone(), value));
+            info.spec.settings.extend(set);
+        }
+        Settings::parse(&info.spec.settings).map_err(|text| Refusal::Invalid(text.into()))?;
+        self.check_tap(by, name, &info.spec)?;
+        let (before, after) = (captures(name, &old.info.spec)?, captures(name, &info.spec)?);
+        let added: Vec<_> = after.iter().filter(|it| !before.contains(it)).collect();
+        for capture in &added {
+            self.may_bind(by, capture)?;
+            self.check_source(by, capture)?;
+        }
+        if validate_only {
+            return Ok(Outcome::Log(info).into());
+        }
+        let mut applied = self.change_log(&old, info);
+        for capture in before.iter().filter(|it| !after.contains(it)) {
+            applied.batch.append(self.unbind(by, capture)?.batch);
+        }
+        for capture in added {
+            applied.batch.append(self.bind(by, capture)?.batch);
+        }
+        Ok(applied)
+    }
+
+    pub(super) fn add_partitions(
+        &mut self,
+        by: &Actor,
+        name: &Text,
+        partitions: u32,
+        validate_only: bool,
+    ) -> Result<Applied, Refusal> {
+        let old = self.configurable_log(by, name)?;
+        let mut info = old.info.clone();
+        check_partitions(partitions)?;
+        if partitions <= info.spec.partitions {
+            let text = format!(
+                "The topic {name} currently has {} partition(s); {partitions} would not be an increase.",
+                info.spec.partitions
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
+        info.spec.partitions = partitions;
+        if validate_only {
+            return Ok(Outcome::Log(info).into());
+        }
+        Ok(self.change_log(&old, info))
+    }
+
+    fn configurable_log(&self, by: &Actor, name: &Text) -> Result<Arc<LogEntry>, Refusal> {
+        self.may(by, Operation::Configure, Kind::Log, name)?;
+        let log = self.routes.log(&by.vhost, name).cloned();
+        log.ok_or_else(|| check::not_found(Kind::Log, name, by))
+    }
+
+    /// Puts a log that is there under another description.
+    fn change_log(&mut self, old: &LogEntry, info: LogInfo) -> Applied {
+        let mut applied = Applied::default();
+        let row = LogRow::write(&old.vhost, &info.name, &info.uuid, &info.spec);
+        applied.batch.put(Table::Catalog, keys::log(info.id), row);
+        let log = Arc::new(old.changed(info.clone()));
+        self.routes_mut().put_log(log.clone());
+        for number in self.bindings.to(&End::Log(info.id)) {
+            self.refresh_binding(number, &mut applied);
+        }
+        applied.outcome = Outcome::Log(info);
+        applied.effects.push(Effect::LogChanged(log));
+        applied
+    }
+
+    fn check_tap(&self, by: &Actor, name: &Text, spec: &LogSpec) -> Result<(), Refusal> {
+        let Some(exchange) = tap(name, spec) else {
+            return Ok(());
+        };
+        if self.routes.exchange(&by.vhost, &exchange).is_none() {
+            return Err(check::not_found(Kind::Exchange, &exchange, by));
+        }
+        self.may(by, Operation::Write, Kind::Exchange, &exchange)
     }
 
     pub(super) fn delete_log(&mut self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
@@ -131,10 +210,27 @@ impl Catalog {
     }
 }
 
+fn check_partitions(partitions: u32) -> Result<(), Refusal> {
+    if (1..=PARTITIONS_MAX).contains(&partitions) {
+        return Ok(());
+    }
+    let text = format!("a log has between 1 and {PARTITIONS_MAX} partitions, not {partitions}");
+    Err(Refusal::Invalid(text.into()))
+}
+
 impl LogEntry {
     pub(crate) fn new(vhost: Text, info: LogInfo) -> LogEntry {
-        let tails = (0..info.spec.partitions)
-            .map(|_| Arc::new(Tail::default()))
+        LogEntry::with_tails(vhost, info, &[])
+    }
+
+    /// The same log under another description, with the same partitions and perhaps more.
+    fn changed(&self, info: LogInfo) -> LogEntry {
+        LogEntry::with_tails(self.vhost.clone(), info, &self.tails)
+    }
+
+    fn with_tails(vhost: Text, info: LogInfo, tails: &[Arc<Tail>]) -> LogEntry {
+        let tails = (0..info.spec.partitions as usize)
+            .map(|number| tails.get(number).cloned().unwrap_or_default())
             .collect();
         let tap = tap(&info.name, &info.spec);
         let root_wildcards =

@@ -130,6 +130,8 @@ pub(crate) enum Effect {
     /// A session's client asks for another expiry or durability.
     QueueChanged(Arc<QueueEntry>),
     LogCreated(Arc<LogEntry>),
+    /// Its settings are others, or it has more partitions.
+    LogChanged(Arc<LogEntry>),
     LogRemoved(Arc<LogEntry>),
     DelayCreated(Arc<DelayEntry>),
     DelayRemoved(Arc<DelayEntry>),
@@ -185,6 +187,16 @@ impl Catalog {
                 spec,
                 validate_only,
             } => self.create_log(by, name, spec, *validate_only),
+            Change::AlterLog {
+                name,
+                settings,
+                validate_only,
+            } => self.alter_log(by, name, settings, *validate_only),
+            Change::AddPartitions {
+                name,
+                partitions,
+                validate_only,
+            } => self.add_partitions(by, name, *partitions, *validate_only),
             Change::DeleteLog { name } => self.delete_log(by, name),
             Change::Import(definitions) => self.import(by, definitions),
             Change::Remove(removal) => self.remove(by, removal),

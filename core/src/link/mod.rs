@@ -2,6 +2,7 @@
 
 mod channels;
 mod confirms;
+mod logs;
 mod mailbox;
 mod manage;
 mod producers;
@@ -165,6 +166,15 @@ impl Link {
                     transaction,
                 } => self.append(token, &log, partition, batch, transaction),
                 Command::Fetch { token, fetch } => self.fetch(token, fetch),
+                Command::Trim {
+                    token,
+                    log,
+                    partition,
+                    to,
+                } => self.trim(token, &log, partition, to),
+                Command::DescribePartitions { token, logs } => {
+                    self.describe_partitions(token, logs)
+                }
                 Command::FindOffset {
                     token,
                     log,

@@ -63,6 +63,8 @@ pub(crate) struct Partition {
     tap: Option<Offset>,
     /// Full segments, oldest first, then the open one.
     segments: VecDeque<Segment>,
+    /// Bytes of the full segments.
+    full_bytes: u64,
     open: Segment,
     producers: FxHashMap<i64, Producer>,
     /// First records and producers of open transactions.
@@ -137,6 +139,7 @@ impl Partition {
             log_start: Offset(0),
             tap: None,
             segments: VecDeque::new(),
+            full_bytes: 0,
             open: Segment::default(),
             producers: FxHashMap::default(),
             open_transactions: BTreeSet::new(),
@@ -287,6 +290,7 @@ impl Partition {
             keys::segment(self.log, self.number, full.last),
             full.write(),
         );
+        self.full_bytes += full.bytes;
         self.segments.push_back(full);
     }
 
@@ -341,7 +345,11 @@ impl Partition {
                 Table::State,
                 keys::segment(self.log, self.number, segment.last),
             );
+            self.full_bytes -= segment.bytes;
             self.segments.pop_front();
+        }
+        if to == self.next {
+            self.open = Segment::new(to);
         }
         rows.forget(
             Table::State,
@@ -351,6 +359,27 @@ impl Partition {
         self.tap = self.tap.map(|tap| tap.max(to));
         self.turn.dirty = true;
         Ok(())
+    }
+
+    /// Acts on other settings from now on. A tap that begins now offers what comes from now on.
+    pub fn change(&mut self, settings: Settings, tapped: bool) {
+        self.settings = settings;
+        if tapped != self.tap.is_some() {
+            self.pack();
+            self.set_tap(tapped.then_some(self.next));
+        }
+    }
+
+    /// As [`Partition::trim`], on behalf of a client (DeleteRecords): up to what every reader may see. Where the
+    /// partition now begins.
+    pub fn delete_records(&mut self, to: Option<Offset>) -> Result<Offset, Refusal> {
+        if !self.settings.delete {
+            let text = "Records of partition can not be deleted due to the configured policy";
+            return Err(Refusal::NotAllowed(text.into()));
+        }
+        self.pack();
+        self.trim(to.unwrap_or(self.next))?;
+        Ok(self.log_start)
     }
 
     /// Applies retention, forgets silent producers and gives back memory that nobody needs. Call it every
@@ -388,12 +417,7 @@ impl Partition {
         if self.open.bytes > 0 && self.is_too_old(&self.open, now) {
             self.close_segment();
         }
-        let mut bytes = self.open.bytes
-            + self
-                .segments
-                .iter()
-                .map(|segment| segment.bytes)
-                .sum::<u64>();
+        let mut bytes = self.bytes();
         let mut to = None;
         for segment in &self.segments {
             let too_large = self
@@ -469,7 +493,13 @@ impl Partition {
             high_watermark: self.next,
             last_stable: self.last_stable(),
             aborted_to: self.aborted_to,
+            bytes: self.bytes(),
         }
+    }
+
+    /// Bytes of all batches, those that a trim has cut into included.
+    fn bytes(&self) -> u64 {
+        self.open.bytes + self.full_bytes
     }
 
     fn write(&self) -> Bytes {
@@ -499,7 +529,9 @@ impl Partition {
     }
 
     fn restore_segment(&mut self, _last: u64, value: Bytes) -> Result<(), StoreError> {
-        self.segments.push_back(Segment::read(value)?);
+        let segment = Segment::read(value)?;
+        self.full_bytes += segment.bytes;
+        self.segments.push_back(segment);
         Ok(())
     }
 
@@ -785,6 +817,7 @@ mod tests {
                 high_watermark: Offset(4),
                 last_stable: Offset(4),
                 aborted_to: Offset(0),
+                bytes: partition.bytes(),
             }
         );
         assert_eq!(reopened.tap(), Some(Offset(2)));

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub compact: Option<Compact>,
     /// `segment.ms`: what is compacted is written no more.
     pub segment_age: Duration,
+    /// `cleanup.policy` holds `delete`: retention counts, and clients may delete records.
+    pub delete: bool,
     /// `max.message.bytes`: a larger batch is refused.
     pub batch_bytes_max: usize,
     /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
@@ -65,6 +67,7 @@ impl Default for Settings {
             segment_bytes: None,
             compact: None,
             segment_age: SEGMENT_AGE_DEFAULT,
+            delete: true,
             batch_bytes_max: BATCH_BYTES_MAX,
             envelope: false,
             key: KeyRule::Topic,
@@ -76,7 +79,7 @@ impl Settings {
     /// Reads settings by name. What is wrong is said in a text that names the setting.
     pub fn parse(settings: &[(Text, Text)]) -> Result<Settings, String> {
         let mut parsed = Settings::default();
-        let (mut compacts, mut delete) = (false, true);
+        let mut compacts = false;
         let mut compact = Compact::default();
         for (name, value) in settings {
             let invalid = || format!("Invalid value {value} for configuration {name}");
@@ -96,7 +99,9 @@ impl Settings {
                     let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;
                     parsed.batch_bytes_max = bytes.min(i32::MAX as u32) as usize;
                 }
-                "cleanup.policy" => (compacts, delete) = cleanup(value).ok_or_else(invalid)?,
+                "cleanup.policy" => {
+                    (compacts, parsed.delete) = cleanup(value).ok_or_else(invalid)?
+                }
                 "segment.ms" => parsed.segment_age = milliseconds(value).ok_or_else(invalid)?,
                 "min.compaction.lag.ms" => {
                     compact.lag_min = milliseconds(value).ok_or_else(invalid)?
@@ -117,7 +122,7 @@ impl Settings {
             }
         }
         parsed.compact = compacts.then_some(compact);
-        if !delete {
+        if !parsed.delete {
             (parsed.retention, parsed.retention_bytes) = (None, None);
         }
         Ok(parsed)

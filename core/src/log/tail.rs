@@ -100,6 +100,8 @@ pub(crate) struct Bounds {
     pub last_stable: Offset,
     /// No marker of an abort is here or beyond.
     pub aborted_to: Offset,
+    /// Bytes of all batches.
+    pub bytes: u64,
 }
 
 impl Bounds {
@@ -340,6 +342,7 @@ mod tests {
             high_watermark: Offset(high_watermark),
             last_stable: Offset(high_watermark),
             aborted_to: Offset(0),
+            bytes: 0,
         }
     }
 

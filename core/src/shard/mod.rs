@@ -270,6 +270,20 @@ impl Shard {
                 turn.in_order = true;
                 turn.held.push(from, Event::Done { token, result });
             }
+            Op::Trim {
+                token,
+                partition: (log, number),
+                to,
+            } => {
+                let result = match self.partition(log, number) {
+                    Some(found) => found
+                        .delete_records(to)
+                        .map(|log_start| Reply::Trimmed { log_start }),
+                    None => Err(missing(Kind::Log)),
+                };
+                turn.in_order = true;
+                turn.held.push(from, Event::Done { token, result });
+            }
             Op::Tapped {
                 log,
                 partition,
@@ -434,6 +448,7 @@ impl Shard {
             Op::RemoveDelay(id) => self.delays.remove(id, &mut turn.batch),
             Op::DelayedRead { read, found } => self.delays.loaded(&read, found),
             Op::CreateLog(entry) => self.create_log(&entry),
+            Op::ChangeLog(entry) => self.change_log(&entry),
             Op::RemoveLog(entry) => self.remove_log(&entry, turn),
             Op::Group {
                 token,
@@ -718,6 +733,22 @@ impl Shard {
             if self.owns(entry.info.id, number) {
                 let partition = self.new_partition(entry, number, tail);
                 self.partitions.insert((entry.info.id, number), partition);
+            }
+        }
+    }
+
+    fn change_log(&mut self, entry: &LogEntry) {
+        for (number, tail) in entry.tails.iter().enumerate() {
+            let id = (entry.info.id, number as u32);
+            if !self.owns(id.0, id.1) {
+                continue;
+            }
+            match self.partition(id.0, id.1) {
+                Some(found) => found.change(entry.settings.clone(), entry.tap.is_some()),
+                None => {
+                    let partition = self.new_partition(entry, id.1, tail);
+                    self.partitions.insert(id, partition);
+                }
             }
         }
     }

@@ -72,6 +72,12 @@ pub(crate) enum Op {
         token: Token,
         partition: (LogId, u32),
     },
+    /// Removes records from the beginning; all where `to` is `None`.
+    Trim {
+        token: Token,
+        partition: (LogId, u32),
+        to: Option<Offset>,
+    },
     /// The tap has offered everything below `offset`.
     Tapped {
         log: LogId,
@@ -187,6 +193,7 @@ pub(crate) enum Op {
         found: delay::Found,
     },
     CreateLog(Arc<LogEntry>),
+    ChangeLog(Arc<LogEntry>),
     RemoveLog(Arc<LogEntry>),
     Group {
         token: Token,

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     messages::{
-        api_versions::*, consumer_groups::*, describe::*, fetch::*, group_offsets::*, groups::*,
-        metadata::*, offsets::*, produce::*, producers::*, share::*, topics::*, transactions::*,
+        admin::*, api_versions::*, configs::*, consumer_groups::*, describe::*, fetch::*,
+        group_offsets::*, groups::*, metadata::*, offsets::*, produce::*, producers::*, share::*,
+        topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -91,21 +92,35 @@ apis! {
     18 ApiVersions: 0..=4, flexible 3, ApiVersionsRequest => ApiVersionsResponse;
     19 CreateTopics: 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
     20 DeleteTopics: 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
+    21 DeleteRecords: 0..=2, flexible 2, DeleteRecordsRequest => DeleteRecordsResponse;
     22 InitProducerId: 0..=5, flexible 2, InitProducerIdRequest => InitProducerIdResponse;
+    23 OffsetForLeaderEpoch: 2..=4, flexible 4, OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
     24 AddPartitionsToTxn: 0..=5, flexible 3, AddPartitionsToTxnRequest => AddPartitionsToTxnResponse;
     25 AddOffsetsToTxn: 0..=4, flexible 3, AddOffsetsToTxnRequest => AddOffsetsToTxnResponse;
     26 EndTxn: 0..=5, flexible 3, EndTxnRequest => EndTxnResponse;
     27 WriteTxnMarkers: 1..=2, flexible 1, WriteTxnMarkersRequest => WriteTxnMarkersResponse;
     28 TxnOffsetCommit: 0..=5, flexible 3, TxnOffsetCommitRequest => TxnOffsetCommitResponse;
     32 DescribeConfigs: 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
+    33 AlterConfigs: 0..=2, flexible 2, AlterConfigsRequest => AlterConfigsResponse;
+    35 DescribeLogDirs: 1..=5, flexible 2, DescribeLogDirsRequest => DescribeLogDirsResponse;
+    37 CreatePartitions: 0..=3, flexible 2, CreatePartitionsRequest => CreatePartitionsResponse;
     42 DeleteGroups: 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
+    43 ElectLeaders: 0..=2, flexible 2, ElectLeadersRequest => ElectLeadersResponse;
+    44 IncrementalAlterConfigs: 0..=1, flexible 1, IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
+    45 AlterPartitionReassignments: 0..=1, flexible 0, AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
+    46 ListPartitionReassignments: 0..=0, flexible 0, ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
     47 OffsetDelete: 0..=0, flexible 1, OffsetDeleteRequest => OffsetDeleteResponse;
+    55 DescribeQuorum: 0..=2, flexible 0, DescribeQuorumRequest => DescribeQuorumResponse;
+    57 UpdateFeatures: 0..=2, flexible 0, UpdateFeaturesRequest => UpdateFeaturesResponse;
     60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
     61 DescribeProducers: 0..=0, flexible 0, DescribeProducersRequest => DescribeProducersResponse;
+    64 UnregisterBroker: 0..=0, flexible 0, UnregisterBrokerRequest => UnregisterBrokerResponse;
     65 DescribeTransactions: 0..=0, flexible 0, DescribeTransactionsRequest => DescribeTransactionsResponse;
     66 ListTransactions: 0..=2, flexible 0, ListTransactionsRequest => ListTransactionsResponse;
     68 ConsumerGroupHeartbeat: 0..=1, flexible 0, ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
     69 ConsumerGroupDescribe: 0..=1, flexible 0, ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
+    74 ListConfigResources: 0..=1, flexible 0, ListConfigResourcesRequest => ListConfigResourcesResponse;
+    75 DescribeTopicPartitions: 0..=0, flexible 0, DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse;
     76 ShareGroupHeartbeat: 1..=1, flexible 0, ShareGroupHeartbeatRequest => ShareGroupHeartbeatResponse;
     77 ShareGroupDescribe: 1..=1, flexible 0, ShareGroupDescribeRequest => ShareGroupDescribeResponse;
     78 ShareFetch: 1..=2, flexible 0, ShareFetchRequest => ShareFetchResponse;

@@ -126,11 +126,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("unclean.leader.election.enable", Kind::Boolean, "false"),
 ];
 
+fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
 /// Whether a topic can have this setting; the error is for the one who set it.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let unknown = || format!("Unknown topic config name: {}", name.escape_debug());
+    find(name).map(|_| ()).ok_or_else(unknown)
+}
+
+/// The value of a setting that was not set; empty where there is no such setting.
+pub(crate) fn default(name: &str) -> &'static str {
+    find(name).map_or("", |setting| setting.default)
+}
+
+/// Whether values of this setting are lists, to which words can be added.
+pub(crate) fn is_list(name: &str) -> bool {
+    find(name).is_some_and(|setting| matches!(setting.kind, Kind::List | Kind::Words(_)))
+}
+
+/// Whether a topic can have this setting with this value; the error is for the one who set it.
 pub(crate) fn check(name: &str, value: Option<&str>) -> Result<(), String> {
-    let setting = SETTINGS.iter().find(|setting| setting.name == name);
-    let setting =
-        setting.ok_or_else(|| format!("unknown topic config name: {}", name.escape_debug()))?;
+    check_name(name)?;
+    let Some(setting) = find(name) else {
+        return Ok(());
+    };
     let value = value.ok_or_else(|| format!("null value not supported for topic config {name}"))?;
     match setting.kind.takes(value) {
         true => Ok(()),

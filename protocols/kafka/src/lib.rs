@@ -50,6 +50,8 @@ pub struct Options {
     pub advertised_port: Option<u16>,
     /// The id of this broker, at least 0.
     pub node_id: i32,
+    /// Where the data is, for those who ask for sizes.
+    pub data_dir: Text,
     /// The id of the cluster, not empty; it outlives restarts.
     pub cluster_id: Text,
     /// Whether a topic that a client asks for, and allows to be created, is created.
@@ -68,6 +70,7 @@ impl Default for Options {
             advertised_host: None,
             advertised_port: None,
             node_id: 1,
+            data_dir: "trivium-data".into(),
             cluster_id: "trivium".into(),
             auto_create_topics: true,
             default_partitions: 1,

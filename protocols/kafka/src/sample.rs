@@ -6,7 +6,7 @@ use trivium_core::Text;
 use crate::{
     error::ErrorCode,
     records::{Records, StoredBatch},
-    wire::Uuid,
+    wire::{Float, Uuid},
 };
 
 /// A source of arbitrary values that a seed determines.
@@ -72,6 +72,18 @@ macro_rules! numbers {
 }
 
 numbers!(i8 i16 i32 i64);
+
+impl Sample for u16 {
+    fn sample(source: &mut Source) -> Self {
+        source.next() as u16
+    }
+}
+
+impl Sample for Float {
+    fn sample(source: &mut Source) -> Self {
+        Float(source.next())
+    }
+}
 
 impl Sample for bool {
     fn sample(source: &mut Source) -> Self {

@@ -320,6 +320,34 @@ numbers! {
     i16: try_get_i16 put_i16;
     i32: try_get_i32 put_i32;
     i64: try_get_i64 put_i64;
+    u16: try_get_u16 put_u16;
+}
+
+/// A fraction, by its bits, so that any is equal to itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Float(pub u64);
+
+impl Float {
+    /// The fraction.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl From<f64> for Float {
+    fn from(value: f64) -> Float {
+        Float(value.to_bits())
+    }
+}
+
+impl Wire for Float {
+    fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+        i64::read(reader).map(|bits| Float(bits as u64))
+    }
+
+    fn write(&self, frame: &mut Frame) {
+        (self.0 as i64).write(frame);
+    }
 }
 
 impl Wire for bool {

@@ -1,7 +1,9 @@
 //! The messages, one table each (see `message.rs`); names, fields and versions are those of the
 //! protocol guide of Apache Kafka 4.3, in snake case.
 
+pub mod admin;
 pub mod api_versions;
+pub mod configs;
 pub mod consumer_groups;
 pub mod describe;
 pub mod fetch;
@@ -11,6 +13,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producers;
+pub mod quotas;
 pub mod share;
 pub mod topics;
 pub mod transactions;

@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// A feature of the cluster: the levels that a broker of Kafka 4.3 knows, and the one in force.
-struct Feature {
-    name: &'static str,
-    min: i16,
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    pub(crate) min: i16,
     max: i16,
-    level: i16,
+    pub(crate) level: i16,
 }
 
 const fn feature(name: &'static str, min: i16, level: i16) -> Feature {
@@ -29,7 +29,7 @@ const fn feature(name: &'static str, min: i16, level: i16) -> Feature {
 
 /// Clients choose by them: transactions of the second kind (KIP-890) from `transaction.version` 2 on. User
 /// interfaces show the release that `metadata.version` stands for.
-const FEATURES: &[Feature] = &[
+pub(crate) const FEATURES: &[Feature] = &[
     feature("metadata.version", 7, 30),
     feature("transaction.version", 0, 2),
     feature("group.version", 0, 1),

@@ -1,10 +1,11 @@
-//! DescribeCluster: one broker, which is its own controller.
+//! DescribeCluster, DescribeQuorum, ListConfigResources and what changes a cluster: one broker, which is its own
+//! controller.
 
 use crate::{
-    call::{Call, Step},
+    call::{Answer, Call, Job, Step},
     error::ErrorCode,
-    messages::describe::*,
-    serve::{CLUSTER_OPERATIONS, NOT_ASKED},
+    messages::{admin::*, configs::*, describe::*},
+    serve::{CLUSTER_OPERATIONS, NOT_ASKED, api_versions::FEATURES, logs},
 };
 
 /// The endpoint type of brokers; the other one is that of controllers.
@@ -38,6 +39,181 @@ pub(crate) fn start(request: DescribeClusterRequest, call: &Call<'_>) -> Step {
         },
         ..Default::default()
     })
+}
+
+/// The topic whose quorum Kafka's tools ask for.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// A quorum of one. There is no log of metadata, so its offsets are 0.
+pub(crate) fn quorum(request: DescribeQuorumRequest, call: &Call<'_>) -> Step {
+    let node = call.session.options.node_id;
+    let known = request
+        .topics
+        .iter()
+        .any(|topic| topic.topic_name == METADATA_TOPIC);
+    let topics = request.topics.into_iter().map(|topic| {
+        let is_metadata = topic.topic_name == METADATA_TOPIC;
+        let partitions = topic.partitions.iter().map(|partition| {
+            if !is_metadata || partition.partition_index != 0 {
+                return DescribeQuorumPartitionResult {
+                    partition_index: partition.partition_index,
+                    error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    ..Default::default()
+                };
+            }
+            DescribeQuorumPartitionResult {
+                leader_id: node,
+                current_voters: vec![DescribeQuorumReplica {
+                    replica_id: node,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }
+        });
+        DescribeQuorumTopicResult {
+            partitions: partitions.collect(),
+            topic_name: topic.topic_name,
+        }
+    });
+    let (host, port) = call.session.advertised();
+    let listener = DescribeQuorumListener {
+        name: "CONTROLLER".into(),
+        host,
+        port: u16::try_from(port).unwrap_or_default(),
+    };
+    let nodes = known.then(|| DescribeQuorumNode {
+        node_id: node,
+        listeners: vec![listener],
+    });
+    call.respond(&DescribeQuorumResponse {
+        topics: topics.collect(),
+        nodes: nodes.into_iter().collect(),
+        ..Default::default()
+    })
+}
+
+/// Features have the level that this program has: setting that again succeeds, and nothing else does.
+pub(crate) fn update_features(request: UpdateFeaturesRequest, call: &Call<'_>) -> Step {
+    let mut response = UpdateFeaturesResponse::default();
+    for update in request.feature_updates {
+        let level = update.max_version_level;
+        let known = FEATURES
+            .iter()
+            .find(|feature| update.feature == feature.name);
+        let fault = match known {
+            Some(feature) if feature.level == level => None,
+            Some(feature) => Some(format!(
+                "Invalid update version {level} for feature {}. Local controller {} only supports versions {}-{}",
+                feature.name, call.session.options.node_id, feature.min, feature.level
+            )),
+            None => Some(format!(
+                "Invalid update version {level} for feature {}. Local controller {} does not support this feature.",
+                update.feature, call.session.options.node_id
+            )),
+        };
+        let mut result = UpdatableFeatureResult {
+            feature: update.feature,
+            ..Default::default()
+        };
+        if let Some(text) = fault {
+            result.error_code = ErrorCode::INVALID_UPDATE_VERSION;
+            result.error_message = Some(text.clone().into());
+            // KIP-1022: from version 2 on, the first fault is that of the request.
+            if call.version() >= 2 && !response.error_code.is_err() {
+                response.error_code = ErrorCode::INVALID_UPDATE_VERSION;
+                response.error_message = Some(
+                    format!("The update failed for all features since the following feature had an error: {text}").into(),
+                );
+            }
+        }
+        response.results.push(result);
+    }
+    call.respond(&response)
+}
+
+pub(crate) fn unregister(request: UnregisterBrokerRequest, call: &Call<'_>) -> Step {
+    let (error_code, text) = match request.broker_id == call.session.options.node_id {
+        true => (
+            ErrorCode::INVALID_REQUEST,
+            "the only broker cannot leave".to_owned(),
+        ),
+        false => (
+            ErrorCode::BROKER_ID_NOT_REGISTERED,
+            format!(
+                "Broker ID {} is not currently registered",
+                request.broker_id
+            ),
+        ),
+    };
+    call.respond(&UnregisterBrokerResponse {
+        error_code,
+        error_message: Some(text.into()),
+        ..Default::default()
+    })
+}
+
+/// Kinds of resources with settings.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// The topics being listed.
+struct Listing {
+    /// None means all.
+    types: Vec<i8>,
+}
+
+impl Listing {
+    fn wants(&self, kind: i8) -> bool {
+        self.types.is_empty() || self.types.contains(&kind)
+    }
+}
+
+pub(crate) fn config_resources(request: ListConfigResourcesRequest, call: &mut Call<'_>) -> Step {
+    // Version 0 lists subscriptions of clients' metrics, of which there are none.
+    let known = [TOPIC, BROKER, 8, 16, 32];
+    let types = request.resource_types;
+    if types.iter().any(|kind| !known.contains(kind)) {
+        return call.respond(&ListConfigResourcesResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..Default::default()
+        });
+    }
+    if call.version() == 0 {
+        return call.respond(&ListConfigResourcesResponse::default());
+    }
+    call.describe(0, None);
+    Step::Wait(Box::new(Listing { types }))
+}
+
+impl Job for Listing {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let logs = match logs(answer) {
+            Ok(logs) => logs,
+            Err(refusal) => {
+                return call.respond(&ListConfigResourcesResponse {
+                    error_code: ErrorCode::from(&refusal),
+                    ..Default::default()
+                });
+            }
+        };
+        let resource = |resource_type, resource_name| ConfigResource {
+            resource_name,
+            resource_type,
+        };
+        let mut config_resources = Vec::new();
+        if self.wants(TOPIC) {
+            let topics = logs.into_iter().flatten();
+            config_resources.extend(topics.map(|log| resource(TOPIC, log.name)));
+        }
+        if self.wants(BROKER) {
+            let id = call.session.options.node_id.to_string();
+            config_resources.push(resource(BROKER, id.into()));
+        }
+        call.respond(&ListConfigResourcesResponse {
+            config_resources,
+            ..Default::default()
+        })
+    }
 }
 
 #[cfg(test)]

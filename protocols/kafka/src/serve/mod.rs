@@ -1,5 +1,6 @@
 //! What each API does: a request becomes commands, their answers a response.
 
+mod alter_configs;
 pub(crate) mod api_versions;
 mod cluster;
 mod configs;
@@ -11,6 +12,7 @@ mod group_offsets;
 mod groups;
 mod list_offsets;
 mod metadata;
+mod partitions;
 mod produce;
 mod share_fetch;
 mod share_groups;
@@ -134,6 +136,20 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::ListTransactions(request) => transaction_admin::list(request, call),
         Request::DescribeConfigs(request) => configs::start(request, call),
         Request::DescribeCluster(request) => cluster::start(request, call),
+        Request::DescribeQuorum(request) => cluster::quorum(request, call),
+        Request::UpdateFeatures(request) => cluster::update_features(request, call),
+        Request::UnregisterBroker(request) => cluster::unregister(request, call),
+        Request::ListConfigResources(request) => cluster::config_resources(request, call),
+        Request::AlterConfigs(request) => alter_configs::replace(request, call),
+        Request::IncrementalAlterConfigs(request) => alter_configs::change(request, call),
+        Request::CreatePartitions(request) => partitions::create(request, call),
+        Request::DeleteRecords(request) => partitions::delete_records(request, call),
+        Request::OffsetForLeaderEpoch(request) => partitions::epochs(request, call),
+        Request::DescribeLogDirs(request) => partitions::log_dirs(request, call),
+        Request::ElectLeaders(request) => partitions::elect(request, call),
+        Request::AlterPartitionReassignments(request) => partitions::reassign(request, call),
+        Request::ListPartitionReassignments(request) => partitions::reassignments(request, call),
+        Request::DescribeTopicPartitions(request) => partitions::describe(request, call),
     }
 }
 

@@ -183,7 +183,8 @@ impl Job for Creating {
     }
 }
 
-fn refused(refusal: &Refusal) -> ErrorCode {
+/// What became of a definition.
+pub(super) fn refused(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::Invalid(_) => ErrorCode::INVALID_CONFIG,
         refusal => ErrorCode::from(refusal),
