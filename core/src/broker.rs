@@ -15,9 +15,10 @@ use tokio::{
 
 use crate::{
     catalog::{Actor, Catalog, Effect, Outcome, Routes},
+    census::{Census, Group},
     command::{Change, Scope},
     commit::{Committer, Span},
-    definitions::Definitions,
+    definitions::{Definitions, Removal},
     event::{Event, QueueInfo, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox},
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) replies: Replies,
+    pub(crate) census: Arc<Census>,
     catalog: AsyncMutex<Catalog>,
     connections: Mutex<Connections>,
     next_connection: AtomicU64,
@@ -114,6 +116,7 @@ impl Broker {
             committer,
             metrics,
             replies: Replies::default(),
+            census: Arc::default(),
             catalog: AsyncMutex::new(recovered.catalog),
             connections: Mutex::default(),
             next_connection: AtomicU64::new(1),
@@ -321,6 +324,11 @@ impl Inner {
             self.remove_queue(&mut catalog, old, false, false).await?;
         }
         let applied = catalog.apply(actor, &change)?;
+        match &change {
+            Change::Remove(Removal::User(name)) => self.census.evict(&Group::User(name.clone())),
+            Change::Remove(Removal::Vhost(name)) => self.census.evict(&Group::Vhost(name.clone())),
+            _ => {}
+        }
         let committed =
             (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
         self.carry_out(from, &applied.effects).await?;

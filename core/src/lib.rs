@@ -11,6 +11,7 @@
 mod access;
 mod broker;
 mod catalog;
+mod census;
 mod command;
 mod commit;
 mod compactor;

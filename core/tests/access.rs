@@ -7,7 +7,7 @@ use std::sync::Arc;
 use support::{Client, durable, exchange, message, open};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
-    Destination, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
+    Destination, Event, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
     PermissionDefinition, Refusal, Removal, Reply, Scope, TopicPermission,
     TopicPermissionDefinition, UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
 };
@@ -444,4 +444,101 @@ async fn a_vhost_goes_with_everything_in_it() {
     let mut clerk = Client::new(&broker);
     enter(&mut clerk, "shop").await.unwrap();
     assert_eq!(clerk.queue("q").await, (0, 0));
+}
+
+/// max-connections of users and vhosts, with RabbitMQ's texts; a connection that goes leaves its place.
+#[tokio::test]
+async fn connections_are_limited() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let first = login(&broker, "ada", "lovelace").await.unwrap();
+    let limited = |limit| UserDefinition {
+        password: Password::Unchanged,
+        limits: Some(vec![("max-connections".into(), limit)]),
+        ..user("ada", "", &[])
+    };
+    let users = |limit| Definitions {
+        users: vec![limited(limit)],
+        ..Definitions::default()
+    };
+    import(&mut admin, users(1)).await.unwrap();
+    let refused = login(&broker, "ada", "lovelace").await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "connection refused for user 'ada': user connection limit (1) is reached"
+    );
+    import(&mut admin, users(-1)).await.unwrap();
+    let mut second = login(&broker, "ada", "lovelace").await.unwrap();
+    let limits = Definitions {
+        parameters: vec![ParameterDefinition {
+            vhost: Some("/".into()),
+            component: "vhost-limits".into(),
+            name: "limits".into(),
+            value: Value::Table(vec![("max-connections".into(), Value::I64(1))]),
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, limits).await.unwrap();
+    enter(&mut second, "/").await.unwrap();
+    let mut third = login(&broker, "ada", "lovelace").await.unwrap();
+    assert_eq!(
+        text(enter(&mut third, "/").await),
+        "access to vhost '/' refused for user 'ada': connection limit (1) is reached"
+    );
+    // Entering again is not another connection.
+    enter(&mut second, "/").await.unwrap();
+    drop((first, second));
+    enter(&mut third, "/").await.unwrap();
+}
+
+/// Whose user is deleted is told to close.
+#[tokio::test]
+async fn connections_go_with_their_user() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    admin
+        .define(Change::Remove(Removal::User("ada".into())))
+        .await
+        .unwrap();
+    ada.expect(|event| matches!(event, Event::Shutdown).then_some(()))
+        .await;
+    assert!(publish(&mut ada, "amq.topic", "k").await.is_err());
+}
+
+/// A durable, shared queue that says nothing is of the vhost's type; any other is classic.
+#[tokio::test]
+async fn a_vhost_has_a_default_queue_type() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut admin = Client::new(&broker);
+    for (kind, transient) in [("quorum", "t1"), ("stream", "t2")] {
+        let definitions = Definitions {
+            vhosts: vec![VhostDefinition {
+                name: "/".into(),
+                default_queue_type: Some(kind.into()),
+                ..VhostDefinition::default()
+            }],
+            ..Definitions::default()
+        };
+        import(&mut admin, definitions).await.unwrap();
+        admin.define(declare(kind)).await.unwrap();
+        admin.define(declare(kind)).await.unwrap();
+        let spec = trivium_core::QueueSpec::default();
+        let name = transient.into();
+        admin
+            .define(Change::DeclareQueue { name, spec })
+            .await
+            .unwrap();
+        let describe = |token| Command::DescribeQueues {
+            token,
+            vhost: None,
+            name: None,
+        };
+        let Ok(Reply::Queues(queues)) = admin.ask(describe).await else {
+            panic!("no queues");
+        };
+        let of = |name: &str| queues.iter().find(|it| it.name == name).unwrap().kind;
+        assert_eq!((of(kind), of(transient)), (kind, "classic"));
+    }
 }

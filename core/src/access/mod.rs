@@ -82,6 +82,11 @@ impl User {
         self.tags.iter().any(|own| own == tag)
     }
 
+    /// The value of a limit, if there is one that limits.
+    pub(crate) fn limit(&self, name: &str) -> Option<u64> {
+        limit(&self.limits, name)
+    }
+
     fn has_well_known_password(&self) -> bool {
         self.name == GUEST && *self == User::guest()
     }

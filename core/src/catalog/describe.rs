@@ -9,7 +9,7 @@ use super::{
     routes::{LogEntry, QueueEntry},
 };
 use crate::{
-    command::{ExchangeKind, ExchangeSpec, QueueSpec},
+    command::{ExchangeKind, ExchangeSpec},
     event::{ExchangeInfo, PolicyInfo, QueueInfo, Refusal},
     log::Bounds,
     properties::{Text, Value},
@@ -133,20 +133,15 @@ impl LogEntry {
                  ..
              }| high_watermark.0.saturating_sub(log_start.0),
         );
-        let stream = Value::Text(Text::from_static("stream"));
         QueueInfo {
             vhost: self.vhost.clone(),
             name: self.info.name.clone(),
             kind: "stream",
-            spec: QueueSpec {
-                durable: true,
-                arguments: vec![(Text::from_static("x-queue-type"), stream)],
-                ..QueueSpec::default()
-            },
+            spec: self.queue_spec(),
             policies: PolicyInfo::default(),
             ready: kept.sum(),
             unsettled: 0,
-            consumers: 0,
+            consumers: self.tails.first().map_or(0, |tail| tail.consumers().into()),
         }
     }
 }

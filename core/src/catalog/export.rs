@@ -111,23 +111,26 @@ impl Catalog {
                 .collect();
             exchanges.sort_by(|a, b| a.name.cmp(&b.name));
             all.exchanges.append(&mut exchanges);
-            all.logs.extend(routes.logs(vhost).map(|log| LogDefinition {
-                vhost: vhost.clone(),
-                name: log.info.name.clone(),
-                spec: log.info.spec.clone(),
-            }));
+            for log in routes.logs(vhost) {
+                let (vhost, name) = (vhost.clone(), log.info.name.clone());
+                if log.is_stream() {
+                    let spec = log.queue_spec();
+                    all.queues.push(QueueDefinition { vhost, name, spec });
+                } else {
+                    let spec = log.info.spec.clone();
+                    all.logs.push(LogDefinition { vhost, name, spec });
+                }
+            }
         }
         // In the order of their creation.
         let queues = self
             .queues()
             .filter(|queue| of(&queue.vhost) && !queue.spec.session && queue.owner.is_none());
-        all.queues = queues
-            .map(|queue| QueueDefinition {
-                vhost: queue.vhost.clone(),
-                name: queue.name.clone(),
-                spec: queue.spec.clone(),
-            })
-            .collect();
+        all.queues.extend(queues.map(|queue| QueueDefinition {
+            vhost: queue.vhost.clone(),
+            name: queue.name.clone(),
+            spec: queue.spec.clone(),
+        }));
         all.bindings = self
             .bindings
             .all()

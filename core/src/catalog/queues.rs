@@ -31,6 +31,8 @@ impl Catalog {
         if spec.session {
             return self.declare_session(by, name, spec);
         }
+        let typed = self.with_default_type(by, name, spec);
+        let spec = typed.as_ref().unwrap_or(spec);
         if streams::is_stream(spec) && self.routes.queue(&by.vhost, name).is_none() {
             return self.declare_stream(by, name, spec);
         }
@@ -60,23 +62,24 @@ impl Catalog {
         }
         self.has_room(by, Kind::Queue, wanted)?;
         let name = fresh.unwrap_or_else(|| name.clone());
-        self.set_default_type(by, &mut spec);
         Ok(self.create_queue(by, name, spec))
     }
 
-    /// A queue that says nothing about its type is of the vhost's default type, if it can be.
-    fn set_default_type(&self, by: &Actor, spec: &mut QueueSpec) {
+    /// A new queue that says nothing about its type is of the vhost's default type, if it can be.
+    fn with_default_type(&self, by: &Actor, name: &Text, spec: &QueueSpec) -> Option<QueueSpec> {
         let about = self.routes.vhost(&by.vhost);
-        let default = about.and_then(|about| about.default_queue_type.as_ref());
-        if let Some(kind) = default.filter(|kind| *kind == "quorum")
-            && spec.durable
-            && !spec.auto_delete
-            && check::queue_type(spec).is_none()
-        {
-            let kind = Value::Text(kind.clone());
-            spec.arguments
-                .push((Text::from_static("x-queue-type"), kind));
+        let kind = about.and_then(|about| about.default_queue_type.as_ref())?;
+        let plain = !spec.durable || spec.exclusive || spec.auto_delete || name.is_empty();
+        // A declaration of one that is there may leave its type out.
+        let exists = self.routes.queue(&by.vhost, name).is_some();
+        if plain || kind == "classic" || check::queue_type(spec).is_some() || exists {
+            return None;
         }
+        let mut spec = spec.clone();
+        let kind = Value::Text(kind.clone());
+        let name = Text::from_static("x-queue-type");
+        spec.arguments.push((name, kind));
+        Some(spec)
     }
 
     /// A session that is there already is changed to what its client now asks for.

@@ -26,6 +26,9 @@ const ARGUMENTS: [&str; 6] = [
     "x-queue-leader-locator",
 ];
 
+/// The setting of logs that keep messages with all that an AMQP publisher said.
+const ENVELOPE: &str = "mq.envelope";
+
 /// Whether a queue is declared as a stream.
 pub(super) fn is_stream(spec: &QueueSpec) -> bool {
     check::queue_type(spec) == Some("stream")
@@ -86,6 +89,35 @@ impl Catalog {
 }
 
 impl LogEntry {
+    /// Whether it was declared as a stream, and not created as a Kafka topic.
+    pub(super) fn is_stream(&self) -> bool {
+        let settings = &self.info.spec.settings;
+        settings
+            .iter()
+            .any(|(name, value)| name == ENVELOPE && value == "true")
+    }
+
+    /// The arguments that it was declared with as a stream.
+    pub(super) fn declared(&self) -> Vec<(Text, Value)> {
+        let settings = self.info.spec.settings.iter();
+        settings
+            .filter(|(name, _)| ARGUMENTS.contains(&&**name))
+            .map(|(name, value)| (name.clone(), as_declared(value)))
+            .collect()
+    }
+
+    /// The declaration of it as a queue.
+    pub(super) fn queue_spec(&self) -> QueueSpec {
+        let stream = Value::Text(Text::from_static("stream"));
+        let mut arguments = vec![(Text::from_static("x-queue-type"), stream)];
+        arguments.extend(self.declared());
+        QueueSpec {
+            durable: true,
+            arguments,
+            ..QueueSpec::default()
+        }
+    }
+
     /// What queue.declare is told of a log.
     pub(crate) fn as_queue(&self, created: bool) -> Reply {
         let messages = self.tails.iter().map(|tail| {
@@ -117,11 +149,7 @@ fn same_stream(log: &LogEntry, spec: &QueueSpec) -> Result<(), Refusal> {
     };
     subject.same_flag("durable", spec.durable, true)?;
     subject.same_flag("auto_delete", spec.auto_delete, false)?;
-    let settings = log.info.spec.settings.iter();
-    let declared: Vec<(Text, Value)> = settings
-        .filter(|(name, _)| ARGUMENTS.contains(&&**name))
-        .map(|(name, value)| (name.clone(), as_declared(value)))
-        .collect();
+    let declared = log.declared();
     ARGUMENTS
         .iter()
         .try_for_each(|argument| subject.same_argument(argument, &spec.arguments, &declared))
@@ -145,7 +173,7 @@ fn settings(name: &str, vhost: &str, spec: &QueueSpec) -> Result<Vec<(Text, Text
         ("mq.bind", "off"),
         ("mq.tap", "off"),
         ("mq.key", "none"),
-        ("mq.envelope", "true"),
+        (ENVELOPE, "true"),
     ]
     .map(|(name, value)| (Text::from_static(name), Text::from_static(value)))
     .to_vec();

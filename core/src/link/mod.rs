@@ -9,6 +9,7 @@ mod producers;
 mod publish;
 mod replies;
 mod routing;
+mod seats;
 mod session;
 mod streams;
 mod transact;
@@ -19,7 +20,9 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
-use self::{channels::Channels, confirms::Confirms, streams::Stream, transact::Transaction};
+use self::{
+    channels::Channels, confirms::Confirms, seats::Seats, streams::Stream, transact::Transaction,
+};
 pub(crate) use self::{
     mailbox::Mailbox,
     publish::Outgoing,
@@ -62,6 +65,8 @@ pub struct Link {
     mailbox: Arc<Mailbox>,
     actor: Actor,
     routing: Routing,
+    /// What the connection counts for.
+    seats: Seats,
     confirms: Confirms,
     channels: Channels,
     outgoing: Outgoing,
@@ -106,6 +111,7 @@ impl Link {
             mailbox,
             actor,
             routing,
+            seats: Seats::default(),
             confirms: Confirms::default(),
             channels: Channels::default(),
             outgoing,
@@ -466,29 +472,24 @@ impl Link {
 
     fn authenticate(&mut self, token: Token, credentials: &Credentials) {
         let result = self.routing.current().access().authenticate(credentials);
-        let result = result.map(|user| {
+        let result = result.and_then(|user| {
+            self.take_user_seat(&user)?;
             self.actor.user = user.name.clone();
             self.routing.set_actor(&self.actor);
-            Reply::Authenticated {
+            Ok(Reply::Authenticated {
                 user: user.name.clone(),
                 tags: user.tags.clone(),
-            }
+            })
         });
         self.done(token, result);
     }
 
     fn enter(&mut self, token: Token, vhost: Text) {
-        let routes = self.routing.current();
-        let result = if routes.vhost_exists(&vhost) {
-            let entered = routes.access().check_vhost(&vhost, &self.actor.user);
-            if entered.is_ok() {
-                self.actor.vhost = vhost;
-                self.routing.set_actor(&self.actor);
-            }
-            entered.map(|()| Reply::Ok)
-        } else {
-            Err(Refusal::NoVhost(vhost))
-        };
+        let result = self.may_enter(&vhost).map(|()| {
+            self.actor.vhost = vhost;
+            self.routing.set_actor(&self.actor);
+            Reply::Ok
+        });
         self.done(token, result);
     }
 

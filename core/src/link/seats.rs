@@ -1,0 +1,61 @@
+//! What a connection counts for, against the limits of its user and its vhost.
+
+use super::Link;
+use crate::{
+    access::User,
+    census::{Group, Seat},
+    event::Refusal,
+    properties::Text,
+};
+
+/// A connection's places among those of its user and its vhost.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    user: Option<Seat>,
+    vhost: Option<Seat>,
+}
+
+impl Link {
+    pub(super) fn take_user_seat(&mut self, user: &User) -> Result<(), Refusal> {
+        let (name, limit) = (&user.name, user.limit("max-connections"));
+        self.seats.user = None;
+        let (census, group) = (&self.broker.census, Group::User(name.clone()));
+        match (census.seat(group, limit, &self.mailbox), limit) {
+            (None, Some(limit)) => {
+                let text = format!(
+                    "connection refused for user '{name}': user connection limit ({limit}) is reached"
+                );
+                Err(Refusal::NotAllowed(text.into()))
+            }
+            (seat, _) => {
+                self.seats.user = seat;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a place in a vhost, if it is there and the user may enter it.
+    pub(super) fn may_enter(&mut self, vhost: &Text) -> Result<(), Refusal> {
+        let routes = self.routing.current();
+        if !routes.vhost_exists(vhost) {
+            return Err(Refusal::NoVhost(vhost.clone()));
+        }
+        let user = &self.actor.user;
+        routes.access().check_vhost(vhost, user)?;
+        let limit = routes.vhost_limit(vhost, "max-connections");
+        self.seats.vhost = None;
+        let (census, group) = (&self.broker.census, Group::Vhost(vhost.clone()));
+        match (census.seat(group, limit, &self.mailbox), limit) {
+            (None, Some(limit)) => {
+                let text = format!(
+                    "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+                );
+                Err(Refusal::NotAllowed(text.into()))
+            }
+            (seat, _) => {
+                self.seats.vhost = seat;
+                Ok(())
+            }
+        }
+    }
+}
