@@ -83,3 +83,15 @@ def tell(command, stories, broker, prefix, environment=None, within=RUN_WITHIN):
     for story in stories:
         assert story in told, f"{story} was not told, exit status {process.returncode}:\n" + "".join(output)[-4000:]
         assert told[story] is None, f"{story}: {told[story]}\n" + "".join(output)[-4000:]
+
+
+def drain(stream, lines):
+    """Reads a program's output on the side, so that it never waits for a reader."""
+
+    def run():
+        for line in stream:
+            lines.append(line)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
