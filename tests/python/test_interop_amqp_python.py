@@ -97,7 +97,10 @@ def test_select_connection_connects_again(own_broker, name):
     broker.restart()
     eventually(application.ready.is_set, within=60)
     application.publish(name, b"after")
-    assert application.seen.get(timeout=PATIENCE)[0] == b"after"
+    body, redelivered = application.seen.get(timeout=PATIENCE)
+    if (body, redelivered) == (b"before", True):  # its acknowledgement was under way
+        body, _ = application.seen.get(timeout=PATIENCE)
+    assert body == b"after"
     application.stop()
 
 

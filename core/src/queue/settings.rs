@@ -12,8 +12,8 @@ use crate::{
     properties::{Text, Value},
 };
 
-/// The longest time in milliseconds that RabbitMQ's timers take.
-const TIMER_MAX: i64 = u32::MAX as i64;
+/// The longest time in milliseconds that RabbitMQ takes: ten years.
+const TIMER_MAX: i64 = 315_360_000_000;
 
 /// How often a message of a quorum queue may be delivered again when nobody says otherwise.
 const DELIVERY_LIMIT: u32 = 20;
@@ -375,7 +375,7 @@ fn positive(value: &Value, all: &[(Text, Value)]) -> Result<(), String> {
 fn time(value: &Value, all: &[(Text, Value)]) -> Result<(), String> {
     natural(value, all)?;
     match number(value)? {
-        great if great > TIMER_MAX => Err(format!("{{value_too_big,{great}}}")),
+        great if great > TIMER_MAX => Err(format!("{{value_too_large,{great}}}")),
         _ => Ok(()),
     }
 }
@@ -579,8 +579,8 @@ mod tests {
             ("x-message-ttl", Value::I32(-1), "{value_negative,-1}"),
             (
                 "x-message-ttl",
-                Value::I64(4_294_967_296),
-                "{value_too_big,4294967296}",
+                Value::I64(315_360_000_001),
+                "{value_too_large,315360000001}",
             ),
             (
                 "x-message-ttl",

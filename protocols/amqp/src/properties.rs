@@ -39,8 +39,8 @@ const APP_ID: u16 = 1 << 3;
 const CLUSTER_ID: u16 = 1 << 2;
 const UNKNOWN: u16 = 0b11;
 
-/// The longest `expiration` in milliseconds (RabbitMQ's timers end there).
-const EXPIRATION_MAX: u64 = u32::MAX as u64;
+/// The longest `expiration` in milliseconds that RabbitMQ takes: ten years.
+const EXPIRATION_MAX: u64 = 315_360_000_000;
 
 /// A timestamp above this many seconds (the year 5138) must be meant in milliseconds.
 const SECONDS_MAX: u64 = 100_000_000_000;
@@ -157,7 +157,7 @@ impl<'a> Block<'a> {
             _ if is_negative => Err(invalid(format!("{{value_negative,-{digits}}}"))),
             _ if digits.is_empty() => Ok(Some(0)),
             Ok(number) if number <= EXPIRATION_MAX => Ok(Some(number)),
-            _ => Err(invalid(format!("{{value_too_big,{digits}}}"))),
+            _ => Err(invalid(format!("{{value_too_large,{digits}}}"))),
         }
     }
 

@@ -18,7 +18,7 @@ QUIET = 0.25
 
 GENERATED = [
     (re.compile(r"amq\.gen-[A-Za-z0-9_-]{22}"), "amq.gen-"),
-    (re.compile(r"amq\.ctag-[A-Za-z0-9_-]{22}"), "amq.ctag-"),
+    (re.compile(r"amq\.ctag-[A-Za-z0-9_-]+"), "amq.ctag-"),
     (re.compile(r"amq\.rabbitmq\.reply-to\.[A-Za-z0-9_=+/.-]+"), "amq.rabbitmq.reply-to."),
     (re.compile(r"<[0-9]+\.[0-9]+\.[0-9]+>|<[a-z0-9]+@localhost[0-9.]+>"), "pid-"),
 ]
