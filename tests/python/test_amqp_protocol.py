@@ -345,3 +345,28 @@ def test_publishers_are_held_back_while_memory_is_short(own_broker, name):
     # The broker does not read, so it would not read a goodbye.
     broker.stop()
     broker.start()
+
+
+def test_a_prefetch_of_the_channel_is_shared_by_its_consumers(broker, name):
+    """basic.qos with global, as in RabbitMQ 3, over queues of any shard."""
+    queues = [f"{name}-{number}" for number in range(4)]
+    with pika_channel(broker) as channel:
+        for queue in queues:
+            channel.queue_declare(queue, exclusive=True)
+            for number in range(5):
+                channel.basic_publish("", queue, str(number).encode())
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+        tags = []
+        for queue in queues:
+            channel.basic_consume(queue, lambda _, method, *rest: tags.append(method.delivery_tag))
+
+        def holds(count):
+            eventually(lambda: channel.connection.process_data_events(0.1) or len(tags) >= count)
+            channel.connection.process_data_events(0.2)
+            assert len(tags) == count
+
+        holds(3)
+        channel.basic_ack(tags[2], multiple=True)
+        holds(6)
+        channel.basic_qos(prefetch_count=0, global_qos=True)
+        holds(20)

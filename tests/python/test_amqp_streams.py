@@ -220,6 +220,15 @@ def test_a_cancelled_consumer_gets_nothing_more(channel, stream):
             "NOT_IMPLEMENTED - automatic acknowledgement not supported by stream {queue}",
         ),
         (
+            lambda it, name: [
+                it.basic_qos(prefetch_count=1),
+                it.basic_qos(prefetch_count=5, global_qos=True),
+                it.basic_consume(name, lambda *_: None),
+            ],
+            540,
+            "NOT_IMPLEMENTED - {queue} does not support global qos",
+        ),
+        (
             lambda it, name: it.basic_get(name),
             540,
             "NOT_IMPLEMENTED - basic.get not supported by stream queues {queue}",

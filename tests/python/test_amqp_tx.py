@@ -124,3 +124,25 @@ def move(channel, source, targets):
     for queue in targets:
         channel.basic_publish("", queue, body, PERSISTENT)
     channel.basic_ack(method.delivery_tag)
+
+
+def test_a_queue_that_rejects_makes_the_commit_fail(channel, name):
+    """As in RabbitMQ: what the other queues took stays."""
+    full = f"{name}-full"
+    channel.queue_declare(full, auto_delete=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    channel.queue_declare(name)
+    channel.basic_publish("", full, b"first")
+    eventually(lambda: ready(channel, full) == 1)
+    transacting = channel.connection.channel()
+    transacting.tx_select()
+    transacting.basic_publish("", full, b"second")
+    transacting.basic_publish("", name, b"other")
+    with pytest.raises(ChannelClosedByBroker) as closed:
+        transacting.tx_commit()
+    assert (closed.value.reply_code, closed.value.reply_text) == (
+        406,
+        "PRECONDITION_FAILED - partial tx completion",
+    )
+    assert (ready(channel, full), ready(channel, name)) == (1, 1)
+    channel.queue_delete(full)
+    channel.queue_delete(name)

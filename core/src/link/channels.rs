@@ -28,6 +28,13 @@ impl Channels {
         self.freed.insert(channel);
     }
 
+    /// Whether the consumers of a channel share a bound.
+    pub(super) fn is_limited(&self, channel: u16) -> bool {
+        self.limits
+            .get(&channel)
+            .is_some_and(|limit| limit.is_set())
+    }
+
     /// Deliveries of a consumer are being settled.
     pub(super) fn settled(&mut self, consumer: ConsumerId, deliveries: u64) {
         let Some(channel) = self.consumers.get(&consumer) else {

@@ -95,6 +95,13 @@ impl Link {
             let text = format!("automatic acknowledgement not supported by stream {subject}");
             return self.done(token, Err(Refusal::NotImplemented(text.into())));
         }
+        if spec
+            .channel
+            .is_some_and(|channel| self.channels.is_limited(channel))
+        {
+            let text = format!("{subject} does not support global qos");
+            return self.done(token, Err(Refusal::NotImplemented(text.into())));
+        }
         let (from, filter) = match spec.stream {
             Some(stream) => (stream.from, stream.filter),
             None => (StreamStart::default(), None),
