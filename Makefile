@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python test-librdkafka lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,11 @@ test-python: binary venv
 # The suite is downloaded and built once. MODE=consumer uses KIP-848 groups, MODE=idempotent makes every producer so.
 test-librdkafka: binary venv  ## librdkafka's own tests (MODE=classic, consumer or idempotent)
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/librdkafka/run --mode $(or $(MODE),classic) $(NUMBERS)
+
+# Its short form is one of the Python tests.
+check-transactions: binary venv  ## Transactions under kill -9 for SECONDS (600)
+	TRIVIUM_BIN=$(BINARY) TRIVIUM_CHECKER_SECONDS=$(or $(SECONDS),600) \
+		$(PYTHON) -m pytest tests/python/test_transaction_checker.py -s
 
 lint: setup $(LIBRARY)  ## Checks formatting and lints
 	$(CARGO) fmt --all --check
