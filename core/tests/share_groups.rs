@@ -1,0 +1,209 @@
+//! Share groups over links (KIP-932): what is done with and how often records were delivered survives a crash.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use support::{Client, advance, logs::log, open};
+use trivium_core::{
+    Command, Offset, Reply, Text,
+    group::{
+        Acknowledgement, Acquired, ConsumerHeartbeat, GroupAnswer, GroupError, GroupRequest,
+        Position, ShareAnswer, SharePartition, ShareRead, ShareRequest,
+    },
+    store::memory::MemoryStore,
+};
+
+impl Client {
+    async fn share(&mut self, request: ShareRequest) -> Result<ShareAnswer, GroupError> {
+        let group = Text::from_static("s");
+        let command = |token| Command::Group {
+            token,
+            group,
+            request: GroupRequest::Share(request),
+        };
+        match self.ask(command).await {
+            Ok(Reply::Group(Ok(GroupAnswer::Share(answer)))) => Ok(answer),
+            Ok(Reply::Group(Err(error))) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The partition of the log, and a group that begins with it at 0.
+    async fn begin(&mut self) -> SharePartition {
+        self.log("t", log(1, &[])).await.expect("it is new");
+        let partition = self.partition().await;
+        let start = Offset(0);
+        let begun = self
+            .share(ShareRequest::Initialise { partition, start })
+            .await;
+        assert!(matches!(begun, Ok(ShareAnswer::Positions(at)) if at == [Position::At(start)]));
+        partition
+    }
+
+    async fn partition(&mut self) -> SharePartition {
+        let logs = Some(vec!["t".into()]);
+        match self
+            .ask(|token| Command::DescribeLogs { token, logs })
+            .await
+        {
+            Ok(Reply::Logs(found)) => (found[0].as_ref().expect("it is there").uuid, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes what is available of the records from `first` to `last`: first, last, deliveries.
+    async fn acquire(
+        &mut self,
+        member: &'static str,
+        partition: SharePartition,
+        (first, last): (u64, u64),
+    ) -> Vec<(u64, u64, u16)> {
+        let read = ShareRead {
+            partition,
+            log_start: Offset(0),
+            shown: vec![(Offset(first), Offset(last))],
+            skipped: Vec::new(),
+        };
+        let request = ShareRequest::Acquire {
+            member: member.into(),
+            reads: vec![read],
+            records_max: 500,
+            strict: false,
+        };
+        let run = |it: &Acquired| (it.first.0, it.last.0, it.deliveries);
+        match self.share(request).await {
+            Ok(ShareAnswer::Acquired(acquired)) => acquired[0].iter().map(run).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn acknowledge(
+        &mut self,
+        member: &'static str,
+        partition: SharePartition,
+        (first, last): (u64, u64),
+        acknowledgement: Acknowledgement,
+    ) -> Result<(), GroupError> {
+        let range = (Offset(first), Offset(last), acknowledgement);
+        let request = ShareRequest::Acknowledge {
+            member: member.into(),
+            acknowledgements: vec![(partition, vec![range])],
+        };
+        match self.share(request).await {
+            Ok(ShareAnswer::Acknowledged(mut results)) => results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn start(&mut self) -> u64 {
+        match self.share(ShareRequest::Offsets { partitions: None }).await {
+            Ok(ShareAnswer::Offsets(offsets)) => offsets[0].start.0,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn heartbeat(epoch: i32) -> ShareRequest {
+    ShareRequest::Heartbeat(Box::new(ConsumerHeartbeat {
+        member: "a".into(),
+        epoch,
+        names: Some(vec!["t".into()]),
+        ..Default::default()
+    }))
+}
+
+#[tokio::test]
+async fn what_is_done_with_survives_a_crash() {
+    for seed in 0..4 {
+        let store = Arc::new(MemoryStore::new());
+        let broker = open(store.clone()).await;
+        let mut client = Client::new(&broker);
+        let partition = client.begin().await;
+        assert_eq!(client.acquire("a", partition, (0, 9)).await, [(0, 9, 1)]);
+        let accept = Acknowledgement::Accept;
+        assert_eq!(
+            client.acknowledge("a", partition, (0, 3), accept).await,
+            Ok(())
+        );
+        assert_eq!(
+            client.acknowledge("a", partition, (6, 6), accept).await,
+            Ok(())
+        );
+        let broker = open(Arc::new(store.crash(seed))).await;
+        let mut client = Client::new(&broker);
+        assert_eq!(client.start().await, 4);
+        let again = client.acquire("b", partition, (0, 9)).await;
+        assert_eq!(
+            again,
+            [(4, 5, 2), (7, 9, 2)],
+            "available again, and counted"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_who_has_records_decides_about_them() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let partition = client.begin().await;
+    client.acquire("a", partition, (0, 4)).await;
+    let refused = Err(GroupError::InvalidRecordState);
+    let accept = Acknowledgement::Accept;
+    assert_eq!(
+        client.acknowledge("b", partition, (0, 0), accept).await,
+        refused
+    );
+    assert_eq!(
+        client.acknowledge("a", partition, (4, 5), accept).await,
+        refused
+    );
+    assert_eq!(
+        client.acknowledge("a", partition, (0, 4), accept).await,
+        Ok(())
+    );
+    assert_eq!(
+        client.acknowledge("a", partition, (0, 0), accept).await,
+        refused
+    );
+}
+
+/// `group.share.record.lock.duration.ms`, and renewal.
+#[tokio::test]
+async fn locks_end_unless_they_are_renewed() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let partition = client.begin().await;
+    client.acquire("a", partition, (0, 1)).await;
+    advance(Duration::from_secs(20));
+    let renew = Acknowledgement::Renew;
+    assert_eq!(
+        client.acknowledge("a", partition, (0, 0), renew).await,
+        Ok(())
+    );
+    advance(Duration::from_secs(15));
+    // Time is looked at after the first request.
+    client.acquire("b", partition, (0, 1)).await;
+    assert_eq!(client.acquire("b", partition, (0, 1)).await, [(1, 1, 2)]);
+}
+
+#[tokio::test]
+async fn a_group_with_members_is_not_moved() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let partition = client.begin().await;
+    let to = |offset| ShareRequest::Alter {
+        offsets: vec![(partition, Offset(offset))],
+    };
+    let Ok(ShareAnswer::Heartbeat(joined)) = client.share(heartbeat(0)).await else {
+        panic!("it may join")
+    };
+    assert_eq!(joined.assignment.map(|logs| logs.len()), Some(1));
+    assert_eq!(client.share(to(5)).await.unwrap_err(), GroupError::NotEmpty);
+    client.share(heartbeat(-1)).await.unwrap();
+    client.share(to(5)).await.unwrap();
+    assert_eq!(client.start().await, 5);
+}
