@@ -30,7 +30,6 @@ fuzz_target!(|input: (&[u8], Vec<&[u8]>, u16)| {
     let publish = Publish { exchange: "x".into(), routing_key: "k".into(), mandatory: false };
     let Ok(mut draft) = Draft::new(publish, header.freeze(), &by) else { return };
     for piece in pieces {
-        assert!(draft.is_complete() == (body.is_empty() && missing == 0) || !piece.is_empty() || missing == 0);
         if draft.append(Bytes::copy_from_slice(piece)).is_err() {
             panic!("what was announced is refused");
         }
