@@ -8,7 +8,7 @@ use support::{Client, durable, exchange, message, open};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
     Destination, Event, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
-    PermissionDefinition, Refusal, Removal, Reply, Scope, TopicPermission,
+    PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply, Scope, TopicPermission,
     TopicPermissionDefinition, UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
 };
 
@@ -541,4 +541,51 @@ async fn a_vhost_has_a_default_queue_type() {
         let of = |name: &str| queues.iter().find(|it| it.name == name).unwrap().kind;
         assert_eq!((of(kind), of(transient)), (kind, "classic"));
     }
+}
+
+/// The tag `policymaker`: policies of vhosts that the user may enter, and nothing else.
+#[tokio::test]
+async fn a_policymaker_makes_policies() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let tagged = Definitions {
+        users: vec![user("ada", "lovelace", &["policymaker"])],
+        vhosts: vec![VhostDefinition {
+            name: "shop".into(),
+            ..VhostDefinition::default()
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, tagged).await.unwrap();
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    let policy = |vhost: &str, operator| Definitions {
+        policies: vec![PolicyDefinition {
+            vhost: vhost.into(),
+            name: "p".into(),
+            operator,
+            pattern: "^ada-".into(),
+            apply_to: "all".into(),
+            priority: 0,
+            definition: vec![("max-length".into(), Value::I64(1))],
+        }],
+        ..Definitions::default()
+    };
+    import(&mut ada, policy("/", false)).await.unwrap();
+    for refused in [
+        policy("/", true),
+        policy("shop", false),
+        Definitions::default(),
+    ] {
+        let refused = import(&mut ada, refused).await;
+        assert!(matches!(refused, Err(Refusal::Denied(_))), "{refused:?}");
+    }
+    let removal = |operator| Removal::Policy {
+        vhost: "/".into(),
+        name: "p".into(),
+        operator,
+    };
+    let refused = ada.define(Change::Remove(removal(true))).await;
+    assert!(matches!(refused, Err(Refusal::Denied(_))), "{refused:?}");
+    let removed = ada.define(Change::Remove(removal(false))).await;
+    assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
 }

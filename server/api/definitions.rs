@@ -17,8 +17,8 @@ use super::{
 };
 use crate::http::Status;
 
-/// The version of RabbitMQ whose format and management API this is.
-const RABBITMQ_VERSION: &str = "4.3.0";
+/// The version of RabbitMQ that clients find, the same as over AMQP.
+const RABBITMQ_VERSION: &str = "4.0.0";
 
 /// Where RabbitMQ keeps operator policies in its format.
 const OPERATOR_POLICY: &str = "operator_policy";

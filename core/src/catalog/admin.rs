@@ -106,9 +106,29 @@ impl Catalog {
         Ok(())
     }
 
-    /// Administrators may set up anything.
-    fn may_import(&self, by: &Actor, _definitions: &Definitions) -> Result<(), Refusal> {
-        if by.is_broker() || self.routes.access().has_tag(&by.user, "administrator") {
+    /// Administrators may set up anything, policymakers the policies of vhosts that they may enter.
+    fn may_import(&self, by: &Actor, definitions: &Definitions) -> Result<(), Refusal> {
+        let policies = Definitions {
+            policies: definitions.policies.clone(),
+            ..Definitions::default()
+        };
+        let of_policymaker = *definitions == policies
+            && !definitions.policies.is_empty()
+            && definitions
+                .policies
+                .iter()
+                .all(|policy| !policy.operator && self.makes_policies(by, &policy.vhost));
+        self.may_set_up(by, of_policymaker)
+    }
+
+    fn makes_policies(&self, by: &Actor, vhost: &Text) -> bool {
+        let access = self.routes.access();
+        access.has_tag(&by.user, "policymaker") && access.check_vhost(vhost, &by.user).is_ok()
+    }
+
+    fn may_set_up(&self, by: &Actor, otherwise: bool) -> Result<(), Refusal> {
+        let access = self.routes.access();
+        if otherwise || by.is_broker() || access.has_tag(&by.user, "administrator") {
             return Ok(());
         }
         let text = format!("user '{}' is not an administrator", by.user);
@@ -353,7 +373,13 @@ impl Catalog {
 
     /// Removes one thing.
     pub(super) fn remove(&mut self, by: &Actor, removal: &Removal) -> Result<Applied, Refusal> {
-        self.may_import(by, &Definitions::default())?;
+        let of_policymaker = match removal {
+            Removal::Policy {
+                vhost, operator, ..
+            } => !operator && self.makes_policies(by, vhost),
+            _ => false,
+        };
+        self.may_set_up(by, of_policymaker)?;
         let mut applied = Applied::default();
         let existed = match removal {
             Removal::User(name) => self.remove_user(name, &mut applied),
