@@ -34,6 +34,12 @@ pub struct Mqtt {
     /// QoS 1 and 2 messages under way from one client at once, at most.
     #[serde(deserialize_with = "parsed")]
     pub receive_maximum: NonZeroU16,
+    /// Messages that wait for a client that is away, at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub session_messages_max: u64,
+    /// Bytes that wait for a client that is away, at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub session_bytes_max: Size,
     /// Topic aliases that a client may use.
     #[serde(deserialize_with = "parsed")]
     pub topic_alias_maximum: u16,
@@ -71,6 +77,8 @@ impl Default for Mqtt {
             maximum_packet_size: Size(options.maximum_packet_size as usize),
             inflight_max: non_zero(options.inflight_max),
             receive_maximum: non_zero(options.receive_maximum),
+            session_messages_max: options.session_messages_max,
+            session_bytes_max: Size(options.session_bytes_max as usize),
             topic_alias_maximum: options.topic_alias_maximum,
             keep_alive_max: options.keep_alive_max,
             validate_payload_format: options.validate_payload_format,
@@ -98,6 +106,8 @@ impl Mqtt {
             maximum_packet_size: self.maximum_packet_size.0.clamp(1, PACKET_MAX) as u32,
             inflight_max: self.inflight_max.get(),
             receive_maximum: self.receive_maximum.get(),
+            session_messages_max: self.session_messages_max,
+            session_bytes_max: self.session_bytes_max.0 as u64,
             topic_alias_maximum: self.topic_alias_maximum,
             keep_alive_max: self.keep_alive_max,
             validate_payload_format: self.validate_payload_format,

@@ -1,6 +1,7 @@
 """kill -9 under load: what was acknowledged by any of the three protocols is there afterwards."""
 
 import threading
+import time
 
 import confluent_kafka
 import pika
@@ -184,6 +185,48 @@ def test_acknowledged_messages_survive_kill(own_broker, durability):
 
         received = read_session(broker)
         assert mqtt_ <= set(received), f"lost: {sorted(mqtt_ - set(received))[:10]}"
+
+
+def test_qos_2_is_exactly_once_over_kill(own_broker):
+    """A client that connects again and goes on with its handshakes: each message is in session and queue once."""
+    broker = own_broker()
+    with pika_channel(broker) as channel:
+        channel.queue_declare("kept", durable=True)
+        channel.queue_bind("kept", "amq.topic", "once")
+    device = Device(broker, "session", clean=False, expiry=3600)
+    device.subscribe("once", qos=2)
+    device.close()
+
+    client = mqtt.Client(
+        mqtt.CallbackAPIVersion.VERSION2, "publisher", protocol=mqtt.MQTTv311, clean_session=False
+    )
+    client.max_inflight_messages_set(10)
+    client.reconnect_delay_set(1, 1)
+    client.connect("127.0.0.1", broker.port("mqtt"))
+    client.loop_start()
+    sent = []
+    for round_number in range(ROUNDS):
+        eventually(lambda: time.sleep(0.01) or client.is_connected())
+        sent += [client.publish("once", b"%d" % (len(sent) + it), 2) for it in range(400)]
+        wanted = len(sent) - 400 + 50 + 37 * round_number
+        eventually(lambda: time.sleep(0.001) or sum(it.is_published() for it in sent) >= wanted, within=60)
+        broker.kill()
+        broker.start()
+    for it in sent:
+        it.wait_for_publish(60)
+        assert it.is_published()
+    client.disconnect()
+    client.loop_stop()
+
+    expected = [b"%d" % it for it in range(len(sent))]
+    queued = drain_queue(broker)
+    assert len(queued) == len(set(queued)), "a message came twice"
+    assert queued == expected
+    device = Device(broker, "session", clean=False, expiry=3600)
+    received = [it.payload for it in device.take(len(sent))]
+    assert received == expected
+    assert device.settle() == []
+    device.close()
 
 
 def test_offsets_and_retained_messages_survive_kill(own_broker):

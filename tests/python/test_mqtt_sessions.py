@@ -411,3 +411,18 @@ def test_members_are_granted_their_own_qos(broker, name):
         first, second = one.settle(), two.settle()
         assert {it.qos for it in first} == {0} and {it.qos for it in second} == {2}
         assert len(first) + len(second) == 20
+
+
+def test_a_client_that_is_away_has_a_bound(own_broker):
+    """What comes beyond it is dropped; its publisher is acknowledged all the same, as with Mosquitto."""
+    broker = own_broker(mqtt__session_messages_max=10)
+    device = Device(broker, "away", clean=False, expiry=3600)
+    device.subscribe("t", qos=1)
+    device.close()
+    with Device(broker) as publisher:
+        for number in range(25):
+            publisher.publish("t", b"%d" % number)
+    with Device(broker, "away", clean=False, expiry=3600) as device:
+        assert [it.payload for it in device.take(10)] == [b"%d" % it for it in range(10)]
+        device.publish("t", b"room again")
+        assert device.next().payload == b"room again"

@@ -35,6 +35,10 @@ impl Queue {
         if self.is_full_for(&arrival.message, budget, turn) {
             return Err(self.refuse(arrival.message, turn));
         }
+        if self.session.is_some() && self.has_no_room_for(&arrival, budget, turn) {
+            turn.count.dropped += 1;
+            return Ok(());
+        }
         self.take_in(arrival, budget, turn);
         Ok(())
     }
@@ -104,6 +108,15 @@ impl Queue {
         self.overflows_with(message)
     }
 
+    /// A session that has as much as it may drops what comes, as Mosquitto does: its publisher is not to suffer.
+    fn has_no_room_for(&mut self, arrival: &Arrival, budget: &mut Budget, turn: &mut Turn) -> bool {
+        if !self.overflows_with(&arrival.message) {
+            return false;
+        }
+        self.pump(budget, turn);
+        self.overflows_with(&arrival.message)
+    }
+
     fn overflows_with(&self, message: &Message) -> bool {
         let (messages, bytes) = (self.ready.messages + 1, self.ready.bytes + weight(message));
         self.exceeds(messages, bytes)
@@ -127,7 +140,8 @@ impl Queue {
 
     /// Whether the oldest messages have to go.
     pub(super) fn is_over(&self) -> bool {
-        self.entry.settings.overflow == Overflow::DropHead
+        self.session.is_none()
+            && self.entry.settings.overflow == Overflow::DropHead
             && self.exceeds(self.ready.messages, self.ready.bytes)
     }
 

@@ -153,8 +153,15 @@ impl QueueSettings {
         operator: &[(Text, Value)],
     ) -> QueueSettings {
         if spec.session {
+            // Policies are for queues that have a name of their own.
+            let bound = |name| {
+                let number = argument(&spec.arguments, name).and_then(Value::integer)?;
+                u64::try_from(number).ok()
+            };
             return QueueSettings {
                 expires: spec.expires,
+                max_length: bound("x-max-length"),
+                max_length_bytes: bound("x-max-length-bytes"),
                 ..QueueSettings::default()
             };
         }

@@ -28,6 +28,11 @@ pub struct Options {
     pub server_reference: Text,
     /// Whether every client is sent to `server_reference` for good (0x9D).
     pub server_moved: bool,
+    /// Messages that wait for one client with a session that outlives its connection; what comes when there are as many
+    /// is dropped. 0 is no limit.
+    pub session_messages_max: u64,
+    /// As `session_messages_max`, in bytes.
+    pub session_bytes_max: u64,
     /// How long a client may take to send CONNECT, and each answer of an authentication.
     pub connect_timeout: Duration,
     /// A random number of this process, so that the client identifiers it assigns were never assigned before.
@@ -49,6 +54,8 @@ impl Default for Options {
             response_information: Text::from_static("replies"),
             server_reference: Text::new(),
             server_moved: false,
+            session_messages_max: 100_000,
+            session_bytes_max: 256 << 20,
             connect_timeout: Duration::from_secs(10),
             instance: 0,
             strict: Strict::default(),

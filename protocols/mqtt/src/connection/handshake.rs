@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tracing::info;
 use trivium_core::{
     Change, Command, Credentials, Delivery, Now, Origin, QueueSpec, Refusal, Reply, Text, Token,
-    Will as SessionWill,
+    Value, Will as SessionWill,
 };
 use trivium_protocol::{CloseReason, Effects};
 
@@ -296,6 +296,7 @@ impl Opening {
             &client,
             connect.clean_start,
             connect.session_expiry,
+            options,
         ));
         effects.commands.push(Command::Attach {
             token: ATTACH,
@@ -308,7 +309,7 @@ impl Opening {
 }
 
 /// Declares a session, or changes how long it outlives its connection.
-pub fn declare(client_id: &Text, clean: bool, session_expiry: u32) -> Command {
+pub fn declare(client_id: &Text, clean: bool, session_expiry: u32, options: &Options) -> Command {
     let expires = match session_expiry {
         u32::MAX => None,
         seconds => Some(Duration::from_secs(seconds.into())),
@@ -319,7 +320,7 @@ pub fn declare(client_id: &Text, clean: bool, session_expiry: u32) -> Command {
         auto_delete: false,
         expires,
         session: true,
-        arguments: Vec::new(),
+        arguments: bounds(session_expiry, options),
     };
     Command::Define {
         token: DECLARE,
@@ -329,6 +330,22 @@ pub fn declare(client_id: &Text, clean: bool, session_expiry: u32) -> Command {
             spec,
         },
     }
+}
+
+/// What may wait for a client that is away.
+fn bounds(session_expiry: u32, options: &Options) -> Vec<(Text, Value)> {
+    let bounds = [
+        ("x-max-length", options.session_messages_max),
+        ("x-max-length-bytes", options.session_bytes_max),
+    ];
+    bounds
+        .into_iter()
+        .filter(|(_, max)| session_expiry > 0 && *max > 0)
+        .map(|(name, max)| {
+            let max = i64::try_from(max).unwrap_or(i64::MAX);
+            (Text::from_static(name), Value::I64(max))
+        })
+        .collect()
 }
 
 /// Why a well formed CONNECT is refused without asking the core.

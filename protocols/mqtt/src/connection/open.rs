@@ -92,7 +92,9 @@ impl Open {
                     .handle_unsubscribe(unsubscribe, commands, output.buffer())
             }
             Packet::PingReq => Packet::PingResp.encode(self.version, output.buffer()),
-            Packet::Disconnect(disconnect) => return self.handle_disconnect(&disconnect, effects),
+            Packet::Disconnect(disconnect) => {
+                return self.handle_disconnect(&disconnect, options, effects);
+            }
             Packet::Connect(_) => return Err(Violation::protocol("second CONNECT")),
             Packet::Auth(_) => {
                 return Err(Violation::protocol("AUTH without an authentication method"));
@@ -227,6 +229,7 @@ impl Open {
     fn handle_disconnect(
         &mut self,
         disconnect: &Disconnect,
+        options: &Options,
         effects: &mut Effects,
     ) -> Result<Next, Violation> {
         if !is_clients(disconnect.reason) {
@@ -246,7 +249,7 @@ impl Open {
             }
             effects
                 .commands
-                .push(handshake::declare(&self.client_id, false, expiry));
+                .push(handshake::declare(&self.client_id, false, expiry, options));
         }
         self.finish_turn(effects);
         // 3.14.4-3
