@@ -1,0 +1,148 @@
+//! Offsets of a group, who may commit and read them, and what administrators ask.
+
+use super::{Group, State};
+use crate::{
+    group::{
+        GroupAnswer, GroupDescription, GroupError, GroupReply, directory::Directory, subscription,
+    },
+    properties::Text,
+    store::Batch,
+    time::Now,
+    transaction::OffsetsInTransaction,
+};
+
+impl Group {
+    pub(super) fn may_commit(
+        &mut self,
+        now: Now,
+        generation: i32,
+        id: &Text,
+        instance: Option<Text>,
+        in_transaction: bool,
+    ) -> Result<(), GroupError> {
+        if generation < 0 && self.is_idle() {
+            return Ok(());
+        }
+        if generation < 0 && id.is_empty() && instance.is_none() {
+            // Without membership only where there are no members, and in transactions: older producers do not
+            // say who consumed.
+            return match in_transaction {
+                true => Ok(()),
+                false => Err(GroupError::UnknownMember),
+            };
+        }
+        if let Some(consumers) = &self.consumers {
+            return consumers.may_commit(id, instance.as_ref(), generation);
+        }
+        self.check_member(id, instance.as_ref())?;
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        if self.state == State::Completing && !in_transaction {
+            return Err(GroupError::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(id) {
+            member.touch(now.instant);
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        now: Now,
+        commit: OffsetsInTransaction,
+        batch: &mut Batch,
+    ) -> GroupReply {
+        self.may_commit(
+            now,
+            commit.generation,
+            &commit.member,
+            commit.instance,
+            true,
+        )?;
+        let (producer, offsets) = (commit.producer.id, commit.offsets);
+        self.uncommitted
+            .add(now.wall, &self.name, producer, offsets, batch);
+        self.forget_at = None;
+        Ok(GroupAnswer::Ok)
+    }
+
+    pub(super) fn read_offsets(
+        &self,
+        partitions: Option<Vec<(Text, u32)>>,
+        require_stable: bool,
+    ) -> GroupAnswer {
+        let unstable = match (require_stable, &partitions) {
+            (false, _) => Vec::new(),
+            (true, Some(wanted)) => wanted
+                .iter()
+                .filter(|partition| self.uncommitted.holds(partition))
+                .cloned()
+                .collect(),
+            (true, None) => self.uncommitted.partitions().cloned().collect(),
+        };
+        GroupAnswer::Offsets {
+            offsets: self.offsets.find(partitions),
+            unstable,
+        }
+    }
+
+    pub(super) fn delete_offsets(
+        &mut self,
+        directory: &Directory,
+        partitions: &[(Text, u32)],
+        batch: &mut Batch,
+    ) -> GroupAnswer {
+        let delete = |partition: &(Text, u32)| match self.subscribes_to(directory, &partition.0) {
+            true => Err(GroupError::SubscribedToLog),
+            false => {
+                self.offsets.remove(&self.name, partition, batch);
+                Ok(())
+            }
+        };
+        GroupAnswer::Deleted(partitions.iter().map(delete).collect())
+    }
+
+    /// Whether a member may be consuming a log. Of a group of consumers their subscriptions are known; others
+    /// may consume anything.
+    pub(super) fn subscribes_to(&self, directory: &Directory, log: &str) -> bool {
+        if let Some(consumers) = &self.consumers {
+            let known = directory.find(&self.name.0, log);
+            return known.is_some_and(|known| consumers.subscribes_to(known.uuid));
+        }
+        if self.state == State::Empty {
+            return false;
+        }
+        self.protocol_type != subscription::CONSUMER
+            || self.members.values().any(|member| {
+                subscription::logs(&member.metadata(&self.protocol))
+                    .is_none_or(|logs| logs.iter().any(|name| name == log))
+            })
+    }
+
+    pub(super) fn describe(&self) -> GroupDescription {
+        GroupDescription {
+            state: self.state(),
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            members: self
+                .members
+                .values()
+                .map(|member| member.described(&self.protocol))
+                .collect(),
+        }
+    }
+
+    pub(super) fn delete(&mut self, batch: &mut Batch) -> GroupReply {
+        if !self.members.is_empty() || !self.is_idle() {
+            return Err(GroupError::NotEmpty);
+        }
+        self.offsets.delete(&self.name, batch);
+        self.uncommitted.delete(&self.name, batch);
+        if let Some(share) = &mut self.share {
+            share.delete(&self.name, batch);
+        }
+        self.dead = true;
+        Ok(GroupAnswer::Ok)
+    }
+}
