@@ -295,6 +295,17 @@ pub struct FetchedBatch {
     pub bytes: Bytes,
 }
 
+/// Why a record is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordFault {
+    /// A compacted log takes none without.
+    #[error("Compacted topic cannot accept message without key")]
+    NoKey,
+    /// Before or after what the log's settings allow, or the broker's although the producer's counts.
+    #[error("timestamp is out of range")]
+    Timestamp,
+}
+
 /// Why the core would not.
 ///
 /// Each front end maps it in one function by exhaustive match.
@@ -353,6 +364,14 @@ pub enum Refusal {
     /// It makes sense, but not here.
     #[error("{0}")]
     NotImplemented(Text),
+    /// Some records of a batch are refused, and with them the batch.
+    #[error("{} of the records are refused: {fault}", records.len())]
+    Records {
+        /// What is wrong with them.
+        fault: RecordFault,
+        /// Their places in the batch, from 0.
+        records: Vec<u32>,
+    },
     /// A message or batch is over a destination's limit.
     #[error("message of {size} bytes is larger than the {limit} that '{name}' takes")]
     TooLarge {

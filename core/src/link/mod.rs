@@ -576,6 +576,10 @@ impl Link {
                         }),
                     );
                 }
+                let (header, batch) = match log::take_in(*header, batch, &entry.settings) {
+                    Ok((header, batch)) => (Box::new(header), batch),
+                    Err(refusal) => return self.done(token, Err(refusal)),
+                };
                 let part = (entry.info.id, partition);
                 let transaction = match self.admit(&header, transaction, part, &name) {
                     Ok(number) => number,

@@ -11,6 +11,7 @@ mod compaction;
 mod control;
 mod convert;
 mod fetch;
+mod intake;
 mod partition;
 mod producer;
 mod record;
@@ -29,6 +30,7 @@ pub(crate) use convert::{
     NewRecord, Records, message_from_record, partition_for, record_from_message,
 };
 pub(crate) use fetch::{fetch, find_offset};
+pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
 pub(crate) use record::{Record, records};

@@ -21,6 +21,7 @@ use super::{
     Header,
     builder::Builder,
     convert::NewRecord,
+    intake,
     producer::{self, Arrival, Producer},
     segment::Segment,
     settings::Settings,
@@ -102,6 +103,8 @@ pub(crate) struct Appended {
     /// The offset of its first record.
     pub base: Offset,
     pub log_start: Offset,
+    /// The broker's time, where that counts.
+    pub timestamp: Option<Timestamp>,
     /// It came a second time and was not stored again. What it repeats may be in a commit that is still in
     /// flight, so the answer must wait for that even when this turn writes nothing.
     pub duplicate: bool,
@@ -183,13 +186,15 @@ impl Partition {
             return Ok(Appended {
                 base,
                 log_start: self.log_start,
+                timestamp: None,
                 duplicate: true,
             });
         }
+        let (header, bytes, timestamp) = intake::stamp(header, bytes, &self.settings, now.wall)?;
         self.pack();
         let base = self.next;
         if header.producer_id >= 0 {
-            self.note_producer(header, base, now.wall);
+            self.note_producer(&header, base, now.wall);
         }
         self.push(
             now,
@@ -201,6 +206,7 @@ impl Partition {
         Ok(Appended {
             base,
             log_start: self.log_start,
+            timestamp,
             duplicate: false,
         })
     }
@@ -225,7 +231,10 @@ impl Partition {
             self.pack();
         }
         self.collected_flags = flags;
-        let timestamp = record.timestamp.unwrap_or(now.wall);
+        let timestamp = match record.timestamp {
+            Some(timestamp) if !self.settings.log_append_time => timestamp,
+            _ => now.wall,
+        };
         self.collected.push(
             timestamp.0 as i64,
             record.key.as_deref(),

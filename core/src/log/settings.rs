@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use crate::{log::convert::KeyRule, properties::Text};
+use crate::{
+    log::{convert::KeyRule, intake::codec_named},
+    properties::Text,
+};
 
 /// As Kafka's `retention.ms`.
 const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// As Kafka's `segment.ms`.
 const SEGMENT_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// As Kafka's `message.timestamp.after.max.ms`.
+const TIMESTAMP_AFTER_DEFAULT: Duration = Duration::from_secs(3600);
 /// As Kafka's `max.message.bytes`: of a batch, compressed as it is.
 const BATCH_BYTES_MAX: usize = 1024 * 1024 + 12;
 
@@ -26,6 +31,14 @@ pub(crate) struct Settings {
     pub segment_age: Duration,
     /// `cleanup.policy` holds `delete`: retention counts, and clients may delete records.
     pub delete: bool,
+    /// `compression.type`: the number of the codec of all batches; none where that is up to producers.
+    pub compression: Option<u8>,
+    /// `message.timestamp.type`: the broker's clock decides.
+    pub log_append_time: bool,
+    /// `message.timestamp.before.max.ms`: how much older than now a record may be.
+    pub timestamp_before: Option<Duration>,
+    /// `message.timestamp.after.max.ms`: how much newer than now a record may be.
+    pub timestamp_after: Option<Duration>,
     /// `max.message.bytes`: a larger batch is refused.
     pub batch_bytes_max: usize,
     /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
@@ -68,6 +81,10 @@ impl Default for Settings {
             compact: None,
             segment_age: SEGMENT_AGE_DEFAULT,
             delete: true,
+            compression: None,
+            log_append_time: false,
+            timestamp_before: None,
+            timestamp_after: Some(TIMESTAMP_AFTER_DEFAULT),
             batch_bytes_max: BATCH_BYTES_MAX,
             envelope: false,
             key: KeyRule::Topic,
@@ -94,6 +111,22 @@ impl Settings {
                 }
                 "segment.bytes" => {
                     parsed.segment_bytes = Some(value.trim().parse().map_err(|_| invalid())?)
+                }
+                "compression.type" => {
+                    parsed.compression = codec_named(value.trim()).ok_or_else(invalid)?
+                }
+                "message.timestamp.type" => {
+                    parsed.log_append_time = match value.trim() {
+                        "CreateTime" => false,
+                        "LogAppendTime" => true,
+                        _ => return Err(invalid()),
+                    }
+                }
+                "message.timestamp.before.max.ms" => {
+                    parsed.timestamp_before = Some(milliseconds(value).ok_or_else(invalid)?)
+                }
+                "message.timestamp.after.max.ms" => {
+                    parsed.timestamp_after = Some(milliseconds(value).ok_or_else(invalid)?)
                 }
                 "max.message.bytes" => {
                     let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;

@@ -264,7 +264,7 @@ impl Shard {
                 // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
                 let result = appended.map(|appended| Reply::Appended {
                     base: appended.base,
-                    timestamp: None,
+                    timestamp: appended.timestamp,
                     log_start: appended.log_start,
                 });
                 turn.in_order = true;

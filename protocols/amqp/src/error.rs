@@ -110,6 +110,7 @@ impl From<Refusal> for Error {
             | Refusal::NotEmpty { .. }
             | Refusal::Full { .. }
             | Refusal::Invalid(_)
+            | Refusal::Records { .. }
             | Refusal::TooLarge { .. }
             | Refusal::OffsetOutOfRange(_) => Error::channel(ReplyCode::PreconditionFailed, text),
             Refusal::Locked { .. } => Error::channel(ReplyCode::ResourceLocked, text),

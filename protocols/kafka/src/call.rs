@@ -8,6 +8,7 @@ use trivium_protocol::Peer;
 use crate::{
     Options,
     header::Header,
+    serve::fetch_sessions::Sessions,
     serve::share_session::ShareSessions,
     topics::Topics,
     wire::{Frame, Wire},
@@ -18,6 +19,7 @@ pub(crate) struct Session {
     pub(crate) options: Arc<Options>,
     pub(crate) peer: Peer,
     pub(crate) topics: Topics,
+    pub(crate) fetches: Sessions,
     pub(crate) shares: ShareSessions,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     api::ApiKey,
     call::{Answer, Call, Job, Session, Step},
     header::{Header, Parsed},
-    serve,
+    serve::{self, fetch_sessions::Sessions},
     topics::Topics,
     wire::Frame,
 };
@@ -71,6 +71,7 @@ impl Connection {
                 options,
                 peer,
                 topics: Topics::default(),
+                fetches: Sessions::default(),
                 shares: Default::default(),
             },
             state: State::New,

@@ -1,6 +1,6 @@
 //! Kafka's error codes, and which of them a refusal of the core becomes.
 
-use trivium_core::{Kind, Refusal, group::GroupError, transaction::TransactionError};
+use trivium_core::{Kind, RecordFault, Refusal, group::GroupError, transaction::TransactionError};
 
 use crate::wire::{Frame, Malformed, Reader, Wire};
 
@@ -38,6 +38,7 @@ codes! {
     TOPIC_AUTHORIZATION_FAILED = 29;
     GROUP_AUTHORIZATION_FAILED = 30;
     CLUSTER_AUTHORIZATION_FAILED = 31;
+    INVALID_TIMESTAMP = 32;
     UNSUPPORTED_VERSION = 35;
     TOPIC_ALREADY_EXISTS = 36;
     INVALID_PARTITIONS = 37;
@@ -60,6 +61,7 @@ codes! {
     NON_EMPTY_GROUP = 68;
     GROUP_ID_NOT_FOUND = 69;
     FETCH_SESSION_ID_NOT_FOUND = 70;
+    INVALID_FETCH_SESSION_EPOCH = 71;
     UNKNOWN_LEADER_EPOCH = 75;
     UNSUPPORTED_COMPRESSION_TYPE = 76;
     MEMBER_ID_REQUIRED = 79;
@@ -79,6 +81,7 @@ codes! {
     UNRELEASED_INSTANCE_ID = 111;
     UNSUPPORTED_ASSIGNOR = 112;
     STALE_MEMBER_EPOCH = 113;
+    FETCH_SESSION_TOPIC_ID_ERROR = 106;
     MISMATCHED_ENDPOINT_TYPE = 114;
     TRANSACTION_ABORTABLE = 120;
     INVALID_RECORD_STATE = 121;
@@ -117,6 +120,10 @@ impl From<&Refusal> for ErrorCode {
             Refusal::NoVhost(_) | Refusal::NotAllowed(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
             Refusal::Invalid(_) | Refusal::NotImplemented(_) => ErrorCode::INVALID_REQUEST,
             Refusal::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            Refusal::Records { fault, .. } => match fault {
+                RecordFault::NoKey => ErrorCode::INVALID_RECORD,
+                RecordFault::Timestamp => ErrorCode::INVALID_TIMESTAMP,
+            },
             Refusal::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
             Refusal::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
             Refusal::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,

@@ -29,7 +29,7 @@ mod serve;
 mod topics;
 pub mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI32};
 
 use trivium_core::{Dialect, Now, Text};
 use trivium_protocol::{Frontend, Peer, Protocol};
@@ -62,6 +62,8 @@ pub struct Options {
     pub max_request_size: usize,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
+    /// The next id of a fetch session. Ids are not reused, so no connection takes another's for its own.
+    pub fetch_sessions: Arc<AtomicI32>,
 }
 
 impl Default for Options {
@@ -76,6 +78,7 @@ impl Default for Options {
             default_partitions: 1,
             max_request_size: 100 * 1024 * 1024,
             max_message_bytes: 1_048_588,
+            fetch_sessions: Arc::new(AtomicI32::new(1)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Fetch: batches from where a consumer is, or a wait for them.
 //!
-//! Fetch sessions (KIP-227) are declined by session id 0, so every request is a full one and every response
-//! lists all of its partitions.
+//! What a request leaves out because the broker knows it, and a response because the client does, is up to
+//! [`super::fetch_sessions`].
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::{
     error::{ErrorCode, is_missing_log},
     messages::fetch::*,
     records::{Records, StoredBatch},
+    serve::fetch_sessions::Use,
 };
 
 /// From this version on, topics have ids instead of names.
@@ -28,6 +29,7 @@ struct Fetching {
     response: FetchResponse,
     /// What was asked of the core, and where in the response it belongs: topic and partition.
     parts: SmallVec<[Part; 4]>,
+    used: Use,
 }
 
 struct Part {
@@ -37,14 +39,18 @@ struct Part {
     partition: usize,
 }
 
-pub(crate) fn start(request: FetchRequest, call: &mut Call<'_>) -> Step {
-    if request.session_id != 0 {
-        let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
-        return call.respond(&FetchResponse {
-            error_code,
-            ..Default::default()
-        });
-    }
+pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
+    let by_id = call.version() >= BY_ID;
+    let ids = call.session.options.fetch_sessions.clone();
+    let used = match call.session.fetches.begin(&mut request, by_id, &ids) {
+        Ok(used) => used,
+        Err(error_code) => {
+            return call.respond(&FetchResponse {
+                error_code,
+                ..Default::default()
+            });
+        }
+    };
     let isolation = match request.isolation_level {
         READ_COMMITTED => Isolation::Committed,
         _ => Isolation::Uncommitted,
@@ -53,6 +59,7 @@ pub(crate) fn start(request: FetchRequest, call: &mut Call<'_>) -> Step {
     let mut job = Fetching {
         response: FetchResponse::default(),
         parts: SmallVec::new(),
+        used,
     };
     let (mut partitions, mut faulty) = (Vec::new(), false);
     for topic in request.topics {
@@ -87,7 +94,7 @@ pub(crate) fn start(request: FetchRequest, call: &mut Call<'_>) -> Step {
         job.response.responses.push(result);
     }
     if partitions.is_empty() {
-        return call.respond(&job.response);
+        return job.respond(call);
     }
     // An error is told at once.
     let wait = if faulty {
@@ -132,6 +139,11 @@ fn empty(partition_index: i32) -> PartitionData {
 }
 
 impl Fetching {
+    fn respond(mut self, call: &mut Call<'_>) -> Step {
+        call.session.fetches.end(self.used, &mut self.response);
+        call.respond(&self.response)
+    }
+
     fn place(&mut self, at: usize, fetched: Fetched, call: &mut Call<'_>) {
         let is_it = |part: &Part| part.number == fetched.partition && part.log == fetched.log;
         // The core answers in the order of the request; what it leaves out shifts the rest.
@@ -188,7 +200,7 @@ impl Job for Fetching {
                 partitions.for_each(|partition| partition.error_code = code);
             }
         }
-        call.respond(&self.response)
+        self.respond(call)
     }
 }
 
@@ -355,40 +367,58 @@ mod tests {
         }
     }
 
-    /// KIP-227: a session is declined when it is asked for, and unknown when it is used.
+    /// KIP-227: opened by epoch 0; then only what changes is sent, and told.
     #[test]
-    fn there_are_no_sessions() {
+    fn a_session_goes_on_where_it_was() {
         let mut script = Script::open();
-        script.send(
-            ApiKey::Fetch,
-            12,
-            &FetchRequest {
-                session_epoch: 0,
-                ..request(&[0])
-            },
-        );
+        let open = FetchRequest {
+            session_epoch: 0,
+            ..request(&[0, 1])
+        };
+        script.send(ApiKey::Fetch, 12, &open);
         let (token, _) = fetch(&mut script);
-        script
-            .event(Event::Fetched {
-                token,
-                partitions: vec![fetched(0, stored(5))],
-            })
-            .unwrap();
-        assert_eq!(
-            script
-                .response::<FetchResponse>(ApiKey::Fetch, 12)
-                .session_id,
-            0
-        );
-        script.send(
-            ApiKey::Fetch,
-            12,
-            &FetchRequest {
-                session_id: 8,
-                session_epoch: 1,
-                ..Default::default()
-            },
-        );
+        let found = vec![fetched(0, stored(5)), fetched(1, Ok(vec![]))];
+        let event = Event::Fetched {
+            token,
+            partitions: found,
+        };
+        script.event(event).unwrap();
+        let response: FetchResponse = script.response(ApiKey::Fetch, 12);
+        let id = response.session_id;
+        assert!(id > 0 && partitions(response).len() == 2);
+
+        let next = FetchRequest {
+            session_id: id,
+            session_epoch: 1,
+            topics: vec![],
+            ..request(&[])
+        };
+        script.send(ApiKey::Fetch, 12, &next);
+        let (token, fetch) = fetch(&mut script);
+        let read: Vec<_> = fetch.partitions.iter().map(|it| it.partition).collect();
+        assert_eq!(read, [1, 0], "who had records is read last");
+        let found = vec![fetched(1, Ok(vec![])), fetched(0, stored(8))];
+        let event = Event::Fetched {
+            token,
+            partitions: found,
+        };
+        script.event(event).unwrap();
+        let response: FetchResponse = script.response(ApiKey::Fetch, 12);
+        assert_eq!(response.session_id, id);
+        let told: Vec<_> = partitions(response)
+            .iter()
+            .map(|it| it.partition_index)
+            .collect();
+        assert_eq!(told, [0]);
+
+        script.send(ApiKey::Fetch, 12, &next);
+        let response: FetchResponse = script.response(ApiKey::Fetch, 12);
+        assert_eq!(response.error_code, ErrorCode::INVALID_FETCH_SESSION_EPOCH);
+        let unknown = FetchRequest {
+            session_id: id + 1,
+            ..next
+        };
+        script.send(ApiKey::Fetch, 12, &unknown);
         let response: FetchResponse = script.response(ApiKey::Fetch, 12);
         assert_eq!(response.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     }

@@ -7,6 +7,7 @@ mod configs;
 mod consumer_groups;
 mod coordinator;
 mod fetch;
+pub(crate) mod fetch_sessions;
 mod group_admin;
 mod group_offsets;
 mod groups;

@@ -163,6 +163,16 @@ impl Producing {
                     _ => ErrorCode::from(&refusal),
                 };
                 partition.error_message = text(&refusal);
+                if let Refusal::Records { fault, records } = &refusal {
+                    let text: Text = fault.to_string().into();
+                    partition.record_errors = records
+                        .iter()
+                        .map(|at| BatchIndexAndErrorMessage {
+                            batch_index: *at as i32,
+                            batch_index_error_message: Some(text.clone()),
+                        })
+                        .collect();
+                }
                 if is_missing_log(&refusal) && call.version() >= BY_ID {
                     partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
                     call.session.topics.forget_id(topic.topic_id);

@@ -384,9 +384,10 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         Refusal::TooLarge { .. } | Refusal::Full { .. } | Refusal::StorageFailed(_) => {
             Reason::QUOTA_EXCEEDED
         }
-        Refusal::Invalid(_) | Refusal::NotImplemented(_) | Refusal::Corrupt(_) => {
-            Reason::IMPLEMENTATION_SPECIFIC
-        }
+        Refusal::Invalid(_)
+        | Refusal::Records { .. }
+        | Refusal::NotImplemented(_)
+        | Refusal::Corrupt(_) => Reason::IMPLEMENTATION_SPECIFIC,
         Refusal::NotFound { .. }
         | Refusal::Exists { .. }
         | Refusal::Inequivalent { .. }
