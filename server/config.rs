@@ -18,7 +18,8 @@ use serde::Deserialize;
 pub use layers::{ConfigError, Layers};
 pub use mqtt::Mqtt;
 pub use values::{
-    Durability, Filter, FrameMax, HostPort, LogFormat, MessageSize, Millis, Shards, Size,
+    DefaultQueueType, Durability, Filter, FrameMax, HostPort, LogFormat, MessageSize, Millis,
+    Shards, Size,
 };
 use values::{parsed, parsed_some};
 
@@ -138,6 +139,9 @@ pub struct Amqp {
     /// The heartbeat interval that is offered, in seconds; 0 is none.
     #[serde(deserialize_with = "parsed")]
     pub heartbeat: u16,
+    /// The type of durable, shared queues that are declared without one, where a vhost has no default of its own.
+    #[serde(deserialize_with = "parsed")]
+    pub default_queue_type: DefaultQueueType,
     /// Whether connections begin with a PROXY header.
     #[serde(deserialize_with = "parsed")]
     pub proxy_protocol: bool,
@@ -153,6 +157,7 @@ impl Default for Amqp {
             frame_max: FrameMax::DEFAULT,
             channel_max: NonZeroU16::new(2047).expect("not zero"),
             heartbeat: 60,
+            default_queue_type: DefaultQueueType::Classic,
             proxy_protocol: false,
         }
     }

@@ -263,6 +263,7 @@ fn broker_options(config: &Config) -> Options {
         user: config
             .user()
             .map(|(user, password)| (user.into(), password.into())),
+        default_queue_type: config.amqp.default_queue_type.name(),
         clock: clock::now,
     }
 }

@@ -66,6 +66,7 @@ pub async fn broker() -> Broker {
         clock: crate::clock::now,
         initial_rebalance_delay: Duration::ZERO,
         user: None,
+        default_queue_type: "classic",
     };
     Broker::open(store(), options).await.unwrap()
 }

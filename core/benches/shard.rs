@@ -116,6 +116,7 @@ async fn open() -> Broker {
         queue_memory: 64 << 20,
         log_memory: 1 << 20,
         initial_rebalance_delay: std::time::Duration::ZERO,
+        default_queue_type: "classic",
         user: None,
         clock,
     };

@@ -59,6 +59,9 @@ pub struct Options {
     pub initial_rebalance_delay: Duration,
     /// A user besides `guest`, and its password; this one may come from anywhere.
     pub user: Option<(Text, Text)>,
+    /// The type of queues that are declared without one, in vhosts that have no default of their own: `classic`,
+    /// `quorum` or `stream`. What ends with a connection or is not durable is classic.
+    pub default_queue_type: &'static str,
     /// The clocks.
     pub clock: fn() -> Now,
 }

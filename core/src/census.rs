@@ -1,6 +1,6 @@
 //! Who is connected: connections by user and by vhost, for limits and for closing those whose user or vhost goes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64};
 
 use rustc_hash::FxHashMap;
 
@@ -19,7 +19,14 @@ pub(crate) struct Census {
     groups: Mutex<Groups>,
 }
 
-type Groups = FxHashMap<Group, FxHashMap<ConnectionId, Weak<Mailbox>>>;
+type Groups = FxHashMap<Group, Members>;
+
+#[derive(Debug, Default)]
+struct Members {
+    connections: FxHashMap<ConnectionId, Weak<Mailbox>>,
+    /// The channels that they have open.
+    channels: Arc<AtomicU64>,
+}
 
 /// A connection's place in a group, given back when dropped.
 #[derive(Debug)]
@@ -27,6 +34,8 @@ pub(crate) struct Seat {
     census: Arc<Census>,
     group: Group,
     connection: ConnectionId,
+    /// The channels that the group's connections have open.
+    pub(crate) channels: Arc<AtomicU64>,
 }
 
 impl Census {
@@ -38,24 +47,30 @@ impl Census {
         mailbox: &Arc<Mailbox>,
     ) -> Option<Seat> {
         let mut groups = self.groups();
-        let taken = groups.get(&group).map_or(0, |members| members.len() as u64);
+        let taken = groups
+            .get(&group)
+            .map_or(0, |members| members.connections.len() as u64);
         if limit.is_some_and(|limit| taken >= limit) {
             return None;
         }
         let members = groups.entry(group.clone()).or_default();
-        members.insert(mailbox.connection, Arc::downgrade(mailbox));
+        members
+            .connections
+            .insert(mailbox.connection, Arc::downgrade(mailbox));
+        let channels = members.channels.clone();
         drop(groups);
         Some(Seat {
             census: self.clone(),
             group,
             connection: mailbox.connection,
+            channels,
         })
     }
 
     /// Tells the connections of a group to close.
     pub(crate) fn evict(&self, group: &Group) {
         let members: Vec<Weak<Mailbox>> = match self.groups().get(group) {
-            Some(members) => members.values().cloned().collect(),
+            Some(members) => members.connections.values().cloned().collect(),
             None => return,
         };
         for mailbox in members.iter().filter_map(Weak::upgrade) {
@@ -72,8 +87,8 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut groups = self.census.groups();
         if let Some(members) = groups.get_mut(&self.group) {
-            members.remove(&self.connection);
-            if members.is_empty() {
+            members.connections.remove(&self.connection);
+            if members.connections.is_empty() {
                 groups.remove(&self.group);
             }
         }

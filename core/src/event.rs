@@ -12,6 +12,7 @@ use crate::{
     id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
     message::Message,
     properties::{Text, Value},
+    quota::ChannelQuota,
     time::Timestamp,
     transaction::{ProducerInfo, TransactionError, TransactionInfo, TransactionReply},
 };
@@ -104,6 +105,8 @@ pub enum Reply {
     Ok,
     /// Who the connection now is.
     Authenticated { user: Text, tags: Vec<Text> },
+    /// The connection is in a vhost. Where it has channels, each takes a place of its user's.
+    Entered { channels: ChannelQuota },
     /// A queue is there.
     Queue {
         name: Text,

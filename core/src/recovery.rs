@@ -62,6 +62,7 @@ pub(crate) async fn recover(
         scan_all(store, Table::Catalog, everything()).await?,
         options.user.as_ref(),
     )?;
+    catalog.set_default_queue_type(options.default_queue_type);
     let epoch = next_epoch(store, &mut cleanup).await?;
     // What transient queues of earlier processes left behind is never taken for a new one's.
     catalog.skip_ids_to(epoch << 32);

@@ -491,6 +491,47 @@ async fn connections_are_limited() {
     enter(&mut third, "/").await.unwrap();
 }
 
+/// `max-channels` counts over connections, by what the limit is when a channel is opened, and channels that were open
+/// before there was one count too (RabbitMQ's per-user limits).
+#[tokio::test]
+async fn channels_are_limited() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let limit = |limit| Definitions {
+        users: vec![UserDefinition {
+            password: Password::Unchanged,
+            limits: Some(vec![("max-channels".into(), limit)]),
+            ..user("ada", "", &[])
+        }],
+        ..Definitions::default()
+    };
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut client = login(&broker, "ada", "lovelace").await.unwrap();
+        match enter(&mut client, "/").await {
+            Ok(Reply::Entered { channels }) => connections.push((client, channels)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let [(_first, one), (_second, other)] = &connections[..] else {
+        panic!("two connections");
+    };
+    let open = [one.open().unwrap(), one.open().unwrap()];
+    import(&mut admin, limit(3)).await.unwrap();
+    let third = other.open().unwrap();
+    assert_eq!(
+        one.open().unwrap_err().to_string(),
+        "number of channels opened for user 'ada' has reached the maximum allowed user limit of (3)"
+    );
+    drop(third);
+    let third = other.open().unwrap();
+    import(&mut admin, limit(0)).await.unwrap();
+    drop((open, third));
+    one.open().unwrap_err();
+    import(&mut admin, limit(-1)).await.unwrap();
+    one.open().unwrap();
+}
+
 /// Whose user is deleted is told to close.
 #[tokio::test]
 async fn connections_go_with_their_user() {
@@ -541,6 +582,41 @@ async fn a_vhost_has_a_default_queue_type() {
         let of = |name: &str| queues.iter().find(|it| it.name == name).unwrap().kind;
         assert_eq!((of(kind), of(transient)), (kind, "classic"));
     }
+}
+
+/// The broker's default type is for vhosts that have none; theirs wins.
+#[tokio::test]
+async fn the_broker_has_a_default_queue_type() {
+    let store = Arc::new(MemoryStore::new());
+    let options = trivium_core::Options {
+        default_queue_type: "quorum",
+        ..support::options()
+    };
+    let broker = Broker::open(store, options).await.unwrap();
+    let mut admin = Client::new(&broker);
+    admin.define(declare("by-broker")).await.unwrap();
+    let definitions = Definitions {
+        vhosts: vec![VhostDefinition {
+            name: "/".into(),
+            default_queue_type: Some("classic".into()),
+            ..VhostDefinition::default()
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, definitions).await.unwrap();
+    admin.define(declare("by-vhost")).await.unwrap();
+    // What is there may be declared again, whatever the default is now.
+    admin.define(declare("by-broker")).await.unwrap();
+    let describe = |token| Command::DescribeQueues {
+        token,
+        vhost: None,
+        name: None,
+    };
+    let Ok(Reply::Queues(queues)) = admin.ask(describe).await else {
+        panic!("no queues");
+    };
+    let kinds: Vec<_> = queues.iter().map(|it| (&*it.name, it.kind)).collect();
+    assert_eq!(kinds, [("by-broker", "quorum"), ("by-vhost", "classic")]);
 }
 
 /// The tag `policymaker`: policies of vhosts that the user may enter, and nothing else.

@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use support::{Client, exchange, open};
 use trivium_core::{
-    Change, Command, Definitions, ExchangeKind, PolicyDefinition, QueueInfo, Refusal, Removal,
-    Reply, Value, store::memory::MemoryStore,
+    Change, Command, Definitions, ExchangeKind, LogSpec, PolicyDefinition, QueueInfo, QueueSpec,
+    Refusal, Removal, Reply, Value, store::memory::MemoryStore,
 };
 
 fn policy(
@@ -154,6 +154,104 @@ async fn a_policy_sets_an_alternate_exchange() {
     client.publish("by-argument", "k", "2").await;
     assert_eq!(client.get("caught").await.as_deref(), Some("1"));
     assert_eq!(client.get("caught").await, None);
+}
+
+/// Policies bound streams live: of argument, policy and operator policy the smaller counts, also after a crash, and
+/// what goes is what was declared (RabbitMQ's docs/streams, "Retention"). Kafka topics are nobody's queues.
+#[tokio::test]
+async fn policies_bound_streams() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let text = |text: &'static str| Value::Text(text.into());
+    for (name, age) in [("short", "10s"), ("long", "1h")] {
+        let spec = QueueSpec {
+            durable: true,
+            arguments: vec![
+                ("x-queue-type".into(), text("stream")),
+                ("x-max-age".into(), text(age)),
+                ("x-stream-max-segment-size-bytes".into(), Value::I64(1000)),
+            ],
+            ..QueueSpec::default()
+        };
+        let name = name.into();
+        client
+            .define(Change::DeclareQueue { name, spec })
+            .await
+            .unwrap();
+    }
+    let topic = LogSpec {
+        partitions: 1,
+        settings: vec![("mq.bind".into(), "amq.direct:k".into())],
+    };
+    client
+        .define(Change::CreateLog {
+            name: "topic".into(),
+            spec: topic,
+            validate_only: false,
+        })
+        .await
+        .unwrap();
+    for queue in ["short", "long"] {
+        client.bind("amq.direct", "k", queue).await;
+    }
+    let streams = PolicyDefinition {
+        apply_to: "streams".into(),
+        ..policy("age", "", 0, &[("max-age", text("60s"))])
+    };
+    set(&mut client, vec![streams]).await.unwrap();
+    client.publish("amq.direct", "k", "1").await;
+    client.publish("amq.direct", "k", "2").await;
+    support::advance(Duration::from_secs(30));
+    eventually(&mut client, "short", 0).await;
+    assert_eq!(client.queue_counts("long").await.0, 2);
+    support::advance(Duration::from_secs(60));
+    eventually(&mut client, "long", 0).await;
+    assert_eq!(client.queue_counts("topic").await.0, 2);
+    assert_eq!(names(&mut client, "long").await, (some("age"), None));
+    assert_eq!(names(&mut client, "topic").await, (None, None));
+
+    // It counts for what is there after a crash, and no longer when it goes.
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    client.publish("amq.direct", "k", "3").await;
+    support::advance(Duration::from_secs(90));
+    eventually(&mut client, "long", 0).await;
+    let removal = Removal::Policy {
+        vhost: "/".into(),
+        name: "age".into(),
+        operator: false,
+    };
+    client.define(Change::Remove(removal)).await.unwrap();
+    client.publish("amq.direct", "k", "4").await;
+    support::advance(Duration::from_secs(90));
+    eventually(&mut client, "short", 0).await;
+    assert_eq!(client.queue_counts("long").await.0, 1);
+    // By size: the oldest segments go until the rest is small enough, but for the one that is written.
+    for _ in 0..3 {
+        client
+            .publish("amq.direct", "k", &"x".repeat(500_000))
+            .await;
+    }
+    let size = PolicyDefinition {
+        operator: true,
+        apply_to: "queues".into(),
+        ..policy("size", "^long$", 0, &[("max-length-bytes", Value::I64(0))])
+    };
+    set(&mut client, vec![size]).await.unwrap();
+    eventually(&mut client, "long", 0).await;
+}
+
+/// Waits until so many messages are left, as time passes.
+async fn eventually(client: &mut Client, queue: &str, left: u64) {
+    for _ in 0..40 {
+        if client.queue_counts(queue).await.0 == left {
+            return;
+        }
+        support::advance(Duration::from_millis(500));
+        client.touch_shards().await;
+    }
+    assert_eq!(client.queue_counts(queue).await.0, left, "{queue}");
 }
 
 /// What RabbitMQ says of a policy that is wrong.

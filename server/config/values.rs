@@ -110,6 +110,41 @@ impl FromStr for MessageSize {
     }
 }
 
+/// A type of queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultQueueType {
+    Classic,
+    Quorum,
+    Stream,
+}
+
+impl DefaultQueueType {
+    const ALL: [DefaultQueueType; 3] = [
+        DefaultQueueType::Classic,
+        DefaultQueueType::Quorum,
+        DefaultQueueType::Stream,
+    ];
+
+    /// As in `x-queue-type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DefaultQueueType::Classic => "classic",
+            DefaultQueueType::Quorum => "quorum",
+            DefaultQueueType::Stream => "stream",
+        }
+    }
+}
+
+impl FromStr for DefaultQueueType {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<DefaultQueueType, Self::Err> {
+        let mut all = DefaultQueueType::ALL.into_iter();
+        all.find(|kind| kind.name() == text)
+            .ok_or("expected classic, quorum or stream")
+    }
+}
+
 /// How large an AMQP frame may be, all overhead included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameMax(pub u32);

@@ -7,7 +7,7 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from clients import pika_channel
+from clients import eventually, pika_channel
 from management import Management
 
 
@@ -243,6 +243,76 @@ def test_limits_of_connections(broker, name):
             break
         except pika.exceptions.AMQPConnectionError:
             assert time.monotonic() < deadline
+
+
+def test_limits_of_channels(broker, name):
+    management = Management(broker)
+    management.put("users", name, password="secret", tags="")
+    management.put("permissions", "/", name, configure=".*", write=".*", read=".*")
+    credentials = pika.PlainCredentials(name, "secret")
+    parameters = pika.ConnectionParameters("127.0.0.1", broker.port("amqp"), "/", credentials)
+    with pika.BlockingConnection(parameters) as first:
+        second = pika.BlockingConnection(parameters)
+        channels = [first.channel(), first.channel()]
+        management.put("user-limits", name, "max-channels", value=2)
+        with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+            second.channel()
+        assert (closed.value.reply_code, closed.value.reply_text) == (
+            530,
+            f"NOT_ALLOWED - number of channels opened for user '{name}' has reached the maximum allowed user limit of (2)",
+        )
+        channels.pop().close()
+        with pika.BlockingConnection(parameters) as third:
+            third.channel()
+        # A channel that the broker has closed counts no more, nor do those of a connection that has gone.
+        with pytest.raises(ChannelClosedByBroker):
+            channels.pop().queue_declare(name, passive=True)
+        first.channel()
+        management.put("user-limits", name, "max-channels", value=-1)
+        first.channel()
+        first.channel()
+
+
+def test_the_broker_has_a_default_queue_type(own_broker, name):
+    broker = own_broker(amqp__default_queue_type="quorum")
+    management = Management(broker)
+    with pika_channel(broker) as channel:
+        channel.queue_declare(name, durable=True)
+        channel.queue_declare(name, durable=True)
+        for suffix, options in (("exclusive", {"exclusive": True}), ("auto", {"auto_delete": True, "durable": True})):
+            channel.queue_declare(f"{name}-{suffix}", **options)
+        kinds = {queue["name"]: queue["type"] for queue in management.get("queues", "/")}
+        assert kinds == {name: "quorum", f"{name}-exclusive": "classic", f"{name}-auto": "classic"}
+        management.put("vhosts", "/", default_queue_type="stream")
+        channel.queue_declare(f"{name}-stream", durable=True)
+        assert management.get("queues", "/", f"{name}-stream")["type"] == "stream"
+
+
+def test_policies_bound_a_stream_that_is_there(own_broker, name):
+    broker = own_broker()
+    management = Management(broker)
+    with pika_channel(broker) as channel:
+        arguments = {"x-queue-type": "stream", "x-max-age": "1h", "x-stream-max-segment-size-bytes": 1_000_000}
+        channel.confirm_delivery()
+        for suffix in ("age", "size"):
+            channel.queue_declare(f"{name}-{suffix}", durable=True, arguments=arguments)
+            for _ in range(100):
+                channel.basic_publish("", f"{name}-{suffix}", b"x" * 100_000)
+
+        def count(suffix):
+            return channel.queue_declare(f"{name}-{suffix}", passive=True).method.message_count
+
+        assert (count("age"), count("size")) == (100, 100)
+        definition = {"max-age": "1s"}
+        management.put("policies", "/", "age", **{"pattern": "-age$", "apply-to": "streams", "definition": definition})
+        definition = {"max-length-bytes": 3_000_000}
+        management.put("policies", "/", "size", **{"pattern": "-size$", "apply-to": "queues", "definition": definition})
+        assert management.get("queues", "/", f"{name}-age")["policy"] == "age"
+        eventually(lambda: count("age") == 0, within=30)
+        eventually(lambda: count("size") <= 40, within=30)
+        assert count("size") >= 20
+        # What was published before can be declared again as it was.
+        channel.queue_declare(f"{name}-age", durable=True, arguments=arguments)
 
 
 def test_connections_of_a_user_that_is_deleted_are_closed(broker, name):

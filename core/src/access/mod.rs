@@ -170,6 +170,11 @@ impl Access {
         self.user(user).is_some_and(|user| user.has_tag(tag))
     }
 
+    /// The value of a user's limit, if there is one that limits.
+    pub(crate) fn user_limit(&self, user: &str, name: &str) -> Option<u64> {
+        self.user(user)?.limit(name)
+    }
+
     /// All permissions: vhost, user and what is granted.
     pub(crate) fn permissions(&self) -> impl Iterator<Item = (&Text, &Text, &Permission)> {
         self.granted

@@ -138,7 +138,7 @@ impl LogEntry {
             name: self.info.name.clone(),
             kind: "stream",
             spec: self.queue_spec(),
-            policies: PolicyInfo::default(),
+            policies: self.policies.describe(),
             ready: kept.sum(),
             unsettled: 0,
             consumers: self.tails.first().map_or(0, |tail| tail.consumers().into()),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::LogEntry};
+use super::{
+    Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, policies::Policies,
+    routes::LogEntry,
+};
 use crate::{
     access::Operation,
     command::{Binding, Destination, LogSpec},
@@ -47,7 +50,9 @@ impl Catalog {
         info.id = LogId(self.next_id(true, &mut applied));
         let row = LogRow::write(&by.vhost, name, &uuid, spec);
         applied.batch.put(Table::Catalog, keys::log(info.id), row);
-        let log = Arc::new(LogEntry::new(by.vhost.clone(), info.clone()));
+        let new = LogEntry::new(by.vhost.clone(), info.clone());
+        let policies = self.policies_of_log(&new);
+        let log = Arc::new(new.under(policies));
         self.routes_mut().put_log(log.clone());
         for capture in captures {
             applied.batch.append(self.bind(by, &capture)?.batch);
@@ -176,14 +181,19 @@ impl Catalog {
         let mut applied = Applied::default();
         let row = LogRow::write(&old.vhost, &info.name, &info.uuid, &info.spec);
         applied.batch.put(Table::Catalog, keys::log(info.id), row);
-        let log = Arc::new(old.changed(info.clone()));
-        self.routes_mut().put_log(log.clone());
-        for number in self.bindings.to(&End::Log(info.id)) {
-            self.refresh_binding(number, &mut applied);
-        }
+        self.replace_log(old.changed(info.clone()), &mut applied);
         applied.outcome = Outcome::Log(info);
-        applied.effects.push(Effect::LogChanged(log));
         applied
+    }
+
+    /// Has a changed log act as it now is.
+    pub(super) fn replace_log(&mut self, log: LogEntry, applied: &mut Applied) {
+        let log = Arc::new(log);
+        self.routes_mut().put_log(log.clone());
+        for number in self.bindings.to(&End::Log(log.info.id)) {
+            self.refresh_binding(number, applied);
+        }
+        applied.effects.push(Effect::LogChanged(log));
     }
 
     fn check_tap(&self, by: &Actor, name: &Text, spec: &LogSpec) -> Result<(), Refusal> {
@@ -220,15 +230,21 @@ fn check_partitions(partitions: u32) -> Result<(), Refusal> {
 
 impl LogEntry {
     pub(crate) fn new(vhost: Text, info: LogInfo) -> LogEntry {
-        LogEntry::with_tails(vhost, info, &[])
+        LogEntry::with_tails(vhost, info, &[], Policies::default())
     }
 
     /// The same log under another description, with the same partitions and perhaps more.
     fn changed(&self, info: LogInfo) -> LogEntry {
-        LogEntry::with_tails(self.vhost.clone(), info, &self.tails)
+        let policies = self.policies.clone();
+        LogEntry::with_tails(self.vhost.clone(), info, &self.tails, policies)
     }
 
-    fn with_tails(vhost: Text, info: LogInfo, tails: &[Arc<Tail>]) -> LogEntry {
+    /// The same log under other policies.
+    pub(super) fn under(&self, policies: Policies) -> LogEntry {
+        LogEntry::with_tails(self.vhost.clone(), self.info.clone(), &self.tails, policies)
+    }
+
+    fn with_tails(vhost: Text, info: LogInfo, tails: &[Arc<Tail>], policies: Policies) -> LogEntry {
         let tails = (0..info.spec.partitions as usize)
             .map(|number| tails.get(number).cloned().unwrap_or_default())
             .collect();
@@ -236,10 +252,12 @@ impl LogEntry {
         let root_wildcards =
             setting(&info.spec, "mq.tap.root.wildcards").is_some_and(|value| value == "true");
         // Settings were checked when the log was created; a format that is newer than this program is the default.
-        let settings = Settings::parse(&info.spec.settings).unwrap_or_default();
+        let mut settings = Settings::parse(&info.spec.settings).unwrap_or_default();
+        policies.bound(&mut settings);
         LogEntry {
             tails,
             settings,
+            policies,
             tap,
             root_wildcards,
             vhost,

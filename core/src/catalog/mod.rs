@@ -72,6 +72,8 @@ pub(crate) struct Catalog {
     next_id: u64,
     /// The members of groups, by the group's queue.
     members: shares::Members,
+    /// The type of queues in vhosts without a default of their own.
+    default_queue_type: &'static str,
 }
 
 /// A change that is made, in memory; `batch` makes it durable.
@@ -201,6 +203,10 @@ impl Catalog {
             Change::Import(definitions) => self.import(by, definitions),
             Change::Remove(removal) => self.remove(by, removal),
         }
+    }
+
+    pub(crate) fn set_default_queue_type(&mut self, kind: &'static str) {
+        self.default_queue_type = kind;
     }
 
     /// The current snapshot.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::{Applied, Catalog, Effect, QueueEntry, admin::check_name, bindings::End};
+use super::{
+    Applied, Catalog, Effect, LogEntry, QueueEntry, admin::check_name, bindings::End,
+    streams::max_age,
+};
 use crate::{
     access::compile,
     definitions::PolicyDefinition,
     event::Refusal,
+    log::Settings,
     properties::{Text, Value},
     queue::{QueueSettings, QueueType},
     store::{Table, keys::catalog as keys, values::admin as rows},
@@ -52,11 +56,16 @@ impl Policy {
         kind && self.pattern.is_match(name)
     }
 
+    fn value(&self, name: &str) -> Option<&Value> {
+        let mut settings = self.definition.definition.iter();
+        let found = settings.find(|(known, _)| known == name);
+        found.map(|(_, value)| value)
+    }
+
     /// The value of a setting that is text.
     pub(crate) fn text(&self, name: &str) -> Option<&Text> {
-        let mut settings = self.definition.definition.iter();
-        match settings.find(|(known, _)| known == name) {
-            Some((_, Value::Text(text))) => Some(text),
+        match self.value(name) {
+            Some(Value::Text(text)) => Some(text),
             _ => None,
         }
     }
@@ -79,6 +88,21 @@ impl Policies {
         QueueSettings::effective(spec, &of(&self.policy), &of(&self.operator))
     }
 
+    /// Bounds a stream by these too: the smaller of what it was declared with and what they say counts, of the size
+    /// of segments what it was declared with.
+    pub(super) fn bound(&self, settings: &mut Settings) {
+        let mut segment_bytes = None;
+        for policy in [&self.policy, &self.operator].into_iter().flatten() {
+            let number = |name| policy.value(name).and_then(Value::integer);
+            let bytes = |name| number(name).and_then(|bytes| u64::try_from(bytes).ok());
+            let age = policy.text("max-age").and_then(|text| max_age(text));
+            settings.retention = least(settings.retention, age);
+            settings.retention_bytes = least(settings.retention_bytes, bytes("max-length-bytes"));
+            segment_bytes = least(segment_bytes, bytes("stream-max-segment-size-bytes"));
+        }
+        settings.segment_bytes = settings.segment_bytes.or(segment_bytes);
+    }
+
     fn same(&self, other: &Policies) -> bool {
         let same = |a: &Option<Arc<Policy>>, b: &Option<Arc<Policy>>| match (a, b) {
             (None, None) => true,
@@ -87,6 +111,10 @@ impl Policies {
         };
         same(&self.policy, &other.policy) && same(&self.operator, &other.operator)
     }
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.into_iter().chain(other).min()
 }
 
 impl Catalog {
@@ -138,6 +166,29 @@ impl Catalog {
         self.routes.policies_of(vhost, Subject::Queue(kind), name)
     }
 
+    /// The policies that count for a log: none unless it was declared as a stream.
+    pub(super) fn policies_of_log(&self, log: &LogEntry) -> Policies {
+        if !log.is_stream() || !self.routes.has_policies(&log.vhost) {
+            return Policies::default();
+        }
+        let (vhost, name) = (&log.vhost, &log.info.name);
+        self.routes.policies_of(vhost, Subject::Stream, name)
+    }
+
+    fn apply_policies_to_logs(&mut self, vhost: &Text, applied: &mut Applied) {
+        let changed: Vec<LogEntry> = self
+            .routes
+            .logs(vhost)
+            .filter_map(|log| {
+                let policies = self.policies_of_log(log);
+                (!policies.same(&log.policies)).then(|| log.under(policies))
+            })
+            .collect();
+        for log in changed {
+            self.replace_log(log, applied);
+        }
+    }
+
     /// Makes the policies of a vhost count for everything in it, live.
     pub(super) fn apply_policies(&mut self, vhost: &Text, applied: &mut Applied) {
         let changed: Vec<Arc<QueueEntry>> = self
@@ -166,6 +217,7 @@ impl Catalog {
                 applied.effects.push(Effect::QueueChanged(queue));
             }
         }
+        self.apply_policies_to_logs(vhost, applied);
         self.routes_mut().apply_policies_to_exchanges(vhost);
     }
 }

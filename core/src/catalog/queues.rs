@@ -65,10 +65,11 @@ impl Catalog {
         Ok(self.create_queue(by, name, spec))
     }
 
-    /// A new queue that says nothing about its type is of the vhost's default type, if it can be.
+    /// A new queue that says nothing about its type is of the vhost's default type or the broker's, if it can be.
     fn with_default_type(&self, by: &Actor, name: &Text, spec: &QueueSpec) -> Option<QueueSpec> {
         let about = self.routes.vhost(&by.vhost);
-        let kind = about.and_then(|about| about.default_queue_type.as_ref())?;
+        let of_vhost = about.and_then(|about| about.default_queue_type.clone());
+        let kind = of_vhost.unwrap_or_else(|| Text::from_static(self.default_queue_type));
         let plain = !spec.durable || spec.exclusive || spec.auto_delete || name.is_empty();
         // A declaration of one that is there may leave its type out.
         let exists = self.routes.queue(&by.vhost, name).is_some();
@@ -76,7 +77,7 @@ impl Catalog {
             return None;
         }
         let mut spec = spec.clone();
-        let kind = Value::Text(kind.clone());
+        let kind = Value::Text(kind);
         let name = Text::from_static("x-queue-type");
         spec.arguments.push((name, kind));
         Some(spec)

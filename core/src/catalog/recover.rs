@@ -48,6 +48,7 @@ impl Catalog {
             owned: HashMap::new(),
             bindings: Bindings::default(),
             next_id: 1,
+            default_queue_type: "classic",
         };
         let mut applied = Applied::default();
         let (vhosts, rows): (Vec<_>, Vec<_>) = rows

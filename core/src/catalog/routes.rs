@@ -58,7 +58,10 @@ pub(crate) struct LogEntry {
     pub vhost: Text,
     /// The committed end of each partition.
     pub tails: Arc<[Arc<Tail>]>,
+    /// What its description and the policies come to.
     pub settings: Settings,
+    /// The policies that count for it, if it is a stream.
+    pub policies: Policies,
     /// The exchange that is offered what is appended directly.
     pub tap: Option<Text>,
     /// Whether patterns that begin with a wildcard see what is tapped.

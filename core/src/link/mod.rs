@@ -488,7 +488,9 @@ impl Link {
         let result = self.may_enter(&vhost).map(|()| {
             self.actor.vhost = vhost;
             self.routing.set_actor(&self.actor);
-            Reply::Ok
+            Reply::Entered {
+                channels: self.channel_quota(),
+            }
         });
         self.done(token, result);
     }

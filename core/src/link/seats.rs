@@ -6,6 +6,7 @@ use crate::{
     census::{Group, Seat},
     event::Refusal,
     properties::Text,
+    quota::ChannelQuota,
 };
 
 /// A connection's places among those of its user and its vhost.
@@ -32,6 +33,16 @@ impl Link {
                 Ok(())
             }
         }
+    }
+
+    /// What counts the channels of the connection's user.
+    pub(super) fn channel_quota(&self) -> ChannelQuota {
+        let counted = self.seats.user.as_ref().map(|seat| seat.channels.clone());
+        ChannelQuota::new(
+            self.actor.user.clone(),
+            counted.unwrap_or_default(),
+            self.broker.snapshot.clone(),
+        )
     }
 
     /// Takes a place in a vhost, if it is there and the user may enter it.

@@ -45,6 +45,7 @@ pub fn options() -> Options {
         log_memory: 1 << 20,
         initial_rebalance_delay: Duration::ZERO,
         user: None,
+        default_queue_type: "classic",
         clock: now,
     }
 }

@@ -13,7 +13,10 @@ mod transaction;
 pub use direct_reply::PSEUDO_QUEUE;
 
 use rustc_hash::FxHashMap;
-use trivium_core::{Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply, Text};
+use trivium_core::{
+    ChannelPlace, ChannelQuota, Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply, Text,
+    TooManyChannels,
+};
 use trivium_protocol::{Effects, Output};
 
 use self::{
@@ -58,14 +61,18 @@ pub struct Channel {
     /// Publish tokens of this channel are greater; others are of an earlier channel with its number.
     publish_tokens_before: u64,
     last_publish_token: u64,
+    /// Its place among the channels of its user.
+    _place: Option<ChannelPlace>,
     /// The turn and exchange of the last publish that had a token although nobody waits for its confirm.
     probed: (u64, Text),
 }
 
 impl Channel {
-    /// Opens a channel.
-    pub fn new(number: u16, session: &Session) -> Channel {
-        Channel {
+    /// Opens a channel, if its user may have one more.
+    pub fn open(number: u16, session: &Session) -> Result<Channel, TooManyChannels> {
+        let quota = session.channels.as_ref();
+        Ok(Channel {
+            _place: quota.map(ChannelQuota::open).transpose()?,
             number,
             last_queue: Text::new(),
             prefetch: None,
@@ -80,7 +87,7 @@ impl Channel {
             publish_tokens_before: session.publish_tokens,
             last_publish_token: session.publish_tokens,
             probed: (0, Text::new()),
-        }
+        })
     }
 
     /// Ends consumers and gives back what they hold.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trivium_core::{Command, ConsumerId, Origin, Text, Timestamp, Token};
+use trivium_core::{ChannelQuota, Command, ConsumerId, Origin, Text, Timestamp, Token};
 use trivium_protocol::Effects;
 
 use crate::{Options, method::Method, unsettled::Taken};
@@ -20,6 +20,8 @@ pub struct Session {
     pub frame_max: u32,
     /// Whether the client understands basic.cancel from the broker.
     pub cancel_notify: bool,
+    /// What counts channels, once the connection is in a vhost.
+    pub channels: Option<ChannelQuota>,
     /// Consumers of all channels.
     pub consumers: FxHashMap<ConsumerId, Consumer>,
     /// What the connection waits for; no input is handled meanwhile.
@@ -107,6 +109,7 @@ impl Session {
             }),
             frame_max: crate::connection::HANDSHAKE_FRAME_MAX,
             cancel_notify: false,
+            channels: None,
             consumers: FxHashMap::default(),
             pending: None,
             turn: 0,

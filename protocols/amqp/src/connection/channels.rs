@@ -90,10 +90,10 @@ impl Connection {
             );
             return Err(Error::connection(ReplyCode::NotAllowed, text));
         }
-        self.channels.insert(
-            frame.channel,
-            Slot::Open(Box::new(Channel::new(frame.channel, &self.session))),
-        );
+        let channel = Channel::open(frame.channel, &self.session)
+            .map_err(|full| Error::connection(ReplyCode::NotAllowed, full.to_string()))?;
+        self.channels
+            .insert(frame.channel, Slot::Open(Box::new(channel)));
         put_method(
             effects.output.buffer(),
             frame.channel,

@@ -138,7 +138,10 @@ impl Connection {
         effects: &mut Effects,
     ) -> Result<(), Error> {
         match result {
-            Ok(_) => {
+            Ok(reply) => {
+                if let Reply::Entered { channels } = reply {
+                    self.session.channels = Some(channels);
+                }
                 self.set_origin(|origin| origin.vhost = vhost);
                 self.state = State::Running;
                 self.send(

@@ -77,6 +77,7 @@ impl World {
             log_memory: 1 << 20,
             initial_rebalance_delay: Duration::ZERO,
             user: None,
+            default_queue_type: "classic",
             clock: now,
         };
         let store = Arc::new(MemoryStore::new());
