@@ -589,6 +589,139 @@ async fn a_crash_loses_no_dead_letter() {
     }
 }
 
+/// A quorum queue whose dead letters must arrive in the queue of that name.
+fn at_least_once(target: &str) -> Vec<(&str, Value)> {
+    vec![
+        ("x-queue-type", text("quorum")),
+        ("x-overflow", text("reject-publish")),
+        ("x-max-length", Value::I32(3)),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text(target)),
+    ]
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_refused_stays_and_is_tried_again() {
+    let store = store();
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let full = [
+        ("x-max-length", Value::I32(1)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    client.declare("dead", &full).await;
+    client.declare("q", &at_least_once("dead")).await;
+    for body in ["a", "b", "c"] {
+        client.offer("", "q", body).await.expect("there is room");
+    }
+    client.consume(1, "q", ConsumeSpec::default()).await;
+    client.bodies(3).await;
+    for delivery in 1..=3 {
+        client.submit(settle(1, delivery, Outcome::Reject)).await;
+    }
+    client.until("dead", 1).await;
+    // Those that found no room count for the length of their queue.
+    let mut room = client.offer("", "q", "d").await;
+    for _ in 0..1000 {
+        if room.is_ok() {
+            break;
+        }
+        room = client.offer("", "q", "d").await;
+    }
+    room.expect("the first has left");
+    client.submit(settle(1, 4, Outcome::Requeue)).await;
+    for expected in ["a", "b", "c"] {
+        client.until("dead", 1).await;
+        let dead = client.take("dead").await.expect("it is there");
+        assert_eq!(body(&dead.message), expected);
+        assert_eq!(deaths(&dead.message), [death("q", "rejected", 1)]);
+        assert_eq!(client.count("dead").await, 0, "it is not tried at once");
+        advance(Duration::from_secs(5));
+        client.count("q").await;
+    }
+    // Nothing comes twice.
+    advance(Duration::from_secs(10));
+    client.count("q").await;
+    client.touch_shards().await;
+    assert_eq!(client.count("dead").await, 0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_a_target_waits_for_one() {
+    let store = store();
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client.declare("q", &at_least_once("dead")).await;
+    client.offer("", "q", "a").await.expect("there is room");
+    client.consume(1, "q", ConsumeSpec::default()).await;
+    client.delivery().await;
+    client.submit(settle(1, 1, Outcome::Reject)).await;
+    client.touch_shards().await;
+    for _ in 0..3 {
+        advance(Duration::from_secs(5));
+        client.count("q").await;
+        client.touch_shards().await;
+    }
+    client.declare("dead", &[]).await;
+    let mut tries = 0;
+    while client.count("dead").await == 0 {
+        advance(Duration::from_secs(5));
+        client.count("q").await;
+        tokio::task::yield_now().await;
+        tries += 1;
+        assert!(tries < 1000, "it does not come");
+    }
+    assert_eq!(client.get("dead").await.as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn nothing_more_is_delivered_while_too_many_dead_letters_wait() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    let mut with = at_least_once("dead");
+    with.retain(|(name, _)| *name != "x-max-length");
+    client.declare("q", &with).await;
+    let large = "x".repeat(3 << 20);
+    for _ in 0..4 {
+        client.offer("", "q", &large).await.expect("there is room");
+    }
+    client.consume(1, "q", prefetch(1)).await;
+    for delivery in 1..=3 {
+        client.delivery().await;
+        client.submit(settle(1, delivery, Outcome::Reject)).await;
+        client.flushed().await;
+    }
+    assert_eq!(client.count("q").await, 1);
+    assert!(!client.has_events().await, "three fill what may wait");
+    client.declare("dead", &[]).await;
+    let mut tries = 0;
+    while !client.has_events().await {
+        advance(Duration::from_secs(5));
+        client.count("q").await;
+        tries += 1;
+        assert!(tries < 1000, "it does not come");
+    }
+    client.until("dead", 3).await;
+}
+
+#[tokio::test]
+async fn a_crash_loses_no_dead_letter_that_has_not_arrived() {
+    let store = store();
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client.declare("q", &at_least_once("dead")).await;
+    client.offer("", "q", "a").await.expect("there is room");
+    client.consume(1, "q", ConsumeSpec::default()).await;
+    client.delivery().await;
+    client.submit(settle(1, 1, Outcome::Reject)).await;
+    client.touch_shards().await;
+    client.make_durable().await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    assert_eq!(client.get("q").await.as_deref(), Some("a"));
+}
+
 #[tokio::test]
 async fn the_highest_priority_goes_first_also_from_the_store() {
     let store = store();

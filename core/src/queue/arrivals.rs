@@ -118,7 +118,12 @@ impl Queue {
     }
 
     fn overflows_with(&self, message: &Message) -> bool {
-        let (messages, bytes) = (self.ready.messages + 1, self.ready.bytes + weight(message));
+        let (mut messages, mut bytes) =
+            (self.ready.messages + 1, self.ready.bytes + weight(message));
+        if self.entry.settings.dead_letters_must_arrive {
+            messages += self.dying_tally.messages;
+            bytes += self.dying_tally.bytes;
+        }
         self.exceeds(messages, bytes)
     }
 

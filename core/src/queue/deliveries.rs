@@ -22,6 +22,9 @@ impl Queue {
         while let Some((fleeting, sequence)) =
             self.head().map(|held| (held.fleeting, held.sequence))
         {
+            if self.is_choked() {
+                break;
+            }
             let Some(slot) = self.consumers.next(fleeting) else {
                 break;
             };
@@ -73,9 +76,12 @@ impl Queue {
     pub(super) fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) {
         while !self.gets.is_empty() && (self.head().is_some() || self.is_all_in_memory()) {
             let get = self.gets.pop_front().expect("there is a get");
-            let delivery = self
-                .take_head()
-                .map(|held| self.deliver_get(&get, held, budget, turn));
+            let head = if self.is_choked() {
+                None
+            } else {
+                self.take_head()
+            };
+            let delivery = head.map(|held| self.deliver_get(&get, held, budget, turn));
             let reply = Reply::Got {
                 delivery,
                 remaining: self.ready.messages,

@@ -2,12 +2,18 @@
 //!
 //! A dead letter is routed outside of the shard. Until the batch that puts it where it goes and takes it from here
 //! is committed, it is neither ready nor gone: a crash brings it back.
+//!
+//! Where dead letters must arrive, those that some target refuses, or that have no target, stay here and are sent
+//! again every [`RETRY`]. They count for the length of the queue, and when as many as may be dying at once are, nothing
+//! more is delivered that could be rejected.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use smallvec::SmallVec;
 
 use super::{Budget, Front, Held, Queue};
 use crate::{
-    dead_letters::{DeadLetter, Reason},
+    dead_letters::{DeadLetter, Reason, Undelivered},
     id::Sequence,
     message::Message,
     shard::Turn,
@@ -19,6 +25,17 @@ const DYING_MAX: usize = 4096;
 
 /// … and in bytes of memory. What has been rejected comes on top: its consumers' prefetch bounds it.
 const DYING_BYTES_MAX: usize = 8 << 20;
+
+/// How long after a refusal dead letters are sent again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Dead letters that could not be delivered.
+#[derive(Debug)]
+pub(super) struct Returned {
+    letters: Vec<Undelivered>,
+    /// When they are sent again.
+    retry_at: Timestamp,
+}
 
 impl Queue {
     /// When a message's time is up.
@@ -76,6 +93,7 @@ impl Queue {
         }
         self.dead_letter(Some(held.sequence), held.message.clone(), reason, turn);
         self.dying_bytes += held.size;
+        self.dying_tally.add(&held.message);
         self.dying.insert(held.sequence, held);
     }
 
@@ -94,6 +112,7 @@ impl Queue {
                 message,
                 reason,
                 time: turn.now.wall,
+                arrived: SmallVec::new(),
             });
         }
     }
@@ -103,8 +122,53 @@ impl Queue {
         for sequence in sequences {
             if let Some(held) = self.dying.remove(sequence) {
                 self.dying_bytes -= held.size;
+                self.dying_tally.remove(&held.message);
                 self.forget(&held, budget);
             }
         }
+    }
+
+    /// Dead letters have not arrived everywhere.
+    pub(crate) fn undelivered(&mut self, letters: Vec<Undelivered>, now: Timestamp) {
+        let returned = self.undelivered.get_or_insert_with(|| {
+            Box::new(Returned {
+                letters: Vec::new(),
+                retry_at: now.after(RETRY),
+            })
+        });
+        returned.letters.extend(letters);
+    }
+
+    /// When dead letters are sent again.
+    pub(super) fn retries_at(&self) -> Option<Timestamp> {
+        Some(self.undelivered.as_ref()?.retry_at)
+    }
+
+    /// Sends dead letters again, when it is time to.
+    pub(super) fn retry(&mut self, turn: &mut Turn) {
+        let now = turn.now.wall;
+        let Some(returned) = self
+            .undelivered
+            .take_if(|returned| returned.retry_at <= now)
+        else {
+            return;
+        };
+        for letter in returned.letters {
+            if let Some(held) = self.dying.get(&letter.sequence) {
+                turn.dead.push(DeadLetter {
+                    queue: self.entry.clone(),
+                    sequence: Some(letter.sequence),
+                    message: held.message.clone(),
+                    reason: letter.reason,
+                    time: letter.time,
+                    arrived: letter.arrived,
+                });
+            }
+        }
+    }
+
+    /// Whether deliveries are put off because too many dead letters wait for their targets.
+    pub(super) fn is_choked(&self) -> bool {
+        self.entry.settings.dead_letters_must_arrive && !self.may_die()
     }
 }

@@ -212,6 +212,9 @@ pub(crate) struct Queue {
     /// Dead, until they have arrived elsewhere.
     dying: BTreeMap<Sequence, Held>,
     dying_bytes: usize,
+    dying_tally: Tally,
+    /// Those of them that could not be delivered.
+    undelivered: Option<Box<dying::Returned>>,
     /// Messages that can be delivered, in memory or not.
     ready: Tally,
     unsettled_count: u64,
@@ -265,6 +268,8 @@ impl Queue {
             gets: VecDeque::new(),
             dying: BTreeMap::new(),
             dying_bytes: 0,
+            dying_tally: Tally::default(),
+            undelivered: None,
             ready,
             unsettled_count: 0,
             held_bytes: 0,
@@ -331,7 +336,11 @@ impl Queue {
         let leave = self.leaves_at().filter(|_| !self.is_leaving);
         let timeout = self.consumers.timeout(self.entry.settings.consumer_timeout);
         let will = self.session.as_ref().and_then(|session| session.will_at());
-        [expiry, leave, timeout, will].into_iter().flatten().min()
+        let retry = self.retries_at();
+        [expiry, leave, timeout, will, retry]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A deadline that the shard does not know of yet.
@@ -350,6 +359,7 @@ impl Queue {
             self.alarm = None;
         }
         self.time_out(budget, turn);
+        self.retry(turn);
         self.publish_due_will(turn);
         if self.leaves_at().is_some_and(|at| at <= turn.now.wall) && !self.is_leaving {
             self.is_leaving = true;

@@ -92,6 +92,9 @@ pub struct QueueSettings {
     pub dead_letter_exchange: Option<Text>,
     /// `x-dead-letter-routing-key`; a message keeps its own without.
     pub dead_letter_routing_key: Option<Text>,
+    /// `x-dead-letter-strategy=at-least-once`: dead letters stay until their targets have confirmed them. As in
+    /// RabbitMQ it has an effect only where there is a dead-letter exchange and the overflow is `reject-publish`.
+    pub dead_letters_must_arrive: bool,
     /// `x-max-priority`. A policy cannot set it.
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`. A policy cannot set it.
@@ -183,6 +186,12 @@ impl QueueSettings {
             max_length: sources.least("max-length"),
             max_length_bytes: sources.least("max-length-bytes"),
             overflow: sources.overflow(),
+            dead_letters_must_arrive: kind == QueueType::Quorum
+                && sources
+                    .text("dead-letter-strategy")
+                    .is_some_and(|strategy| &**strategy == "at-least-once")
+                && sources.text("dead-letter-exchange").is_some()
+                && sources.overflow() == Overflow::RejectPublish,
             dead_letter_exchange: sources.text("dead-letter-exchange").cloned(),
             dead_letter_routing_key: sources.text("dead-letter-routing-key").cloned(),
             max_priority: match kind {

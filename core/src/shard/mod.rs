@@ -527,6 +527,11 @@ impl Shard {
                     found.buried(&sequences, &mut self.budget);
                 }
             }
+            Op::Undelivered { queue, letters } => {
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    found.undelivered(letters, turn.now.wall);
+                }
+            }
             Op::Loaded { queue, loaded } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(loaded, &mut self.budget);

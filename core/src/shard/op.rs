@@ -9,6 +9,7 @@ use crate::{
     catalog::{LogEntry, QueueEntry},
     command::{ConsumeSpec, Outcome},
     commit::Span,
+    dead_letters::Undelivered,
     delay::{self, DelayEntry},
     event::Refusal,
     group::GroupRequest,
@@ -222,6 +223,11 @@ pub(crate) enum Op {
     Buried {
         queue: QueueId,
         sequences: Vec<Sequence>,
+    },
+    /// Dead letters of a queue have not arrived everywhere.
+    Undelivered {
+        queue: QueueId,
+        letters: Vec<Undelivered>,
     },
     /// A read that a queue asked for.
     Loaded {

@@ -3,18 +3,29 @@
 //! Shards only say what died. This task routes it and hands over, as one span, the arrivals and the leave of the
 //! source: so a dead letter is in one place or in the other, whatever happens between. Queues bound what may be on
 //! its way ([`crate::queue`]).
+//!
+//! Letters that must arrive ([`registered`]) wait for the targets to confirm instead, and only then leave the source:
+//! a crash in between may make two of one.
+
+mod registered;
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
+
+use self::registered::{Outcome, Registered};
+pub(crate) use self::registered::{Target, Undelivered};
 
 pub(crate) use crate::deaths::Reason;
 use crate::{
     broker::Inner,
     catalog::{QueueEntry, Targets},
     deaths::{Death, Deaths},
-    id::{ConnectionId, QueueId, Sequence},
+    delay::{self, Waiting, delay_ms},
+    event::Event,
+    id::{ConnectionId, QueueId, Sequence, Token},
     link::{Mailbox, Outgoing},
     log,
     message::{Message, Origin},
@@ -28,6 +39,9 @@ use crate::{
 /// Memory of dead letters that are handed over, and committed, together.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Shards answer to this connection; nobody else's has the number.
+const OFFICE: ConnectionId = ConnectionId(u64::MAX);
+
 /// A message that died.
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
@@ -38,23 +52,33 @@ pub(crate) struct DeadLetter {
     pub(crate) message: Arc<Message>,
     pub(crate) reason: Reason,
     pub(crate) time: Timestamp,
+    /// Where it has arrived by an earlier attempt.
+    pub(crate) arrived: SmallVec<[Target; 1]>,
 }
 
 /// Routes what shards send until they end.
 pub(crate) async fn run(inner: Arc<Inner>, mut letters: mpsc::UnboundedReceiver<Vec<DeadLetter>>) {
-    let mailbox = Arc::new(Mailbox::new(ConnectionId(0)));
+    let mailbox = Arc::new(Mailbox::new(OFFICE));
     let mut office = Office {
         outgoing: Outgoing::new(inner.shards.len()),
         left: FxHashMap::default(),
+        undelivered: FxHashMap::default(),
+        registered: Registered::default(),
         inner,
         bytes: 0,
     };
-    while let Some(turn) = letters.recv().await {
-        for letter in turn {
-            office.forward(letter);
-            if office.bytes >= BATCH_BYTES && !office.hand_over(&mailbox).await {
-                return;
+    loop {
+        tokio::select! {
+            turn = letters.recv() => {
+                let Some(turn) = turn else { return };
+                for letter in turn {
+                    office.forward(letter);
+                    if office.bytes >= BATCH_BYTES && !office.hand_over(&mailbox).await {
+                        return;
+                    }
+                }
             }
+            () = mailbox.arrived() => office.take_answers(mailbox.take()),
         }
         if !office.hand_over(&mailbox).await {
             return;
@@ -67,14 +91,31 @@ struct Office {
     outgoing: Outgoing,
     /// What leaves each queue.
     left: FxHashMap<QueueId, Vec<Sequence>>,
+    /// What goes back to each queue.
+    undelivered: FxHashMap<QueueId, Vec<Undelivered>>,
+    registered: Registered,
     bytes: usize,
 }
 
 impl Office {
     fn forward(&mut self, letter: DeadLetter) {
         self.bytes += size(&letter.message);
-        if let Some((message, targets)) = self.address(&letter) {
-            self.send(message, &targets);
+        let addressed = self.address(&letter);
+        if let (true, Some(sequence), Some((message, targets))) = (
+            letter.queue.settings.dead_letters_must_arrive,
+            letter.sequence,
+            &addressed,
+        ) {
+            let number = self.registered.open(&letter, sequence);
+            self.send(message, targets, Some(number));
+            if targets.is_empty() {
+                self.registered.refuse(number);
+            }
+            let outcome = self.registered.close(number);
+            return self.conclude(outcome);
+        }
+        if let Some((message, targets)) = addressed {
+            self.send(&message, &targets, None);
         }
         if let Some(sequence) = letter.sequence {
             self.left.entry(letter.queue.id).or_default().push(sequence);
@@ -109,56 +150,117 @@ impl Office {
         Some((message, targets))
     }
 
-    fn send(&mut self, message: Arc<Message>, targets: &Targets) {
+    /// Sends a message to its targets: to all at once, or to those that have to confirm the letter of a number.
+    fn send(&mut self, message: &Arc<Message>, targets: &Targets, number: Option<u64>) {
         for target in &targets.queues {
-            let shard = self.inner.shard_of_queue(target.queue.id);
+            let queue = target.queue.id;
+            let Some(token) = self.token(number, Target::Queue(queue)) else {
+                continue;
+            };
+            let shard = self.inner.shard_of_queue(queue);
             let arrival = Arrival {
                 message: message.clone(),
                 tags: target.tags.clone(),
                 best_effort: target.best_effort,
                 body: None,
             };
-            let queue = target.queue.id;
-            self.push(
-                shard,
-                Op::Enqueue {
-                    queue,
-                    arrival,
-                    token: None,
-                },
-            );
+            let op = Op::Enqueue {
+                queue,
+                arrival,
+                token,
+            };
+            self.push(shard, op, token.is_none());
         }
         for entry in &targets.logs {
-            let record = log::record_from_message(&message, &entry.settings);
+            let record = log::record_from_message(message, &entry.settings);
             if record.check(&entry.info.name, &entry.settings).is_err() {
+                number.inspect(|number| self.registered.refuse(*number));
                 continue;
             }
-            let partition =
-                log::partition_for(record.key.as_deref(), entry.tails.len(), ConnectionId(0));
-            let shard = self.inner.shard_of_partition(entry.info.id, partition);
-            self.push(
-                shard,
-                Op::Capture {
-                    log: entry.info.id,
-                    partition,
-                    record,
-                    token: None,
-                    captured: true,
+            let log = entry.info.id;
+            let Some(token) = self.token(number, Target::Log(log)) else {
+                continue;
+            };
+            let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), OFFICE);
+            let shard = self.inner.shard_of_partition(log, partition);
+            let op = Op::Capture {
+                log,
+                partition,
+                record,
+                token,
+                captured: true,
+            };
+            self.push(shard, op, token.is_none());
+        }
+        for entry in &targets.delays {
+            let Some(token) = self.token(number, Target::Delay(entry.id)) else {
+                continue;
+            };
+            let arrival = delay::Arrival {
+                entry: entry.clone(),
+                delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
+                waiting: Waiting {
+                    message: message.clone(),
+                    also: Arc::default(),
                 },
-            );
+                token,
+            };
+            let shard = self.inner.shard_of_exchange(entry.id);
+            self.push(shard, Op::Delay(Box::new(arrival)), token.is_none());
         }
     }
 
-    fn push(&mut self, shard: usize, op: Op) {
+    /// With what a target is to confirm, if the letter has a number; nothing at all if the target has it.
+    fn token(&mut self, number: Option<u64>, target: Target) -> Option<Option<Token>> {
+        match number {
+            Some(number) => self.registered.expect(number, target).map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn push(&mut self, shard: usize, op: Op, spanned: bool) {
         self.outgoing.push(shard, op);
-        self.outgoing.spanned |= 1 << shard;
+        if spanned {
+            self.outgoing.spanned |= 1 << shard;
+        }
+    }
+
+    /// Shards have taken letters, or have not.
+    fn take_answers(&mut self, events: Vec<Event>) {
+        for event in events {
+            let (tokens, taken) = match event {
+                Event::Confirmed { tokens } => (tokens, true),
+                Event::Refused { tokens, .. } => (tokens, false),
+                _ => continue,
+            };
+            for token in tokens {
+                let outcome = self.registered.answer(token, taken);
+                self.conclude(outcome);
+            }
+        }
+    }
+
+    fn conclude(&mut self, outcome: Option<Outcome>) {
+        match outcome {
+            Some(Outcome::Arrived(queue, sequence)) => {
+                self.left.entry(queue).or_default().push(sequence);
+            }
+            Some(Outcome::Undelivered(queue, letter)) => {
+                self.undelivered.entry(queue).or_default().push(letter);
+            }
+            None => {}
+        }
     }
 
     /// Hands over what was forwarded. False when the broker has ended.
     async fn hand_over(&mut self, mailbox: &Arc<Mailbox>) -> bool {
         for (queue, sequences) in std::mem::take(&mut self.left) {
             let shard = self.inner.shard_of_queue(queue);
-            self.push(shard, Op::Buried { queue, sequences });
+            self.push(shard, Op::Buried { queue, sequences }, true);
+        }
+        for (queue, letters) in std::mem::take(&mut self.undelivered) {
+            let shard = self.inner.shard_of_queue(queue);
+            self.push(shard, Op::Undelivered { queue, letters }, false);
         }
         self.bytes = 0;
         if self.outgoing.spanned.count_ones() == 1 {
