@@ -20,7 +20,7 @@ use crate::{
     shard::{self, Op, Place, Request, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
-        messages::{self, Dialects, QueueCounters, Stored},
+        messages::{self, Dialects, Progress, QueueCounters, Stored},
         sessions::{SessionRow, WillRow},
         values,
     },
@@ -406,7 +406,7 @@ impl Loader {
             .as_deref()
             .and_then(keys::chunk_first)
             .unwrap_or(range.end);
-        let mut settled = self.settled(queue, range.start, read_to).await?;
+        let mut progress = self.progress(queue, range.start, read_to).await?;
         let mut bodies = FxHashMap::default();
         let mut chunks = Vec::with_capacity(page.entries.len());
         for (key, value) in page.entries {
@@ -422,7 +422,7 @@ impl Loader {
             chunks.push(LoadedChunk {
                 first,
                 messages,
-                settled: settled.remove(&first).unwrap_or_default(),
+                progress: progress.remove(&first).unwrap_or_default(),
                 bytes,
             });
         }
@@ -441,12 +441,12 @@ impl Loader {
         Ok(messages)
     }
 
-    async fn settled(
+    async fn progress(
         &self,
         queue: QueueId,
         from: Sequence,
         to: Sequence,
-    ) -> Result<FxHashMap<Sequence, Vec<Range<u64>>>, StoreError> {
+    ) -> Result<FxHashMap<Sequence, Progress>, StoreError> {
         let rows = scan_all(
             &self.store,
             Table::State,
@@ -457,7 +457,7 @@ impl Loader {
             .map(|(key, value)| {
                 let first = keys::settled_first(&key)
                     .ok_or_else(|| StoreError::Corrupt("settled key".into()))?;
-                Ok((first, messages::decode_settled(first, value)?))
+                Ok((first, messages::decode_progress(first, value)?))
             })
             .collect()
     }

@@ -829,6 +829,100 @@ async fn what_comes_back_too_often_is_dead_lettered() {
 }
 
 #[tokio::test]
+async fn counts_of_returns_survive_a_crash() {
+    let store = store();
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client.declare("dead", &[]).await;
+    let quorum = [
+        ("x-queue-type", text("quorum")),
+        ("x-delivery-limit", Value::I32(2)),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("dead")),
+    ];
+    client.declare("q", &quorum).await;
+    let publishes = ["a", "b", "c", "d"].map(|body| publish(None, message("", "q", body)));
+    client.submit_all(publishes.into()).await;
+    client.until("q", 4).await;
+    // Each pass takes all and returns a and c; b is settled in the first.
+    let mut store = store;
+    let mut broker = broker;
+    for pass in 0..2 {
+        let mut consumer = Client::new(&broker);
+        consumer.consume(1, "q", ConsumeSpec::default()).await;
+        let mut found = Vec::new();
+        for id in 1..=if pass == 0 { 4 } else { 3 } {
+            let delivery = consumer.delivery().await;
+            let name = body(&delivery.message);
+            found.push((name.clone(), delivery.returns));
+            if name == "b" {
+                consumer.submit(settle(1, id, Outcome::Accept)).await;
+            }
+        }
+        let expected: &[(&str, u16)] = match pass {
+            0 => &[("a", 0), ("b", 0), ("c", 0), ("d", 0)],
+            _ => &[("a", 1), ("c", 1), ("d", 0)],
+        };
+        let found: Vec<_> = found.iter().map(|(name, n)| (&**name, *n)).collect();
+        assert_eq!(found, expected);
+        let cancel = |token| Command::Cancel {
+            token,
+            consumer: ConsumerId(1),
+        };
+        consumer.ask(cancel).await.expect("it is there");
+        let c = if pass == 0 { 3 } else { 2 };
+        for id in [1, c] {
+            consumer.submit(settle(1, id, Outcome::Requeue)).await;
+        }
+        consumer.make_durable().await;
+        // What is unsettled at the crash was not counted: nobody returned it.
+        store = Arc::new(store.crash(1));
+        broker = open(store.clone()).await;
+    }
+    let mut client = Client::new(&broker);
+    for (name, returns) in [("a", 2), ("c", 2), ("d", 0)] {
+        let found = client.take("q").await.expect("it is there");
+        assert_eq!((&*body(&found.message), found.returns), (name, returns));
+        assert!(found.redelivered);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_counts_over_restarts() {
+    let mut store = store();
+    for round in 0..3 {
+        let broker = open(store.clone()).await;
+        let mut client = Client::new(&broker);
+        if round == 0 {
+            client.declare("dead", &[]).await;
+            let quorum = [
+                ("x-queue-type", text("quorum")),
+                ("x-delivery-limit", Value::I32(2)),
+                ("x-dead-letter-exchange", text("")),
+                ("x-dead-letter-routing-key", text("dead")),
+            ];
+            client.declare("q", &quorum).await;
+            client.publish("", "q", "a").await;
+        }
+        let mut consumer = Client::new(&broker);
+        consumer.consume(1, "q", ConsumeSpec::default()).await;
+        assert_eq!(consumer.delivery().await.returns, round);
+        drop(consumer);
+        if round < 2 {
+            client.until("q", 1).await;
+        } else {
+            client.until("dead", 1).await;
+        }
+        client.make_durable().await;
+        store = Arc::new(store.crash(1));
+    }
+    let broker = open(store).await;
+    let dead = Client::new(&broker).take("dead").await;
+    let dead = dead.expect("it came back three times").message;
+    assert_eq!(deaths(&dead), [death("q", "delivery_limit", 1)]);
+}
+
+#[tokio::test]
 async fn one_consumer_at_a_time() {
     let broker = open(store()).await;
     let (mut one, mut two) = (Client::new(&broker), Client::new(&broker));

@@ -2,9 +2,12 @@
 //!
 //! Messages that a turn leaves behind are written as one chunk, under the sequence of the first.
 //! Settling writes, per chunk and turn, which runs of it are settled; a chunk that is settled
-//! altogether goes. So the cost is per turn and chunk, not per message.
+//! altogether goes. The same row says how often which of the others came back to a queue that counts that. So the cost is per turn and chunk, not per message.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use smallvec::SmallVec;
 
@@ -26,17 +29,25 @@ pub(crate) struct Chunk {
     pub(crate) remaining: u32,
     /// Settled runs, ascending, not touching.
     pub(crate) settled: Vec<Range<u64>>,
+    /// How often messages came back that did and are not settled, by sequence.
+    pub(crate) returns: Option<Box<BTreeMap<u64, u16>>>,
     /// Body chunks that it refers to.
     pub(crate) bodies: SmallVec<[u64; 1]>,
     /// Size of the stored value.
     pub(crate) bytes: usize,
-    /// The store has a row of what is settled.
+    /// The store has a row of what is settled and what came back.
     pub(crate) has_row: bool,
     /// That row is out of date.
     pub(crate) dirty: bool,
 }
 
 impl Chunk {
+    /// How often an unsettled message came back.
+    pub(crate) fn returns_of(&self, sequence: Sequence) -> u16 {
+        let returns = self.returns.as_ref();
+        returns.map_or(0, |returns| returns.get(&sequence.0).copied().unwrap_or(0))
+    }
+
     fn settle(&mut self, sequence: u64) {
         let at = self.settled.partition_point(|run| run.end < sequence);
         match self.settled.get_mut(at) {
@@ -55,6 +66,9 @@ impl Chunk {
             _ => self.settled.insert(at, sequence..sequence + 1),
         }
         self.remaining -= 1;
+        if let Some(returns) = &mut self.returns {
+            returns.remove(&sequence);
+        }
     }
 }
 
@@ -87,17 +101,28 @@ impl Chunks {
 
     /// A stored message is settled.
     pub(crate) fn settle(&mut self, sequence: Sequence) {
+        self.touch(sequence).settle(sequence.0);
+    }
+
+    /// A stored message came back for the `count`th time.
+    pub(crate) fn returned(&mut self, sequence: Sequence, count: u16) {
+        let returns = &mut self.touch(sequence).returns;
+        returns.get_or_insert_default().insert(sequence.0, count);
+    }
+
+    /// The chunk of a message, whose row is to be written.
+    fn touch(&mut self, sequence: Sequence) -> &mut Chunk {
         let at = self.live.partition_point(|chunk| chunk.last < sequence);
         let chunk = self
             .live
             .get_mut(at)
             .expect("a stored message in memory has its chunk");
         debug_assert!(chunk.first <= sequence && chunk.remaining > 0);
-        chunk.settle(sequence.0);
         if !chunk.dirty {
             chunk.dirty = true;
             self.touched.push(chunk.first);
         }
+        chunk
     }
 
     /// The first chunk that is not settled altogether.
@@ -114,9 +139,10 @@ impl Chunks {
             chunk.dirty = false;
             if chunk.remaining > 0 {
                 chunk.has_row = true;
-                let runs = messages::encode_settled(first, &chunk.settled);
+                let returns = chunk.returns.as_deref();
+                let row = messages::encode_progress(first, &chunk.settled, returns);
                 turn.batch
-                    .put(Table::State, keys::settled(queue, first), runs);
+                    .put(Table::State, keys::settled(queue, first), row);
             } else {
                 drop_chunk(queue, chunk, turn);
                 self.forgettable += chunk.bytes;
@@ -199,6 +225,7 @@ mod tests {
             last: Sequence(9),
             remaining: 9,
             settled: Vec::new(),
+            returns: None,
             bodies: SmallVec::new(),
             bytes: 0,
             has_row: false,

@@ -18,7 +18,7 @@ use crate::{
     shard::Turn,
     store::{
         Table, keys,
-        messages::{self, Counters, Stored},
+        messages::{self, Counters, Progress, Stored},
     },
 };
 
@@ -235,14 +235,17 @@ impl Lane {
         let Some(last) = loaded.messages.last().map(|stored| stored.sequence) else {
             return;
         };
+        let has_row = loaded.progress != Progress::default();
+        let Progress { settled, returns } = loaded.progress;
         let mut chunk = Chunk {
             first: loaded.first,
             last,
             remaining: loaded.messages.len() as u32,
             bodies: bodies_of(loaded.messages.iter().filter_map(|stored| stored.body)),
             bytes: loaded.bytes,
-            has_row: !loaded.settled.is_empty(),
-            settled: loaded.settled,
+            has_row,
+            settled,
+            returns: (!returns.is_empty()).then(|| Box::new(returns)),
             dirty: false,
         };
         let mut lost = Vec::new();
@@ -263,7 +266,7 @@ impl Lane {
                 accepted: stored.accepted,
                 tags: stored.tags,
                 body: None,
-                returns: 0,
+                returns: chunk.returns_of(sequence),
                 redelivered: match session {
                     Some(session) => session.was_sent(sequence),
                     None => sequence < self.recovered_to,
@@ -298,6 +301,20 @@ impl Lane {
             Err(_) => self.chunks.settle(held.sequence),
         }
         true
+    }
+
+    /// A message came back, and that counts.
+    pub(super) fn note_return(&mut self, held: &Held) {
+        if !held.durable {
+            return;
+        }
+        match self
+            .pending
+            .binary_search_by_key(&held.sequence, |(pending, _)| pending.sequence)
+        {
+            Ok(at) => self.pending[at].0.returns = held.returns,
+            Err(_) => self.chunks.returned(held.sequence, held.returns),
+        }
     }
 
     /// Drops the backlog; what is durable elsewhere in the lane is `left`. True if there was one.
@@ -390,16 +407,24 @@ impl Lane {
         if in_memory {
             let (remaining, bytes) = (messages.len() as u32, value.len());
             let settled = Vec::new();
+            let returns = None;
             self.chunks.add(Chunk {
                 first,
                 last,
                 remaining,
                 settled,
+                returns,
                 bodies,
                 bytes,
                 has_row: false,
                 dirty: false,
             });
+            for (held, _) in pending
+                .iter()
+                .filter(|(held, _)| held.stored && held.returns > 0)
+            {
+                self.chunks.returned(held.sequence, held.returns);
+            }
         }
         turn.batch
             .put(Table::Messages, keys::chunk(id, first), value);

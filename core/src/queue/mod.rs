@@ -57,7 +57,7 @@ use crate::{
     shard::Turn,
     store::{
         Table, keys,
-        messages::{QueueCounters, Stored},
+        messages::{Progress, QueueCounters, Stored},
     },
     time::Timestamp,
 };
@@ -190,7 +190,7 @@ pub(crate) struct Loaded {
 pub(crate) struct LoadedChunk {
     pub(crate) first: Sequence,
     pub(crate) messages: Vec<Stored>,
-    pub(crate) settled: Vec<Range<u64>>,
+    pub(crate) progress: Progress,
     pub(crate) bytes: usize,
 }
 

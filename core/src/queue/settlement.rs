@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use super::{Budget, ChannelLimit, Held, Queue};
+use super::{Budget, ChannelLimit, Held, Queue, QueueType};
 use crate::{
     command::{ConsumeSpec, Outcome},
     dead_letters::Reason,
@@ -47,10 +47,14 @@ impl Queue {
     /// Puts a message back into its place, unless it has come back too often.
     fn requeue(&mut self, mut held: Held, budget: &mut Budget, turn: &mut Turn) {
         held.redelivered = true;
-        if let Some(limit) = self.entry.settings.delivery_limit {
+        if self.entry.settings.kind == QueueType::Quorum {
             held.returns = held.returns.saturating_add(1);
-            if u32::from(held.returns) > limit {
+            let limit = self.entry.settings.delivery_limit;
+            if limit.is_some_and(|limit| u32::from(held.returns) > limit) {
                 return self.bury(held, Reason::DeliveryLimit, budget, turn);
+            }
+            if let Some(lane) = self.lane_mut(held.sequence) {
+                lane.note_return(&held);
             }
         }
         self.ready.add(&held.message);

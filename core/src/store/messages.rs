@@ -3,7 +3,7 @@
 //! A chunk holds what one queue took in one turn: the publishers of its messages once, then each
 //! message, with exchange and topic left out where they repeat the message before.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -24,6 +24,7 @@ use crate::{
 const CHUNK: u8 = 1;
 const BODIES: u8 = 1;
 const SETTLED: u8 = 1;
+const PROGRESS: u8 = 2;
 const COUNTERS_OF_ONE_LANE: u8 = 1;
 const COUNTERS: u8 = 2;
 const RETAINED: u8 = 1;
@@ -416,11 +417,34 @@ pub(crate) fn decode_bodies(value: Bytes) -> Result<Vec<Bytes>, StoreError> {
     Ok(bodies)
 }
 
-/// Encodes which messages of a chunk are settled: ascending runs of sequences.
-pub(crate) fn encode_settled(first: Sequence, runs: &[Range<u64>]) -> Bytes {
-    let mut writer = Writer::new(SETTLED);
+/// What has become of a chunk's messages since it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Settled sequences: ascending runs that do not touch.
+    pub(crate) settled: Vec<Range<u64>>,
+    /// How often messages came back that did and are not settled, by sequence.
+    pub(crate) returns: BTreeMap<u64, u16>,
+}
+
+/// Encodes the progress of the chunk that begins at `first`.
+pub(crate) fn encode_progress(
+    first: Sequence,
+    settled: &[Range<u64>],
+    returns: Option<&BTreeMap<u64, u16>>,
+) -> Bytes {
+    let returns = returns.filter(|returns| !returns.is_empty());
+    let mut writer = Writer::new(returns.map_or(SETTLED, |_| PROGRESS));
+    if let Some(returns) = returns {
+        writer.varint(returns.len() as u64);
+        let mut base = first.0;
+        for (&sequence, &count) in returns {
+            writer.varint(sequence - base);
+            writer.varint(count.into());
+            base = sequence;
+        }
+    }
     let mut base = first.0;
-    for run in runs {
+    for run in settled {
         writer.varint(run.start - base);
         writer.varint(run.end - run.start);
         base = run.end;
@@ -428,17 +452,27 @@ pub(crate) fn encode_settled(first: Sequence, runs: &[Range<u64>]) -> Bytes {
     writer.done()
 }
 
-/// Decodes what [`encode_settled`] wrote.
-pub(crate) fn decode_settled(first: Sequence, value: Bytes) -> Result<Vec<Range<u64>>, StoreError> {
-    let mut reader = Reader::new(value, SETTLED)?;
-    let mut runs = Vec::new();
+/// Decodes what [`encode_progress`] wrote.
+pub(crate) fn decode_progress(first: Sequence, value: Bytes) -> Result<Progress, StoreError> {
+    let (format, mut reader) = Reader::versioned(value, PROGRESS)?;
+    let mut progress = Progress::default();
+    if format == PROGRESS {
+        let mut sequence = first.0;
+        for _ in 0..reader.varint()? {
+            sequence = sequence.wrapping_add(reader.varint()?);
+            let count = reader.varint()?;
+            let count = u16::try_from(count)
+                .map_err(|_| StoreError::Corrupt("a message came back too often".into()))?;
+            progress.returns.insert(sequence, count);
+        }
+    }
     let mut base = first.0;
     while !reader.is_empty() {
         let start = base.wrapping_add(reader.varint()?);
         base = start.wrapping_add(reader.varint()?);
-        runs.push(start..base);
+        progress.settled.push(start..base);
     }
-    Ok(runs)
+    Ok(progress)
 }
 
 /// What a durable queue knows without reading its chunks.
@@ -636,11 +670,35 @@ mod tests {
     }
 
     #[test]
-    fn settled_runs_round_trip() {
-        let runs = vec![10..12, 15..16, 20..400];
-        assert_eq!(
-            decode_settled(Sequence(10), encode_settled(Sequence(10), &runs)).unwrap(),
-            runs
-        );
+    fn progress_round_trips() {
+        for (settled, returns) in [
+            (vec![10..12, 15..16, 20..400], BTreeMap::new()),
+            (vec![], BTreeMap::from([(10, 1)])),
+            (vec![11..13], BTreeMap::from([(10, 3), (500, u16::MAX)])),
+        ] {
+            let value = encode_progress(Sequence(10), &settled, Some(&returns));
+            assert_eq!(
+                value[0] == SETTLED,
+                returns.is_empty(),
+                "old readers read it"
+            );
+            let progress = Progress { settled, returns };
+            assert_eq!(decode_progress(Sequence(10), value).unwrap(), progress);
+        }
+    }
+
+    #[test]
+    fn damaged_progress_is_an_error() {
+        for value in [
+            &[][..],
+            &[3],
+            &[PROGRESS],
+            &[PROGRESS, 1, 0],
+            &[PROGRESS, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 1],
+            &[PROGRESS, 1, 0, 0xff, 0xff, 0xff, 0x0f],
+        ] {
+            let value = Bytes::copy_from_slice(value);
+            assert!(decode_progress(Sequence(0), value).is_err());
+        }
     }
 }
