@@ -346,6 +346,11 @@ pub enum Refusal {
         "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
     )]
     Locked { name: Text, vhost: Text },
+    /// It has one consumer at a time, and cannot be asked for single messages.
+    #[error(
+        "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    NoGet { name: Text, vhost: Text },
     /// Another consumer has it to itself.
     #[error("queue '{name}' in vhost '{vhost}' in exclusive use")]
     ExclusiveUse { name: Text, vhost: Text },

@@ -955,6 +955,37 @@ async fn one_consumer_at_a_time() {
 }
 
 #[tokio::test]
+async fn only_a_classic_queue_with_one_consumer_at_a_time_can_be_asked_for_a_message() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    for kind in ["classic", "quorum"] {
+        let single = [
+            ("x-queue-type", text(kind)),
+            ("x-single-active-consumer", Value::Bool(true)),
+        ];
+        client.declare(kind, &single).await;
+        client.publish("", kind, "a").await;
+        let get = |token| Command::Get {
+            token,
+            consumer: ConsumerId(u32::MAX),
+            queue: kind.into(),
+            auto_ack: true,
+        };
+        match (kind, client.ask(get).await) {
+            ("classic", Ok(Reply::Got { delivery, .. })) => assert!(delivery.is_some()),
+            ("quorum", Err(refusal @ Refusal::NoGet { .. })) => assert_eq!(
+                refusal.to_string(),
+                "cannot obtain access to locked queue 'quorum' in vhost '/'. basic.get operations are not supported \
+                 by quorum queues with single active consumer"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+    client.consume(1, "quorum", ConsumeSpec::default()).await;
+    assert_eq!(client.bodies(1).await, ["a"], "it is still there");
+}
+
+#[tokio::test]
 async fn a_higher_priority_takes_over_in_a_quorum_queue() {
     let broker = open(store()).await;
     let (mut low, mut high) = (Client::new(&broker), Client::new(&broker));

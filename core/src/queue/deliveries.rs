@@ -1,6 +1,6 @@
 //! Messages going out: to consumers in turn, and to whoever asks for one.
 
-use super::{Budget, Held, Queue};
+use super::{Budget, Held, Queue, QueueType};
 use crate::{
     event::{Delivery, Event, Refusal, Reply},
     id::{ConnectionId, ConsumerId, Token},
@@ -62,6 +62,11 @@ impl Queue {
         turn: &Turn,
     ) -> Result<(), Refusal> {
         self.check_owner(connection)?;
+        let settings = &self.entry.settings;
+        if settings.single_active_consumer && settings.kind == QueueType::Quorum {
+            let (name, vhost) = (self.entry.name.clone(), self.entry.vhost.clone());
+            return Err(Refusal::NoGet { name, vhost });
+        }
         self.renew(turn.now.wall);
         self.read_again();
         self.gets.push_back(PendingGet {

@@ -113,7 +113,9 @@ impl From<Refusal> for Error {
             | Refusal::Records { .. }
             | Refusal::TooLarge { .. }
             | Refusal::OffsetOutOfRange(_) => Error::channel(ReplyCode::PreconditionFailed, text),
-            Refusal::Locked { .. } => Error::channel(ReplyCode::ResourceLocked, text),
+            Refusal::Locked { .. } | Refusal::NoGet { .. } => {
+                Error::channel(ReplyCode::ResourceLocked, text)
+            }
             Refusal::ExclusiveUse { .. } | Refusal::Denied(_) => {
                 Error::channel(ReplyCode::AccessRefused, text)
             }

@@ -136,6 +136,7 @@ impl From<&Refusal> for ErrorCode {
             | Refusal::NotEmpty { .. }
             | Refusal::Full { .. }
             | Refusal::Locked { .. }
+            | Refusal::NoGet { .. }
             | Refusal::ExclusiveUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
         }
     }

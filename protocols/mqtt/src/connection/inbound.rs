@@ -380,6 +380,7 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::NotAllowed(_)
         | Refusal::LoginRefused
         | Refusal::Locked { .. }
+        | Refusal::NoGet { .. }
         | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
         Refusal::TooLarge { .. } | Refusal::Full { .. } | Refusal::StorageFailed(_) => {
             Reason::QUOTA_EXCEEDED
