@@ -30,7 +30,7 @@ pub(crate) struct Chunk {
     /// Settled runs, ascending, not touching.
     pub(crate) settled: Vec<Range<u64>>,
     /// How often messages came back that did and are not settled, by sequence.
-    pub(crate) returns: Option<Box<BTreeMap<u64, u16>>>,
+    pub(crate) returns: BTreeMap<u64, u16>,
     /// Body chunks that it refers to.
     pub(crate) bodies: SmallVec<[u64; 1]>,
     /// Size of the stored value.
@@ -44,8 +44,7 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// How often an unsettled message came back.
     pub(crate) fn returns_of(&self, sequence: Sequence) -> u16 {
-        let returns = self.returns.as_ref();
-        returns.map_or(0, |returns| returns.get(&sequence.0).copied().unwrap_or(0))
+        self.returns.get(&sequence.0).copied().unwrap_or_default()
     }
 
     fn settle(&mut self, sequence: u64) {
@@ -66,9 +65,7 @@ impl Chunk {
             _ => self.settled.insert(at, sequence..sequence + 1),
         }
         self.remaining -= 1;
-        if let Some(returns) = &mut self.returns {
-            returns.remove(&sequence);
-        }
+        self.returns.remove(&sequence);
     }
 }
 
@@ -106,8 +103,7 @@ impl Chunks {
 
     /// A stored message came back for the `count`th time.
     pub(crate) fn returned(&mut self, sequence: Sequence, count: u16) {
-        let returns = &mut self.touch(sequence).returns;
-        returns.get_or_insert_default().insert(sequence.0, count);
+        self.touch(sequence).returns.insert(sequence.0, count);
     }
 
     /// The chunk of a message, whose row is to be written.
@@ -139,8 +135,7 @@ impl Chunks {
             chunk.dirty = false;
             if chunk.remaining > 0 {
                 chunk.has_row = true;
-                let returns = chunk.returns.as_deref();
-                let row = messages::encode_progress(first, &chunk.settled, returns);
+                let row = messages::encode_progress(first, &chunk.settled, &chunk.returns);
                 turn.batch
                     .put(Table::State, keys::settled(queue, first), row);
             } else {
@@ -225,7 +220,7 @@ mod tests {
             last: Sequence(9),
             remaining: 9,
             settled: Vec::new(),
-            returns: None,
+            returns: BTreeMap::new(),
             bodies: SmallVec::new(),
             bytes: 0,
             has_row: false,

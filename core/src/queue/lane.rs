@@ -3,7 +3,10 @@
 //! A lane's sequences share their first byte, and that of a higher priority is smaller: so the order of sequences
 //! is the order of delivery over all lanes, also in the store. A queue without priorities has one lane.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use smallvec::SmallVec;
 
@@ -245,7 +248,7 @@ impl Lane {
             bytes: loaded.bytes,
             has_row,
             settled,
-            returns: (!returns.is_empty()).then(|| Box::new(returns)),
+            returns,
             dirty: false,
         };
         let mut lost = Vec::new();
@@ -407,7 +410,7 @@ impl Lane {
         if in_memory {
             let (remaining, bytes) = (messages.len() as u32, value.len());
             let settled = Vec::new();
-            let returns = None;
+            let returns = BTreeMap::new();
             self.chunks.add(Chunk {
                 first,
                 last,

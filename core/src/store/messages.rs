@@ -430,11 +430,11 @@ pub(crate) struct Progress {
 pub(crate) fn encode_progress(
     first: Sequence,
     settled: &[Range<u64>],
-    returns: Option<&BTreeMap<u64, u16>>,
+    returns: &BTreeMap<u64, u16>,
 ) -> Bytes {
-    let returns = returns.filter(|returns| !returns.is_empty());
-    let mut writer = Writer::new(returns.map_or(SETTLED, |_| PROGRESS));
-    if let Some(returns) = returns {
+    let counted = !returns.is_empty();
+    let mut writer = Writer::new(if counted { PROGRESS } else { SETTLED });
+    if counted {
         writer.varint(returns.len() as u64);
         let mut base = first.0;
         for (&sequence, &count) in returns {
@@ -676,7 +676,7 @@ mod tests {
             (vec![], BTreeMap::from([(10, 1)])),
             (vec![11..13], BTreeMap::from([(10, 3), (500, u16::MAX)])),
         ] {
-            let value = encode_progress(Sequence(10), &settled, Some(&returns));
+            let value = encode_progress(Sequence(10), &settled, &returns);
             assert_eq!(
                 value[0] == SETTLED,
                 returns.is_empty(),
