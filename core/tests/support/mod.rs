@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod logs;
+pub mod queues;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
