@@ -674,7 +674,10 @@ mod tests {
         for (settled, returns) in [
             (vec![10..12, 15..16, 20..400], BTreeMap::new()),
             (vec![], BTreeMap::from([(10, 1)])),
-            (vec![11..13], BTreeMap::from([(10, 3), (500, u16::MAX)])),
+            (
+                vec![11..13, 14..15],
+                BTreeMap::from([(10, 3), (500, u16::MAX)]),
+            ),
         ] {
             let value = encode_progress(Sequence(10), &settled, &returns);
             assert_eq!(
