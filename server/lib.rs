@@ -259,6 +259,9 @@ fn broker_options(config: &Config) -> Options {
         dialects: Vec::new(),
         queue_memory: config.queue_memory.0,
         log_memory: config.log_memory.0,
+        retained_messages_max: config.mqtt.retained_messages_max,
+        retained_bytes_max: config.mqtt.retained_bytes_max.0 as u64,
+        session_subscriptions_max: config.mqtt.subscriptions_max,
         initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
         user: config
             .user()

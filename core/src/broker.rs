@@ -57,6 +57,12 @@ pub struct Options {
     pub log_memory: usize,
     /// How long an empty group waits for more members before its first generation.
     pub initial_rebalance_delay: Duration,
+    /// Retained messages of one vhost at most; 0 is no limit.
+    pub retained_messages_max: u64,
+    /// As `retained_messages_max`, in bytes of topics, payloads and properties.
+    pub retained_bytes_max: u64,
+    /// Subscriptions of one session at most; 0 is no limit.
+    pub session_subscriptions_max: usize,
     /// A user besides `guest`, and its password; this one may come from anywhere.
     pub user: Option<(Text, Text)>,
     /// The type of queues that are declared without one, in vhosts that have no default of their own: `classic`,

@@ -42,6 +42,9 @@ pub enum Event {
     },
     /// A publish had no destination; only for those with a token, before its `Confirmed` (MQTT 5 reason 0x10).
     Unrouted { token: Token },
+    /// There is no room to retain a publish, which its subscribers get all the same; as [`Event::Unrouted`]
+    /// (MQTT 5 reason 0x97).
+    Unretained { token: Token },
     /// Messages for a consumer, oldest first.
     Deliver {
         consumer: ConsumerId,
@@ -341,6 +344,9 @@ pub enum Refusal {
     /// It has no room for another message.
     #[error("queue '{name}' in vhost '{vhost}' is full")]
     Full { name: Text, vhost: Text },
+    /// A limit of the broker is reached.
+    #[error("{0}")]
+    Quota(Text),
     /// It belongs to another connection.
     #[error(
         "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."

@@ -16,6 +16,7 @@ pub struct Metrics {
     settled: AtomicU64,
     dropped: AtomicU64,
     expired: AtomicU64,
+    unretained: AtomicU64,
     batches: AtomicU64,
     batch_bytes: AtomicU64,
     fetched_bytes: AtomicU64,
@@ -43,6 +44,7 @@ impl Metrics {
         add(&self.settled, count.settled);
         add(&self.dropped, count.dropped);
         add(&self.expired, count.expired);
+        add(&self.unretained, count.unretained);
     }
 
     pub(crate) fn published(&self, messages: u64, unroutable: u64) {
@@ -124,6 +126,11 @@ impl Metrics {
                 "trivium_messages_expired_total",
                 "Messages whose time was up",
                 &self.expired,
+            ),
+            counter(
+                "trivium_retained_refused_total",
+                "Messages that were not retained because a limit was reached",
+                &self.unretained,
             ),
             counter(
                 "trivium_log_batches_total",

@@ -17,6 +17,7 @@ use crate::{
     id::{QueueId, Sequence},
     log::TailBudget,
     queue::{DueWill, Loaded, LoadedChunk, Read},
+    retained::Quota,
     shard::{self, Op, Place, Request, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
@@ -66,6 +67,11 @@ pub(crate) async fn recover(
     let epoch = next_epoch(store, &mut cleanup).await?;
     // What transient queues of earlier processes left behind is never taken for a new one's.
     catalog.skip_ids_to(epoch << 32);
+    catalog.limit_subscriptions(options.session_subscriptions_max);
+    let quota = Arc::new(Quota::new(
+        options.retained_messages_max,
+        options.retained_bytes_max,
+    ));
     let (count, tails) = (options.shards, TailBudget::new(options.log_memory));
     let mut shards: Vec<Shard> = (0..count)
         .map(|index| {
@@ -75,6 +81,7 @@ pub(crate) async fn recover(
                 options.queue_memory / count,
                 tails.clone(),
                 groups,
+                quota.clone(),
             )
         })
         .collect();

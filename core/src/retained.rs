@@ -3,7 +3,16 @@
 //! Topics are kept in the order of their levels, so that what a pattern can match lies together and the
 //! search jumps from one candidate to the next: wildcards cost what they return.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use rustc_hash::FxHashMap;
 
 use crate::{
     event::Retained,
@@ -13,11 +22,69 @@ use crate::{
     topic::{Grammar, Pattern, Step, Topic, escape},
 };
 
+/// What may be retained in each vhost, over all shards; 0 is no limit.
+#[derive(Debug, Default)]
+pub(crate) struct Quota {
+    messages_max: u64,
+    bytes_max: u64,
+    vhosts: Mutex<FxHashMap<Text, Arc<Usage>>>,
+}
+
+/// What the shards retain of one vhost.
+#[derive(Debug, Default)]
+struct Usage {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Quota {
+    pub(crate) fn new(messages_max: u64, bytes_max: u64) -> Quota {
+        Quota {
+            messages_max,
+            bytes_max,
+            vhosts: Mutex::default(),
+        }
+    }
+
+    fn usage(&self, vhost: &Text) -> Arc<Usage> {
+        let mut vhosts = self.vhosts.lock().unwrap_or_else(PoisonError::into_inner);
+        vhosts.entry(vhost.clone()).or_default().clone()
+    }
+
+    /// Whether there is room for what is more in a vhost; when there is, it is taken.
+    fn take(&self, usage: &Usage, messages: u64, bytes: u64) -> bool {
+        let fits = |counter: &AtomicU64, more: u64, max: u64| {
+            let all = counter.fetch_add(more, Relaxed) + more;
+            more == 0 || max == 0 || all <= max
+        };
+        let both = [
+            fits(&usage.messages, messages, self.messages_max),
+            fits(&usage.bytes, bytes, self.bytes_max),
+        ];
+        let taken = both == [true, true];
+        if !taken {
+            usage.give_back(messages, bytes);
+        }
+        taken
+    }
+}
+
+impl Usage {
+    fn give_back(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_sub(messages, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
 /// The retained messages of one vhost.
 #[derive(Debug, Default)]
 pub(crate) struct RetainedStore {
     messages: BTreeMap<Levels, Retained>,
+    /// When those expire that ever do.
+    expiring: BTreeSet<(Timestamp, Levels)>,
     bytes: usize,
+    usage: Arc<Usage>,
+    quota: Arc<Quota>,
 }
 
 /// A topic in the grammar of slashes, ordered level by level.
@@ -45,26 +112,88 @@ impl PartialOrd for Levels {
 }
 
 impl RetainedStore {
-    /// Replaces the message of a topic. Returns the old one.
+    pub(crate) fn new(vhost: &Text, quota: &Arc<Quota>) -> RetainedStore {
+        RetainedStore {
+            usage: quota.usage(vhost),
+            quota: quota.clone(),
+            ..RetainedStore::default()
+        }
+    }
+
+    /// Replaces the message of a topic, if there is room for the new one.
     pub(crate) fn set(
         &mut self,
         topic: &Topic,
         message: Arc<Message>,
         accepted: Timestamp,
+    ) -> Result<Option<Retained>, Full> {
+        let levels = Levels::of(topic);
+        let (old, new) = (self.messages.get(&levels), message.size() as u64);
+        let messages = u64::from(old.is_none());
+        let old = old.map_or(0, |old| old.message.size() as u64);
+        if !self
+            .quota
+            .take(&self.usage, messages, new.saturating_sub(old))
+        {
+            return Err(Full);
+        }
+        self.usage.give_back(0, old.saturating_sub(new));
+        Ok(self.put(levels, message, accepted))
+    }
+
+    /// As [`RetainedStore::set`], of what was found in the store: limits do not delete.
+    pub(crate) fn recover(&mut self, topic: &Topic, message: Arc<Message>, accepted: Timestamp) {
+        self.usage.messages.fetch_add(1, Relaxed);
+        let bytes = message.size() as u64;
+        self.usage.bytes.fetch_add(bytes, Relaxed);
+        self.put(Levels::of(topic), message, accepted);
+    }
+
+    fn put(
+        &mut self,
+        levels: Levels,
+        message: Arc<Message>,
+        accepted: Timestamp,
     ) -> Option<Retained> {
         self.bytes += message.size();
-        let old = self
-            .messages
-            .insert(Levels::of(topic), Retained { message, accepted });
-        self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
-        old
+        let retained = Retained { message, accepted };
+        if let Some(at) = expiry(&retained) {
+            self.expiring.insert((at, levels.clone()));
+        }
+        let at = expiry(&retained);
+        let old = self.messages.insert(levels.clone(), retained)?;
+        self.bytes -= old.message.size();
+        if let Some(before) = expiry(&old).filter(|before| Some(*before) != at) {
+            self.expiring.remove(&(before, levels));
+        }
+        Some(old)
     }
 
     /// Removes the message of a topic.
     pub(crate) fn clear(&mut self, topic: &Topic) -> Option<Retained> {
-        let old = self.messages.remove(&Levels::of(topic))?;
+        self.remove(&Levels::of(topic))
+    }
+
+    fn remove(&mut self, levels: &Levels) -> Option<Retained> {
+        let old = self.messages.remove(levels)?;
         self.bytes -= old.message.size();
+        self.usage.give_back(1, old.message.size() as u64);
+        if let Some(at) = expiry(&old) {
+            self.expiring.remove(&(at, levels.clone()));
+        }
         Some(old)
+    }
+
+    /// Removes one message whose time is up. Returns its topic, in the grammar of slashes.
+    pub(crate) fn expire_one(&mut self, now: Timestamp) -> Option<Text> {
+        let (_, levels) = self.expiring.first().filter(|(at, _)| *at <= now)?.clone();
+        self.remove(&levels);
+        Some(levels.0)
+    }
+
+    /// When the first expires.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiring.first().map(|(at, _)| *at)
     }
 
     /// At most `limit` messages whose topics match, in the order of their topics. Patterns that begin with a
@@ -95,6 +224,16 @@ impl RetainedStore {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// There is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// When a message is of no use any more.
+fn expiry(retained: &Retained) -> Option<Timestamp> {
+    let expiry_ms = retained.message.expiry_ms?;
+    Some(Timestamp(retained.accepted.0.saturating_add(expiry_ms)))
 }
 
 /// A pattern, taken apart for the search.
@@ -279,7 +418,9 @@ mod tests {
     fn retained(topics: &[&str]) -> RetainedStore {
         let mut retained = RetainedStore::default();
         for topic in topics {
-            retained.set(&slashes(topic), message(topic), Timestamp(1));
+            retained
+                .set(&slashes(topic), message(topic), Timestamp(1))
+                .unwrap();
         }
         retained
     }
@@ -314,7 +455,8 @@ mod tests {
     fn spellings_of_one_topic_are_one() {
         let mut retained = retained(&["v1.0/x"]);
         let dots = Topic::new("v1%2E0.x".into(), Grammar::Dots);
-        assert!(retained.set(&dots, message("new"), Timestamp(2)).is_some());
+        let old = retained.set(&dots, message("new"), Timestamp(2));
+        assert!(old.unwrap().is_some());
         assert_eq!(found(&retained, "v1.0/+"), ["new"]);
         assert!(retained.clear(&dots).is_some());
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
@@ -330,8 +472,61 @@ mod tests {
                 .len(),
             2
         );
-        retained.set(&slashes("a/1"), message("longer"), Timestamp(1));
+        retained
+            .set(&slashes("a/1"), message("longer"), Timestamp(1))
+            .unwrap();
         assert_eq!((retained.len(), retained.bytes()), (3, 12));
+    }
+
+    #[test]
+    fn what_expires_goes_in_the_order_of_its_time() {
+        let mut retained = retained(&["stays"]);
+        let mut put = |topic, expiry_ms| {
+            let message = Message {
+                expiry_ms,
+                ..(*message(topic)).clone()
+            };
+            retained
+                .set(&slashes(topic), Arc::new(message), Timestamp(1))
+                .unwrap();
+        };
+        put("late", Some(20));
+        put("early", Some(10));
+        put("cleared", Some(5));
+        put("replaced", Some(5));
+        put("replaced", None);
+        retained.clear(&slashes("cleared"));
+        assert_eq!(retained.next_expiry(), Some(Timestamp(11)));
+        assert_eq!(retained.expire_one(Timestamp(10)), None);
+        assert_eq!(retained.expire_one(Timestamp(30)), Some("early".into()));
+        assert_eq!(retained.expire_one(Timestamp(30)), Some("late".into()));
+        assert_eq!(retained.expire_one(Timestamp(30)), None);
+        assert_eq!(found(&retained, "#"), ["replaced", "stays"]);
+        assert_eq!((retained.len(), retained.bytes()), (2, 13));
+    }
+
+    #[test]
+    fn limits_count_over_the_shards_of_a_vhost() {
+        let quota = Arc::new(Quota::new(3, 10));
+        let [mut one, mut two] =
+            [(), ()].map(|()| RetainedStore::new(&Text::from_static("/"), &quota));
+        let mut other = RetainedStore::new(&Text::from_static("other"), &quota);
+        let set = |store: &mut RetainedStore, topic: &str, body: &str| {
+            store
+                .set(&slashes(topic), message(body), Timestamp(1))
+                .is_ok()
+        };
+        assert!(set(&mut one, "a", "1234"));
+        assert!(set(&mut two, "b", "1234"));
+        assert!(!set(&mut one, "c", "123"), "bytes");
+        assert!(set(&mut one, "c", "12"));
+        assert!(!set(&mut two, "d", ""), "messages");
+        assert!(!set(&mut one, "a", "12345"), "bytes of a replacement");
+        assert!(set(&mut one, "a", "1"), "a smaller replacement");
+        assert!(set(&mut two, "b", "1234567"));
+        assert!(set(&mut other, "a", "1234567890"), "another vhost");
+        assert!(two.clear(&slashes("b")).is_some());
+        assert!(set(&mut one, "d", "1234567"));
     }
 
     #[test]
@@ -339,11 +534,13 @@ mod tests {
         let mut retained = RetainedStore::default();
         for device in 0..100 {
             for sensor in 0..100 {
-                retained.set(
-                    &slashes(&format!("d{device}/s{sensor}/x")),
-                    message(""),
-                    Timestamp(1),
-                );
+                retained
+                    .set(
+                        &slashes(&format!("d{device}/s{sensor}/x")),
+                        message(""),
+                        Timestamp(1),
+                    )
+                    .unwrap();
             }
         }
         let wanted = Wanted::new(&Pattern::new("+/s50/x".into(), Grammar::Slashes));

@@ -40,6 +40,15 @@ pub struct Mqtt {
     /// Bytes that wait for a client that is away, at most; 0 is no limit.
     #[serde(deserialize_with = "parsed")]
     pub session_bytes_max: Size,
+    /// Retained messages of one vhost, at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub retained_messages_max: u64,
+    /// Bytes of retained messages of one vhost, at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub retained_bytes_max: Size,
+    /// Subscriptions of one session, at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub subscriptions_max: usize,
     /// Topic aliases that a client may use.
     #[serde(deserialize_with = "parsed")]
     pub topic_alias_maximum: u16,
@@ -79,6 +88,9 @@ impl Default for Mqtt {
             receive_maximum: non_zero(options.receive_maximum),
             session_messages_max: options.session_messages_max,
             session_bytes_max: Size(options.session_bytes_max as usize),
+            retained_messages_max: 5_000_000,
+            retained_bytes_max: Size(1 << 30),
+            subscriptions_max: 10_000,
             topic_alias_maximum: options.topic_alias_maximum,
             keep_alive_max: options.keep_alive_max,
             validate_payload_format: options.validate_payload_format,

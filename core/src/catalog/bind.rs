@@ -5,7 +5,8 @@ use super::{
     bindings::{Bound, End, ExchangeName, Identity},
     check,
     headers::HeaderMatch,
-    routes::{Edge, Place},
+    is_group,
+    routes::{Edge, Place, QueueEntry},
     spread, topic_trie,
 };
 use crate::{
@@ -20,6 +21,9 @@ impl Catalog {
         let place = self.check_binding(by, binding)?;
         let identity = Identity::new(&by.vhost, place.end(&by.vhost), binding);
         let existing = self.bindings.number(&identity);
+        if let (None, Place::Queue(queue)) = (existing, &place) {
+            self.check_subscriptions(queue)?;
+        }
         let mut applied = Applied::from(Outcome::Bound {
             created: existing.is_none(),
         });
@@ -48,6 +52,22 @@ impl Catalog {
             );
         }
         Ok(applied)
+    }
+
+    /// Whether a client's session may have another subscription. Groups have the one that they were made for.
+    pub(super) fn check_subscriptions(&self, queue: &QueueEntry) -> Result<(), Refusal> {
+        if !queue.spec.session || self.subscriptions_max == 0 || is_group(&queue.name) {
+            return Ok(());
+        }
+        let subscriptions = self.bindings.count_to(&End::Queue(queue.id)) + queue.shares.len();
+        if subscriptions < self.subscriptions_max {
+            return Ok(());
+        }
+        let text = format!(
+            "a session has at most {} subscriptions",
+            self.subscriptions_max
+        );
+        Err(Refusal::Quota(text.into()))
     }
 
     pub(super) fn unbind(&mut self, by: &Actor, binding: &Binding) -> Result<Applied, Refusal> {

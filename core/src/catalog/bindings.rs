@@ -93,6 +93,11 @@ impl Bindings {
             .unwrap_or_default()
     }
 
+    /// How many bindings lead to something.
+    pub(super) fn count_to(&self, end: &End) -> usize {
+        self.to.get(end).map_or(0, BTreeSet::len)
+    }
+
     pub(super) fn any_from(&self, source: &ExchangeName) -> bool {
         self.from.contains_key(source)
     }

@@ -74,6 +74,8 @@ pub(crate) struct Catalog {
     members: shares::Members,
     /// The type of queues in vhosts without a default of their own.
     default_queue_type: &'static str,
+    /// Subscriptions of one session at most; 0 is no limit.
+    subscriptions_max: usize,
 }
 
 /// A change that is made, in memory; `batch` makes it durable.
@@ -149,6 +151,11 @@ impl From<Outcome> for Applied {
 }
 
 impl Catalog {
+    /// Sets how many subscriptions one session may have; those with more keep what they have. 0 is no limit.
+    pub(crate) fn limit_subscriptions(&mut self, max: usize) {
+        self.subscriptions_max = max;
+    }
+
     /// Checks and makes a change; a refused one leaves everything as it was.
     pub(crate) fn apply(&mut self, by: &Actor, change: &Change) -> Result<Applied, Refusal> {
         match change {

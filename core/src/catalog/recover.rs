@@ -49,6 +49,7 @@ impl Catalog {
             bindings: Bindings::default(),
             next_id: 1,
             default_queue_type: "classic",
+            subscriptions_max: 0,
         };
         let mut applied = Applied::default();
         let (vhosts, rows): (Vec<_>, Vec<_>) = rows

@@ -52,6 +52,9 @@ impl Catalog {
         self.may_bind(by, &binding(client, None))?;
         self.check_source(by, &binding(client, None))?;
         let name = queue_name(group, filter);
+        if !session.shares.iter().any(|(own, _)| *own == name) {
+            self.check_subscriptions(&session)?;
+        }
         let mut applied = Applied::default();
         let queue = match self.routes.session(&by.vhost, &name) {
             Some(queue) => queue.id,

@@ -4,6 +4,7 @@
 //! fail for reasons outside its input. Only [`run`] awaits.
 
 mod op;
+mod retained;
 mod run;
 mod sessions;
 mod turn;
@@ -21,29 +22,25 @@ pub(crate) use op::{Op, Report, Request};
 pub(crate) use run::{Services, run};
 pub(crate) use turn::{Count, Outbox, Turn};
 
+use self::retained::RetainedMessages;
 use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
     delay::{DelayEntry, Delays},
-    event::{Event, Kind, Refusal, Reply, Retained},
+    event::{Event, Kind, Refusal, Reply},
     group::{Answers, GroupRequest, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
     log::{self, Bounds, Marker, Partition, Tail, TailBudget},
-    message::Message,
     properties::Text,
     queue::{Budget, Queue},
-    retained::RetainedStore,
-    store::{Store, StoreError, Table, keys, messages},
+    retained::{Full, Quota},
+    store::{Store, StoreError, messages},
     time::{Now, Timestamp},
-    topic::{Grammar, Pattern},
 };
 
 /// How often retention is looked at.
 const LOG_UPKEEP: Duration = Duration::from_secs(5);
-
-/// Retained messages that one subscription is sent at most.
-const RETAINED_MAX: usize = 1_000_000;
 
 /// Which of how many shards one is.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +62,7 @@ pub(crate) struct Shard {
     queues: FxHashMap<QueueId, Box<Queue>>,
     partitions: FxHashMap<(LogId, u32), Partition>,
     groups: Groups,
-    retained: FxHashMap<Text, RetainedStore>,
+    retained: RetainedMessages,
     connections: FxHashMap<ConnectionId, Connection>,
     /// When queues have something to do by themselves; some may have been put off since.
     deadlines: BTreeSet<(Timestamp, QueueId)>,
@@ -84,12 +81,13 @@ impl Shard {
         memory: usize,
         tails: Arc<TailBudget>,
         groups: Groups,
+        quota: Arc<Quota>,
     ) -> Shard {
         Shard {
             queues: FxHashMap::default(),
             partitions: FxHashMap::default(),
             groups,
-            retained: FxHashMap::default(),
+            retained: RetainedMessages::new(quota),
             connections: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             budget: Budget {
@@ -184,20 +182,6 @@ impl Shard {
         value: Bytes,
     ) -> Result<(), StoreError> {
         self.groups.recover(key, value)
-    }
-
-    /// A retained message found in the store.
-    pub(crate) fn recover_retained(
-        &mut self,
-        vhost: Text,
-        message: Arc<Message>,
-        accepted: Timestamp,
-    ) {
-        let topic = message.topic.clone();
-        self.retained
-            .entry(vhost)
-            .or_default()
-            .set(&topic, message, accepted);
     }
 
     /// Where events for a connection go.
@@ -505,7 +489,10 @@ impl Shard {
                 message,
                 token,
             } => {
-                self.retain(vhost, message, turn);
+                let kept = self.retained.retain(vhost, message, turn);
+                if let (Err(Full), Some(token)) = (kept, token) {
+                    turn.free.push(from, Event::Unretained { token });
+                }
                 confirm(from, token, turn);
             }
             Op::Retained {
@@ -513,7 +500,7 @@ impl Shard {
                 vhost,
                 filter,
             } => {
-                let found = self.retained_matching(&vhost, &filter, turn.now.wall);
+                let found = self.retained.matching(&vhost, &filter, turn.now.wall);
                 turn.free.push(
                     from,
                     Event::Done {
@@ -588,6 +575,7 @@ impl Shard {
         self.delays.due(turn.now.wall, &mut turn.due);
         self.delays.reads(&mut turn.delayed_reads);
         self.keep_logs(turn);
+        self.retained.expire(turn);
         let mut answers = Answers::new();
         let groups = self.groups.tick(turn.now, &mut answers, &mut turn.batch);
         answer(answers, turn);
@@ -600,7 +588,8 @@ impl Shard {
         let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
         let instant =
             |at: Timestamp| now.instant + Duration::from_millis(at.0.saturating_sub(now.wall.0));
-        [queues, logs, self.delays.next_due()]
+        let retained = self.retained.next_expiry();
+        [queues, logs, self.delays.next_due(), retained]
             .into_iter()
             .flatten()
             .map(instant)
@@ -780,50 +769,14 @@ impl Shard {
         partition
     }
 
-    fn retain(&mut self, vhost: Text, message: Arc<Message>, turn: &mut Turn) {
-        let key = keys::retained(&vhost, &message.topic.render(Grammar::Slashes));
-        let retained = self.retained.entry(vhost).or_default();
-        if message.body.as_ref().is_none_or(|body| body.is_empty()) {
-            retained.clear(&message.topic);
-            turn.batch.delete(Table::Retained, key);
-        } else {
-            // A retained message may stay for years.
-            let message = Message::detached(message);
-            turn.batch.put(
-                Table::Retained,
-                key,
-                messages::encode_retained(&message, turn.now.wall),
-            );
-            let topic = message.topic.clone();
-            retained.set(&topic, message, turn.now.wall);
-        }
-    }
-
-    fn retained_matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Retained> {
-        let found = self
-            .retained
-            .get(vhost)
-            .map(|store| store.matching(filter, RETAINED_MAX));
-        let alive = |found: &Retained| !found.message.is_expired(found.accepted, now);
-        found.into_iter().flatten().filter(alive).collect()
-    }
-
     fn report(&self) -> Report {
         let mut report = Report {
             queues: self.queues.len() as u64,
             held_bytes: self.budget.used as u64,
             partitions: self.partitions.len() as u64,
             groups: self.groups.len() as u64,
-            retained: self
-                .retained
-                .values()
-                .map(|retained| retained.len() as u64)
-                .sum(),
-            retained_bytes: self
-                .retained
-                .values()
-                .map(|retained| retained.bytes() as u64)
-                .sum(),
+            retained: self.retained.len() as u64,
+            retained_bytes: self.retained.bytes() as u64,
             ..Report::default()
         };
         for queue in self.queues.values() {

@@ -60,6 +60,7 @@ pub(crate) struct Count {
     pub(crate) settled: u64,
     pub(crate) dropped: u64,
     pub(crate) expired: u64,
+    pub(crate) unretained: u64,
 }
 
 impl Turn {

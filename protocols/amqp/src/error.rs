@@ -109,6 +109,7 @@ impl From<Refusal> for Error {
             | Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
             | Refusal::Full { .. }
+            | Refusal::Quota(_)
             | Refusal::Invalid(_)
             | Refusal::Records { .. }
             | Refusal::TooLarge { .. }

@@ -274,6 +274,7 @@ impl Protocol for Connection {
             | Event::Rejected { .. }
             | Event::Returned { .. }
             | Event::Unrouted { .. }
+            | Event::Unretained { .. }
             | Event::Deliver { .. }
             | Event::Cancelled { .. }
             | Event::Blocked { .. }

@@ -135,6 +135,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
             | Refusal::Full { .. }
+            | Refusal::Quota(_)
             | Refusal::Locked { .. }
             | Refusal::NoGet { .. }
             | Refusal::ExclusiveUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,

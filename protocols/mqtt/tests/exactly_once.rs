@@ -205,9 +205,53 @@ fn mqtt_4_3_3_a_refused_publish_frees_its_identifier() {
         assert!(
             matches!(peer.take_packet(), Packet::PubRec(ack) if ack.reason == Reason::NOT_AUTHORIZED)
         );
+        // Another destination may have stored the identifier; nobody asked for a PUBCOMP.
+        let token = the_release(&mut peer);
         peer.send(sent).unwrap();
-        the_publish(&mut peer);
+        let published = the_publish(&mut peer);
+        confirm(&mut peer, token);
+        assert!(peer.take_bytes().is_empty());
+        confirm(&mut peer, published);
+        assert!(matches!(peer.take_packet(), Packet::PubRec(ack) if ack.reason == Reason::SUCCESS));
     });
+}
+
+#[test]
+fn mqtt_4_3_3_a_publish_that_is_not_retained_frees_its_identifier_if_the_client_can_know() {
+    story(ALL, |peer| {
+        let mut peer = peer.connected();
+        peer.take_commands();
+        let sent = Packet::Publish(publish("a", Qos::ExactlyOnce, 8));
+        peer.send(sent.clone()).unwrap();
+        let token = the_publish(&mut peer);
+        peer.event(Event::Unretained { token }).unwrap();
+        confirm(&mut peer, token);
+        if peer.version.is_5() {
+            assert!(
+                matches!(peer.take_packet(), Packet::PubRec(ack) if ack.reason == Reason::QUOTA_EXCEEDED)
+            );
+            the_release(&mut peer);
+            peer.send(sent).unwrap();
+            the_publish(&mut peer);
+        } else {
+            assert_eq!(peer.take_packet(), rec(8));
+            peer.send(sent).unwrap();
+            assert_eq!(peer.take_packet(), rec(8));
+            assert!(peer.take_commands().is_empty());
+        }
+    });
+}
+
+fn the_release(peer: &mut Peer) -> Token {
+    match &peer.take_commands()[..] {
+        [
+            Command::Release {
+                token,
+                packet_id: 8,
+            },
+        ] => *token,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

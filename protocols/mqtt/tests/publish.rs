@@ -127,6 +127,24 @@ fn mqtt_3_4_2_1_a_publish_without_subscribers_is_told_in_version_5() {
 }
 
 #[test]
+fn mqtt_3_4_2_what_is_not_retained_for_want_of_room_is_told_when_it_is_durable() {
+    story(ALL, |peer| {
+        let mut peer = connected(peer);
+        peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, 1)))
+            .unwrap();
+        let tokens = tokens(&published(&mut peer));
+        peer.event(Event::Unretained { token: tokens[0] }).unwrap();
+        assert!(peer.take_bytes().is_empty());
+        peer.event(Event::Confirmed { tokens }).unwrap();
+        let reason = match peer.version.is_5() {
+            true => Reason::QUOTA_EXCEEDED,
+            false => Reason::SUCCESS,
+        };
+        assert_eq!(peer.take_packet(), Packet::PubAck(Ack::new(1, reason)));
+    });
+}
+
+#[test]
 fn design_3_5_refusals_have_their_reason() {
     let cases = [
         (Refusal::Denied("no".into()), Reason::NOT_AUTHORIZED),

@@ -132,6 +132,15 @@ fn mqtt_3_8_4_5_a_long_subscribe_is_carried_out_in_order() {
 
 #[test]
 fn mqtt_3_9_3_refusals_are_told_as_the_version_can() {
+    for (refusal, reason) in [
+        (Refusal::Denied("no".into()), 0x87),
+        (Refusal::Quota("too many".into()), 0x97),
+    ] {
+        refused_subscriptions(&refusal, reason);
+    }
+}
+
+fn refused_subscriptions(refusal: &Refusal, reason: u8) {
     story(ALL, |peer| {
         let mut peer = peer.connected();
         let mut wanted = subscribe("secret", Qos::AtLeastOnce);
@@ -151,7 +160,7 @@ fn mqtt_3_9_3_refusals_are_told_as_the_version_can() {
             let result = if binding.key == "open" {
                 Ok(Reply::Bound { created: true })
             } else {
-                Err(Refusal::Denied("no".into()))
+                Err(refusal.clone())
             };
             peer.event(Event::Done {
                 token: *token,
@@ -162,7 +171,7 @@ fn mqtt_3_9_3_refusals_are_told_as_the_version_can() {
         let refused = match peer.version {
             Version::V31 => 0,
             Version::V311 => 0x80,
-            Version::V5 => 0x87,
+            Version::V5 => reason,
         };
         assert_eq!(
             peer.take_packet(),

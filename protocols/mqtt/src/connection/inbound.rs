@@ -16,6 +16,9 @@ use crate::{
 /// In tokens of releases, with the packet identifier.
 pub const RELEASE: u64 = 1 << 62;
 
+/// In tokens of releases that the client did not ask for.
+const UNASKED: u64 = RELEASE | 1 << 32;
+
 /// The exchange where all protocols meet.
 pub fn topic_exchange() -> Text {
     Text::from_static("amq.topic")
@@ -254,9 +257,22 @@ impl Inbound {
     }
 
     /// The core has taken a publish.
-    pub fn handle_confirmed(&mut self, token: Token) {
-        if let Some(pending) = self.find(token) {
-            pending.done = true;
+    pub fn handle_confirmed(&mut self, token: Token, commands: &mut Vec<Command>) {
+        let Some(pending) = self.find(token) else {
+            return;
+        };
+        pending.done = true;
+        if pending.reason.is_error() {
+            self.give_up(token, commands);
+        }
+    }
+
+    /// A publish is not retained, for want of room; its confirmation is still to come. Version 3 cannot say so.
+    pub fn handle_unretained(&mut self, token: Token) {
+        if self.version.is_5()
+            && let Some(pending) = self.find(token)
+        {
+            pending.reason = Reason::QUOTA_EXCEEDED;
         }
     }
 
@@ -269,7 +285,12 @@ impl Inbound {
 
     /// The core has refused these publishes. Version 3 cannot say so: what is forbidden is acknowledged and dropped
     /// (3.1.1 section 3.3.5), anything else must end the connection, so that no failure looks like success.
-    pub fn handle_refused(&mut self, tokens: &[Token], refusal: &Refusal) -> Result<(), Violation> {
+    pub fn handle_refused(
+        &mut self,
+        tokens: &[Token],
+        refusal: &Refusal,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Violation> {
         if !self.version.is_5() && !matches!(refusal, Refusal::Denied(_)) {
             return Err(Violation {
                 reason: Reason::UNSPECIFIED,
@@ -277,12 +298,7 @@ impl Inbound {
             });
         }
         for token in tokens {
-            let once = self
-                .find(*token)
-                .map(|pending| (pending.qos, pending.packet_id));
-            if let Some((Qos::ExactlyOnce, packet_id)) = once {
-                self.forget(packet_id);
-            }
+            self.give_up(*token, commands);
             self.finish(
                 Some(*token),
                 puback_reason(refusal),
@@ -290,6 +306,19 @@ impl Inbound {
             );
         }
         Ok(())
+    }
+
+    /// PUBREC will say that a message of QoS 2 failed, which makes its identifier the client's again. What one
+    /// destination refused may have been stored with its identifier by others.
+    fn give_up(&mut self, token: Token, commands: &mut Vec<Command>) {
+        let once = self
+            .find(token)
+            .map(|pending| (pending.qos, pending.packet_id));
+        if let Some((Qos::ExactlyOnce, packet_id)) = once {
+            self.forget(packet_id);
+            let token = Token(UNASKED | u64::from(packet_id));
+            commands.push(Command::Release { token, packet_id });
+        }
     }
 
     fn finish(&mut self, token: Option<Token>, reason: Reason, text: Option<Text>) {
@@ -347,7 +376,9 @@ impl Inbound {
 
     /// A release is durable.
     pub fn handle_released(&mut self, token: Token, out: &mut BytesMut) {
-        let packet_id = (token.0 & !RELEASE) as u16;
+        let Ok(packet_id) = u16::try_from(token.0 & !RELEASE) else {
+            return;
+        };
         self.completing.retain(|id| *id != packet_id);
         Ack::new(packet_id, Reason::SUCCESS).encode(kind::PUBCOMP, self.version, out);
     }
@@ -382,9 +413,10 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::Locked { .. }
         | Refusal::NoGet { .. }
         | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
-        Refusal::TooLarge { .. } | Refusal::Full { .. } | Refusal::StorageFailed(_) => {
-            Reason::QUOTA_EXCEEDED
-        }
+        Refusal::TooLarge { .. }
+        | Refusal::Full { .. }
+        | Refusal::Quota(_)
+        | Refusal::StorageFailed(_) => Reason::QUOTA_EXCEEDED,
         Refusal::Invalid(_)
         | Refusal::Records { .. }
         | Refusal::NotImplemented(_)

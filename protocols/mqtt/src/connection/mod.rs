@@ -196,11 +196,15 @@ impl Connection {
                 }
             }
             (Event::Confirmed { tokens }, Phase::Open(open)) => {
-                open.handle_confirmed(&tokens, effects.output.buffer())
+                open.handle_confirmed(&tokens, effects)
             }
             (Event::Unrouted { token }, Phase::Open(open)) => open.inbound.handle_unrouted(token),
+            (Event::Unretained { token }, Phase::Open(open)) => {
+                open.inbound.handle_unretained(token);
+            }
             (Event::Refused { tokens, reason }, Phase::Open(open)) => {
-                if let Err(violation) = open.handle_refused(&tokens, &reason) {
+                if let Err(violation) = open.handle_refused(&tokens, &reason, &mut effects.commands)
+                {
                     return self.fail(violation, effects);
                 }
             }

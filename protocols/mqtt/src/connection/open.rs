@@ -267,12 +267,14 @@ impl Open {
     }
 
     /// The core is done with these publishes and steps of handshakes.
-    pub(super) fn handle_confirmed(&mut self, tokens: &[Token], out: &mut BytesMut) {
+    pub(super) fn handle_confirmed(&mut self, tokens: &[Token], effects: &mut Effects) {
+        let Effects { output, commands } = effects;
+        let out = output.buffer();
         for &token in tokens {
             match token.0 {
                 RECEIVED.. => self.outbound.handle_received(token, out),
                 RELEASE.. => self.inbound.handle_released(token, out),
-                _ => self.inbound.handle_confirmed(token),
+                _ => self.inbound.handle_confirmed(token, commands),
             }
         }
     }
@@ -282,6 +284,7 @@ impl Open {
         &mut self,
         tokens: &[Token],
         refusal: &Refusal,
+        commands: &mut Vec<Command>,
     ) -> Result<(), Violation> {
         if tokens.iter().any(|token| token.0 >= RELEASE) {
             return Err(Violation {
@@ -289,7 +292,7 @@ impl Open {
                 text: "acknowledgement could not be stored",
             });
         }
-        self.inbound.handle_refused(tokens, refusal)
+        self.inbound.handle_refused(tokens, refusal, commands)
     }
 
     /// The connection is lost or closed from this side: the will is the session's to publish (3.1.2-8).

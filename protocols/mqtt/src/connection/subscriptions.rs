@@ -354,6 +354,7 @@ fn in_suback(reason: Reason, version: Version) -> Reason {
 fn failure(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::Denied(_) => Reason::NOT_AUTHORIZED,
+        Refusal::Quota(_) => Reason::QUOTA_EXCEEDED,
         _ => Reason::UNSPECIFIED,
     }
 }
