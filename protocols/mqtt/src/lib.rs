@@ -13,6 +13,7 @@ mod inflight;
 mod options;
 pub mod packet;
 mod subscription;
+mod takeovers;
 mod topic;
 
 use std::sync::{
@@ -23,7 +24,7 @@ use std::sync::{
 use trivium_core::{Dialect, Now, Text};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
-use crate::connection::Connection;
+use crate::{connection::Connection, takeovers::Takeovers};
 pub use crate::{
     convert::{Mqtt3, Mqtt5},
     options::{OnBreach, Options, Strict},
@@ -38,6 +39,7 @@ pub struct Mqtt {
 pub(crate) struct Shared {
     options: Options,
     assigned: AtomicU64,
+    takeovers: Takeovers,
 }
 
 impl Mqtt {
@@ -47,6 +49,7 @@ impl Mqtt {
             shared: Arc::new(Shared {
                 options,
                 assigned: AtomicU64::new(0),
+                takeovers: Takeovers::default(),
             }),
         }
     }

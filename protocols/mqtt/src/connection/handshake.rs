@@ -4,7 +4,10 @@
 //! CONNECT ──► Authenticate ──► DeclareSession Attach ──► CONNACK, PUBREL …, PUBLISH …
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tracing::info;
@@ -46,6 +49,8 @@ pub struct Opening {
     anonymous: bool,
     /// Set once the user is known.
     inbound: Option<Inbound>,
+    /// Until when nothing is done about it, because the session changes hands too often.
+    held: Option<Instant>,
     /// Whether the session was there before.
     present: bool,
     /// What came before CONNACK could be sent.
@@ -55,6 +60,7 @@ pub struct Opening {
 impl Connection {
     pub(super) fn handle_connect(
         &mut self,
+        now: Now,
         first: u8,
         reader: Reader<'_>,
         effects: &mut Effects,
@@ -77,7 +83,7 @@ impl Connection {
                 },
             );
         match checked {
-            Ok(connect) => self.open(*connect, effects),
+            Ok(connect) => self.open(now, *connect, effects),
             // 3.1.4-1: version 5 may be told why.
             Err(violation) if version.is_5() => self.refuse(version, violation.reason, effects),
             Err(violation) => return Err(CloseReason::Protocol(violation.to_string())),
@@ -109,7 +115,7 @@ impl Connection {
         self.phase = Phase::Closed;
     }
 
-    fn open(&mut self, mut connect: Connect, effects: &mut Effects) {
+    fn open(&mut self, now: Now, mut connect: Connect, effects: &mut Effects) {
         if let Some(reason) = unacceptable(&connect, &self.shared.options) {
             return self.refuse(connect.version, reason, effects);
         }
@@ -120,20 +126,32 @@ impl Connection {
         } else {
             Text::from(&*connect.client_id)
         };
-        let credentials = credentials(&mut connect, self.peer.is_loopback());
-        let anonymous = matches!(credentials, Credentials::Anonymous { .. });
-        effects.commands.push(Command::Authenticate {
-            token: AUTHENTICATE,
-            credentials,
-        });
-        self.phase = Phase::Opening(Box::new(Opening {
+        let held = self.shared.takeovers.wait(&connect.client_id, now.instant);
+        if held.is_some() {
+            info!(client = %connect.client_id, "several connections of one client identifier: CONNACK is delayed");
+        }
+        let mut opening = Box::new(Opening {
             connect,
             assigned,
-            anonymous,
+            anonymous: false,
             inbound: None,
+            held,
             present: false,
             early: Vec::new(),
-        }));
+        });
+        if held.is_none() {
+            opening.authenticate(self.peer.is_loopback(), effects);
+        }
+        self.phase = Phase::Opening(opening);
+    }
+
+    /// The client has waited for long enough.
+    pub(super) fn release(&mut self, effects: &mut Effects) {
+        if let Phase::Opening(opening) = &mut self.phase
+            && opening.held.take().is_some()
+        {
+            opening.authenticate(self.peer.is_loopback(), effects);
+        }
     }
 
     /// Takes one of the core's answers on the way.
@@ -272,6 +290,23 @@ impl Connection {
 }
 
 impl Opening {
+    pub(super) fn held(&self) -> Option<Instant> {
+        self.held
+    }
+
+    pub(super) fn client_id(&self) -> &Text {
+        &self.connect.client_id
+    }
+
+    fn authenticate(&mut self, loopback: bool, effects: &mut Effects) {
+        let credentials = credentials(&mut self.connect, loopback);
+        self.anonymous = matches!(credentials, Credentials::Anonymous { .. });
+        effects.commands.push(Command::Authenticate {
+            token: AUTHENTICATE,
+            credentials,
+        });
+    }
+
     fn handle_authenticated(&mut self, user: Text, options: &Options, effects: &mut Effects) {
         let connect = &mut self.connect;
         let client = connect.client_id.clone();

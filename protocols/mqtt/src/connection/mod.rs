@@ -94,7 +94,7 @@ impl Connection {
             let reader = Reader::new(batch, at + frame.header..at + frame.total());
             at += frame.total();
             match &mut self.phase {
-                Phase::Connecting => self.handle_connect(frame.first, reader, effects)?,
+                Phase::Connecting => self.handle_connect(now, frame.first, reader, effects)?,
                 Phase::Open(open) => {
                     let options = &self.shared.options;
                     match open.handle_packet(
@@ -148,9 +148,19 @@ impl Connection {
         self.phase = Phase::Closed;
     }
 
+    fn note_takeover(&self, now: Now) {
+        let client = match &self.phase {
+            Phase::Opening(opening) => opening.client_id(),
+            Phase::Open(open) => &open.client_id,
+            Phase::Connecting | Phase::Closed => return,
+        };
+        self.shared.takeovers.note(client, now.instant);
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let patience = match &self.phase {
             Phase::Connecting => self.shared.options.connect_timeout,
+            Phase::Opening(opening) => return opening.held(),
             // 3.1.2-22: one and a half times the keep alive.
             Phase::Open(open) if open.keep_alive > 0 && self.wants_input() => {
                 Duration::from_millis(u64::from(open.keep_alive) * 1500)
@@ -216,6 +226,7 @@ impl Connection {
                 },
                 _,
             ) => {
+                self.note_takeover(now);
                 self.close(Reason::SESSION_TAKEN_OVER, effects);
             }
             (
@@ -294,6 +305,10 @@ impl Protocol for Connection {
             return Ok(());
         }
         match self.phase {
+            Phase::Opening(_) => {
+                self.release(effects);
+                Ok(())
+            }
             Phase::Open(_) if self.version().is_5() => {
                 self.close(Reason::KEEP_ALIVE_TIMEOUT, effects);
                 Ok(())

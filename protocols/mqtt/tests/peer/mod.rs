@@ -94,6 +94,19 @@ impl Peer {
             local: "127.0.0.1:1883".parse().unwrap(),
         };
         let protocol = Mqtt::new(options).connect(address, now);
+        Peer::over(protocol, now, version, feed)
+    }
+
+    /// Another connection to one front end, at some time.
+    pub fn of(frontend: &Mqtt, now: Now, version: Version) -> Peer {
+        let address = Address {
+            address: "127.0.0.1:5000".parse().unwrap(),
+            local: "127.0.0.1:1883".parse().unwrap(),
+        };
+        Peer::over(frontend.connect(address, now), now, version, Feed::Whole)
+    }
+
+    fn over(protocol: Box<dyn Protocol>, now: Now, version: Version, feed: Feed) -> Peer {
         let (input, effects) = (BytesMut::new(), Effects::new());
         Peer {
             version,
