@@ -1,5 +1,7 @@
 //! Retained messages: limits, and what happens when their time is up.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};
