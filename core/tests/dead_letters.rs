@@ -5,7 +5,12 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use support::{Client, advance, body, message, open, queues::*};
+use support::{
+    Client, advance, body,
+    logs::{batch, from, log},
+    message, open,
+    queues::*,
+};
 use trivium_core::{Command, ConsumeSpec, ConsumerId, DeliveryId, Message, Outcome, Value};
 
 #[tokio::test]
@@ -205,6 +210,50 @@ async fn a_crash_loses_no_dead_letter() {
         for n in 90..100 {
             assert_eq!(client.get("q").await, Some(n.to_string()));
         }
+    }
+}
+
+#[tokio::test]
+async fn records_that_were_tapped_show_in_logs_how_they_died() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    let captured = [("mq.bind", "amq.direct:dead")];
+    client
+        .log("dead", log(1, &captured))
+        .await
+        .expect("the name is free");
+    client
+        .log("source", log(1, &[]))
+        .await
+        .expect("the name is free");
+    let to_dead = [
+        ("x-dead-letter-exchange", text("amq.direct")),
+        ("x-dead-letter-routing-key", text("dead")),
+    ];
+    client.declare("q", &to_dead).await;
+    client.bind("amq.topic", "source", "q").await;
+    client.declare("also", &[]).await;
+    client.bind("amq.direct", "dead", "also").await;
+    client.consume(1, "q", ConsumeSpec::default()).await;
+    let record = batch(&["a"], None);
+    client
+        .append("source", 0, record)
+        .await
+        .expect("it is there");
+    let delivery = client.delivery().await;
+    assert_eq!(&*delivery.message.origin.protocol, "kafka");
+    client.submit(settle(1, 1, Outcome::Reject)).await;
+    client.until("also", 1).await;
+    let dead = client.take("also").await.expect("it is there").message;
+    assert_eq!(deaths(&dead), [death("q", "rejected", 1)]);
+    assert_eq!(client.read("dead", 0, 0).await, ["a"]);
+    let fetched = client.fetch(from("dead", 0, 0), Duration::ZERO).await;
+    let bytes = &fetched.result.expect("it is readable")[0].bytes;
+    for name in ["x-death", "x-first-death-queue", "x-last-death-reason"] {
+        let found = bytes
+            .windows(name.len())
+            .any(|window| window == name.as_bytes());
+        assert!(found, "{name} is a header of the record");
     }
 }
 

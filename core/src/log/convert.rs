@@ -198,7 +198,7 @@ fn is_envelope(name: &str) -> bool {
 }
 
 fn bare_record(message: &Message, settings: &Settings) -> NewRecord {
-    if message.native.dialect.id() == RECORDS_ID {
+    if message.native.dialect.id() == RECORDS_ID && message.origin.deaths.is_none() {
         return NewRecord {
             timestamp: message.timestamp,
             key: message.key.clone(),

@@ -3,10 +3,18 @@
 
 mod peer;
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use peer::{ALL, Peer, V3, V5, delivery, foreign, message, story};
-use trivium_core::{Command, Delivery, Message, Outcome, Persistence};
-use trivium_mqtt::packet::{Ack, Packet, Publish, Qos, Reason, property::put_user};
+use trivium_core::{
+    Command, Death, Deaths, Delivery, Dialect, Message, Native, Origin, Outcome, Persistence,
+    Reason as DeathReason, Timestamp, Value,
+};
+use trivium_mqtt::{
+    Mqtt3, Mqtt5,
+    packet::{Ack, Packet, Publish, Qos, Reason, property::put_user},
+};
 
 fn settled(peer: &mut Peer) -> Vec<(u64, u64)> {
     let commands = peer.take_commands().into_iter();
@@ -405,4 +413,58 @@ fn mqtt_3_3_2_topic_aliases_towards_the_client() {
         let sent = publishes(peer.deliver(vec![delivery(0, message("room/1"), &[0])]));
         assert_eq!((&*sent[0].topic, sent[0].alias), ("room/1", Some(1)));
     });
+}
+
+#[test]
+fn what_died_in_a_queue_says_so_in_user_properties() {
+    let death = Death {
+        queue: "q".into(),
+        reason: DeathReason::Rejected,
+        count: 1,
+        time: Timestamp(5000),
+        exchange: "amq.topic".into(),
+        routing_keys: vec!["a".into()],
+        original_expiration: None,
+    };
+    let deaths = Deaths {
+        records: vec![death],
+        first: ("q".into(), DeathReason::Rejected),
+        without_copies: false,
+    };
+    let origin = Arc::new(Origin {
+        deaths: Some(Arc::new(deaths)),
+        ..Origin::default()
+    });
+    let mut block = BytesMut::new();
+    put_user(&mut block, "mine", "1");
+    for native in [
+        Native {
+            dialect: &Mqtt5,
+            block: block.freeze(),
+        },
+        Native {
+            dialect: &Mqtt3,
+            block: Bytes::new(),
+        },
+    ] {
+        let has_own = !native.block.is_empty();
+        story(V5, |peer| {
+            let dead = Message {
+                origin: origin.clone(),
+                native: native.clone(),
+                ..message("a")
+            };
+            let mut peer = connected(peer);
+            let sent = publishes(peer.deliver(vec![delivery(1, dead, &[1])]));
+            let headers = Mqtt5.properties(&sent[0].block).headers;
+            let of = |name: &str| headers.iter().find(|(of, _)| of == name);
+            assert_eq!(of("mine").is_some(), has_own);
+            assert!(
+                matches!(of("x-death"), Some((_, Value::Array(_)))),
+                "{headers:?}"
+            );
+            let queue = ("x-first-death-queue".into(), Value::Text("q".into()));
+            assert_eq!(of("x-first-death-queue"), Some(&queue));
+        });
+    }
 }

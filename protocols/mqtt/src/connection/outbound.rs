@@ -520,13 +520,15 @@ fn shared(delivery: &Delivery, options: Options) -> How {
     }
 }
 
-/// The property block of a message: as it came from MQTT 5, converted into `scratch` from another protocol.
+/// The property block of a message: as it came from MQTT 5, or written into `scratch` when it came by another protocol
+/// or has died in a queue since.
 fn block<'a>(message: &'a Message, version: Version, scratch: &'a mut BytesMut) -> &'a [u8] {
     let dialect = message.native.dialect.id();
-    if !version.is_5() || dialect == Mqtt3.id() {
+    let has_died = message.origin.deaths.is_some();
+    if !version.is_5() || (dialect == Mqtt3.id() && !has_died) {
         return &[];
     }
-    if dialect == Mqtt5.id() {
+    if dialect == Mqtt5.id() && !has_died {
         return &message.native.block;
     }
     scratch.clear();
