@@ -286,8 +286,8 @@ impl World {
     }
 
     /// The client begins or goes on with a publish of its own.
-    async fn step_of_sender(&mut self) {
-        let (id, wait) = (1 + self.dice.below(4) as u16, self.dice.below(4) > 0);
+    async fn step_of_sender(&mut self, wait: bool) {
+        let id = 1 + self.dice.below(4) as u16;
         match self.sender.under_way.get(&id).cloned() {
             None => {
                 let outgoing = Outgoing {
@@ -378,8 +378,13 @@ impl World {
         }
     }
 
-    /// The power fails.
+    /// The power fails, while a publish may be under way between shards.
     async fn crash(&mut self) {
+        self.store.hold();
+        self.step_of_sender(false).await;
+        for _ in 0..self.dice.below(8) {
+            tokio::task::yield_now().await;
+        }
         self.store = Arc::new(self.store.crash(self.dice.below(1 << 20)));
         self.broker = open(self.store.clone()).await;
         let there = self.session().await.expect("the session is durable");
@@ -469,7 +474,10 @@ async fn story(seed: u64) {
         match world.dice.below(20) {
             0..=5 => world.publish().await,
             6..=12 => world.receive().await,
-            13..=16 => world.step_of_sender().await,
+            13..=16 => {
+                let wait = world.dice.below(4) > 0;
+                world.step_of_sender(wait).await;
+            }
             17 => {
                 world.attach().await;
             }
