@@ -258,6 +258,35 @@ async fn a_declaration_changes_the_session_that_is_there() {
     assert_eq!(Client::new(&broker).ready("c").await, Some((0, 0)));
 }
 
+/// MQTT 5, 3.1.2.11.2: an expiry of 0 counts from the end of the connection that asks for it.
+#[tokio::test]
+async fn a_client_that_comes_back_for_the_last_time_finds_its_session() {
+    let (_, broker) = broker().await;
+    let mut other = Client::new(&broker);
+    let mut client = Client::named(&broker, "c");
+    client.session("c", Some(Duration::from_secs(60))).await;
+    client.subscribe("c", "t", 1, 1, false).await;
+    client.consume(1, "c", consume()).await;
+    drop(client);
+    while other.ready("c").await != Some((0, 0)) {
+        tokio::task::yield_now().await;
+    }
+    other.send(publish("t", "kept", 1)).await;
+    let mut client = Client::named(&broker, "c");
+    assert!(!client.session("c", Some(Duration::ZERO)).await);
+    // Time passes before it attaches, and whoever removes what nobody uses has a look.
+    for _ in 0..10 {
+        support::advance(Duration::from_millis(100));
+        assert_eq!(other.ready("c").await, Some((1, 0)));
+    }
+    client.consume(1, "c", consume()).await;
+    assert_eq!(client.bodies(1).await, ["kept"]);
+    drop(client);
+    while other.ready("c").await.is_some() {
+        support::advance(Duration::from_secs(1));
+    }
+}
+
 #[tokio::test]
 async fn overlapping_subscriptions_bring_one_delivery_with_all_tags() {
     let (store, broker) = broker().await;

@@ -118,7 +118,9 @@ class Broker:
                 self._http("/health/ready")
                 return
             except OSError:
-                assert self._process.poll() is None, "".join(self.log)
+                if self._process.poll() is not None:
+                    self._reader.join(STOPPED_WITHIN)  # its last words may still be on their way
+                    raise AssertionError("did not start:\n" + "".join(self.log)) from None
         raise AssertionError("not ready:\n" + "".join(self.log))
 
     def _http(self, path):

@@ -203,6 +203,8 @@ def test_priorities_lifetimes_and_deaths_survive_a_kill(own_broker):
         assert body == b"3"
         channel.basic_publish("", "q", b"late", late)
         eventually(lambda: ready(channel, "dead") == 1)
+        # Commits are in order: once this is confirmed, the dead letter is where it belongs for good.
+        channel.basic_publish("", "dead", b"last", pika.BasicProperties(delivery_mode=2))
     broker.kill()
     broker.start()
     with pika_channel(broker) as channel:

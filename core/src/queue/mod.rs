@@ -299,9 +299,12 @@ impl Queue {
         self.consumers.active()
     }
 
-    /// Goes on as its declaration or policies now say.
-    pub(crate) fn change(&mut self, entry: Arc<QueueEntry>) {
+    /// Goes on as its declaration or policies now say. `from` is whose wish that is.
+    pub(crate) fn change(&mut self, entry: Arc<QueueEntry>, from: ConnectionId, now: Timestamp) {
         self.entry = entry;
+        if let Some(session) = &mut self.session {
+            session.expect(from, now.after(FIRST_CONSUMER));
+        }
         let timed = self.timed || self.entry.settings.message_ttl.is_some();
         self.counters_dirty |= timed != self.timed;
         self.timed = timed;
@@ -372,11 +375,25 @@ impl Queue {
         let expires = self.entry.settings.expires?;
         let since = self.idle_since.filter(|_| self.consumers.active() == 0)?;
         let first = self.entry.spec.session && !self.was_consumed;
-        Some(since.after(if first {
+        let at = since.after(if first {
             expires.max(FIRST_CONSUMER)
         } else {
             expires
-        }))
+        });
+        Some(at.max(self.awaited_until()))
+    }
+
+    /// Until when a client is expected that has asked for its session and not yet attached to it.
+    fn awaited_until(&self) -> Timestamp {
+        self.session
+            .as_ref()
+            .and_then(|session| session.awaited_until)
+            .unwrap_or_default()
+    }
+
+    /// Whether somebody uses it, or is about to.
+    pub(crate) fn is_used(&self, now: Timestamp) -> bool {
+        self.consumers() > 0 || self.awaited_until() > now
     }
 
     fn hold(&mut self, size: usize, budget: &mut Budget) {

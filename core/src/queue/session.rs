@@ -54,6 +54,9 @@ pub(crate) struct DueWill {
 pub(crate) struct Session {
     /// The connection of its client.
     pub(crate) connection: Option<ConnectionId>,
+    /// Until when a client is expected that has asked for the session and not yet attached to it: what it asked for
+    /// counts from its own connection's end, not from the last one's.
+    pub(super) awaited_until: Option<Timestamp>,
     /// Every message below was sent at least once, unless it was dropped before.
     sent_to: Sequence,
     /// As `sent_to`, as far as the store knows.
@@ -155,12 +158,20 @@ impl Session {
         self.dirty |= self.received.remove(&packet_id);
     }
 
+    /// A connection has asked for the session; unless it has it already, it will attach soon.
+    pub(super) fn expect(&mut self, from: ConnectionId, until: Timestamp) {
+        if from != ConnectionId(0) && self.connection != Some(from) {
+            self.awaited_until = Some(until);
+        }
+    }
+
     /// The client has connected. Returns the will of the connection before, if that is to be published.
     pub(crate) fn attach(
         &mut self,
         connection: ConnectionId,
         will: Option<Box<Will>>,
     ) -> Option<Box<Will>> {
+        self.awaited_until = None;
         let taken_over = self.connection.replace(connection).is_some();
         let old = std::mem::replace(&mut self.will, will);
         self.will_at = None;

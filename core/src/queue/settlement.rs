@@ -185,7 +185,7 @@ impl Queue {
             .settings
             .expires
             .is_some_and(|after| after.is_zero());
-        if self.entry.spec.auto_delete || at_once {
+        if (self.entry.spec.auto_delete || at_once) && !self.is_used(turn.now.wall) {
             self.is_leaving = true;
             turn.idle.push(self.entry.id);
         }

@@ -376,7 +376,7 @@ impl Shard {
             Op::ChangeQueue(entry) => {
                 let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
                 if let Some(found) = touch(queues, touched, entry.id) {
-                    found.change(entry);
+                    found.change(entry, from, turn.now.wall);
                 }
             }
             Op::Inspect {
@@ -705,7 +705,7 @@ impl Shard {
             return Ok(0);
         };
         let (name, vhost) = (queue.entry.name.clone(), queue.entry.vhost.clone());
-        if if_unused && queue.consumers() > 0 {
+        if if_unused && queue.is_used(turn.now.wall) {
             return Err(Refusal::InUse {
                 kind: Kind::Queue,
                 name,
