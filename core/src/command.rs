@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
+    access::ScramHash,
     definitions::{Definitions, Removal},
     group::GroupRequest,
     id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
@@ -23,6 +24,12 @@ pub enum Command {
     Authenticate {
         token: Token,
         credentials: Credentials,
+    },
+    /// Looks up what is known of a user's password for SCRAM; answered by [`Reply::Scram`](crate::Reply::Scram).
+    FindScram {
+        token: Token,
+        user: Text,
+        hash: ScramHash,
     },
     /// Makes a vhost the connection's own; names in later commands are names in it. Default `/`.
     Enter { token: Token, vhost: Text },
@@ -256,6 +263,8 @@ pub enum Credentials {
     },
     /// Nothing: allowed from the loopback only, acts as `guest`.
     Anonymous { loopback: bool },
+    /// The front end has had the proof itself, against the keys of `FindScram`.
+    Proven { user: Text, loopback: bool },
 }
 
 impl std::fmt::Debug for Credentials {
@@ -263,6 +272,7 @@ impl std::fmt::Debug for Credentials {
         match self {
             Credentials::Password { user, .. } => write!(f, "Password({user})"),
             Credentials::Anonymous { .. } => f.write_str("Anonymous"),
+            Credentials::Proven { user, .. } => write!(f, "Proven({user})"),
         }
     }
 }

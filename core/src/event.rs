@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
+    access::ScramKeys,
     command::{ExchangeSpec, LogSpec, OffsetSpec, QueueSpec},
     definitions::Definitions,
     group::{GroupInfo, GroupReply},
@@ -110,6 +111,8 @@ pub enum Reply {
     Authenticated { user: Text, tags: Vec<Text> },
     /// The connection is in a vhost. Where it has channels, each takes a place of its user's.
     Entered { channels: ChannelQuota },
+    /// What is known of a user's password for SCRAM, if anything is.
+    Scram(Option<ScramKeys>),
     /// A queue is there.
     Queue {
         name: Text,

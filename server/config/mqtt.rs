@@ -132,6 +132,7 @@ impl Mqtt {
                 bridge: bridge.0,
                 client_id: client_id.0,
             },
+            secret: rand::random(),
             instance,
             ..Options::default()
         }

@@ -121,6 +121,13 @@ impl Access {
                 let guest = self.users.get(GUEST).filter(|_| *loopback);
                 guest.cloned().ok_or(Refusal::LoginRefused)
             }
+            Credentials::Proven { user, loopback } => {
+                let found = self.users.get(user);
+                found
+                    .filter(|_| self.may_come(user, *loopback))
+                    .cloned()
+                    .ok_or(Refusal::LoginRefused)
+            }
             Credentials::Password {
                 user,
                 password,
@@ -147,7 +154,6 @@ impl Access {
 
     /// What is known of a user's password for SCRAM. `None` when there is no such user, or when its password was
     /// imported as a hash.
-    #[allow(dead_code, reason = "for front ends with SCRAM")]
     pub(crate) fn scram(&self, user: &str, hash: ScramHash) -> Option<ScramKeys> {
         let user = self.users.get(user)?;
         match &user.scram {

@@ -290,6 +290,10 @@ impl Link {
                 Command::Authenticate { token, credentials } => {
                     self.authenticate(token, &credentials)
                 }
+                Command::FindScram { token, user, hash } => {
+                    let keys = self.routing.current().access().scram(&user, hash);
+                    self.done(token, Ok(Reply::Scram(keys)));
+                }
                 Command::Enter { token, vhost } => self.enter(token, vhost),
                 // Somebody else's session by now.
                 Command::Define {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use trivium_core::Text;
+use trivium_protocol::scram::Secret;
 
 /// What the front end needs to know, checked by whoever built it.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Options {
     pub session_bytes_max: u64,
     /// How long a client may take to send CONNECT, and each answer of an authentication.
     pub connect_timeout: Duration,
+    /// A random secret of this process, from which nonces are made.
+    pub secret: Secret,
     /// A random number of this process, so that the client identifiers it assigns were never assigned before.
     pub instance: u64,
     /// What is done about clients that break a rule as devices in the field do.
@@ -57,6 +60,7 @@ impl Default for Options {
             session_messages_max: 100_000,
             session_bytes_max: 256 << 20,
             connect_timeout: Duration::from_secs(10),
+            secret: [0; 32],
             instance: 0,
             strict: Strict::default(),
         }

@@ -5,6 +5,7 @@
 
 mod effects;
 mod output;
+pub mod scram;
 
 pub use effects::Effects;
 pub use output::Output;

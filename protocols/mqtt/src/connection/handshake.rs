@@ -19,6 +19,7 @@ use trivium_protocol::{CloseReason, Effects};
 
 use super::{
     Connection, Phase,
+    auth::Login,
     breach::Breaches,
     inbound::Inbound,
     open::Open,
@@ -34,7 +35,8 @@ use crate::{
     },
 };
 
-const AUTHENTICATE: Token = Token(1);
+pub const AUTHENTICATE: Token = Token(1);
+pub const FIND_SCRAM: Token = Token(2);
 const DECLARE: Token = Token(3);
 const ATTACH: Token = Token(4);
 /// The first token of subscriptions.
@@ -53,6 +55,8 @@ pub struct Opening {
     held: Option<Instant>,
     /// Whether the session was there before.
     present: bool,
+    /// A login by enhanced authentication.
+    pub(super) login: Option<Login>,
     /// What came before CONNACK could be sent.
     pub(super) early: Vec<Delivery>,
 }
@@ -103,7 +107,7 @@ impl Connection {
         Ok(())
     }
 
-    fn refuse(&mut self, version: Version, reason: Reason, effects: &mut Effects) {
+    pub(super) fn refuse(&mut self, version: Version, reason: Reason, effects: &mut Effects) {
         let mut ack = ConnAck {
             reason,
             ..ConnAck::default()
@@ -130,27 +134,40 @@ impl Connection {
         if held.is_some() {
             info!(client = %connect.client_id, "several connections of one client identifier: CONNACK is delayed");
         }
-        let mut opening = Box::new(Opening {
+        let opening = Box::new(Opening {
             connect,
             assigned,
             anonymous: false,
             inbound: None,
             held,
             present: false,
+            login: None,
             early: Vec::new(),
         });
-        if held.is_none() {
-            opening.authenticate(self.peer.is_loopback(), effects);
-        }
         self.phase = Phase::Opening(opening);
+        if held.is_none() {
+            self.authenticate(now, effects);
+        }
     }
 
     /// The client has waited for long enough.
-    pub(super) fn release(&mut self, effects: &mut Effects) {
+    pub(super) fn release(&mut self, now: Now, effects: &mut Effects) {
         if let Phase::Opening(opening) = &mut self.phase
             && opening.held.take().is_some()
         {
-            opening.authenticate(self.peer.is_loopback(), effects);
+            self.authenticate(now, effects);
+        }
+    }
+
+    fn authenticate(&mut self, now: Now, effects: &mut Effects) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let loopback = self.peer.is_loopback();
+        let begun = opening.authenticate(loopback, now, &self.shared.options, effects);
+        if let Err(violation) = begun {
+            let version = opening.connect.version;
+            self.refuse(version, violation.reason, effects);
         }
     }
 
@@ -175,6 +192,11 @@ impl Connection {
             }
             (AUTHENTICATE, Ok(Reply::Authenticated { user, .. })) => {
                 opening.handle_authenticated(user, &self.shared.options, effects);
+            }
+            (FIND_SCRAM, Ok(Reply::Scram(keys))) => {
+                if let Some(login) = &mut opening.login {
+                    login.challenge(keys, effects.output.buffer());
+                }
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => opening.present = !created,
             (
@@ -203,6 +225,7 @@ impl Connection {
             assigned,
             inbound: Some(mut inbound),
             present: session_present,
+            mut login,
             early,
             ..
         } = *opening
@@ -219,6 +242,8 @@ impl Connection {
             topic_alias_maximum: Some(options.topic_alias_maximum),
             server_keep_alive,
             response_information: response_information(&connect, options),
+            authentication_method: login.as_ref().map(|login| login.method().clone()),
+            authentication_data: login.as_mut().and_then(|login| login.last.take()),
             ..ConnAck::default()
         };
         let packet_max = connect
@@ -251,6 +276,7 @@ impl Connection {
             session_expiry: connect.session_expiry,
             keep_alive: server_keep_alive.unwrap_or(connect.keep_alive),
             bridge: connect.bridge,
+            login: login.map(Box::new),
             breaches: Breaches::default(),
             problem_information: connect.request_problem_information,
             receive_maximum: options.receive_maximum,
@@ -298,13 +324,32 @@ impl Opening {
         &self.connect.client_id
     }
 
-    fn authenticate(&mut self, loopback: bool, effects: &mut Effects) {
+    /// Begins to find out who the client is, by its user and password or by the method that it names.
+    fn authenticate(
+        &mut self,
+        loopback: bool,
+        now: Now,
+        options: &Options,
+        effects: &mut Effects,
+    ) -> Result<(), Violation> {
+        if let Some(method) = self.connect.authentication_method.take() {
+            let data = self.connect.authentication_data.take();
+            let login = Login::begin(&method, data.as_ref(), now, options, &mut effects.commands)?;
+            self.login = Some(login);
+            return Ok(());
+        }
         let credentials = credentials(&mut self.connect, loopback);
         self.anonymous = matches!(credentials, Credentials::Anonymous { .. });
         effects.commands.push(Command::Authenticate {
             token: AUTHENTICATE,
             credentials,
         });
+        Ok(())
+    }
+
+    /// Whether it is the client's turn.
+    pub(super) fn awaits_proof(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| login.awaits_proof)
     }
 
     fn handle_authenticated(&mut self, user: Text, options: &Options, effects: &mut Effects) {
@@ -402,8 +447,6 @@ fn unacceptable(connect: &Connect, options: &Options) -> Option<Reason> {
         Some(Reason::SERVER_MOVED)
     } else if options.validate_payload_format && !will_is_as_it_says(connect) {
         Some(Reason::PAYLOAD_FORMAT_INVALID)
-    } else if connect.authentication_method.is_some() {
-        Some(Reason::BAD_AUTHENTICATION_METHOD)
     } else {
         None
     }

@@ -94,6 +94,11 @@ impl Inbound {
         self.received.extend(received.iter().map(|id| (*id, false)));
     }
 
+    /// Who the client is.
+    pub fn user(&self) -> &Text {
+        &self.origin.user
+    }
+
     /// Whether a PUBLISH with this identifier waits for its acknowledgement.
     pub fn is_under_way(&self, packet_id: u16) -> bool {
         self.pending

@@ -9,6 +9,7 @@
 //! While the connection is opening, and while a SUBSCRIBE is carried out, no input is taken.
 
 mod alias;
+mod auth;
 mod breach;
 mod handshake;
 mod inbound;
@@ -110,6 +111,9 @@ impl Connection {
                         Err(violation) => return self.fail(violation, effects),
                     }
                 }
+                Phase::Opening(opening) if opening.awaits_proof() => {
+                    self.handle_proof(frame.first, reader, effects)?
+                }
                 Phase::Opening(_) | Phase::Closed => return Ok(()),
             }
         }
@@ -160,6 +164,9 @@ impl Connection {
     fn deadline(&self) -> Option<Instant> {
         let patience = match &self.phase {
             Phase::Connecting => self.shared.options.connect_timeout,
+            Phase::Opening(opening) if opening.awaits_proof() => {
+                self.shared.options.connect_timeout
+            }
             Phase::Opening(opening) => return opening.held(),
             // 3.1.2-22: one and a half times the keep alive.
             Phase::Open(open) if open.keep_alive > 0 && self.wants_input() => {
@@ -304,9 +311,9 @@ impl Protocol for Connection {
         {
             return Ok(());
         }
-        match self.phase {
-            Phase::Opening(_) => {
-                self.release(effects);
+        match &self.phase {
+            Phase::Opening(opening) if opening.held().is_some() => {
+                self.release(now, effects);
                 Ok(())
             }
             Phase::Open(_) if self.version().is_5() => {
@@ -341,7 +348,8 @@ impl Protocol for Connection {
         match &self.phase {
             Phase::Connecting => true,
             Phase::Open(open) => open.wants_input(),
-            Phase::Opening(_) | Phase::Closed => false,
+            Phase::Opening(opening) => opening.awaits_proof(),
+            Phase::Closed => false,
         }
     }
 
@@ -352,5 +360,8 @@ impl Protocol for Connection {
 
 /// Whether a packet must be answered by the core before the next one is taken.
 fn pauses(kind: u8) -> bool {
-    matches!(kind, kind::CONNECT | kind::SUBSCRIBE | kind::UNSUBSCRIBE)
+    matches!(
+        kind,
+        kind::CONNECT | kind::AUTH | kind::SUBSCRIBE | kind::UNSUBSCRIBE
+    )
 }

@@ -5,6 +5,7 @@ use trivium_core::{Command, Now, Refusal, Reply, Text, Token};
 use trivium_protocol::{CloseReason, Effects};
 
 use super::{
+    auth::Login,
     breach::{Breaches, Rule},
     handshake,
     inbound::{Inbound, RELEASE},
@@ -27,6 +28,8 @@ pub struct Open {
     pub(super) client_id: Text,
     /// Whether it is another broker, which wants back nothing of what it publishes.
     pub(super) bridge: bool,
+    /// How it was authenticated, if by enhanced authentication.
+    pub(super) login: Option<Box<Login>>,
     pub(super) breaches: Breaches,
     /// Seconds.
     pub(super) session_expiry: u32,
@@ -96,8 +99,12 @@ impl Open {
                 return self.handle_disconnect(&disconnect, options, effects);
             }
             Packet::Connect(_) => return Err(Violation::protocol("second CONNECT")),
-            Packet::Auth(_) => {
-                return Err(Violation::protocol("AUTH without an authentication method"));
+            Packet::Auth(auth) => {
+                let Some(login) = &mut self.login else {
+                    return Err(Violation::protocol("AUTH without an authentication method"));
+                };
+                let user = self.inbound.user().clone();
+                login.again(&auth, &user, now, options, effects)?;
             }
             Packet::Publish(_)
             | Packet::ConnAck(_)
@@ -207,6 +214,10 @@ impl Open {
         result: Result<Reply, Refusal>,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
+        if let (Ok(Reply::Scram(keys)), Some(login)) = (&result, &mut self.login) {
+            login.challenge(keys.clone(), effects.output.buffer());
+            return Ok(());
+        }
         let Effects { output, commands } = effects;
         if let Ok(Reply::Shares(groups)) = result {
             let token = || self.subscriptions.take_token();

@@ -1,7 +1,7 @@
 //! Sections 3.12 to 3.15: PINGREQ, DISCONNECT, AUTH.
 
 use crate::world::*;
-use trivium_mqtt::packet::{Auth, Connect, Disconnect, Packet, Qos, Reason};
+use trivium_mqtt::packet::{Connect, Disconnect, Packet, Qos, Reason};
 
 #[test]
 fn mqtt_3_12_4_1() {
@@ -114,29 +114,4 @@ fn mqtt_3_15_1_1() {
 #[test]
 fn mqtt_3_15_2_1() {
     each_closes(&[(&[V5], &[0xf0, 2, 0x17, 0])], Reason::MALFORMED_PACKET);
-}
-
-#[test]
-fn mqtt_4_12_0_1() {
-    // A method that is not known.
-    let world = World::new();
-    let mut client = world.client(V5);
-    let ack = client.connect("c", |connect| {
-        connect.authentication_method = Some("X".into())
-    });
-    assert_eq!(ack.reason, Reason::BAD_AUTHENTICATION_METHOD);
-    client.closed();
-}
-
-#[test]
-fn mqtt_4_12_0_6() {
-    // Without a method, there is no AUTH.
-    let world = World::new();
-    let mut client = world.connected(V5, "c");
-    client.send(Packet::Auth(Auth {
-        reason: Reason::RE_AUTHENTICATE,
-        method: Some("SCRAM-SHA-256".into()),
-        data: None,
-    }));
-    client.closed_with(Reason::PROTOCOL_ERROR);
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod acks;
+mod auth;
 mod behaviour;
 mod connack;
 mod connect;
