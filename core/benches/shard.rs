@@ -55,7 +55,10 @@ fn report(what: &str, nanoseconds: f64) {
 /// Nanoseconds per published message, through to its settlement in all of `queues`.
 async fn work(queues: u32, durable: bool, auto_ack: bool) -> f64 {
     let broker = open().await;
-    let mut link = broker.connect(Origin::default());
+    let mut link = broker.connect(Origin {
+        user: "guest".into(),
+        ..Origin::default()
+    });
     for queue in 0..queues {
         define(&mut link, declare(queue, durable)).await;
         define(&mut link, bind(queue)).await;
