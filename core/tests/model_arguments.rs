@@ -375,8 +375,6 @@ impl World {
         for queue in &mut self.queues {
             for entry in &mut queue.ready {
                 entry.redelivered = true;
-                // How often something came back is known as long as the broker runs.
-                entry.returns = 0;
             }
         }
     }

@@ -28,7 +28,7 @@ fn a_full_disk_ends_writing_for_good() {
     let limited = Command::new("sh")
         .args([
             "-c",
-            "trap '' XFSZ; ulimit -f 16384; exec \"$0\" --ignored --exact with_a_full_disk",
+            "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --ignored --exact with_a_full_disk",
         ])
         .arg(tests)
         .output()
