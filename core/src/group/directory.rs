@@ -23,6 +23,7 @@ pub(super) struct KnownLog {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     logs: FxHashMap<Text, BTreeMap<Text, KnownLog>>,
+    names: FxHashMap<LogUuid, Text>,
     /// Goes up with every change.
     generation: u64,
 }
@@ -40,10 +41,12 @@ impl Directory {
         };
         let logs = self.logs.entry(entry.vhost.clone()).or_default();
         logs.insert(entry.info.name.clone(), known);
+        self.names.insert(entry.info.uuid, entry.info.name.clone());
     }
 
     pub fn remove(&mut self, entry: &LogEntry) {
         self.generation += 1;
+        self.names.remove(&entry.info.uuid);
         if let Some(logs) = self.logs.get_mut(&entry.vhost) {
             logs.remove(&entry.info.name);
         }
@@ -51,6 +54,11 @@ impl Directory {
 
     pub fn find(&self, vhost: &str, name: &str) -> Option<&KnownLog> {
         self.logs.get(vhost)?.get(name)
+    }
+
+    /// The name of a log, if it is there.
+    pub fn name(&self, uuid: LogUuid) -> Option<&Text> {
+        self.names.get(&uuid)
     }
 
     /// Names, ascending.

@@ -342,6 +342,9 @@ pub enum GroupError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// A group of the classic protocol that cannot become one of the consumer protocol, and why.
+    #[error("Cannot upgrade classic group {0} to consumer group because {1}.")]
+    CannotUpgrade(Text, &'static str),
     /// No such assignor.
     #[error("the assignor is not known: there are uniform and range")]
     UnsupportedAssignor,

@@ -13,6 +13,7 @@
 
 mod administration;
 mod joining;
+mod migration;
 mod protocols;
 
 use std::{
@@ -68,7 +69,8 @@ pub(super) struct Group {
     offsets: Offsets,
     /// Offsets that transactions are to commit.
     uncommitted: PendingOffsets,
-    /// Set while it is a group of the consumer protocol; then it has no other members.
+    /// Set while it is a group of the consumer protocol; then it has no other members. Those that speak the classic
+    /// protocol are among them.
     consumers: Option<Box<ConsumerGroup>>,
     /// Set where it is a share group; then it is nothing else.
     share: Option<Box<ShareGroup>>,
@@ -248,7 +250,7 @@ impl Group {
             }
             Err(request) => request,
         };
-        let request = match self.handle_protocol(now, directory, request) {
+        let request = match self.handle_protocol(now, directory, request, answers) {
             Ok(answer) => {
                 answers.push((from, answer));
                 self.note_emptiness(now.instant);
@@ -367,9 +369,6 @@ impl Group {
     fn prepare(&mut self, now: Now, answers: &mut Answers) {
         for member in self.members.values_mut() {
             member.owes_sync = false;
-            if self.state == State::Completing {
-                member.assignment = Bytes::new();
-            }
             if let Some(caller) = member.syncing.take() {
                 member.touch(now.instant);
                 answers.push((caller, Err(GroupError::RebalanceInProgress)));
@@ -716,6 +715,7 @@ impl Group {
             |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
         if let Some(consumers) = &mut self.consumers {
             consumers.tick(now, directory);
+            self.downgrade_if_due(now, directory, answers);
         }
         if let Some(share) = &mut self.share {
             share.tick(now, directory, &self.name, batch);

@@ -1,5 +1,7 @@
 //! Stories about one group at a time, and a random walk over many members that checks the protocol's promises.
 
+mod migration;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},

@@ -183,7 +183,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
             GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
             GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
-            GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::NotFound | GroupError::CannotUpgrade(..) => ErrorCode::GROUP_ID_NOT_FOUND,
             GroupError::Invalid(_) => ErrorCode::INVALID_REQUEST,
             GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
             GroupError::InvalidPattern => ErrorCode::INVALID_REGULAR_EXPRESSION,

@@ -7,7 +7,7 @@ use std::{
 
 use regex::Regex;
 
-use super::{Subscription, TopicPartition};
+use super::{Subscription, TopicPartition, classic::Classic};
 use crate::{
     group::{assignor::Assignor, directory::Directory},
     properties::Text,
@@ -15,7 +15,7 @@ use crate::{
 
 /// A member, from its first heartbeat until it leaves or falls silent.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(in crate::group) struct Member {
     pub id: Text,
     /// Its static name.
     pub instance: Option<Text>,
@@ -39,6 +39,8 @@ pub(super) struct Member {
     pub revoke_by: Option<Instant>,
     /// Gone if silent until then.
     pub alive_until: Instant,
+    /// Set while it speaks the classic protocol.
+    pub classic: Option<Box<Classic>>,
 }
 
 impl Member {
@@ -59,6 +61,7 @@ impl Member {
             waits: false,
             revoke_by: None,
             alive_until,
+            classic: None,
         }
     }
 
@@ -101,9 +104,16 @@ impl Member {
     }
 
     pub fn deadline(&self) -> Instant {
-        match self.revoke_by {
-            Some(by) => by.min(self.alive_until),
-            None => self.alive_until,
+        let owed = self.classic.as_ref().and_then(|classic| classic.owes);
+        let owed = owed.map(|(_, by)| by);
+        let others = self.revoke_by.into_iter().chain(owed);
+        others.fold(self.alive_until, Instant::min)
+    }
+
+    /// A member of the classic protocol has been heard of.
+    pub fn touch(&mut self, now: Instant) {
+        if let Some(classic) = &self.classic {
+            self.alive_until = now + classic.session_timeout;
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 //! A partition is given to a member only after its owner has confirmed that it has let it go.
 
+mod classic;
 mod member;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,10 @@ use std::{
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-use self::member::Member;
+pub(super) use self::{
+    classic::{Classic, ClassicJoin},
+    member::Member,
+};
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,
@@ -61,7 +65,7 @@ pub(super) struct ConsumerGroup {
 
 /// What a member subscribes to.
 #[derive(Clone, Debug, Default)]
-struct Subscription {
+pub(super) struct Subscription {
     names: BTreeSet<Text>,
     pattern: Option<(Text, Regex)>,
     /// The logs that it leads to.
@@ -167,6 +171,7 @@ impl ConsumerGroup {
             return Err(GroupError::UnknownMember);
         };
         member.alive_until = now.instant + SESSION_TIMEOUT;
+        member.classic = None;
         if joins {
             (member.client, member.host) = (request.client, request.host);
             member.rack = request.rack;
@@ -223,11 +228,8 @@ impl ConsumerGroup {
             .cloned();
         match holder {
             Some(holder) if holder != *id => {
-                let away = self
-                    .members
-                    .get(&holder)
-                    .is_some_and(|it| it.epoch == LEAVE_STATIC);
-                if !away {
+                let may_go = |it: &Member| it.epoch == LEAVE_STATIC || it.classic.is_some();
+                if !self.members.get(&holder).is_some_and(may_go) {
                     return Err(GroupError::UnreleasedInstance);
                 }
                 self.replace(&holder, id);
@@ -239,17 +241,22 @@ impl ConsumerGroup {
                     known.rejoin();
                     return Ok(false);
                 }
-                if self.members.len() >= MEMBERS_MAX {
-                    return Err(GroupError::Full);
-                }
                 let until = now.instant + SESSION_TIMEOUT;
-                let member = Member::new(id.clone(), instance.clone(), until);
-                self.instances
-                    .extend(instance.clone().map(|name| (name, id.clone())));
-                self.members.insert(id.clone(), member);
+                self.insert(Member::new(id.clone(), instance.clone(), until))?;
                 Ok(true)
             }
         }
+    }
+
+    fn insert(&mut self, member: Member) -> Result<(), GroupError> {
+        if self.members.len() >= MEMBERS_MAX {
+            return Err(GroupError::Full);
+        }
+        let (id, instance) = (member.id.clone(), member.instance.clone());
+        self.instances
+            .extend(instance.map(|name| (name, id.clone())));
+        self.members.insert(id, member);
+        Ok(())
     }
 
     /// A static member is back under a new id: it gets what it had.
@@ -314,7 +321,7 @@ impl ConsumerGroup {
             }
         } else {
             self.remove(&request.member);
-            self.members_changed(directory);
+            self.members_left(directory);
         }
         Ok(Heartbeat {
             member: request.member,
@@ -346,8 +353,12 @@ impl ConsumerGroup {
             .any(|member| member.subscription.logs.contains_key(&log))
     }
 
-    /// Members have come or gone other than by a heartbeat.
-    pub fn members_changed(&mut self, directory: &Directory) {
+    /// Members have gone. Those who are left are assigned anew; not where all speak the classic protocol: they are
+    /// about to do that themselves.
+    pub fn members_left(&mut self, directory: &Directory) {
+        if self.is_all_classic() {
+            return;
+        }
         self.follow(directory);
         self.epoch += 1;
         self.assign();
@@ -464,9 +475,10 @@ impl ConsumerGroup {
         epoch: i32,
     ) -> Result<(), GroupError> {
         let member = self.member(id, instance)?;
-        match epoch == member.epoch {
-            true => Ok(()),
-            false => Err(GroupError::StaleMemberEpoch),
+        match (epoch == member.epoch, &member.classic) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(GroupError::IllegalGeneration),
+            (false, None) => Err(GroupError::StaleMemberEpoch),
         }
     }
 
@@ -490,20 +502,16 @@ impl ConsumerGroup {
         for id in &late {
             self.remove(id);
         }
-        self.members_changed(directory);
+        self.members_left(directory);
     }
 
     // Administration
 
     pub fn describe(&self, directory: &Directory) -> ConsumerDescription {
-        let names: FxHashMap<LogUuid, Text> = directory
-            .names(&self.vhost)
-            .filter_map(|name| Some((directory.find(&self.vhost, name)?.uuid, name.clone())))
-            .collect();
         let named = |partitions: &BTreeSet<TopicPartition>| {
             let mut logs = grouped(partitions);
             for log in &mut logs {
-                log.name = names.get(&log.uuid).cloned().unwrap_or_default();
+                log.name = directory.name(log.uuid).cloned().unwrap_or_default();
             }
             logs
         };
@@ -522,7 +530,7 @@ impl ConsumerGroup {
                 .map(|(text, _)| text.clone()),
             assigned: named(&member.assigned),
             target: self.target.get(&member.id).map(named).unwrap_or_default(),
-            is_classic: false,
+            is_classic: member.classic.is_some(),
         };
         ConsumerDescription {
             state: self.state(),

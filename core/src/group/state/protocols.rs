@@ -1,10 +1,12 @@
 //! Which protocol a group speaks: share groups and the consumer protocol answer for themselves, all else is for the
 //! classic one.
 
-use super::{Group, State};
+use super::{Group, SESSION_TIMEOUTS, State};
 use crate::{
     group::{
-        GroupAnswer, GroupError, GroupReply, GroupRequest, consumer::ConsumerGroup,
+        ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply, GroupRequest, Heartbeat,
+        consumer::{ClassicJoin, ConsumerGroup},
+        coordinator::Answers,
         directory::Directory,
     },
     properties::Text,
@@ -53,38 +55,142 @@ impl Group {
         now: Now,
         directory: &Directory,
         request: GroupRequest,
+        answers: &mut Answers,
     ) -> Result<GroupReply, GroupRequest> {
-        let is_idle = self.is_idle();
-        match (request, &mut self.consumers) {
-            (GroupRequest::ConsumerHeartbeat(heartbeat), Some(consumers)) => Ok(consumers
-                .heartbeat(now, directory, *heartbeat)
-                .map(GroupAnswer::Heartbeat)),
-            (GroupRequest::ConsumerHeartbeat(heartbeat), None) if is_idle => {
-                // It was a group of the classic protocol, or is new. Its epochs go on from its generations.
-                let mut consumers = ConsumerGroup::new(self.name.0.clone(), self.generation);
-                let answer = consumers.heartbeat(now, directory, *heartbeat);
-                if answer.is_ok() {
-                    self.consumers = Some(Box::new(consumers));
+        if let GroupRequest::ConsumerHeartbeat(heartbeat) = request {
+            return Ok(self
+                .heartbeat_consumer(now, directory, *heartbeat, answers)
+                .map(GroupAnswer::Heartbeat));
+        }
+        if let GroupRequest::Join {
+            instance, member, ..
+        } = &request
+        {
+            self.prepare_for_classic(now, directory, instance.as_ref(), member, answers);
+        }
+        let Some(consumers) = &mut self.consumers else {
+            return Err(request);
+        };
+        match request {
+            GroupRequest::DescribeConsumer => Ok(Ok(GroupAnswer::DescribedConsumer(
+                consumers.describe(directory),
+            ))),
+            GroupRequest::Describe => Ok(Err(GroupError::NotFound)),
+            GroupRequest::Join {
+                member,
+                instance,
+                client,
+                host,
+                session_timeout,
+                rebalance_timeout,
+                protocol_type,
+                protocols,
+                require_member_id,
+            } => {
+                if !SESSION_TIMEOUTS.contains(&session_timeout) {
+                    return Ok(Err(GroupError::InvalidSessionTimeout));
                 }
-                Ok(answer.map(GroupAnswer::Heartbeat))
+                let join = ClassicJoin {
+                    id: member,
+                    instance,
+                    client,
+                    host,
+                    session_timeout,
+                    rebalance_timeout,
+                    protocols,
+                };
+                Ok(consumers.join_classic(now, directory, join, &protocol_type, require_member_id))
             }
-            (GroupRequest::DescribeConsumer, Some(consumers)) => Ok(Ok(
-                GroupAnswer::DescribedConsumer(consumers.describe(directory)),
+            GroupRequest::Sync {
+                generation,
+                member,
+                instance,
+                protocol_type,
+                protocol,
+                ..
+            } => Ok(consumers.sync_classic(
+                now,
+                directory,
+                generation,
+                &member,
+                instance.as_ref(),
+                protocol_type.as_ref(),
+                protocol.as_ref(),
             )),
-            (GroupRequest::Describe, Some(_)) => Ok(Err(GroupError::NotFound)),
-            (request @ GroupRequest::Join { .. }, Some(consumers)) => {
-                if !consumers.is_empty() {
-                    return Ok(Err(GroupError::InconsistentProtocol));
+            GroupRequest::Heartbeat {
+                generation,
+                member,
+                instance,
+            } => Ok(consumers.heartbeat_classic(
+                now,
+                directory,
+                generation,
+                &member,
+                instance.as_ref(),
+            )),
+            GroupRequest::Leave { members } => {
+                let mut left = Vec::with_capacity(members.len());
+                for (id, instance) in members {
+                    let result = consumers.leave_classic(&id, instance.as_ref());
+                    left.push((id, instance, result));
                 }
-                // Nobody is left of the consumer protocol: it is a group of the classic one again.
-                self.generation = consumers.epoch();
-                self.consumers = None;
-                Err(request)
+                if left.iter().any(|(_, _, result)| result.is_ok()) {
+                    consumers.members_left(directory);
+                }
+                self.downgrade_if_due(now, directory, answers);
+                Ok(Ok(GroupAnswer::Left { members: left }))
             }
-            (GroupRequest::Sync { .. } | GroupRequest::Heartbeat { .. }, Some(_)) => {
-                Ok(Err(GroupError::UnknownMember))
-            }
-            (request, _) => Err(request),
+            request => Err(request),
+        }
+    }
+
+    fn heartbeat_consumer(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        heartbeat: ConsumerHeartbeat,
+        answers: &mut Answers,
+    ) -> Result<Heartbeat, GroupError> {
+        if let Some(consumers) = &mut self.consumers {
+            let answer = consumers.heartbeat(now, directory, heartbeat);
+            self.downgrade_if_due(now, directory, answers);
+            return answer;
+        }
+        if heartbeat.epoch != 0 {
+            return Err(GroupError::UnknownMember);
+        }
+        // It was a group of the classic protocol, or is new. Its epochs go on from its generations.
+        let mut consumers = match self.is_idle() {
+            true => ConsumerGroup::new(self.name.0.clone(), self.generation),
+            false => self.upgraded(now, directory)?,
+        };
+        let answer = consumers.heartbeat(now, directory, heartbeat)?;
+        self.become_consumers(consumers, answers);
+        Ok(answer)
+    }
+
+    /// Where nobody is left of the consumer protocol, or a newcomer takes the place of the last, it is a group of the
+    /// classic one again.
+    fn prepare_for_classic(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        instance: Option<&Text>,
+        id: &Text,
+        answers: &mut Answers,
+    ) {
+        let Some(consumers) = &mut self.consumers else {
+            return;
+        };
+        if consumers.is_empty() {
+            self.generation = consumers.epoch();
+            self.consumers = None;
+            return;
+        }
+        let last = instance.filter(|_| id.is_empty());
+        if let Some(last) = last.and_then(|instance| consumers.replaces_last(instance)) {
+            consumers.remove(&last);
+            self.downgrade_if_due(now, directory, answers);
         }
     }
 
