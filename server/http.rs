@@ -14,6 +14,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use trivium_core::Broker;
+use trivium_protocol::Frontend;
 use trivium_storage::RocksStore;
 
 use crate::{
@@ -28,6 +29,8 @@ use crate::{
 pub struct Status {
     /// Each protocol's name and traffic.
     pub traffic: Vec<(&'static str, Counters)>,
+    /// The front ends, each once.
+    pub frontends: Vec<Arc<dyn Frontend>>,
     /// The store, if it is our own.
     pub store: Option<Arc<RocksStore>>,
     /// Set once every listener accepts.
@@ -92,6 +95,8 @@ impl Status {
         for (protocol, traffic) in &self.traffic {
             samples.extend(traffic.samples(protocol));
         }
+        let counted = self.frontends.iter().flat_map(|it| it.samples());
+        samples.extend(counted.map(Sample::from));
         if let Some(broker) = self.broker.get() {
             samples.push(Sample::new(
                 "trivium_storage_failed",

@@ -17,6 +17,7 @@ pub mod log;
 mod metrics;
 mod proxy;
 mod shutdown;
+mod status;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -29,6 +30,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -42,6 +44,7 @@ use trivium_core::{
     Broker, Options,
     store::{Durability, Store},
 };
+use trivium_protocol::Frontend;
 use trivium_storage::RocksStore;
 
 pub use crate::{
@@ -75,6 +78,7 @@ pub struct Server {
     listeners: JoinSet<()>,
     http: Option<JoinHandle<()>>,
     watch: JoinHandle<()>,
+    status: Option<JoinHandle<()>>,
     _lock: Option<DirectoryLock>,
 }
 
@@ -117,6 +121,9 @@ impl Server {
         while self.listeners.join_next().await.is_some() {}
         // It ends with the listeners.
         let _ = self.watch.await;
+        if let Some(status) = self.status {
+            let _ = status.await;
+        }
         let closed = self.broker.close().await;
         if let Some(http) = self.http {
             http.abort();
@@ -162,8 +169,10 @@ impl Bound {
             .iter()
             .map(|listener| (listener.name(), listener.traffic()))
             .collect();
+        let frontends = unique(listeners.iter().map(Listener::frontend));
         let status = Arc::new(Status {
             traffic,
+            frontends,
             store,
             broker: OnceLock::new(),
             stop: stop.clone(),
@@ -205,6 +214,7 @@ impl Bound {
             broker.clone(),
             self.stop.clone(),
         ));
+        let status = self.tell_status(config, &broker);
         let slots = Arc::new(Semaphore::new(config.max_connections.get()));
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
@@ -224,9 +234,43 @@ impl Bound {
             listeners,
             http,
             watch,
+            status,
             _lock: lock,
         })
     }
+
+    /// Begins to publish on the broker's own topics, if MQTT is spoken and it is wanted.
+    fn tell_status(&self, config: &Config, broker: &Broker) -> Option<JoinHandle<()>> {
+        let listeners = self.listeners.iter();
+        let spoken: Vec<_> = listeners
+            .filter(|listener| listener.frontend().name() == "mqtt")
+            .collect();
+        if spoken.is_empty() || config.mqtt.sys_interval == 0 {
+            return None;
+        }
+        let sources = status::Sources {
+            broker: broker.clone(),
+            frontends: unique(spoken.iter().map(|listener| listener.frontend())),
+            traffic: spoken.iter().map(|listener| listener.traffic()).collect(),
+        };
+        let period = Duration::from_secs(config.mqtt.sys_interval.into());
+        Some(tokio::spawn(status::run(
+            sources,
+            period,
+            self.stop.clone(),
+        )))
+    }
+}
+
+/// Each front end once, however many listeners it has.
+fn unique<'a>(frontends: impl Iterator<Item = &'a Arc<dyn Frontend>>) -> Vec<Arc<dyn Frontend>> {
+    let mut found: Vec<Arc<dyn Frontend>> = Vec::new();
+    for frontend in frontends {
+        if !found.iter().any(|other| Arc::ptr_eq(other, frontend)) {
+            found.push(frontend.clone());
+        }
+    }
+    found
 }
 
 fn bind_http(config: &Config) -> anyhow::Result<TcpListener> {

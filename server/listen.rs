@@ -126,8 +126,8 @@ impl Listener {
     }
 
     /// The front end.
-    pub fn frontend(&self) -> &dyn Frontend {
-        &*self.shared.frontend
+    pub fn frontend(&self) -> &Arc<dyn Frontend> {
+        &self.shared.frontend
     }
 
     /// Reads what goes over its connections.

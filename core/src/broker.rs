@@ -21,8 +21,8 @@ use crate::{
     definitions::{Definitions, Removal},
     event::{Event, QueueInfo, Refusal, Reply},
     id::{ConnectionId, LogId, QueueId, Token},
-    link::{Link, Mailbox},
-    message::{Dialect, Origin},
+    link::{Link, Mailbox, Stopped},
+    message::{Dialect, Message, Origin},
     metrics::{Metrics, Sample},
     properties::Text,
     recovery,
@@ -165,7 +165,20 @@ impl Broker {
             }
         }
         samples.extend(total.samples());
+        samples.extend(self.inner.catalog.lock().await.samples());
         samples
+    }
+
+    /// Publishes messages on topics of the broker's own (`$SYS/…`), where nobody else can. They are retained for as
+    /// long as the broker runs, and never stored.
+    pub async fn announce(&self, vhost: &Text, messages: Vec<Arc<Message>>) -> Result<(), Stopped> {
+        let ops = self.inner.announcements(vhost, messages);
+        for (shard, ops) in self.inner.shards.iter().zip(ops) {
+            if !ops.is_empty() {
+                self.inner.send(shard, ops).await.map_err(|_| Stopped)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets up all of this on the broker's own behalf, or nothing of it.
@@ -607,8 +620,13 @@ impl Inner {
     /// A queue has told that it is unused and wants to go.
     pub(crate) async fn remove_idle_queue(&self, id: QueueId) {
         let mut catalog = self.catalog.lock().await;
-        if let Err(refusal) = self.remove_queue(&mut catalog, id, true, false).await {
-            tracing::debug!(queue = %id, %refusal, "unused queue stays");
+        let spec = catalog.queue(id).map(|queue| queue.spec.clone());
+        match self.remove_queue(&mut catalog, id, true, false).await {
+            Ok(_) if spec.is_some_and(|spec| spec.session && spec.durable) => {
+                self.metrics.session_expired();
+            }
+            Ok(_) => {}
+            Err(refusal) => tracing::debug!(queue = %id, %refusal, "unused queue stays"),
         }
     }
 

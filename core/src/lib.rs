@@ -9,6 +9,7 @@
 //! [`Link`], then `shard`, which owns queues, partitions and groups, and [`store`], the seam below.
 
 mod access;
+mod announce;
 mod broker;
 mod catalog;
 mod census;

@@ -17,6 +17,7 @@ pub struct Metrics {
     dropped: AtomicU64,
     expired: AtomicU64,
     unretained: AtomicU64,
+    sessions_expired: AtomicU64,
     batches: AtomicU64,
     batch_bytes: AtomicU64,
     fetched_bytes: AtomicU64,
@@ -63,6 +64,10 @@ impl Metrics {
 
     pub(crate) fn tapped(&self, records: u64) {
         add(&self.tapped, records);
+    }
+
+    pub(crate) fn session_expired(&self) {
+        add(&self.sessions_expired, 1);
     }
 
     pub(crate) fn storage_failed(&self, error: &StoreError) {
@@ -131,6 +136,11 @@ impl Metrics {
                 "trivium_retained_refused_total",
                 "Messages that were not retained because a limit was reached",
                 &self.unretained,
+            ),
+            counter(
+                "trivium_sessions_expired_total",
+                "Sessions of MQTT clients that did not come back in time",
+                &self.sessions_expired,
             ),
             counter(
                 "trivium_log_batches_total",

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 
 use crate::properties::Text;
 
+/// The first level of the topics on which the broker says how it is.
+pub(crate) const BROKERS: &str = "$SYS";
+
 /// How a topic's text is split into tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Grammar {
@@ -70,6 +73,12 @@ impl Topic {
     /// The tokens, unescaped.
     pub fn tokens(&self) -> impl Iterator<Item = Cow<'_, str>> {
         tokens(&self.text, self.grammar)
+    }
+
+    /// Whether it is one of the broker's own topics, which only the broker publishes.
+    pub(crate) fn is_brokers(&self) -> bool {
+        let rest = self.text.strip_prefix(BROKERS);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(self.grammar.separator()))
     }
 
     /// The topic in another grammar; the same bytes when it is its own.

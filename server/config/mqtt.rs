@@ -67,6 +67,9 @@ pub struct Mqtt {
     /// Whether every client is sent there.
     #[serde(deserialize_with = "parsed")]
     pub server_moved: bool,
+    /// Seconds between two publishes on the broker's own topics, `$SYS/…`; 0 is never.
+    #[serde(deserialize_with = "parsed")]
+    pub sys_interval: u32,
     /// Whether connections begin with a PROXY header.
     #[serde(deserialize_with = "parsed")]
     pub proxy_protocol: bool,
@@ -97,6 +100,7 @@ impl Default for Mqtt {
             response_information: options.response_information.to_string(),
             server_reference: options.server_reference.to_string(),
             server_moved: options.server_moved,
+            sys_interval: 10,
             proxy_protocol: false,
             strict: Rules::default(),
             websocket: WebSocket::default(),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
+use super::is_group;
 use crate::{
-    command::Binding,
+    command::{Binding, Destination},
     id::{LogId, QueueId},
     properties::Text,
     store::values::catalog::arguments_key,
@@ -61,6 +62,7 @@ pub(super) struct Bindings {
     by_identity: HashMap<Identity, u64>,
     from: HashMap<ExchangeName, BTreeSet<u64>>,
     to: HashMap<End, BTreeSet<u64>>,
+    subscriptions: usize,
 }
 
 impl Bindings {
@@ -117,9 +119,18 @@ impl Bindings {
             .unwrap_or_default()
     }
 
+    /// How many are subscriptions of one client.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.subscriptions
+    }
+
     /// Adds a binding, or replaces the one of that number, which has the same identity.
     pub(super) fn insert(&mut self, number: u64, bound: Bound) {
-        self.by_identity.insert(bound.identity.clone(), number);
+        let is_new = self
+            .by_identity
+            .insert(bound.identity.clone(), number)
+            .is_none();
+        self.subscriptions += usize::from(is_new && is_subscription(&bound.binding));
         self.from
             .entry(bound.identity.source.clone())
             .or_default()
@@ -134,10 +145,16 @@ impl Bindings {
     pub(super) fn remove(&mut self, number: u64) -> Option<Bound> {
         let bound = self.by_number.remove(&number)?;
         self.by_identity.remove(&bound.identity);
+        self.subscriptions -= usize::from(is_subscription(&bound.binding));
         remove_from(&mut self.from, &bound.identity.source, number);
         remove_from(&mut self.to, &bound.identity.end, number);
         Some(bound)
     }
+}
+
+/// Whether it leads to the session of one client; a group has a queue of its own.
+fn is_subscription(binding: &Binding) -> bool {
+    matches!(&binding.destination, Destination::Session(name) if !is_group(name))
 }
 
 fn remove_from<K: std::hash::Hash + Eq>(

@@ -48,6 +48,7 @@ use crate::{
     delay::DelayEntry,
     event::{LogInfo, Refusal},
     id::{ConnectionId, QueueId},
+    metrics::Sample,
     properties::Text,
     store::{Batch, Table, keys::catalog as keys, values::catalog as values},
 };
@@ -210,6 +211,29 @@ impl Catalog {
             Change::Import(definitions) => self.import(by, definitions),
             Change::Remove(removal) => self.remove(by, removal),
         }
+    }
+
+    /// What is declared, counted.
+    pub(crate) fn samples(&self) -> [Sample; 2] {
+        let shared: usize = self.members.values().map(BTreeMap::len).sum();
+        let gauge = |name, help, value| Sample {
+            name,
+            help,
+            counter: false,
+            value: value as u64,
+        };
+        [
+            gauge(
+                "trivium_subscriptions",
+                "Subscriptions of MQTT clients, shared ones not included",
+                self.bindings.subscriptions(),
+            ),
+            gauge(
+                "trivium_shared_subscriptions",
+                "Shared subscriptions of MQTT clients",
+                shared,
+            ),
+        ]
     }
 
     pub(crate) fn set_default_queue_type(&mut self, kind: &'static str) {

@@ -387,6 +387,10 @@ impl Routes {
             names.route_by_name(topic, targets);
             return Ok(());
         }
+        if topic.is_brokers() {
+            let text = format!("topic '{}' is the broker's own", topic.text());
+            return Err(Refusal::Denied(text.into()));
+        }
         let Some(start) = names.exchanges.get(exchange) else {
             return Err(Refusal::NotFound {
                 kind: Kind::Exchange,
@@ -401,6 +405,17 @@ impl Routes {
         }
         Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
         Ok(())
+    }
+
+    /// Adds to `targets` who hears of one of the broker's own topics: as [`Routes::route`] by `amq.topic`, which takes them
+    /// from nobody else.
+    pub(crate) fn route_announced(&self, vhost: &str, topic: &Topic, targets: &mut Targets) {
+        if let Some(names) = self.vhosts.get(vhost)
+            && let Some(start) = names.exchanges.get(super::SQUARE)
+        {
+            let facts = &mut Facts::default;
+            Walk::new(names, topic, facts, "", Leading::Any, false, targets).run(start);
+        }
     }
 
     /// Adds to `targets` where a message goes that a delayed exchange has kept; nowhere if that has gone.
@@ -449,6 +464,9 @@ impl Routes {
         if message.exchange.is_empty() {
             return names.route_by_name(topic, targets);
         }
+        if topic.is_brokers() {
+            return;
+        }
         if let Some(start) = names.exchanges.get(&*message.exchange) {
             let mut facts = || Facts::of(message);
             Walk::new(names, topic, &mut facts, "", Leading::Any, true, targets).run(start);
@@ -471,6 +489,9 @@ impl Routes {
         let Some(start) = log.tap.as_ref().and_then(|tap| names.exchanges.get(tap)) else {
             return;
         };
+        if topic.is_brokers() {
+            return;
+        }
         let leading = if log.root_wildcards {
             Leading::Any
         } else {

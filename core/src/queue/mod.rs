@@ -289,6 +289,11 @@ impl Queue {
         self.ready.messages
     }
 
+    /// Bytes of the bodies of messages ready for delivery.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.ready.bytes
+    }
+
     /// Messages delivered and not settled.
     pub(crate) fn unsettled(&self) -> u64 {
         self.unsettled_count

@@ -484,6 +484,9 @@ impl Shard {
                 };
                 turn.free.push(from, Event::Done { token, result });
             }
+            Op::Announce { vhost, message } => {
+                self.retained.announce(vhost, message, turn.now.wall);
+            }
             Op::Retain {
                 vhost,
                 message,
@@ -783,6 +786,7 @@ impl Shard {
             report.ready += queue.ready();
             report.unsettled += queue.unsettled();
             report.consumers += u64::from(queue.consumers());
+            self.report_session(queue, &mut report);
         }
         report
     }

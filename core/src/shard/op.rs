@@ -208,6 +208,11 @@ pub(crate) enum Op {
         token: Token,
         vhost: Text,
     },
+    /// Retains a message on a topic of the broker's own, until the broker stops.
+    Announce {
+        vhost: Text,
+        message: Arc<Message>,
+    },
     /// Keeps or clears the retained message of a topic; confirmed when durable.
     Retain {
         vhost: Text,
@@ -256,6 +261,12 @@ pub(crate) struct Report {
     pub(crate) groups: u64,
     pub(crate) retained: u64,
     pub(crate) retained_bytes: u64,
+    /// Sessions whose clients are away.
+    pub(crate) sessions_away: u64,
+    /// Messages in sessions.
+    pub(crate) session_messages: u64,
+    /// Bytes of the bodies of those that wait to be delivered.
+    pub(crate) session_bytes: u64,
 }
 
 impl Report {
@@ -269,6 +280,9 @@ impl Report {
         self.groups += other.groups;
         self.retained += other.retained;
         self.retained_bytes += other.retained_bytes;
+        self.sessions_away += other.sessions_away;
+        self.session_messages += other.session_messages;
+        self.session_bytes += other.session_bytes;
     }
 
     pub(crate) fn samples(&self) -> Vec<Sample> {
@@ -311,6 +325,21 @@ impl Report {
                 "trivium_retained_bytes",
                 "Retained messages, in bytes of memory",
                 self.retained_bytes,
+            ),
+            gauge(
+                "trivium_sessions_away",
+                "Sessions of MQTT clients that are not connected",
+                self.sessions_away,
+            ),
+            gauge(
+                "trivium_session_messages",
+                "Messages in sessions of MQTT clients",
+                self.session_messages,
+            ),
+            gauge(
+                "trivium_session_bytes",
+                "Bodies of messages that wait in sessions of MQTT clients, in bytes",
+                self.session_bytes,
             ),
         ]
     }

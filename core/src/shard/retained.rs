@@ -12,7 +12,7 @@ use crate::{
     retained::{Full, Quota, RetainedStore},
     store::{Table, keys, messages},
     time::Timestamp,
-    topic::{Grammar, Pattern},
+    topic::{BROKERS, Grammar, Pattern, Step},
 };
 
 /// Retained messages that one subscription is sent at most.
@@ -24,6 +24,8 @@ const EXPIRED_MAX: usize = 256;
 /// What a shard retains.
 pub(super) struct RetainedMessages {
     vhosts: FxHashMap<Text, RetainedStore>,
+    /// On the broker's own topics: neither stored nor limited.
+    announced: FxHashMap<Text, RetainedStore>,
     quota: Arc<Quota>,
     /// When the first of all expires, or has been removed before.
     next_expiry: Option<Timestamp>,
@@ -33,6 +35,7 @@ impl RetainedMessages {
     pub(super) fn new(quota: Arc<Quota>) -> RetainedMessages {
         RetainedMessages {
             vhosts: FxHashMap::default(),
+            announced: FxHashMap::default(),
             quota,
             next_expiry: None,
         }
@@ -51,6 +54,9 @@ impl RetainedMessages {
         message: Arc<Message>,
         turn: &mut Turn,
     ) -> Result<(), Full> {
+        if message.topic.is_brokers() {
+            return Ok(());
+        }
         let key = keys::retained(&vhost, &message.topic.render(Grammar::Slashes));
         if message.body.as_ref().is_none_or(|body| body.is_empty()) {
             self.vhost(&vhost).clear(&message.topic);
@@ -72,10 +78,23 @@ impl RetainedMessages {
         Ok(())
     }
 
+    /// Keeps a message on one of the broker's own topics.
+    pub(super) fn announce(&mut self, vhost: Text, message: Arc<Message>, now: Timestamp) {
+        let announced = self.announced.entry(vhost).or_default();
+        let topic = message.topic.clone();
+        // There is no limit that it could be over.
+        let _ = announced.set(&topic, message, now);
+    }
+
     /// What of the vhost matches and is not expired.
     pub(super) fn matching(&self, vhost: &Text, filter: &Pattern, now: Timestamp) -> Vec<Retained> {
-        let found = self
-            .vhosts
+        let brokers = filter.steps().next() == Some(Step::Token(BROKERS.into()));
+        let vhosts = if brokers {
+            &self.announced
+        } else {
+            &self.vhosts
+        };
+        let found = vhosts
             .get(vhost)
             .map(|store| store.matching(filter, RETAINED_MAX));
         let alive = |found: &Retained| !found.message.is_expired(found.accepted, now);

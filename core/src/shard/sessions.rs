@@ -1,9 +1,11 @@
 //! What MQTT clients ask of their sessions.
 
-use super::{Shard, Turn, confirm, missing, touch};
+use super::{Report, Shard, Turn, confirm, missing, touch};
 use crate::{
+    catalog::is_group,
     event::{Event, Kind},
     id::{ConnectionId, QueueId},
+    queue::Queue,
     shard::Op,
     store::{
         Table, keys,
@@ -95,6 +97,18 @@ impl Shard {
         touch(&mut self.queues, &mut self.touched_queues, queue)?
             .session
             .as_deref_mut()
+    }
+
+    /// Counts a queue that is a client's session or a group's.
+    pub(super) fn report_session(&self, queue: &Queue, report: &mut Report) {
+        let Some(session) = &queue.session else {
+            return;
+        };
+        report.session_messages += queue.ready() + queue.unsettled();
+        report.session_bytes += queue.ready_bytes();
+        // One that ends with its connection is not kept for a client that is away.
+        let away = session.connection.is_none() && queue.entry.spec.durable;
+        report.sessions_away += u64::from(away && !is_group(&queue.entry.name));
     }
 
     /// A session found in the store. Its will may have outlived it: then it is due.

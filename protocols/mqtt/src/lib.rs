@@ -9,6 +9,7 @@
 
 mod connection;
 mod convert;
+mod counters;
 mod inflight;
 mod options;
 pub mod packet;
@@ -21,10 +22,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use trivium_core::{Dialect, Now, Text};
+use trivium_core::{Dialect, Now, Sample, Text};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
-use crate::{connection::Connection, takeovers::Takeovers};
+use crate::{connection::Connection, counters::Counters, takeovers::Takeovers};
 pub use crate::{
     convert::{Mqtt3, Mqtt5},
     options::{OnBreach, Options, Strict},
@@ -38,6 +39,7 @@ pub struct Mqtt {
 /// What the connections of a front end share.
 pub(crate) struct Shared {
     options: Options,
+    counters: Arc<Counters>,
     assigned: AtomicU64,
     takeovers: Takeovers,
 }
@@ -48,6 +50,7 @@ impl Mqtt {
         Mqtt {
             shared: Arc::new(Shared {
                 options,
+                counters: Arc::default(),
                 assigned: AtomicU64::new(0),
                 takeovers: Takeovers::default(),
             }),
@@ -74,5 +77,9 @@ impl Frontend for Mqtt {
 
     fn dialects(&self) -> Vec<&'static dyn Dialect> {
         vec![&Mqtt5, &Mqtt3]
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.shared.counters.samples()
     }
 }

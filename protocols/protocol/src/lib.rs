@@ -13,7 +13,7 @@ pub use output::Output;
 use std::{net::SocketAddr, time::Instant};
 
 use bytes::BytesMut;
-use trivium_core::{Dialect, Event, Now};
+use trivium_core::{Dialect, Event, Now, Sample};
 
 /// One connection of a protocol. A value, not a task: it does no I/O, reads no clock and spawns nothing,
 /// so it is tested with scripts of bytes in and bytes out.
@@ -75,6 +75,11 @@ pub trait Frontend: Send + Sync + 'static {
 
     /// The property encodings of this protocol's messages.
     fn dialects(&self) -> Vec<&'static dyn Dialect>;
+
+    /// What it counts besides the traffic of its sockets, under names of its own.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
 }
 
 /// Whom a connection is with.

@@ -143,6 +143,7 @@ impl Connection {
         let Phase::Opening(opening) = &mut self.phase else {
             return Ok(());
         };
+        self.shared.counters.early(1, 0);
         let packet = Packet::decode(first, reader, Version::V5, &mut Text::new());
         let proved = packet.and_then(|packet| match (packet, &mut opening.login) {
             (Packet::Auth(auth), Some(login)) => login.prove(&auth).map(Some),

@@ -28,6 +28,7 @@ use super::{
     subscriptions::Subscriptions,
 };
 use crate::{
+    counters::Tally,
     options::{OnBreach, Options},
     packet::{
         ConnAck, Connect, Disconnect, Level, Packet, Reason, Version, Violation, property,
@@ -87,7 +88,10 @@ impl Connection {
                 },
             );
         match checked {
-            Ok(connect) => self.open(now, *connect, effects),
+            Ok(connect) => {
+                self.shared.counters.connect();
+                self.open(now, *connect, effects);
+            }
             // 3.1.4-1: version 5 may be told why.
             Err(violation) if version.is_5() => self.refuse(version, violation.reason, effects),
             Err(violation) => return Err(CloseReason::Protocol(violation.to_string())),
@@ -115,6 +119,7 @@ impl Connection {
         if matches!(reason, Reason::USE_ANOTHER_SERVER | Reason::SERVER_MOVED) {
             ack.server_reference = Some(self.shared.options.server_reference.clone());
         }
+        self.shared.counters.early(0, 1);
         Packet::ConnAck(ack).encode(version, effects.output.buffer());
         self.phase = Phase::Closed;
     }
@@ -195,6 +200,7 @@ impl Connection {
             }
             (FIND_SCRAM, Ok(Reply::Scram(keys))) => {
                 if let Some(login) = &mut opening.login {
+                    self.shared.counters.early(0, 1);
                     login.challenge(keys, effects.output.buffer());
                 }
             }
@@ -284,6 +290,7 @@ impl Connection {
             outbound,
             shares: Shares::new(window),
             subscriptions,
+            tally: Tally::new(&self.shared.counters, now),
             client_id: connect.client_id,
         }));
     }

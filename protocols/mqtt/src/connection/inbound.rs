@@ -45,6 +45,8 @@ pub struct Inbound {
     completing: Vec<u16>,
     /// How many of `pending` are QoS 1.
     pending_once: usize,
+    /// Packets written since somebody looked.
+    pub(super) sent: u32,
 }
 
 struct Pending {
@@ -70,6 +72,7 @@ impl Inbound {
             received_here: 0,
             completing: Vec::new(),
             pending_once: 0,
+            sent: 0,
         }
     }
 
@@ -351,6 +354,7 @@ impl Inbound {
             } else {
                 kind::PUBACK
             };
+            self.sent += 1;
             let reason_string = front.text.filter(|text| explain(text.len() + ACK_OVERHEAD));
             Ack {
                 packet_id: front.packet_id,
@@ -374,6 +378,7 @@ impl Inbound {
             let token = Token(RELEASE | u64::from(packet_id));
             commands.push(Command::Release { token, packet_id });
         } else if !self.completing.contains(&packet_id) {
+            self.sent += 1;
             let answer = Ack::new(packet_id, Reason::PACKET_ID_NOT_FOUND);
             answer.encode(kind::PUBCOMP, self.version, out);
         }
@@ -385,6 +390,7 @@ impl Inbound {
             return;
         };
         self.completing.retain(|id| *id != packet_id);
+        self.sent += 1;
         Ack::new(packet_id, Reason::SUCCESS).encode(kind::PUBCOMP, self.version, out);
     }
 }

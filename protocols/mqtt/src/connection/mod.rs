@@ -97,6 +97,7 @@ impl Connection {
             match &mut self.phase {
                 Phase::Connecting => self.handle_connect(now, frame.first, reader, effects)?,
                 Phase::Open(open) => {
+                    open.count_received(frame.first);
                     let options = &self.shared.options;
                     match open.handle_packet(
                         now,
@@ -119,6 +120,7 @@ impl Connection {
         }
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
+            open.tally.fold_sometimes(now);
         }
         Ok(())
     }
@@ -297,6 +299,7 @@ impl Protocol for Connection {
         self.take_event(now, event, effects)?;
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);
+            open.tally.fold_sometimes(now);
         }
         if waited && self.wants_input() {
             self.heard = now.instant;
@@ -337,6 +340,7 @@ impl Protocol for Connection {
         if let Phase::Open(open) = &mut self.phase {
             open.inbound.rest();
             open.outbound.rest();
+            open.tally.fold();
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     subscriptions::Subscriptions,
 };
 use crate::{
+    counters::{Passed, Tally},
     options::Options,
     packet::{
         Ack, Disconnect, Packet, Publish, Qos, Reason, Subscribe, Version, Violation, kind,
@@ -43,6 +44,7 @@ pub struct Open {
     pub(super) outbound: Outbound,
     pub(super) shares: Shares,
     pub(super) subscriptions: Subscriptions,
+    pub(super) tally: Tally,
 }
 
 /// What a packet leads to.
@@ -54,6 +56,15 @@ pub enum Next {
 }
 
 impl Open {
+    /// Counts a packet by the first byte of its header. The payload of a PUBLISH is counted when it is decoded.
+    pub(super) fn count_received(&mut self, first: u8) {
+        let received = &mut self.tally.received;
+        match first >> 4 {
+            kind::PUBLISH => received.publishes += 1,
+            _ => received.others += 1,
+        }
+    }
+
     /// Takes one packet. [`Open::finish_turn`] must follow before input is awaited.
     pub(super) fn handle_packet(
         &mut self,
@@ -66,6 +77,7 @@ impl Open {
     ) -> Result<Next, Violation> {
         if first >> 4 == kind::PUBLISH {
             let publish = Publish::decode(first, &mut reader, self.version, previous)?;
+            self.tally.received.payload += publish.payload.len() as u64;
             self.handle_publish(publish, options, effects)?;
             return Ok(Next::Go);
         }
@@ -94,7 +106,10 @@ impl Open {
                 self.subscriptions
                     .handle_unsubscribe(unsubscribe, commands, output.buffer())
             }
-            Packet::PingReq => Packet::PingResp.encode(self.version, output.buffer()),
+            Packet::PingReq => {
+                self.tally.sent.others += 1;
+                Packet::PingResp.encode(self.version, output.buffer());
+            }
             Packet::Disconnect(disconnect) => {
                 return self.handle_disconnect(&disconnect, options, effects);
             }
@@ -104,7 +119,9 @@ impl Open {
                     return Err(Violation::protocol("AUTH without an authentication method"));
                 };
                 let user = self.inbound.user().clone();
+                let proof = login.awaits_proof;
                 login.again(&auth, &user, now, options, effects)?;
+                self.tally.sent.others += u32::from(proof);
             }
             Packet::Publish(_)
             | Packet::ConnAck(_)
@@ -157,7 +174,7 @@ impl Open {
     }
 
     /// Tells a version 5 client why; what is for people is left out when it does not fit (3.14.2-3).
-    pub(super) fn say_goodbye(&self, mut disconnect: Disconnect, out: &mut BytesMut) {
+    pub(super) fn say_goodbye(&mut self, mut disconnect: Disconnect, out: &mut BytesMut) {
         if !self.version.is_5() {
             return;
         }
@@ -169,6 +186,7 @@ impl Open {
             Packet::Disconnect(disconnect).encode(self.version, &mut packet);
         }
         if packet.len() <= self.outbound.packet_max() {
+            self.tally.sent.others += 1;
             out.put_slice(&packet);
         }
     }
@@ -216,6 +234,7 @@ impl Open {
     ) -> Result<(), CloseReason> {
         if let (Ok(Reply::Scram(keys)), Some(login)) = (&result, &mut self.login) {
             login.challenge(keys.clone(), effects.output.buffer());
+            self.tally.sent.others += 1;
             return Ok(());
         }
         let Effects { output, commands } = effects;
@@ -275,6 +294,16 @@ impl Open {
         let explain = |length: usize| self.problem_information && length <= packet_max;
         self.inbound.acknowledge(explain, effects.output.buffer());
         self.outbound.flush(&mut effects.commands);
+        self.tally.sent.others += std::mem::take(&mut self.inbound.sent);
+        let Passed {
+            others,
+            publishes,
+            payload,
+        } = std::mem::take(&mut self.outbound.sent);
+        let sent = &mut self.tally.sent;
+        sent.others += others + self.subscriptions.take_sent();
+        sent.publishes += publishes;
+        sent.payload += payload;
     }
 
     /// The core is done with these publishes and steps of handshakes.

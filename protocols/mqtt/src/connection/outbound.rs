@@ -13,6 +13,7 @@ use trivium_protocol::Output;
 use super::alias::{Aliases, Naming};
 use crate::{
     convert::{self, Mqtt3, Mqtt5},
+    counters::Passed,
     inflight::{Inflight, Sent},
     packet::{Ack, Outgoing, Qos, Reason, Version, Violation, kind},
     subscription::Options,
@@ -52,6 +53,8 @@ pub struct Outbound {
     /// The property block of a message from another protocol.
     block: BytesMut,
     aliases: Aliases,
+    /// Packets written since somebody looked.
+    pub(super) sent: Passed,
 }
 
 /// A message of QoS 1 or 2 for the client.
@@ -92,6 +95,7 @@ impl Outbound {
             next_token: RECEIVED,
             block: BytesMut::new(),
             aliases: Aliases::new(alias_max),
+            sent: Passed::default(),
         }
     }
 
@@ -249,7 +253,8 @@ impl Outbound {
         }
     }
 
-    fn send_pubrel(&self, packet_id: u16, reason: Reason, out: &mut BytesMut) {
+    fn send_pubrel(&mut self, packet_id: u16, reason: Reason, out: &mut BytesMut) {
+        self.sent.others += 1;
         Ack::new(packet_id, reason).encode(kind::PUBREL, self.version, out);
     }
 
@@ -444,6 +449,7 @@ impl Outbound {
             return false;
         }
         outgoing.encode(self.version, output);
+        self.sent.publish(outgoing.payload.len());
         if let Naming::Introduce(alias) = naming {
             self.aliases.introduced(&topic, alias);
         }

@@ -25,6 +25,8 @@ pub struct Subscriptions {
     pending: Option<Pending>,
     /// Retained messages asked for, and for which subscription.
     retained: FxHashMap<Token, Options>,
+    /// Packets written since somebody looked.
+    sent: u32,
 }
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is being carried out.
@@ -72,6 +74,7 @@ impl Subscriptions {
             next,
             pending: None,
             retained: FxHashMap::default(),
+            sent: 0,
         }
     }
 
@@ -240,6 +243,11 @@ impl Subscriptions {
         }
     }
 
+    /// How many packets were written since the last look.
+    pub fn take_sent(&mut self) -> u32 {
+        std::mem::take(&mut self.sent)
+    }
+
     /// A token that no other command has.
     pub fn take_token(&mut self) -> Token {
         let token = self.next;
@@ -283,6 +291,7 @@ impl Subscriptions {
         let Some(pending) = self.pending.take_if(|pending| pending.outstanding == 0) else {
             return;
         };
+        self.sent += 1;
         pending.acknowledge(self.version, out);
         if pending.shared {
             let token = self.take_token();

@@ -1,0 +1,38 @@
+//! What the broker itself says on topics that begin with `$SYS`.
+
+use std::sync::Arc;
+
+use crate::{
+    broker::Inner, catalog::Targets, message::Message, properties::Text, queue::Arrival, shard::Op,
+    topic::Grammar,
+};
+
+impl Inner {
+    /// What each shard has to do for these messages to be delivered and retained.
+    pub(crate) fn announcements(&self, vhost: &Text, messages: Vec<Arc<Message>>) -> Vec<Vec<Op>> {
+        let routes = self.snapshot.load();
+        let mut ops: Vec<Vec<Op>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for message in messages {
+            let mut targets = Targets::default();
+            routes.route_announced(vhost, &message.topic, &mut targets);
+            for target in targets.queues {
+                let queue = target.queue.id;
+                let arrival = Arrival {
+                    message: message.clone(),
+                    tags: target.tags,
+                    best_effort: target.best_effort,
+                    body: None,
+                };
+                ops[self.shard_of_queue(queue)].push(Op::Enqueue {
+                    queue,
+                    arrival,
+                    token: None,
+                });
+            }
+            let shard = self.shard_of_name(&message.topic.render(Grammar::Slashes));
+            let vhost = vhost.clone();
+            ops[shard].push(Op::Announce { vhost, message });
+        }
+        ops
+    }
+}
