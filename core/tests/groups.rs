@@ -11,8 +11,11 @@ use support::{
     open,
 };
 use trivium_core::{
-    Command, Event, Offset, Reply, Text, Token,
-    group::{CommittedOffset, GroupAnswer, GroupError, GroupReply, GroupRequest},
+    Change, Command, Event, Offset, Reply, Text, Token,
+    group::{
+        AssignedLog, CommittedOffset, ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply,
+        GroupRequest,
+    },
     store::memory::MemoryStore,
 };
 
@@ -53,6 +56,22 @@ impl Client {
             _ => None,
         })
         .await
+    }
+
+    /// The epoch that a heartbeat of the consumer protocol is answered with, and the partitions if it is told any.
+    async fn assigned(&mut self, heartbeat: ConsumerHeartbeat) -> (i32, Option<Vec<u32>>) {
+        match self
+            .group(GroupRequest::ConsumerHeartbeat(Box::new(heartbeat)))
+            .await
+        {
+            Ok(GroupAnswer::Heartbeat(answer)) => {
+                let numbers =
+                    |logs: Vec<AssignedLog>| logs.into_iter().flat_map(|log| log.partitions);
+                let assignment = answer.assignment.map(|logs| numbers(logs).collect());
+                (answer.epoch, assignment)
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn committed(&mut self) -> Vec<(String, u32, u64)> {
@@ -285,4 +304,32 @@ async fn an_empty_group_is_deleted_with_its_offsets() {
         .expect("nobody is in it");
     let broker = open(Arc::new(store.crash(2))).await;
     assert!(Client::new(&broker).committed().await.is_empty());
+}
+
+/// KIP-848: members are told of partitions that a log gets, by their next heartbeat.
+#[tokio::test]
+async fn partitions_that_are_added_are_assigned() {
+    let broker = open(Arc::new(MemoryStore::new())).await;
+    let mut client = Client::new(&broker);
+    client.log("t", log(1, &[])).await.expect("it is new");
+    let join = ConsumerHeartbeat {
+        member: "m".into(),
+        rebalance_timeout: Some(Duration::from_secs(60)),
+        names: Some(vec!["t".into()]),
+        owned: Some(Default::default()),
+        ..Default::default()
+    };
+    assert_eq!(client.assigned(join).await, (1, Some(vec![0])));
+    let add = Change::AddPartitions {
+        name: "t".into(),
+        partitions: 3,
+        validate_only: false,
+    };
+    client.define(add).await.expect("three are more than one");
+    let alive = ConsumerHeartbeat {
+        member: "m".into(),
+        epoch: 1,
+        ..Default::default()
+    };
+    assert_eq!(client.assigned(alive).await, (2, Some(vec![0, 1, 2])));
 }

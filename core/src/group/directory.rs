@@ -13,7 +13,7 @@ pub type LogUuid = [u8; 16];
 pub(super) type TopicPartition = (LogUuid, u32);
 
 /// A log, as far as groups care.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KnownLog {
     pub uuid: LogUuid,
     pub partitions: u32,
@@ -33,15 +33,18 @@ impl Directory {
         self.generation
     }
 
+    /// Takes a log as it is now; other settings than what groups care about are no change.
     pub fn insert(&mut self, entry: &LogEntry) {
-        self.generation += 1;
         let known = KnownLog {
             uuid: entry.info.uuid,
             partitions: entry.tails.len() as u32,
         };
         let logs = self.logs.entry(entry.vhost.clone()).or_default();
-        logs.insert(entry.info.name.clone(), known);
-        self.names.insert(entry.info.uuid, entry.info.name.clone());
+        if logs.get(&entry.info.name) != Some(&known) {
+            logs.insert(entry.info.name.clone(), known);
+            self.names.insert(entry.info.uuid, entry.info.name.clone());
+            self.generation += 1;
+        }
     }
 
     pub fn remove(&mut self, entry: &LogEntry) {

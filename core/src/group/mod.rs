@@ -106,7 +106,7 @@ pub struct CommittedOffset {
     pub log: Text,
     /// Which of its partitions.
     pub partition: u32,
-    /// The next record to read.
+    /// The next record to read; whatever was committed, a negative number in two's complement.
     pub offset: Offset,
     /// The leader epoch that the member knew, or -1.
     pub leader_epoch: i32,

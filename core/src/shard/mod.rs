@@ -735,6 +735,7 @@ impl Shard {
     }
 
     fn change_log(&mut self, entry: &LogEntry) {
+        self.groups.know_log(entry);
         for (number, tail) in entry.tails.iter().enumerate() {
             let id = (entry.info.id, number as u32);
             if !self.owns(id.0, id.1) {

@@ -80,14 +80,15 @@ impl Member {
         vhost: &str,
         directory: &Directory,
     ) -> bool {
-        if names.is_none() && pattern.is_none() {
+        let was_new = std::mem::take(&mut self.subscription.is_pattern_new);
+        if names.is_none() && pattern.is_none() && !was_new {
             return false;
         }
         if let Some(names) = names {
             self.subscription.names = names.into_iter().collect();
         }
         if let Some(pattern) = pattern {
-            self.subscription.pattern = pattern;
+            self.subscription.set_pattern(pattern);
         }
         self.subscription.resolve(vhost, directory)
     }

@@ -68,13 +68,25 @@ pub(super) struct ConsumerGroup {
 pub(super) struct Subscription {
     names: BTreeSet<Text>,
     pattern: Option<(Text, Regex)>,
+    /// The pattern came beside names, and counts from the next heartbeat on: what is named is assigned first,
+    /// as by Kafka, which looks patterns up aside.
+    is_pattern_new: bool,
     /// The logs that it leads to.
     logs: BTreeMap<LogUuid, u32>,
 }
 
 impl Subscription {
+    /// Puts another pattern in place of the one that there is.
+    fn set_pattern(&mut self, pattern: Option<(Text, Regex)>) {
+        let text = |pattern: &Option<(Text, Regex)>| pattern.as_ref().map(|(text, _)| text.clone());
+        let is_other = pattern.is_some() && text(&pattern) != text(&self.pattern);
+        self.is_pattern_new = is_other && !self.names.is_empty();
+        self.pattern = pattern;
+    }
+
     fn resolve(&mut self, vhost: &str, directory: &Directory) -> bool {
-        let pattern = self.pattern.as_ref().map(|(_, pattern)| pattern);
+        let pattern = self.pattern.as_ref().filter(|_| !self.is_pattern_new);
+        let pattern = pattern.map(|(_, pattern)| pattern);
         let matched = directory.names(vhost).filter(|name| {
             self.names.contains(*name) || pattern.is_some_and(|pattern| pattern.is_match(name))
         });

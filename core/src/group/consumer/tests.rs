@@ -208,6 +208,23 @@ fn patterns_follow_the_logs_that_come_and_go() {
     assert_eq!(world.told(alive("a", 2)).1.unwrap().len(), 1);
 }
 
+/// Kafka looks patterns up aside: what is named is assigned first, what is matched by the next heartbeat.
+#[test]
+fn a_pattern_beside_names_counts_from_the_next_heartbeat_on() {
+    let mut world = world(&[("t", 1), ("other", 1)]);
+    let both = ConsumerHeartbeat {
+        pattern: Some("o.*".into()),
+        ..join("a")
+    };
+    let (epoch, assigned) = world.told(both.clone());
+    assert_eq!((epoch, assigned.unwrap().len()), (1, 1));
+    let (epoch, assigned) = world.told(owns("a", 1, &[0]));
+    assert_eq!((epoch, assigned.unwrap().len()), (2, 2));
+    let again = ConsumerHeartbeat { epoch: 2, ..both };
+    let (epoch, assigned) = world.told(again);
+    assert_eq!((epoch, assigned.unwrap().len()), (2, 2), "it is known");
+}
+
 /// Random members come, go, fall silent and confirm at random: no partition ever has two owners, and when all is
 /// quiet each has one.
 #[test]

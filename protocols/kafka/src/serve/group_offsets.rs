@@ -120,9 +120,8 @@ pub(super) fn committed(
     Ok(CommittedOffset {
         log,
         partition: partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
-        offset: Offset(
-            u64::try_from(asked.committed_offset).map_err(|_| ErrorCode::INVALID_REQUEST)?,
-        ),
+        // Kafka keeps what it is given: kafkajs commits the specials -1 and -2, and looks them up when it reads them.
+        offset: Offset(asked.committed_offset.cast_unsigned()),
         leader_epoch: asked.committed_leader_epoch,
         metadata,
     })
@@ -340,7 +339,7 @@ fn nothing(partition_index: i32) -> OffsetFetchResponsePartitions {
 fn response_partition(offset: &CommittedOffset) -> OffsetFetchResponsePartitions {
     OffsetFetchResponsePartitions {
         partition_index: offset.partition as i32,
-        committed_offset: offset.offset.0 as i64,
+        committed_offset: offset.offset.0.cast_signed(),
         committed_leader_epoch: offset.leader_epoch,
         metadata: Some(offset.metadata.clone()),
         error_code: ErrorCode::NONE,
@@ -587,6 +586,31 @@ mod tests {
         let (token, _, _) = asked(&mut script);
         reply(&mut script, token, Err(GroupError::IllegalGeneration));
         assert_eq!(codes(&script.response(ApiKey::OffsetCommit, 9)), [22, 22]);
+    }
+
+    /// kafkajs resets a group by committing -2 or -1, and reads that back.
+    #[test]
+    fn a_negative_offset_is_kept() {
+        let mut script = Script::open();
+        let mut request = commit_request(&[("ab", 0)]);
+        request.topics[0].partitions[0].committed_offset = -2;
+        script.send(ApiKey::OffsetCommit, 5, &request);
+        script.describe(vec![Ok(log("ab", 2))]);
+        let (token, _, request) = asked(&mut script);
+        let GroupRequest::Commit { offsets, .. } = request else {
+            panic!("{request:?}")
+        };
+        reply(&mut script, token, Ok(GroupAnswer::Ok));
+        assert_eq!(codes(&script.response(ApiKey::OffsetCommit, 5)), [0, 0]);
+        script.send(ApiKey::OffsetFetch, 5, &OffsetFetchRequest::default());
+        let (token, _, _) = asked(&mut script);
+        reply(&mut script, token, Ok(found(offsets)));
+        let response: OffsetFetchResponse = script.response(ApiKey::OffsetFetch, 5);
+        let told = &response.topics[0].partitions;
+        assert_eq!(
+            (told[0].committed_offset, told[1].committed_offset),
+            (-2, 7)
+        );
     }
 
     /// A group that never committed has offset -1 everywhere, and no error.
