@@ -64,6 +64,61 @@ async fn a_lifetime_of_0_is_for_whoever_is_there() {
     assert_eq!(client.bodies(1).await, ["here"]);
 }
 
+/// What comes to the head with its time up leaves before anything else happens (RabbitMQ drops expired messages
+/// after each that it takes or drops).
+#[tokio::test]
+async fn what_is_found_expired_behind_the_head_goes_with_it() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    for queue in ["dropped", "got", "consumed"] {
+        let arguments = [
+            ("x-max-length", Value::I32(3)),
+            ("x-max-priority", Value::I32(1)),
+        ];
+        client.declare(queue, &arguments).await;
+        client.publish("", queue, "head").await;
+        let brief = with_lifetime(queue, "brief", 100);
+        client.publish_message(brief).await;
+        client.publish("", queue, "last").await;
+    }
+    advance(Duration::from_millis(200));
+    client.publish("", "dropped", "new").await;
+    assert_eq!(client.count("dropped").await, 2);
+    let urgent = with_priority("dropped", "urgent", 1);
+    client.publish_message(urgent).await;
+    assert_eq!(
+        client.get("dropped").await.as_deref(),
+        Some("urgent"),
+        "there is room for what an expired message took"
+    );
+    assert_eq!(client.get("got").await.as_deref(), Some("head"));
+    assert_eq!(client.count("got").await, 1);
+    client.consume(1, "consumed", ConsumeSpec::default()).await;
+    assert_eq!(client.bodies(2).await, ["head", "last"]);
+}
+
+/// Messages that arrive in one turn make room one after the other.
+#[tokio::test]
+async fn what_arrives_together_is_dropped_as_if_it_came_alone() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    let arguments = [
+        ("x-max-length-bytes", Value::I32(40)),
+        ("x-max-priority", Value::I32(1)),
+    ];
+    client.declare("q", &arguments).await;
+    client.publish("", "q", &"a".repeat(36)).await;
+    let token = client.token();
+    let together = vec![
+        publish(None, message("", "q", "0123456789")),
+        publish(Some(token), with_priority("q", "urgent", 1)),
+    ];
+    client.submit_all(together).await;
+    client.confirmed(token).await.expect("there is room");
+    assert_eq!(client.get("q").await.as_deref(), Some("urgent"));
+    assert_eq!(client.get("q").await.as_deref(), Some("0123456789"));
+}
+
 #[tokio::test]
 async fn lifetimes_are_kept_by_a_restart_with_the_backlog_unread() {
     let store = store();

@@ -40,6 +40,10 @@ impl Queue {
             return Ok(());
         }
         self.take_in(arrival, budget, turn);
+        // With priorities, what has to go now may not be what would go after the next arrival.
+        if self.entry.settings.max_priority.is_some() && self.is_over() {
+            self.pump(budget, turn);
+        }
         Ok(())
     }
 
@@ -150,11 +154,14 @@ impl Queue {
             && self.exceeds(self.ready.messages, self.ready.bytes)
     }
 
-    /// Drops the oldest messages as long as there are too many.
-    pub(super) fn make_room(&mut self, budget: &mut Budget, turn: &mut Turn) {
+    /// Drops the oldest messages as long as there are too many. True if messages expired that came to the head thereby.
+    pub(super) fn make_room(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
+        let mut expired = false;
         while self.is_over() && self.may_die() {
             let Some(held) = self.take_head() else { break };
             self.bury(held, Reason::MaxLength, budget, turn);
+            expired |= self.expire(true, budget, turn);
         }
+        expired
     }
 }

@@ -16,13 +16,14 @@ pub(super) struct PendingGet {
 }
 
 impl Queue {
-    /// Hands messages to consumers that take them.
-    pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) {
+    /// Hands messages to consumers that take them. True if messages expired that came to the head thereby.
+    pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
         let at = self.entry.settings.consumer_timeout.map(|_| turn.now.wall);
+        let mut expired = false;
         while let Some((fleeting, sequence)) =
             self.head().map(|held| (held.fleeting, held.sequence))
         {
-            if self.is_choked() {
+            if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 break;
             }
             let Some(slot) = self.consumers.next(fleeting) else {
@@ -40,6 +41,7 @@ impl Queue {
             if !fleeting {
                 self.note_sent(slot, sequence);
             }
+            expired |= self.expire(false, budget, turn);
         }
         for (connection, consumer, deliveries) in self.consumers.drain_outgoing() {
             turn.free.push(
@@ -50,6 +52,7 @@ impl Queue {
                 },
             );
         }
+        expired
     }
 
     /// Takes one message, when it is there; otherwise once the backlog is read.
@@ -78,15 +81,18 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) {
+    /// Answers those who ask for one message. True if messages expired that came to the head thereby.
+    pub(super) fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
+        let mut expired = false;
         while !self.gets.is_empty() && (self.head().is_some() || self.is_all_in_memory()) {
             let get = self.gets.pop_front().expect("there is a get");
-            let head = if self.is_choked() {
+            let head = if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 None
             } else {
                 self.take_head()
             };
             let delivery = head.map(|held| self.deliver_get(&get, held, budget, turn));
+            expired |= self.expire(true, budget, turn);
             let reply = Reply::Got {
                 delivery,
                 remaining: self.ready.messages,
@@ -99,6 +105,7 @@ impl Queue {
                 },
             );
         }
+        expired
     }
 
     fn is_all_in_memory(&self) -> bool {

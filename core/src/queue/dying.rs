@@ -75,6 +75,11 @@ impl Queue {
             .is_some_and(|at| at <= now)
     }
 
+    /// Whether the message at the head may neither be delivered any more nor die yet.
+    pub(super) fn head_must_wait_to_expire(&self, turn: &Turn) -> bool {
+        self.timed && !self.may_die() && self.head_is_expired(false, turn.now.wall)
+    }
+
     /// Whether more messages may die now.
     pub(super) fn may_die(&self) -> bool {
         self.dying.len() < DYING_MAX && self.dying_bytes < DYING_BYTES_MAX

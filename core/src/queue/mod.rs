@@ -326,12 +326,12 @@ impl Queue {
 
     /// Delivers what can be delivered, drops what must go, and asks for more of the backlog when that is wanted.
     pub(crate) fn pump(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        let expired = self.expire(false, budget, turn);
-        self.deliver(budget, turn);
+        let mut expired = self.expire(false, budget, turn);
+        expired |= self.deliver(budget, turn);
         // Only now: what may not wait at all has had its chance.
-        let expired = self.expire(true, budget, turn) || expired;
-        self.make_room(budget, turn);
-        self.serve_gets(budget, turn);
+        expired |= self.expire(true, budget, turn);
+        expired |= self.make_room(budget, turn);
+        expired |= self.serve_gets(budget, turn);
         self.give_up(turn);
         self.read_ahead(expired, turn);
     }
