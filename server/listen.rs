@@ -11,7 +11,7 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 use tracing::{debug, error, info, warn};
-use trivium_core::{Broker, Origin};
+use trivium_core::{Broker, Origin, Text};
 use trivium_protocol::{Frontend, Peer};
 
 use crate::{
@@ -211,9 +211,13 @@ impl Held {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let protocol = self.frontend.connect(peer, clock::now());
+        let vhost = match self.frontend.chooses_vhost() {
+            true => Text::new(),
+            false => "/".into(),
+        };
         let link = broker.connect(Origin {
             protocol: self.frontend.name().into(),
-            vhost: "/".into(),
+            vhost,
             ..Origin::default()
         });
         let about = About {

@@ -27,7 +27,7 @@ use crate::{
     properties::Text,
     recovery,
     replies::Replies,
-    shard::{Op, Report, Request},
+    shard::{EXPRESS_MAX, Inboxes, Op, Report, Request},
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
     time::Now,
@@ -90,6 +90,8 @@ struct Connections {
 /// What links share.
 pub(crate) struct Inner {
     pub(crate) shards: Vec<mpsc::Sender<Request>>,
+    /// A second way to each shard, which does not stand behind what connections have sent.
+    pub(crate) express: Vec<mpsc::Sender<Request>>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
@@ -106,6 +108,13 @@ pub(crate) struct Inner {
     pub(crate) clock: fn() -> Now,
 }
 
+/// What came of removing a queue.
+struct RemovedQueue {
+    /// How many messages were ready, and the queues that nobody needs without it.
+    result: Result<(u64, Vec<QueueId>), Refusal>,
+    committed: BoxFuture<'static, Result<(), StoreError>>,
+}
+
 impl Broker {
     /// Recovers what the store holds and starts the shards.
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Broker, StoreError> {
@@ -116,11 +125,20 @@ impl Broker {
         let recovered = recovery::recover(&store, &options).await?;
         let committer = Arc::new(Committer::new(store, options.durability));
         let metrics = Arc::new(Metrics::default());
-        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..options.shards)
-            .map(|_| mpsc::channel(INBOX_MAX))
-            .unzip();
+        let (mut shards, mut express, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..options.shards {
+            let (common_sender, common) = mpsc::channel(INBOX_MAX);
+            let (express_sender, express_inbox) = mpsc::channel(EXPRESS_MAX);
+            shards.push(common_sender);
+            express.push(express_sender);
+            inboxes.push(Inboxes {
+                common,
+                express: express_inbox,
+            });
+        }
         let inner = Arc::new(Inner {
             shards,
+            express,
             snapshot: Arc::new(Snapshot::new(recovered.catalog.routes())),
             committer,
             metrics,
@@ -478,12 +496,13 @@ impl Inner {
         Ok(None)
     }
 
-    /// Tells the shards what has changed. They hear of it before the new routes can lead anything to them.
+    /// Tells the shards what has changed. They hear of it before the new routes can lead anything to them: of what is
+    /// new by the express inbox, since things may come that way.
     async fn carry_out(&self, from: &Arc<Mailbox>, effects: &[Effect]) -> Result<(), Refusal> {
         for effect in effects {
             match effect {
                 Effect::QueueCreated(entry) => {
-                    let shard = &self.shards[self.shard_of_queue(entry.id)];
+                    let shard = &self.express[self.shard_of_queue(entry.id)];
                     self.send_from(from, shard, vec![Op::CreateQueue(entry.clone())])
                         .await?;
                 }
@@ -493,13 +512,13 @@ impl Inner {
                         .await?;
                 }
                 Effect::LogCreated(entry) => {
-                    for shard in &self.shards {
+                    for shard in &self.express {
                         self.send_from(from, shard, vec![Op::CreateLog(entry.clone())])
                             .await?;
                     }
                 }
                 Effect::DelayCreated(entry) => {
-                    let shard = &self.shards[self.shard_of_exchange(entry.id)];
+                    let shard = &self.express[self.shard_of_exchange(entry.id)];
                     self.send_from(from, shard, vec![Op::CreateDelay(entry.clone())])
                         .await?;
                 }
@@ -509,7 +528,7 @@ impl Inner {
                         .await?;
                 }
                 Effect::LogChanged(entry) => {
-                    for shard in &self.shards {
+                    for shard in &self.express {
                         self.send_from(from, shard, vec![Op::ChangeLog(entry.clone())])
                             .await?;
                     }
@@ -534,21 +553,25 @@ impl Inner {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<u64, Refusal> {
-        let (removed, unused) = self.remove_one(catalog, id, if_unused, if_empty).await?;
+        let removed = self.remove_one(catalog, id, if_unused, if_empty).await?;
+        self.durable(removed.committed).await?;
+        let (messages, unused) = removed.result?;
         for id in unused {
             // A group, which nothing else depends on.
-            self.remove_one(catalog, id, false, false).await?;
+            let removed = self.remove_one(catalog, id, false, false).await?;
+            self.durable(removed.committed).await?;
         }
-        Ok(removed)
+        Ok(messages)
     }
 
+    /// Removes a queue if its shard agrees, without waiting until that is durable.
     async fn remove_one(
         &self,
         catalog: &mut Catalog,
         id: QueueId,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<(u64, Vec<QueueId>), Refusal> {
+    ) -> Result<RemovedQueue, Refusal> {
         let (reply, removed) = oneshot::channel();
         // What is declared and what it holds go together, or a crash would leave one without the other.
         let stored = catalog.queue(id).is_some_and(|queue| queue.spec.durable);
@@ -578,33 +601,61 @@ impl Inner {
             }
             None => (Batch::new(), Vec::new()),
         };
-        if span.is_some() || !batch.is_empty() {
-            self.durable(self.committer.commit(batch, span.as_slice()).done)
-                .await?;
-        }
-        Ok((removed?, unused))
+        let committed = if span.is_some() || !batch.is_empty() {
+            self.committer.commit(batch, span.as_slice()).done
+        } else {
+            Box::pin(async { Ok(()) })
+        };
+        Ok(RemovedQueue {
+            result: removed.map(|messages| (messages, unused)),
+            committed,
+        })
     }
 
-    /// Removes a vhost with everything in it.
+    /// Removes a vhost with everything in it. Its row goes last, so that a crash leaves no part of it behind that
+    /// another of its name would find.
     async fn remove_vhost(
         &self,
         catalog: &mut Catalog,
         from: &Arc<Mailbox>,
         vhost: &Text,
     ) -> Result<(), Refusal> {
-        let queues: Vec<QueueId> = catalog
+        let mut queues: Vec<QueueId> = catalog
             .queues()
             .filter(|queue| queue.vhost == *vhost)
             .map(|queue| queue.id)
             .collect();
-        for queue in queues {
-            self.remove_queue(catalog, queue, false, false).await?;
+        let mut committed = Vec::with_capacity(queues.len());
+        while let Some(queue) = queues.pop() {
+            let removed = self.remove_one(catalog, queue, false, false).await?;
+            committed.push(removed.committed);
+            let (_, unused) = removed.result?;
+            queues.extend(unused);
         }
         let removed = catalog.remove_vhost(vhost);
-        let committed = self.committer.commit(removed.batch, &[]).done;
         self.carry_out(from, &removed.effects).await?;
         self.snapshot.store(catalog.routes());
-        self.durable(committed).await
+        self.forget_retained(vhost).await?;
+        committed.push(self.committer.commit(removed.batch, &[]).done);
+        for committed in committed {
+            self.durable(committed).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_retained(&self, vhost: &Text) -> Result<(), Refusal> {
+        let mut replies = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let (reply, forgotten) = oneshot::channel();
+            let vhost = vhost.clone();
+            self.send(shard, vec![Op::ForgetRetained { vhost, reply }])
+                .await?;
+            replies.push(forgotten);
+        }
+        for forgotten in replies {
+            forgotten.await.map_err(|_| Refusal::Stopping)?;
+        }
+        Ok(())
     }
 
     /// A crash may have left groups whose members were there for as long as their connections.

@@ -18,7 +18,7 @@ use crate::{
     log::TailBudget,
     queue::{DueWill, Loaded, LoadedChunk, Read},
     retained::Quota,
-    shard::{self, Op, Place, Request, Services, Shard},
+    shard::{self, Inboxes, Op, Place, Services, Shard},
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Dialects, Progress, QueueCounters, Stored},
@@ -280,7 +280,7 @@ pub(crate) fn start(
     shards: Vec<Shard>,
     stored: sweep::Stored,
     ended: Vec<DueWill>,
-    inboxes: Vec<mpsc::Receiver<Request>>,
+    inboxes: Vec<Inboxes>,
     options: &Options,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -313,9 +313,9 @@ pub(crate) fn start(
         tap: signals.clone(),
         clock: options.clock,
     };
-    for (shard, inbox) in shards.into_iter().zip(inboxes) {
+    for (shard, inboxes) in shards.into_iter().zip(inboxes) {
         let (running, metrics) = (
-            shard::run(shard, inbox, services.clone()),
+            shard::run(shard, inboxes, services.clone()),
             inner.metrics.clone(),
         );
         tasks.spawn(async move {

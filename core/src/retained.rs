@@ -191,6 +191,14 @@ impl RetainedStore {
         Some(levels.0)
     }
 
+    /// Removes any one message. Returns its topic, in the grammar of slashes.
+    pub(crate) fn pop(&mut self) -> Option<Text> {
+        let (levels, _) = self.messages.first_key_value()?;
+        let levels = levels.clone();
+        self.remove(&levels);
+        Some(levels.0)
+    }
+
     /// When the first expires.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         self.expiring.first().map(|(at, _)| *at)

@@ -4,12 +4,13 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{Client, durable, exchange, message, open};
+use support::{Client, durable, exchange, message, open, queues::Declaring};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
-    Destination, Event, ExchangeKind, Grammar, LogSpec, ParameterDefinition, Password, Permission,
-    PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply, Scope, TopicPermission,
-    TopicPermissionDefinition, UserDefinition, Value, VhostDefinition, store::memory::MemoryStore,
+    Destination, Event, ExchangeKind, Grammar, LogSpec, Message, ParameterDefinition, Password,
+    Pattern, Permission, PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply, Scope,
+    TopicPermission, TopicPermissionDefinition, UserDefinition, Value, VhostDefinition,
+    store::memory::MemoryStore,
 };
 
 fn user(name: &str, password: &'static str, tags: &[&str]) -> UserDefinition {
@@ -37,8 +38,25 @@ async fn import(admin: &mut Client, definitions: Definitions) -> Result<Reply, R
     admin.define(Change::Import(Box::new(definitions))).await
 }
 
+/// Of a protocol in which clients choose their vhost.
+async fn login_outside(
+    broker: &Broker,
+    name: &str,
+    password: &'static str,
+) -> Result<Client, Refusal> {
+    authenticated(Client::outside(broker), name, password).await
+}
+
+/// Of a protocol in which clients are in `/`.
 async fn login(broker: &Broker, name: &str, password: &'static str) -> Result<Client, Refusal> {
-    let mut client = Client::new(broker);
+    authenticated(Client::new(broker), name, password).await
+}
+
+async fn authenticated(
+    mut client: Client,
+    name: &str,
+    password: &'static str,
+) -> Result<Client, Refusal> {
     let credentials = Credentials::Password {
         user: name.into(),
         password: password.into(),
@@ -318,7 +336,7 @@ async fn vhosts_are_entered_by_permission() {
         ..Definitions::default()
     };
     import(&mut admin, definitions).await.unwrap();
-    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    let mut ada = login_outside(&broker, "ada", "lovelace").await.unwrap();
     assert_eq!(text(enter(&mut ada, "nope").await), "vhost nope not found");
     assert_eq!(
         text(enter(&mut ada, "shop").await),
@@ -398,17 +416,17 @@ async fn definitions_are_all_or_nothing_and_for_administrators() {
         import(&mut admin, damaged).await,
         Err(Refusal::Invalid(_))
     ));
-    assert!(login(&broker, "eve", "apple").await.is_err());
+    assert!(login_outside(&broker, "eve", "apple").await.is_err());
     import(&mut admin, definitions).await.unwrap();
-    assert!(login(&broker, "eve", "apple").await.is_ok());
+    assert!(login_outside(&broker, "eve", "apple").await.is_ok());
     let removed = admin
         .define(Change::Remove(Removal::User("eve".into())))
         .await;
     assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
-    assert!(login(&broker, "eve", "apple").await.is_err());
+    assert!(login_outside(&broker, "eve", "apple").await.is_err());
 }
 
-/// Deleting a vhost deletes everything in it.
+/// Deleting a vhost deletes everything in it, also what is retained, and takes no commit per queue.
 #[tokio::test]
 async fn a_vhost_goes_with_everything_in_it() {
     let store = Arc::new(MemoryStore::new());
@@ -430,6 +448,17 @@ async fn a_vhost_goes_with_everything_in_it() {
     clerk.queue("q").await;
     clerk.bind("amq.topic", "k", "q").await;
     clerk.publish("", "q", "x").await;
+    for number in 0..200 {
+        clerk.queue(&format!("q{number}")).await;
+    }
+    for number in 0..10 {
+        let retained = Message {
+            retain: true,
+            ..message("amq.topic", &format!("topic.{number}"), "kept")
+        };
+        clerk.publish_message(retained).await;
+    }
+    assert_eq!(retained(&mut clerk).await, 10);
     let remove = || Change::Remove(Removal::Vhost("shop".into()));
     let removed = admin.define(remove()).await;
     assert!(matches!(removed, Ok(Reply::Removed { existed: true })));
@@ -444,6 +473,57 @@ async fn a_vhost_goes_with_everything_in_it() {
     let mut clerk = Client::new(&broker);
     enter(&mut clerk, "shop").await.unwrap();
     assert_eq!(clerk.queue("q").await, (0, 0));
+    assert_eq!(retained(&mut clerk).await, 0);
+    admin.make_durable().await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut clerk = Client::new(&broker);
+    enter(&mut clerk, "shop").await.unwrap();
+    assert_eq!(retained(&mut clerk).await, 0);
+}
+
+/// How many retained messages there are.
+async fn retained(client: &mut Client) -> usize {
+    let filter = Pattern::new("#".into(), Grammar::Slashes);
+    let reply = client
+        .ask(|token| Command::Retained { token, filter })
+        .await;
+    match reply {
+        Ok(Reply::Retained(found)) => found.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Clients of protocols without vhosts are in `/` with their login, and count for its limit.
+#[tokio::test]
+async fn a_login_enters_the_vhost_where_there_is_no_choice() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    let limits = Definitions {
+        users: vec![user("eve", "apple", &[])],
+        parameters: vec![ParameterDefinition {
+            vhost: Some("/".into()),
+            component: "vhost-limits".into(),
+            name: "limits".into(),
+            value: Value::Table(vec![("max-connections".into(), Value::I64(1))]),
+        }],
+        ..Definitions::default()
+    };
+    import(&mut admin, limits).await.unwrap();
+    let refused = login(&broker, "eve", "apple").await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "access to vhost '/' refused for user 'eve'"
+    );
+    let first = login(&broker, "ada", "lovelace").await.unwrap();
+    let refused = login(&broker, "ada", "lovelace").await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "access to vhost '/' refused for user 'ada': connection limit (1) is reached"
+    );
+    let mut outside = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    assert!(enter(&mut outside, "/").await.is_err());
+    drop(first);
+    login(&broker, "ada", "lovelace").await.unwrap();
 }
 
 /// max-connections of users and vhosts, with RabbitMQ's texts; a connection that goes leaves its place.
@@ -451,7 +531,7 @@ async fn a_vhost_goes_with_everything_in_it() {
 async fn connections_are_limited() {
     let store = Arc::new(MemoryStore::new());
     let (broker, mut admin) = broker_of_ada(&store).await;
-    let first = login(&broker, "ada", "lovelace").await.unwrap();
+    let first = login_outside(&broker, "ada", "lovelace").await.unwrap();
     let limited = |limit| UserDefinition {
         password: Password::Unchanged,
         limits: Some(vec![("max-connections".into(), limit)]),
@@ -462,13 +542,16 @@ async fn connections_are_limited() {
         ..Definitions::default()
     };
     import(&mut admin, users(1)).await.unwrap();
-    let refused = login(&broker, "ada", "lovelace").await.err().unwrap();
+    let refused = login_outside(&broker, "ada", "lovelace")
+        .await
+        .err()
+        .unwrap();
     assert_eq!(
         refused.to_string(),
         "connection refused for user 'ada': user connection limit (1) is reached"
     );
     import(&mut admin, users(-1)).await.unwrap();
-    let mut second = login(&broker, "ada", "lovelace").await.unwrap();
+    let mut second = login_outside(&broker, "ada", "lovelace").await.unwrap();
     let limits = Definitions {
         parameters: vec![ParameterDefinition {
             vhost: Some("/".into()),
@@ -480,7 +563,7 @@ async fn connections_are_limited() {
     };
     import(&mut admin, limits).await.unwrap();
     enter(&mut second, "/").await.unwrap();
-    let mut third = login(&broker, "ada", "lovelace").await.unwrap();
+    let mut third = login_outside(&broker, "ada", "lovelace").await.unwrap();
     assert_eq!(
         text(enter(&mut third, "/").await),
         "access to vhost '/' refused for user 'ada': connection limit (1) is reached"
@@ -507,7 +590,7 @@ async fn channels_are_limited() {
     };
     let mut connections = Vec::new();
     for _ in 0..2 {
-        let mut client = login(&broker, "ada", "lovelace").await.unwrap();
+        let mut client = login_outside(&broker, "ada", "lovelace").await.unwrap();
         match enter(&mut client, "/").await {
             Ok(Reply::Entered { channels }) => connections.push((client, channels)),
             other => panic!("{other:?}"),

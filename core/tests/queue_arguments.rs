@@ -247,6 +247,53 @@ async fn a_full_queue_refuses() {
     }
 }
 
+/// RabbitMQ documents that the publisher hears of the queue that refuses, and that the others keep the message.
+#[tokio::test]
+async fn a_full_queue_does_not_keep_a_message_from_the_others() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    let full = [
+        ("x-max-length", Value::I32(1)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    client.declare("full", &full).await;
+    client.declare("one", &[]).await;
+    client.declare("two", &[]).await;
+    for queue in ["full", "one", "two"] {
+        client.bind("amq.fanout", "", queue).await;
+    }
+    client.publish("amq.fanout", "", "first").await;
+    let refused = client.offer("amq.fanout", "", "second").await;
+    assert!(matches!(refused, Err(Refusal::Full { .. })), "{refused:?}");
+    assert_eq!(client.count("full").await, 1);
+    for queue in ["one", "two"] {
+        assert_eq!(client.get(queue).await.as_deref(), Some("first"));
+        assert_eq!(client.get(queue).await.as_deref(), Some("second"));
+    }
+}
+
+/// What only a stream can do is refused by other queues, with RabbitMQ's text.
+#[tokio::test]
+async fn a_queue_has_no_offsets() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    client.declare("q", &[]).await;
+    let spec = ConsumeSpec {
+        stream: Some(Box::default()),
+        ..ConsumeSpec::default()
+    };
+    let (consumer, queue) = (ConsumerId(1), "q".into());
+    let consume = |token| Command::Consume {
+        token,
+        consumer,
+        queue,
+        spec,
+    };
+    let refused = client.ask(consume).await.unwrap_err();
+    let text = "invalid arg 'x-stream-offset' for queue 'q' in vhost '/' of queue type rabbit_classic_queue";
+    assert_eq!(refused, Refusal::Invalid(text.into()));
+}
+
 #[tokio::test]
 async fn a_full_queue_dead_letters_what_it_refuses() {
     let broker = open(store()).await;

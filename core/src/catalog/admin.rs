@@ -494,9 +494,8 @@ impl Catalog {
             .map(|log| log.info.name.clone())
             .collect();
         for log in logs {
-            if let Ok(mut removed) = self.delete_log(&by, &log) {
-                applied.batch.append(removed.batch);
-                applied.effects.append(&mut removed.effects);
+            if let Ok(removed) = self.delete_log(&by, &log) {
+                applied.absorb(removed);
             }
         }
         let exchanges = self

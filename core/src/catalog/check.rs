@@ -202,6 +202,25 @@ fn argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Value>
 }
 
 /// The value of an argument that is text.
+/// The name of an alternate exchange is a string.
+pub(super) fn alternate_exchange(
+    name: &Text,
+    spec: &ExchangeSpec,
+    by: &Actor,
+) -> Result<(), Refusal> {
+    match argument(&spec.arguments, "alternate-exchange") {
+        None | Some(Value::Text(_)) => Ok(()),
+        Some(other) => Err(Refusal::Invalid(
+            format!(
+                "invalid type '{}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{}'",
+                other.type_name(),
+                by.vhost
+            )
+            .into(),
+        )),
+    }
+}
+
 pub(super) fn text_argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Text> {
     match argument(arguments, name) {
         Some(Value::Text(text)) => Some(text),

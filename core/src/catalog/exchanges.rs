@@ -71,6 +71,7 @@ impl Catalog {
                 return Err(Refusal::Invalid(text.into()));
             }
         }
+        check::alternate_exchange(name, spec, by)?;
         if let Some(alternate) = check::text_argument(&spec.arguments, "alternate-exchange") {
             self.may(by, Operation::Read, Kind::Exchange, name)?;
             self.may(by, Operation::Write, Kind::Exchange, alternate)?;
@@ -114,6 +115,9 @@ impl Catalog {
     }
 
     pub(super) fn expect_exchange(&self, by: &Actor, name: &Text) -> Result<Applied, Refusal> {
+        if name.is_empty() {
+            return Err(check::default_exchange());
+        }
         self.may_see(by, Kind::Exchange, name)?;
         if self.routes.exchange_exists(&by.vhost, name) {
             return Ok(Applied::default());

@@ -129,19 +129,24 @@ impl Catalog {
         self.check_tap(by, name, &info.spec)?;
         let (before, after) = (captures(name, &old.info.spec)?, captures(name, &info.spec)?);
         let added: Vec<_> = after.iter().filter(|it| !before.contains(it)).collect();
+        let dropped: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+        // All that could refuse comes first: what is done below is done as a whole.
         for capture in &added {
-            self.may_bind(by, capture)?;
             self.check_source(by, capture)?;
+        }
+        for capture in added.iter().chain(&dropped) {
+            self.may_bind(by, capture)?;
         }
         if validate_only {
             return Ok(Outcome::Log(info).into());
         }
         let mut applied = self.change_log(&old, info);
-        for capture in before.iter().filter(|it| !after.contains(it)) {
-            applied.batch.append(self.unbind(by, capture)?.batch);
-        }
+        // An exchange that goes with its last binding is not to go in between.
         for capture in added {
-            applied.batch.append(self.bind(by, capture)?.batch);
+            applied.absorb(self.bind(by, capture)?);
+        }
+        for capture in dropped {
+            applied.absorb(self.unbind(by, capture)?);
         }
         Ok(applied)
     }

@@ -142,6 +142,15 @@ pub(crate) enum Effect {
     DelayRemoved(Arc<DelayEntry>),
 }
 
+impl Applied {
+    /// Adds what another change brings about, but for its outcome.
+    fn absorb(&mut self, other: Applied) {
+        self.batch.append(other.batch);
+        self.effects.extend(other.effects);
+        self.unused.extend(other.unused);
+    }
+}
+
 impl From<Outcome> for Applied {
     fn from(outcome: Outcome) -> Applied {
         Applied {

@@ -497,10 +497,24 @@ fn the_default_exchange_cannot_be_touched() {
     assert_eq!(story.refused(unbind("", "q", "q")), text);
     assert_eq!(story.refused(bind_exchange("amq.topic", "q", "")), text);
     assert_eq!(story.route("", "q"), ["q"]);
-    assert!(matches!(
-        story.ok(Change::ExpectExchange { name: "".into() }),
-        Outcome::Ok
-    ));
+    assert_eq!(
+        story.refused(Change::ExpectExchange { name: "".into() }),
+        text
+    );
+}
+
+#[test]
+fn an_alternate_exchange_is_a_string() {
+    let mut story = Story::new();
+    let spec = ExchangeSpec {
+        arguments: vec![("alternate-exchange".into(), Value::I32(5))],
+        ..exchange_spec(ExchangeKind::Direct)
+    };
+    let name = "x".into();
+    assert_eq!(
+        story.refused(Change::DeclareExchange { name, spec }),
+        "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ const BATCH_MAX: usize = 1024;
 /// Runs until the broker stops. What is in `ready` is bounded by its senders.
 pub(crate) async fn run(inner: Arc<Inner>, mut ready: mpsc::UnboundedReceiver<Ready>) {
     let mailbox = Arc::new(Mailbox::new(ConnectionId(0)));
-    let mut outgoing = Outgoing::new(inner.shards.len());
+    let mut outgoing = Outgoing::express(inner.shards.len());
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while ready.recv_many(&mut batch, BATCH_MAX).await > 0 {
         for ready in batch.drain(..) {

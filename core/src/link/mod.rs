@@ -95,10 +95,11 @@ impl Link {
     pub(crate) fn new(broker: Arc<Inner>, mailbox: Arc<Mailbox>, origin: Origin) -> Link {
         let mut routing = Routing::new(broker.snapshot.clone());
         let outgoing = Outgoing::new(broker.shards.len());
-        let vhost = if origin.vhost.is_empty() {
-            Text::from_static("/")
-        } else {
+        let login_enters = !origin.vhost.is_empty();
+        let vhost = if login_enters {
             origin.vhost
+        } else {
+            Text::from_static("/")
         };
         let actor = Actor {
             connection: mailbox.connection,
@@ -111,7 +112,7 @@ impl Link {
             mailbox,
             actor,
             routing,
-            seats: Seats::default(),
+            seats: Seats::new(login_enters),
             confirms: Confirms::default(),
             channels: Channels::default(),
             outgoing,
@@ -478,6 +479,9 @@ impl Link {
         let result = self.routing.current().access().authenticate(credentials);
         let result = result.and_then(|user| {
             self.take_user_seat(&user)?;
+            if self.seats.login_enters {
+                self.may_enter(&user.name, &self.actor.vhost.clone())?;
+            }
             self.actor.user = user.name.clone();
             self.routing.set_actor(&self.actor);
             Ok(Reply::Authenticated {
@@ -489,7 +493,8 @@ impl Link {
     }
 
     fn enter(&mut self, token: Token, vhost: Text) {
-        let result = self.may_enter(&vhost).map(|()| {
+        let result = self.may_enter(&self.actor.user.clone(), &vhost);
+        let result = result.map(|()| {
             self.actor.vhost = vhost;
             self.routing.set_actor(&self.actor);
             Reply::Entered {

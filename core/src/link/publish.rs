@@ -276,6 +276,8 @@ pub(crate) struct Outgoing {
     unroutable: u64,
     /// The session that the connection acts for.
     pub(super) attached: Option<Attached>,
+    /// By the express inboxes.
+    is_express: bool,
 }
 
 impl Outgoing {
@@ -289,6 +291,15 @@ impl Outgoing {
             published: 0,
             unroutable: 0,
             attached: None,
+            is_express: false,
+        }
+    }
+
+    /// What the broker does at a time that was set: it does not stand behind what connections have sent.
+    pub(crate) fn express(shards: usize) -> Outgoing {
+        Outgoing {
+            is_express: true,
+            ..Outgoing::new(shards)
         }
     }
 
@@ -332,13 +343,15 @@ impl Outgoing {
                 std::mem::take(&mut self.unroutable),
             );
         }
+        let inboxes = if self.is_express {
+            &broker.express
+        } else {
+            &broker.shards
+        };
         let mut permits = SmallVec::<[_; 8]>::new();
         for (shard, ops) in self.ops.iter().enumerate() {
             if !ops.is_empty() {
-                permits.push((
-                    shard,
-                    broker.shards[shard].reserve().await.map_err(|_| Stopped)?,
-                ));
+                permits.push((shard, inboxes[shard].reserve().await.map_err(|_| Stopped)?));
             }
         }
         let attached = self.attached.take();

@@ -12,8 +12,19 @@ use crate::{
 /// A connection's places among those of its user and its vhost.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
+    /// Its vhost is known from the start, and entered by its login.
+    pub(super) login_enters: bool,
     user: Option<Seat>,
     vhost: Option<Seat>,
+}
+
+impl Seats {
+    pub(super) fn new(login_enters: bool) -> Seats {
+        Seats {
+            login_enters,
+            ..Seats::default()
+        }
+    }
 }
 
 impl Link {
@@ -45,13 +56,12 @@ impl Link {
         )
     }
 
-    /// Takes a place in a vhost, if it is there and the user may enter it.
-    pub(super) fn may_enter(&mut self, vhost: &Text) -> Result<(), Refusal> {
+    /// Takes a place in a vhost, if it is there and a user may enter it.
+    pub(super) fn may_enter(&mut self, user: &Text, vhost: &Text) -> Result<(), Refusal> {
         let routes = self.routing.current();
         if !routes.vhost_exists(vhost) {
             return Err(Refusal::NoVhost(vhost.clone()));
         }
-        let user = &self.actor.user;
         routes.access().check_vhost(vhost, user)?;
         let limit = routes.vhost_limit(vhost, "max-connections");
         self.seats.vhost = None;

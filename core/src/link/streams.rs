@@ -102,6 +102,11 @@ impl Link {
             let text = format!("{subject} does not support global qos");
             return self.done(token, Err(Refusal::NotImplemented(text.into())));
         }
+        if spec.priority != 0 {
+            let text =
+                format!("invalid arg 'x-priority' for {subject} of queue type rabbit_stream_queue");
+            return self.done(token, Err(Refusal::Invalid(text.into())));
+        }
         let (from, filter) = match spec.stream {
             Some(stream) => (stream.from, stream.filter),
             None => (StreamStart::default(), None),

@@ -436,7 +436,11 @@ fn overflow(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
 }
 
 fn mode(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
-    one_of(value, &["default", "lazy"], "invalid_queue_mode")
+    let mode = word(value)?;
+    match &**mode {
+        "default" | "lazy" => Ok(()),
+        other => Err(format!("\"unsupported queue mode '{other}'\"")),
+    }
 }
 
 fn locator(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
@@ -629,7 +633,11 @@ mod tests {
                 Value::I32(1),
                 "\"expected bool, got signedint\"",
             ),
-            ("x-queue-mode", text("fast"), "invalid_queue_mode"),
+            (
+                "x-queue-mode",
+                text("fast"),
+                "\"unsupported queue mode 'fast'\"",
+            ),
             (
                 "x-queue-version",
                 Value::I32(3),

@@ -4,7 +4,8 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use super::{Budget, ChannelLimit, Held, Queue, QueueType};
 use crate::{
-    command::{ConsumeSpec, Outcome},
+    catalog::QueueEntry,
+    command::{ConsumeSpec, Outcome, StreamStart},
     dead_letters::Reason,
     event::{CancelReason, Event, Refusal},
     id::{ConnectionId, ConsumerId, DeliveryId},
@@ -79,6 +80,7 @@ impl Queue {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         self.check_owner(connection)?;
+        self.check_for_streams(spec)?;
         if spec.takeover {
             self.take_over(budget, turn);
         }
@@ -94,6 +96,23 @@ impl Queue {
         self.was_consumed = true;
         self.is_leaving = false;
         Ok(())
+    }
+
+    /// Refuses what only a stream can do.
+    fn check_for_streams(&self, spec: &ConsumeSpec) -> Result<(), Refusal> {
+        let Some(stream) = &spec.stream else {
+            return Ok(());
+        };
+        let argument = match stream.filter {
+            Some(_) if stream.from == StreamStart::default() => "x-stream-filter",
+            _ => "x-stream-offset",
+        };
+        let QueueEntry { name, vhost, .. } = &*self.entry;
+        let kind = self.entry.settings.kind.name();
+        let text = format!(
+            "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type rabbit_{kind}_queue"
+        );
+        Err(Refusal::Invalid(text.into()))
     }
 
     fn take_over(&mut self, budget: &mut Budget, turn: &mut Turn) {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(crate) use op::{Op, Report, Request};
-pub(crate) use run::{Services, run};
+pub(crate) use run::{EXPRESS_MAX, Inboxes, Services, run};
 pub(crate) use turn::{Count, Outbox, Turn};
 
 use self::retained::RetainedMessages;
@@ -526,6 +526,11 @@ impl Shard {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(loaded, &mut self.budget);
                 }
+            }
+            Op::ForgetRetained { vhost, reply } => {
+                self.retained.forget(&vhost, turn);
+                turn.in_order = true;
+                turn.drained.push(reply);
             }
             Op::Drain(reply) => {
                 turn.in_order = true;

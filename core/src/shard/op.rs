@@ -244,6 +244,11 @@ pub(crate) enum Op {
         queues: Vec<QueueId>,
         reply: oneshot::Sender<Vec<[u64; 3]>>,
     },
+    /// Drops the retained messages of a vhost; answered once that is committed.
+    ForgetRetained {
+        vhost: Text,
+        reply: oneshot::Sender<()>,
+    },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.
     Drain(oneshot::Sender<()>),

@@ -125,6 +125,17 @@ impl RetainedMessages {
             .min();
     }
 
+    /// Removes all that a vhost has.
+    pub(super) fn forget(&mut self, vhost: &Text, turn: &mut Turn) {
+        let Some(mut store) = self.vhosts.remove(vhost) else {
+            return;
+        };
+        while let Some(topic) = store.pop() {
+            turn.batch
+                .delete(Table::Retained, keys::retained(vhost, &topic));
+        }
+    }
+
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.next_expiry
     }

@@ -2,6 +2,9 @@
 //!
 //! Take what has arrived, apply all of it, commit one batch, and go on; when a commit resolves,
 //! release what was held for it. So a slow disk delays replies, not the shard.
+//!
+//! What the broker itself asks of a shard at a time of its own does not stand behind what publishers have sent: it comes
+//! by a second inbox ([`Inboxes::express`]), which is applied first in each turn.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -25,8 +28,12 @@ use crate::{
     time::Now,
 };
 
-/// Requests applied in one turn at most.
-const TURN_MAX: usize = 256;
+/// Operations taken from publishers and consumers in one turn, give or take those of one request: what comes by the
+/// express inbox waits for a turn of so many at most.
+const TURN_OPS_MAX: usize = 8192;
+
+/// Requests that an express inbox holds.
+pub(crate) const EXPRESS_MAX: usize = 16;
 
 /// Bytes handed to the store and not yet written, after which a shard takes no more.
 const IN_FLIGHT_MAX: usize = 64 << 20;
@@ -65,9 +72,32 @@ struct InFlight {
     drained: Vec<oneshot::Sender<()>>,
 }
 
+/// Where requests come from.
+pub(crate) struct Inboxes {
+    pub(crate) common: mpsc::Receiver<Request>,
+    /// At most [`EXPRESS_MAX`] requests.
+    pub(crate) express: mpsc::Receiver<Request>,
+}
+
+impl Inboxes {
+    /// Adds what is there to the requests of a turn, by what is to be applied first. Common ones are taken before
+    /// express ones: whoever sent one may rely on an express one that was sent before.
+    fn take(&mut self, express: &mut Vec<Request>, common: &mut Vec<Request>, more: bool) {
+        let mut ops: usize = common.iter().map(|request| request.ops.len()).sum();
+        while more
+            && ops < TURN_OPS_MAX
+            && let Ok(request) = self.common.try_recv()
+        {
+            ops += request.ops.len();
+            common.push(request);
+        }
+        express.extend((0..EXPRESS_MAX).map_while(|_| self.express.try_recv().ok()));
+    }
+}
+
 /// Runs a shard until its inbox is closed and everything is committed.
-pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, services: Services) {
-    let mut requests = Vec::with_capacity(TURN_MAX);
+pub(crate) async fn run(mut shard: Shard, mut inboxes: Inboxes, services: Services) {
+    let (mut express, mut common) = (Vec::with_capacity(EXPRESS_MAX), Vec::new());
     let mut in_flight: VecDeque<InFlight> = VecDeque::new();
     let mut in_flight_bytes = 0;
     let mut reads: FuturesUnordered<BoxFuture<'static, Op>> = FuturesUnordered::new();
@@ -86,19 +116,21 @@ pub(crate) async fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Request>, se
                 release(&mut shard, done, result, &services);
                 continue;
             }
-            count = inbox.recv_many(&mut requests, TURN_MAX), if in_flight_bytes < IN_FLIGHT_MAX => {
-                if count == 0 {
-                    break;
-                }
+            // Also while much is in flight: it is little.
+            Some(request) = inboxes.express.recv() => express.push(request),
+            request = inboxes.common.recv(), if in_flight_bytes < IN_FLIGHT_MAX => {
+                let Some(request) = request else { break };
+                common.push(request);
             }
             Some(loaded) = reads.next() => {
-                requests.push(Request { from: broker.clone(), ops: vec![loaded], span: None });
+                common.push(Request { from: broker.clone(), ops: vec![loaded], span: None });
             }
             () = sleep_until(deadline) => {}
         }
+        inboxes.take(&mut express, &mut common, in_flight_bytes < IN_FLIGHT_MAX);
         let mut turn = Turn::new((services.clock)());
         let mut spans: Vec<Span> = Vec::new();
-        for request in requests.drain(..) {
+        for request in express.drain(..).chain(common.drain(..)) {
             spans.extend(request.span);
             shard.apply(request, &mut turn);
         }
@@ -216,5 +248,45 @@ fn send(shard: &Shard, mail: impl Iterator<Item = (ConnectionId, Vec<Event>)>) {
         if let Some(mailbox) = shard.mailbox(connection) {
             mailbox.put(events);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Token;
+
+    fn request(ops: usize) -> Request {
+        let fence = |token| Op::Fence {
+            token: Token(token),
+        };
+        Request {
+            from: Arc::new(Mailbox::new(ConnectionId(1))),
+            ops: (0..ops as u64).map(fence).collect(),
+            span: None,
+        }
+    }
+
+    /// However much publishers have sent, a turn takes so much of it, and all that came by the other inbox.
+    #[test]
+    fn a_flood_does_not_keep_express_requests_waiting() {
+        let (common_sender, common) = mpsc::channel(64);
+        let (express_sender, express) = mpsc::channel(EXPRESS_MAX);
+        let mut inboxes = Inboxes { common, express };
+        for _ in 0..64 {
+            assert!(common_sender.try_send(request(1000)).is_ok());
+        }
+        assert!(express_sender.try_send(request(1)).is_ok());
+        let (mut first, mut then) = (Vec::new(), vec![request(500)]);
+        inboxes.take(&mut first, &mut then, true);
+        assert_eq!((first.len(), then.len()), (1, 9));
+        let (mut first, mut then) = (Vec::new(), Vec::new());
+        assert!(express_sender.try_send(request(1)).is_ok());
+        inboxes.take(&mut first, &mut then, false);
+        assert_eq!(
+            (first.len(), then.len()),
+            (1, 0),
+            "while too much is in flight"
+        );
     }
 }

@@ -74,11 +74,20 @@ impl Client {
     }
 
     pub fn named(broker: &Broker, client: &str) -> Client {
+        Client::of(broker, client, "/")
+    }
+
+    /// One that is in no vhost until it enters one.
+    pub fn outside(broker: &Broker) -> Client {
+        Client::of(broker, "", "")
+    }
+
+    fn of(broker: &Broker, client: &str, vhost: &str) -> Client {
         let origin = Origin {
             protocol: "test".into(),
             client: client.into(),
             user: "guest".into(),
-            vhost: "/".into(),
+            vhost: vhost.into(),
             ..Origin::default()
         };
         Client {

@@ -74,6 +74,10 @@ impl Frontend for Amqp {
         "amqp"
     }
 
+    fn chooses_vhost(&self) -> bool {
+        true
+    }
+
     fn connect(&self, peer: Peer, now: Now) -> Box<dyn Protocol> {
         Box::new(connection::Connection::new(self.options, peer, now))
     }

@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) topics: Topics,
     pub(crate) fetches: Sessions,
     pub(crate) shares: ShareSessions,
+    /// The broker is short of disk or memory, and takes no records.
+    pub(crate) is_blocked: bool,
 }
 
 impl Session {

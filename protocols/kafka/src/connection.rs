@@ -73,6 +73,7 @@ impl Connection {
                 topics: Topics::default(),
                 fetches: Sessions::default(),
                 shares: Default::default(),
+                is_blocked: false,
             },
             state: State::New,
             pending: VecDeque::new(),
@@ -269,6 +270,14 @@ impl Protocol for Connection {
                 self.state = State::Closing;
                 Ok(())
             }
+            Event::Blocked { .. } => {
+                self.session.is_blocked = true;
+                Ok(())
+            }
+            Event::Unblocked => {
+                self.session.is_blocked = false;
+                Ok(())
+            }
             Event::Confirmed { .. }
             | Event::Refused { .. }
             | Event::Rejected { .. }
@@ -276,9 +285,7 @@ impl Protocol for Connection {
             | Event::Unrouted { .. }
             | Event::Unretained { .. }
             | Event::Deliver { .. }
-            | Event::Cancelled { .. }
-            | Event::Blocked { .. }
-            | Event::Unblocked => {
+            | Event::Cancelled { .. } => {
                 debug!("event for a connection that neither publishes nor consumes");
                 Ok(())
             }

@@ -3,6 +3,8 @@
 
 mod peer;
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use peer::{ALL, Peer, V3, V5, publish, story, story_with};
 use trivium_core::{Command, Event, Grammar, Message, Persistence, Refusal, Token};
@@ -316,6 +318,57 @@ fn mqtt_3_3_2_7_topic_aliases() {
             peer.assert_closed(result, reason);
         });
     }
+}
+
+/// While disk or memory is short: version 5 is told, and whoever cannot be told waits in its socket.
+#[test]
+fn design_3_5_a_shortage_is_told_or_holds_back() {
+    let blocked = || Event::Blocked {
+        reason: "low on disk".into(),
+    };
+    story(V5, |mut peer| {
+        // It began before the client came.
+        peer.event(blocked()).unwrap();
+        let mut peer = connected(peer);
+        for (qos, id) in [(Qos::AtLeastOnce, 1), (Qos::ExactlyOnce, 2)] {
+            peer.send(Packet::Publish(publish("a", qos, id))).unwrap();
+            let ack = Ack {
+                packet_id: id,
+                reason: Reason::QUOTA_EXCEEDED,
+                reason_string: Some("the broker is low on disk or memory".into()),
+            };
+            let expected = match qos {
+                Qos::AtLeastOnce => Packet::PubAck(ack),
+                _ => Packet::PubRec(ack),
+            };
+            assert_eq!(peer.take_packet(), expected);
+        }
+        assert_eq!(peer.take_commands().len(), 0);
+        assert!(peer.protocol.wants_input());
+        peer.event(Event::Unblocked).unwrap();
+        peer.send(Packet::Publish(publish("a", Qos::AtLeastOnce, 1)))
+            .unwrap();
+        assert_eq!(published(&mut peer).len(), 1);
+    });
+    story(ALL, |peer| {
+        let mut peer = connected(peer);
+        peer.event(blocked()).unwrap();
+        peer.send(Packet::PingReq).unwrap();
+        assert_eq!(peer.take_packet(), Packet::PingResp);
+        let qos = match peer.version.is_5() {
+            true => Qos::AtMostOnce,
+            false => Qos::AtLeastOnce,
+        };
+        peer.send(Packet::Publish(publish("a", qos, 1))).unwrap();
+        assert_eq!(published(&mut peer).len(), 1, "it has been read");
+        assert!(!peer.protocol.wants_input());
+        // It is not read, so its silence does not count.
+        peer.wait(Duration::from_secs(100_000)).unwrap();
+        peer.event(Event::Unblocked).unwrap();
+        assert!(peer.protocol.wants_input());
+        peer.wait(Duration::from_secs(1)).unwrap();
+        assert!(!peer.protocol.is_closed());
+    });
 }
 
 #[test]

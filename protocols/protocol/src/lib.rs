@@ -70,6 +70,11 @@ pub trait Frontend: Send + Sync + 'static {
     /// `amqp`, `kafka`, `mqtt` …: the name in the configuration, in logs and in metrics.
     fn name(&self) -> &'static str;
 
+    /// Whether clients say which vhost they want, after their login. Others are in `/` with their login.
+    fn chooses_vhost(&self) -> bool {
+        false
+    }
+
     /// A new connection.
     fn connect(&self, peer: Peer, now: Now) -> Box<dyn Protocol>;
 

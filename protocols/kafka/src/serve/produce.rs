@@ -31,7 +31,7 @@ struct Producing {
 }
 
 pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
-    let fault = refused_whole(&request);
+    let fault = refused_whole(&request, call);
     let transaction = request.transactional_id.clone().map(|id| TransactionPart {
         id,
         implicit: call.version() >= IMPLICIT,
@@ -83,10 +83,16 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
     }
 }
 
-/// Why nothing of the request is taken.
-fn refused_whole(request: &ProduceRequest) -> Option<batch::Fault> {
-    (!(-1..=1).contains(&request.acks))
-        .then_some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"))
+/// Why nothing of the request is taken. While the broker is short of disk or memory a producer is told so, and tries
+/// again for as long as it was told to.
+fn refused_whole(request: &ProduceRequest, call: &Call<'_>) -> Option<batch::Fault> {
+    if !(-1..=1).contains(&request.acks) {
+        return Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"));
+    }
+    let text = "the broker is low on disk or memory";
+    call.session
+        .is_blocked
+        .then_some((ErrorCode::KAFKA_STORAGE_ERROR, text))
 }
 
 /// What became of a transaction, in the codes that producers of this version know.
@@ -384,6 +390,21 @@ mod tests {
             );
             assert!(partition.error_message.is_some());
         }
+    }
+
+    /// DESIGN section 3.5: while the broker is short of disk or memory, nothing is taken and producers are told.
+    #[test]
+    fn a_shortage_is_told() {
+        let mut script = Script::open();
+        let reason = "low on disk".into();
+        script.event(Event::Blocked { reason }).unwrap();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"v")));
+        assert!(appends(&mut script).is_empty());
+        let refused = partition(script.response(ApiKey::Produce, 9));
+        assert_eq!(refused.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+        script.event(Event::Unblocked).unwrap();
+        script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"v")));
+        assert_eq!(appends(&mut script).len(), 1);
     }
 
     #[test]

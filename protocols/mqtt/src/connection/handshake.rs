@@ -22,7 +22,7 @@ use super::{
     auth::Login,
     breach::Breaches,
     inbound::Inbound,
-    open::Open,
+    open::{Open, Shortage},
     outbound::{CONSUMER, Outbound},
     shares::Shares,
     subscriptions::Subscriptions,
@@ -277,7 +277,12 @@ impl Connection {
             let token = subscriptions.take_token();
             commands.push(Command::Shares { token });
         }
+        let shortage = match self.is_short {
+            true => Shortage::On,
+            false => Shortage::Over,
+        };
         self.phase = Phase::Open(Box::new(Open {
+            shortage,
             version: connect.version,
             session_expiry: connect.session_expiry,
             keep_alive: server_keep_alive.unwrap_or(connect.keep_alive),

@@ -109,10 +109,12 @@ impl Inbound {
             .any(|pending| pending.packet_id == packet_id)
     }
 
-    /// Takes a PUBLISH. [`Inbound::acknowledge`] must follow before input is awaited.
+    /// Takes a PUBLISH, unless there is a reason to refuse it. [`Inbound::acknowledge`] must follow before input is
+    /// awaited.
     pub fn handle_publish(
         &mut self,
         mut publish: Publish,
+        refusal: Option<&'static str>,
         commands: &mut Vec<Command>,
     ) -> Result<(), Violation> {
         // 3.3.4-6
@@ -125,6 +127,9 @@ impl Inbound {
         let token = self.expect_ack(&publish);
         if again {
             self.finish(token, Reason::SUCCESS, None);
+        } else if let Some(text) = refusal {
+            self.forget(packet_id);
+            self.finish(token, Reason::QUOTA_EXCEEDED, Some(text.into()));
         } else if let Some((exchange, topic)) = address(&publish.topic) {
             let message = self.message(publish, exchange, topic);
             commands.push(match token {

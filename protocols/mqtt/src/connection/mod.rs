@@ -46,6 +46,8 @@ pub struct Connection {
     phase: Phase,
     /// When input last came, or could come again.
     heard: Instant,
+    /// The broker has no room for messages.
+    is_short: bool,
 }
 
 enum Phase {
@@ -66,6 +68,7 @@ impl Connection {
             peer,
             phase: Phase::Connecting,
             heard: now.instant,
+            is_short: false,
         }
     }
 
@@ -152,6 +155,13 @@ impl Connection {
             open.say_goodbye(disconnect, effects.output.buffer());
         }
         self.phase = Phase::Closed;
+    }
+
+    fn set_shortage(&mut self, on: bool) {
+        self.is_short = on;
+        if let Phase::Open(open) = &mut self.phase {
+            open.set_shortage(on);
+        }
     }
 
     fn note_takeover(&self, now: Now) {
@@ -247,6 +257,8 @@ impl Connection {
             ) => {
                 self.close(Reason::UNSPECIFIED, effects);
             }
+            (Event::Blocked { .. }, _) => self.set_shortage(true),
+            (Event::Unblocked, _) => self.set_shortage(false),
             (Event::Shutdown, _) => self.shut_down(effects),
             _ => {}
         }

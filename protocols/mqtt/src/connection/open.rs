@@ -45,6 +45,18 @@ pub struct Open {
     pub(super) shares: Shares,
     pub(super) subscriptions: Subscriptions,
     pub(super) tally: Tally,
+    pub(super) shortage: Shortage,
+}
+
+/// Whether the broker has room for messages. While it has none, what can be refused with a reason is (DESIGN section
+/// 3.5), and who could not be told waits in its socket from its next PUBLISH on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shortage {
+    #[default]
+    Over,
+    On,
+    /// This client has published since, and is not read.
+    HoldsBack,
 }
 
 /// What a packet leads to.
@@ -221,7 +233,25 @@ impl Open {
                 return self.inbound.refuse_format(publish);
             }
         }
-        self.inbound.handle_publish(publish, &mut effects.commands)
+        let mut refusal = None;
+        if self.shortage != Shortage::Over {
+            if self.version.is_5() && publish.qos > Qos::AtMostOnce {
+                refusal = Some("the broker is low on disk or memory");
+            } else {
+                self.shortage = Shortage::HoldsBack;
+            }
+        }
+        self.inbound
+            .handle_publish(publish, refusal, &mut effects.commands)
+    }
+
+    /// The broker has no room for messages, or has it again.
+    pub(super) fn set_shortage(&mut self, on: bool) {
+        self.shortage = match (on, self.shortage) {
+            (true, Shortage::Over) => Shortage::On,
+            (true, shortage) => shortage,
+            (false, _) => Shortage::Over,
+        };
     }
 
     /// Takes the core's answer to a command.
@@ -345,7 +375,9 @@ impl Open {
     /// who do not keep to it.
     pub(super) fn wants_input(&self) -> bool {
         let within = self.inbound.pending() < self.receive_maximum.into();
-        (within || self.keeps_to_maximum()) && !self.subscriptions.is_pending()
+        (within || self.keeps_to_maximum())
+            && !self.subscriptions.is_pending()
+            && self.shortage != Shortage::HoldsBack
     }
 
     fn keeps_to_maximum(&self) -> bool {

@@ -421,3 +421,17 @@ def flow(t):
     c = t.channel()
     c("channel.flow", active=True)
     c("channel.flow", active=False)
+
+
+@scenario
+def arguments_of_other_queue_types(t):
+    c = t.channel()
+    for kind in ("classic", "quorum", "stream"):
+        c.declare(t.q(kind), durable=True, args={"x-queue-type": kind})
+    for kind, arguments in [
+        ("classic", {"x-stream-offset": "first"}), ("classic", {"x-cancel-on-ha-failover": True}),
+        ("classic", {"x-whatever": True}), ("quorum", {"x-stream-offset": "first"}), ("stream", {"x-priority": 5}),
+    ]:
+        c = t.channel()
+        c("basic.qos", prefetch_count=10)
+        c.consume(t.q(kind), "tag", args=arguments)
