@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::{
     access::ScramKeys,
@@ -14,6 +13,7 @@ use crate::{
     message::Message,
     properties::{Text, Value},
     quota::ChannelQuota,
+    tags::Tags,
     time::Timestamp,
     transaction::{ProducerInfo, TransactionError, TransactionInfo, TransactionReply},
 };
@@ -99,7 +99,7 @@ pub struct Delivery {
     /// How often it came back, in queues that limit that.
     pub returns: u16,
     /// Tags of the subscriptions that matched; empty for queues without subscriptions.
-    pub tags: SmallVec<[BindingTag; 2]>,
+    pub tags: Tags,
 }
 
 /// What a successful command answers.

@@ -360,14 +360,14 @@ impl Loader {
                 tracing::error!(%queue, %error, "cannot read the backlog of a queue");
                 Refusal::from(error)
             });
-            let loaded = Loaded { from, found };
+            let loaded = Box::new(Loaded { from, found });
             Op::Loaded { queue, loaded }
         })
     }
 
     /// Reads a page of what waits at a delayed exchange; the operation gives it to the shard.
     pub(crate) fn load_delayed(&self, read: &delay::Read) -> BoxFuture<'static, Op> {
-        let (loader, read) = (self.clone(), read.clone());
+        let (loader, read) = (self.clone(), Box::new(read.clone()));
         Box::pin(async move {
             let found = loader.read_delayed(&read).await;
             Op::DelayedRead { read, found }

@@ -22,12 +22,13 @@ use crate::{
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     delay::{DelayEntry, delay_ms},
     event::{Kind, LogInfo, Refusal},
-    id::{BindingTag, ConnectionId, QueueId},
+    id::{ConnectionId, QueueId},
     link::Claim,
     log::{Settings, Tail},
     message::Message,
     properties::Text,
     queue::QueueSettings,
+    tags::Tags,
     topic::{Grammar, Pattern, Topic},
 };
 
@@ -84,7 +85,7 @@ pub(crate) struct Targets {
 pub(crate) struct QueueTarget {
     pub queue: Arc<QueueEntry>,
     /// Of all subscriptions that matched.
-    pub tags: SmallVec<[BindingTag; 2]>,
+    pub tags: Tags,
     /// It need not be kept: all that matched are subscriptions with QoS 0.
     pub best_effort: bool,
 }
@@ -195,8 +196,7 @@ impl Targets {
             self.queues.dedup_by(|twin, kept| {
                 let same = twin.queue.id == kept.queue.id;
                 if same {
-                    kept.tags.append(&mut twin.tags);
-                    kept.tags.sort_unstable();
+                    kept.tags.merge(&twin.tags);
                     kept.best_effort &= twin.best_effort;
                 }
                 same

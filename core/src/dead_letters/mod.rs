@@ -186,7 +186,7 @@ impl Office {
             let op = Op::Capture {
                 log,
                 partition,
-                record,
+                record: Box::new(record),
                 token,
                 captured: true,
             };

@@ -69,7 +69,7 @@ fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
         let op = Op::Capture {
             log: entry.info.id,
             partition,
-            record,
+            record: Box::new(record),
             token: None,
             captured: true,
         };

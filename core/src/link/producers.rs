@@ -189,7 +189,7 @@ impl Link {
                 token,
                 vhost,
                 group,
-                request,
+                request: Box::new(request),
                 transaction,
             },
         );

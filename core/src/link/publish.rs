@@ -74,11 +74,7 @@ impl Link {
         let is_delayed = !targets.delays.is_empty();
         Ok(Plan {
             takers: takers.collect(),
-            also: if is_delayed {
-                also.into()
-            } else {
-                Arc::default()
-            },
+            also: is_delayed.then(|| also.into()),
             targets,
             records,
         })
@@ -139,7 +135,7 @@ impl Link {
                 Op::Capture {
                     log: entry.info.id,
                     partition,
-                    record,
+                    record: Box::new(record),
                     token,
                     captured,
                 },
@@ -154,7 +150,7 @@ impl Link {
                 delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
                 waiting: Waiting {
                     message: message.clone(),
-                    also: also.clone(),
+                    also: also.clone().unwrap_or_default(),
                 },
                 token,
             };
@@ -240,10 +236,10 @@ impl Link {
 /// Where a message goes.
 pub(super) struct Plan {
     targets: Arc<Targets>,
-    records: SmallVec<[NewRecord; 1]>,
+    records: Vec<NewRecord>,
     takers: SmallVec<[Arc<Taker>; 1]>,
-    /// The other topics, for exchanges that route it later.
-    also: Arc<[Topic]>,
+    /// The other topics, where there are exchanges that route it later.
+    also: Option<Arc<[Topic]>>,
 }
 
 impl Plan {
@@ -254,7 +250,7 @@ impl Plan {
 }
 
 /// What each log gets. One that cannot take its record spares all destinations: a publish reaches all or none.
-fn records(message: &Message, logs: &[Arc<LogEntry>]) -> Result<SmallVec<[NewRecord; 1]>, Refusal> {
+fn records(message: &Message, logs: &[Arc<LogEntry>]) -> Result<Vec<NewRecord>, Refusal> {
     logs.iter()
         .map(|entry| {
             let record = log::record_from_message(message, &entry.settings);

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smallvec::smallvec;
-
 use super::{Link, Stopped};
 use crate::{
     command::{Command, Outcome},
@@ -117,7 +115,7 @@ impl Link {
                 for message in messages {
                     let arrival = Arrival {
                         message,
-                        tags: smallvec![tag],
+                        tags: tag.into(),
                         best_effort: false,
                         body: None,
                     };
@@ -169,7 +167,7 @@ impl Link {
         };
         let arrival = Arrival {
             message,
-            tags: smallvec![tag],
+            tags: tag.into(),
             best_effort: false,
             body: None,
         };

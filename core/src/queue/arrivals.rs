@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::{BodyChunk, Budget, Held, Lane, Overflow, Queue, lane_start, size, weight};
-use crate::{dead_letters::Reason, event::Refusal, id::BindingTag, message::Message, shard::Turn};
+use crate::{dead_letters::Reason, event::Refusal, message::Message, shard::Turn, tags::Tags};
 
 /// A queue may hold so much in memory even when the shard's budget is spent.
 const WINDOW_MIN: usize = 64 << 10;
@@ -17,7 +15,7 @@ const FLEETING_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) message: Arc<Message>,
-    pub(crate) tags: SmallVec<[BindingTag; 2]>,
+    pub(crate) tags: Tags,
     /// No subscription that matched promised delivery.
     pub(crate) best_effort: bool,
     /// Where the body is stored when other queues take it too.

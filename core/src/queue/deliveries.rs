@@ -20,8 +20,9 @@ impl Queue {
     pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
         let at = self.entry.settings.consumer_timeout.map(|_| turn.now.wall);
         let mut expired = false;
-        while let Some((fleeting, sequence)) =
-            self.head().map(|held| (held.fleeting, held.sequence))
+        while let Some(front) = self.front()
+            && let Some((fleeting, sequence)) =
+                self.at(front).map(|held| (held.fleeting, held.sequence))
         {
             if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 break;
@@ -32,7 +33,7 @@ impl Queue {
             if !fleeting && !self.may_send(slot, sequence) {
                 break;
             }
-            let held = self.take_head().expect("head was just seen");
+            let held = self.take(front).expect("it was just seen");
             turn.count.delivered += 1;
             match self.consumers.deliver(slot, held, fleeting, at) {
                 Some(held) => self.forget(&held, budget),

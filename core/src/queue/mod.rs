@@ -52,13 +52,14 @@ use self::{
 use crate::{
     catalog::{QueueEntry, is_group},
     event::{CancelReason, Delivery, Event, Kind, Refusal},
-    id::{BindingTag, ConnectionId, DeliveryId, QueueId, Sequence},
+    id::{ConnectionId, DeliveryId, QueueId, Sequence},
     message::Message,
     shard::Turn,
     store::{
         Table, keys,
         messages::{Progress, QueueCounters, Stored},
     },
+    tags::Tags,
     time::Timestamp,
 };
 
@@ -82,7 +83,7 @@ pub(crate) struct Held {
     sequence: Sequence,
     message: Arc<Message>,
     accepted: Timestamp,
-    tags: SmallVec<[BindingTag; 2]>,
+    tags: Tags,
     body: Option<(Arc<BodyChunk>, u32)>,
     /// How often it came back, where that is limited.
     returns: u16,
@@ -95,6 +96,9 @@ pub(crate) struct Held {
     fleeting: bool,
     pub(crate) size: usize,
 }
+
+/// One line of the processor's cache.
+const _: () = assert!(size_of::<Held>() <= 64);
 
 impl Held {
     fn delivery(&self, id: DeliveryId) -> Delivery {
@@ -413,10 +417,8 @@ impl Queue {
 
     /// Where the next message is, if it is in memory.
     fn front(&self) -> Option<Front> {
-        let lanes = self.lanes.iter().enumerate();
-        let lane = lanes
-            .filter_map(|(at, lane)| Some((at, lane.front()?)))
-            .next();
+        let mut lanes = self.lanes.iter().enumerate();
+        let lane = lanes.find_map(|(at, lane)| Some((at, lane.front()?)));
         let Some((first_returned, _)) = self.returned.first_key_value() else {
             let (at, front) = lane?;
             return front.is_ok().then_some(Front::Lane(at));
@@ -429,14 +431,22 @@ impl Queue {
     }
 
     fn head(&self) -> Option<&Held> {
-        match self.front()? {
+        self.at(self.front()?)
+    }
+
+    fn at(&self, front: Front) -> Option<&Held> {
+        match front {
             Front::Returned => self.returned.first_key_value().map(|(_, held)| held),
             Front::Lane(at) => self.lanes[at].ready.front(),
         }
     }
 
     fn take_head(&mut self) -> Option<Held> {
-        let held = match self.front()? {
+        self.take(self.front()?)
+    }
+
+    fn take(&mut self, front: Front) -> Option<Held> {
+        let held = match front {
             Front::Returned => self.returned.pop_first()?.1,
             Front::Lane(at) => self.lanes[at].ready.pop_front()?,
         };

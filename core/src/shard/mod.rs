@@ -444,13 +444,13 @@ impl Shard {
                 let mut answers = Answers::new();
                 let (now, from) = (turn.now, (from, token));
                 // What is read may still be in flight, and must not be told before it is durable.
-                turn.in_order |= matches!(request, GroupRequest::Offsets { .. });
+                turn.in_order |= matches!(*request, GroupRequest::Offsets { .. });
                 self.groups.handle(
                     now,
                     from,
                     vhost,
                     group,
-                    request,
+                    *request,
                     transaction,
                     &mut answers,
                     &mut turn.batch,
@@ -524,7 +524,7 @@ impl Shard {
             }
             Op::Loaded { queue, loaded } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.loaded(loaded, &mut self.budget);
+                    found.loaded(*loaded, &mut self.budget);
                 }
             }
             Op::ForgetRetained { vhost, reply } => {

@@ -31,7 +31,7 @@ pub(crate) struct Request {
     pub(crate) span: Option<Span>,
 }
 
-/// One operation.
+/// One operation. It is moved several times on its way: what is large or rare is boxed.
 pub(crate) enum Op {
     /// Puts a message into a queue; confirmed when durable.
     Enqueue {
@@ -43,7 +43,7 @@ pub(crate) enum Op {
     Capture {
         log: LogId,
         partition: u32,
-        record: NewRecord,
+        record: Box<NewRecord>,
         token: Option<Token>,
         captured: bool,
     },
@@ -190,7 +190,7 @@ pub(crate) enum Op {
     RemoveDelay(u64),
     /// A read that a delayed exchange asked for.
     DelayedRead {
-        read: delay::Read,
+        read: Box<delay::Read>,
         found: delay::Found,
     },
     CreateLog(Arc<LogEntry>),
@@ -200,7 +200,7 @@ pub(crate) enum Op {
         token: Token,
         vhost: Text,
         group: Text,
-        request: GroupRequest,
+        request: Box<GroupRequest>,
         /// The coordinator's number of the transaction that offsets are part of, else 0.
         transaction: u64,
     },
@@ -237,7 +237,7 @@ pub(crate) enum Op {
     /// A read that a queue asked for.
     Loaded {
         queue: QueueId,
-        loaded: Loaded,
+        loaded: Box<Loaded>,
     },
     /// Answered with the ready messages, unsettled ones and consumers of each.
     Count {
@@ -253,6 +253,8 @@ pub(crate) enum Op {
     /// Answered once everything before it is committed.
     Drain(oneshot::Sender<()>),
 }
+
+const _: () = assert!(size_of::<Op>() <= 96);
 
 /// What a shard holds, for the metrics.
 #[derive(Clone, Copy, Debug, Default)]

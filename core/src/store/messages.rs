@@ -6,7 +6,6 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::{
     StoreError,
@@ -17,6 +16,7 @@ use crate::{
     id::{BindingTag, Sequence},
     log::Records,
     message::{Dialect, Message, Native, Origin, Persistence, Plain},
+    tags::Tags,
     time::Timestamp,
     topic::{Grammar, Topic},
 };
@@ -65,7 +65,7 @@ pub(crate) struct Stored {
     pub(crate) sequence: Sequence,
     pub(crate) message: Arc<Message>,
     pub(crate) accepted: Timestamp,
-    pub(crate) tags: SmallVec<[BindingTag; 2]>,
+    pub(crate) tags: Tags,
     /// Set when the body lives in a body chunk.
     pub(crate) body: Option<BodyReference>,
     /// Survives a restart; others are in the chunk because memory was short.
@@ -298,7 +298,7 @@ struct Details {
     expiry_ms: Option<u64>,
     priority: Option<u8>,
     persistence: Persistence,
-    tags: SmallVec<[BindingTag; 2]>,
+    tags: Tags,
     deaths: Option<Deaths>,
 }
 
@@ -311,7 +311,7 @@ impl Default for Details {
             expiry_ms: None,
             priority: None,
             persistence,
-            tags: SmallVec::new(),
+            tags: Tags::default(),
             deaths: None,
         }
     }
@@ -334,7 +334,8 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
     };
     details.tags = reader
         .list(|reader| reader.varint().map(BindingTag))?
-        .into();
+        .into_iter()
+        .collect();
     if persistence & HAS_DIED != 0 {
         details.deaths = Some(decode_deaths(reader)?);
     }
@@ -552,7 +553,7 @@ pub(crate) fn encode_retained(message: &Arc<Message>, accepted: Timestamp) -> By
         sequence: Sequence(0),
         message: message.clone(),
         accepted,
-        tags: SmallVec::new(),
+        tags: Tags::default(),
         body: None,
         durable: true,
     };
@@ -594,7 +595,6 @@ pub(crate) fn message(topic: &str, body: &str) -> Arc<Message> {
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
 
     use super::*;
 
@@ -604,7 +604,7 @@ mod tests {
             sequence: Sequence(sequence),
             message,
             accepted,
-            tags: smallvec![],
+            tags: Tags::default(),
             body: None,
             durable: true,
         }
@@ -623,7 +623,7 @@ mod tests {
             ..Origin::default()
         });
         let mut tagged = stored(12, message("q", "third"));
-        tagged.tags = smallvec![BindingTag(7), BindingTag(8)];
+        tagged.tags = [BindingTag(7), BindingTag(8)].into_iter().collect();
         tagged.body = Some(BodyReference {
             number: 4,
             index: 2,
