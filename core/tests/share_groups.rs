@@ -37,7 +37,9 @@ impl Client {
         let begun = self
             .share(ShareRequest::Initialise { partition, start })
             .await;
-        assert!(matches!(begun, Ok(ShareAnswer::Positions(at)) if at == [Position::At(start)]));
+        assert!(
+            matches!(begun, Ok(ShareAnswer::Positions { positions, .. }) if positions == [Position::At(start)])
+        );
         partition
     }
 
@@ -206,4 +208,113 @@ async fn a_group_with_members_is_not_moved() {
     client.share(heartbeat(-1)).await.unwrap();
     client.share(to(5)).await.unwrap();
     assert_eq!(client.start().await, 5);
+}
+
+impl Client {
+    async fn group(&mut self, request: GroupRequest) -> Result<GroupAnswer, GroupError> {
+        let group = Text::from_static("s");
+        let command = |token| Command::Group {
+            token,
+            group,
+            request,
+        };
+        match self.ask(command).await {
+            Ok(Reply::Group(reply)) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn configure(&mut self, name: &'static str, value: &'static str) {
+        let configure = GroupRequest::Configure {
+            settings: vec![(name.into(), Some(value.into()))],
+            replaces: false,
+            validate_only: false,
+        };
+        self.group(configure).await.expect("a good value");
+    }
+}
+
+/// KIP-1240: of groups that are there and of those that are not, at once and after a crash.
+#[tokio::test]
+async fn settings_hold_at_once_and_survive_a_crash() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client.configure("share.delivery.count.limit", "2").await;
+    let partition = client.begin().await;
+    client
+        .configure("share.partition.max.record.locks", "100")
+        .await;
+    client
+        .configure("share.renew.acknowledge.enable", "false")
+        .await;
+    client.acquire("a", partition, (0, 99)).await;
+    let positions = ShareRequest::Positions {
+        partitions: vec![partition],
+    };
+    let answer = client.share(positions).await;
+    assert!(
+        matches!(answer, Ok(ShareAnswer::Positions { positions, .. }) if positions == [Position::Full])
+    );
+    let (release, renew) = (Acknowledgement::Release, Acknowledgement::Renew);
+    let renewed = client.acknowledge("a", partition, (0, 99), renew).await;
+    assert_eq!(renewed, Err(GroupError::InvalidRecordState));
+    client
+        .acknowledge("a", partition, (0, 99), release)
+        .await
+        .unwrap();
+
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    match client.group(GroupRequest::Settings).await {
+        Ok(GroupAnswer::Settings(given)) => assert_eq!(given.len(), 3),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(client.acquire("a", partition, (0, 9)).await, [(0, 9, 2)]);
+    client
+        .acknowledge("a", partition, (0, 9), release)
+        .await
+        .unwrap();
+    assert_eq!(client.start().await, 10, "delivered twice is enough");
+    let reset = GroupRequest::Configure {
+        settings: Vec::new(),
+        replaces: true,
+        validate_only: false,
+    };
+    client.group(reset).await.unwrap();
+    client.acquire("a", partition, (10, 19)).await;
+    client
+        .acknowledge("a", partition, (10, 19), release)
+        .await
+        .unwrap();
+    assert_eq!(client.start().await, 10, "five times are allowed again");
+}
+
+/// Kafka ends the share session of a connection that breaks, and has others get what its member had.
+#[tokio::test]
+async fn a_broken_connection_gives_back_what_its_member_had() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut other = Client::new(&broker);
+    let partition = other.begin().await;
+    let mut client = Client::new(&broker);
+    assert_eq!(client.acquire("a", partition, (0, 9)).await, [(0, 9, 1)]);
+    let mut again = Client::new(&broker);
+    assert_eq!(again.acquire("a", partition, (10, 19)).await, [(10, 19, 1)]);
+    drop(client);
+    assert_eq!(
+        other.acquire("b", partition, (0, 19)).await,
+        [],
+        "the member goes on behind another connection"
+    );
+    drop(again);
+    for _ in 0..1000 {
+        let acquired = other.acquire("b", partition, (0, 19)).await;
+        if !acquired.is_empty() {
+            assert_eq!(acquired, [(0, 19, 2)]);
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("not given back");
 }

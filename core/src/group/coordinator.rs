@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,14 +11,14 @@ use rustc_hash::FxHashMap;
 
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest, ShareAnswer, ShareRequest,
-    directory::Directory, state::Group,
+    directory::Directory, settings::GroupSettings, state::Group,
 };
 use crate::{
     catalog::LogEntry,
     id::{ConnectionId, Token},
     log::Marker,
     properties::Text,
-    store::{Batch, StoreError, keys},
+    store::{Batch, StoreError, Table, keys},
     time::Now,
 };
 
@@ -34,10 +35,16 @@ pub(super) type GroupName = (Text, Text);
 #[derive(Debug)]
 pub(crate) struct Groups {
     groups: FxHashMap<GroupName, Entry>,
+    /// Of groups that have their own, whether they are there or not.
+    settings: FxHashMap<GroupName, Arc<GroupSettings>>,
+    /// Of all others.
+    defaults: Arc<GroupSettings>,
     /// The logs that there are.
     directory: Directory,
     /// What is due when; holds each group that waits for something once.
     deadlines: BTreeSet<(Instant, GroupName)>,
+    /// The members of share groups that a connection has fetched for last: what they have is free when it ends.
+    fetching: FxHashMap<ConnectionId, Vec<(GroupName, Text)>>,
     /// Groups whose offsets were found when the broker opened and whose clock has not begun.
     recovered: Vec<GroupName>,
     /// The newest transaction of each producer that has ended, by the coordinator's number: what was on its way
@@ -61,12 +68,22 @@ impl Groups {
     pub fn new(initial_rebalance_delay: Duration) -> Groups {
         Groups {
             groups: FxHashMap::default(),
+            settings: FxHashMap::default(),
+            defaults: Arc::default(),
             directory: Directory::default(),
             deadlines: BTreeSet::new(),
+            fetching: FxHashMap::default(),
             recovered: Vec::new(),
             ended: FxHashMap::default(),
             initial_rebalance_delay,
         }
+    }
+
+    /// Takes the settings of a group that were found when the broker opened, before anything else of it.
+    pub fn recover_settings(&mut self, name: GroupName, row: Bytes) -> Result<(), StoreError> {
+        let settings = Arc::new(GroupSettings::read(row)?);
+        self.settings.insert(name, settings);
+        Ok(())
     }
 
     /// Takes a committed offset that was found when the broker opened. Members are not stored: they find themselves
@@ -141,7 +158,72 @@ impl Groups {
     /// All groups of a vhost.
     pub fn list(&self, vhost: &str) -> Vec<GroupInfo> {
         let own = self.groups.iter().filter(|(name, _)| name.0 == vhost);
-        own.map(|(_, entry)| entry.group.info()).collect()
+        let there = own.map(|(name, entry)| GroupInfo {
+            has_settings: self.settings.contains_key(name),
+            ..entry.group.info()
+        });
+        let settings = self.settings.keys().filter(|name| name.0 == vhost);
+        let not_there = settings.filter(|name| !self.groups.contains_key(*name));
+        there
+            .chain(not_there.map(|name| GroupInfo {
+                group: name.1.clone(),
+                protocol_type: Text::new(),
+                state: "",
+                kind: "",
+                has_settings: true,
+            }))
+            .collect()
+    }
+
+    /// Sets and resets settings of a group, or reads them.
+    fn configure(
+        &mut self,
+        name: &GroupName,
+        request: &GroupRequest,
+        batch: &mut Batch,
+    ) -> Option<GroupReply> {
+        let current = || self.settings.get(name).unwrap_or(&self.defaults);
+        let (changes, replaces, validate_only) = match request {
+            GroupRequest::Configure {
+                settings,
+                replaces,
+                validate_only,
+            } => (settings, *replaces, *validate_only),
+            GroupRequest::Settings => {
+                return Some(Ok(GroupAnswer::Settings(current().given.clone())));
+            }
+            _ => return None,
+        };
+        let before = match replaces {
+            true => &self.defaults,
+            false => current(),
+        };
+        let settings = match before.changed(changes) {
+            Ok(settings) => Arc::new(settings),
+            Err(text) => return Some(Err(GroupError::InvalidSettings(text.into()))),
+        };
+        let given = settings.given.clone();
+        if !validate_only {
+            self.put_settings(name, settings, batch);
+        }
+        Some(Ok(GroupAnswer::Settings(given)))
+    }
+
+    fn put_settings(&mut self, name: &GroupName, settings: Arc<GroupSettings>, batch: &mut Batch) {
+        let key = keys::group_settings(&name.0, &name.1);
+        match settings.given.is_empty() {
+            true => {
+                self.settings.remove(name);
+                batch.delete(Table::State, key);
+            }
+            false => {
+                batch.put(Table::State, key, settings.write());
+                self.settings.insert(name.clone(), settings.clone());
+            }
+        }
+        if let Some(entry) = self.groups.get_mut(name) {
+            entry.group.configure(settings);
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -171,15 +253,55 @@ impl Groups {
             answers.push((from, Err(GroupError::TransactionEnded)));
             return;
         }
+        if !name.1.is_empty()
+            && let Some(answer) = self.configure(&name, &request, batch)
+        {
+            answers.push((from, answer));
+            return;
+        }
         if let Some(answer) = self.unknown(&name, &request) {
             answers.push((from, answer));
             return;
         }
-        let entry = entry(&mut self.groups, self.initial_rebalance_delay, name.clone());
+        if let GroupRequest::Share(ShareRequest::Acquire { member, .. }) = &request {
+            self.note_fetch(from.0, &name, member);
+        }
+        let entry = entry(
+            &mut self.groups,
+            &self.settings,
+            &self.defaults,
+            self.initial_rebalance_delay,
+            name.clone(),
+        );
         entry
             .group
             .handle(now, &self.directory, from, request, answers, batch);
         self.settle(name);
+    }
+
+    fn note_fetch(&mut self, by: ConnectionId, name: &GroupName, member: &Text) {
+        let is_it = |(group, other): &(GroupName, Text)| other == member && group == name;
+        let known = self.fetching.get(&by);
+        if known.is_some_and(|known| known.iter().any(is_it)) {
+            return;
+        }
+        // It was behind another connection before.
+        self.fetching.retain(|_, members| {
+            members.retain(|it| !is_it(it));
+            !members.is_empty()
+        });
+        let members = self.fetching.entry(by).or_default();
+        members.push((name.clone(), member.clone()));
+    }
+
+    /// A connection has ended, and with it the share sessions behind it: what their members have is for others.
+    pub fn disconnected(&mut self, connection: ConnectionId, batch: &mut Batch) {
+        for (name, member) in self.fetching.remove(&connection).unwrap_or_default() {
+            if let Some(entry) = self.groups.get_mut(&name) {
+                entry.group.release(&member, batch);
+                self.settle(name);
+            }
+        }
     }
 
     /// The answer where there is no such group and none comes into being.
@@ -213,7 +335,9 @@ impl Groups {
             GroupRequest::Describe
             | GroupRequest::DescribeConsumer
             | GroupRequest::Delete
-            | GroupRequest::DeleteOffsets { .. } => Some(Err(GroupError::NotFound)),
+            | GroupRequest::DeleteOffsets { .. }
+            | GroupRequest::Configure { .. }
+            | GroupRequest::Settings => Some(Err(GroupError::NotFound)),
             GroupRequest::Leave { members } => {
                 let unknown = |(member, instance): &(Text, Option<Text>)| {
                     (
@@ -260,7 +384,9 @@ impl Groups {
         {
             let (deadline, name) = (*deadline, name.clone());
             self.deadlines.remove(&(deadline, name.clone()));
-            let entry = entry(&mut self.groups, self.initial_rebalance_delay, name.clone());
+            let Some(entry) = self.groups.get_mut(&name) else {
+                continue;
+            };
             entry.deadline = None;
             entry.group.tick(now, &self.directory, answers, batch);
             self.settle(name);
@@ -283,7 +409,13 @@ impl Groups {
     }
 
     fn entry(&mut self, name: GroupName) -> &mut Entry {
-        entry(&mut self.groups, self.initial_rebalance_delay, name)
+        entry(
+            &mut self.groups,
+            &self.settings,
+            &self.defaults,
+            self.initial_rebalance_delay,
+            name,
+        )
     }
 
     /// Notes when the group wants to be called again, or that it is gone.
@@ -310,9 +442,19 @@ impl Groups {
 }
 
 /// The group of this name, which comes into being if there is none.
-fn entry(groups: &mut FxHashMap<GroupName, Entry>, delay: Duration, name: GroupName) -> &mut Entry {
+fn entry<'a>(
+    groups: &'a mut FxHashMap<GroupName, Entry>,
+    settings: &FxHashMap<GroupName, Arc<GroupSettings>>,
+    defaults: &Arc<GroupSettings>,
+    delay: Duration,
+    name: GroupName,
+) -> &'a mut Entry {
     let new = |name: &GroupName| Entry {
-        group: Group::new(name.clone(), delay),
+        group: Group::new(
+            name.clone(),
+            settings.get(name).unwrap_or(defaults).clone(),
+            delay,
+        ),
         deadline: None,
     };
     groups.entry(name).or_insert_with_key(new)

@@ -8,6 +8,7 @@ mod directory;
 mod member;
 mod offsets;
 mod pending;
+mod settings;
 mod share;
 mod state;
 mod subscription;
@@ -20,9 +21,11 @@ use bytes::Bytes;
 
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 pub use directory::LogUuid;
+pub use settings::Begin;
+pub(crate) use settings::DEAD_LETTER_LOG;
 pub use share::{
     Acknowledged, Acknowledgement, Acquired, Position, ShareAnswer, ShareOffset, SharePartition,
-    ShareRead, ShareRequest,
+    ShareRead, ShareRequest, Terms,
 };
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
@@ -93,6 +96,15 @@ pub enum GroupRequest {
     DescribeConsumer,
     /// A request to a share group (KIP-932).
     Share(ShareRequest),
+    /// Sets or, without a value, resets settings of the group, which need not be there; answered as `Settings`.
+    Configure {
+        settings: Vec<(Text, Option<Text>)>,
+        /// What is not mentioned is reset.
+        replaces: bool,
+        validate_only: bool,
+    },
+    /// Reads the settings that were set.
+    Settings,
     /// Describes the group.
     Describe,
     /// Removes an empty group and its offsets.
@@ -156,6 +168,8 @@ pub enum GroupAnswer {
     Heartbeat(Heartbeat),
     /// From a share group.
     Share(ShareAnswer),
+    /// Settings that were set, by name.
+    Settings(Vec<(Text, Text)>),
     /// The group of the consumer protocol as it is.
     DescribedConsumer(ConsumerDescription),
     /// The group as it is.
@@ -171,8 +185,10 @@ pub struct GroupInfo {
     pub protocol_type: Text,
     /// As in [`GroupDescription`].
     pub state: &'static str,
-    /// `Classic`, `Consumer` or `Share`.
+    /// `Classic`, `Consumer` or `Share`; empty where there is no group, but settings for it.
     pub kind: &'static str,
+    /// Whether it has settings of its own.
+    pub has_settings: bool,
 }
 
 /// A member, as its leader sees it.
@@ -342,6 +358,9 @@ pub enum GroupError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// A setting is not known, or has no such value.
+    #[error("{0}")]
+    InvalidSettings(Text),
     /// A group of the classic protocol that cannot become one of the consumer protocol, and why.
     #[error("Cannot upgrade classic group {0} to consumer group because {1}.")]
     CannotUpgrade(Text, &'static str),

@@ -18,6 +18,7 @@ mod protocols;
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,7 @@ use super::{
     member::Member,
     offsets::Offsets,
     pending::PendingOffsets,
+    settings::GroupSettings,
     share::ShareGroup,
     subscription,
 };
@@ -55,6 +57,7 @@ const EMPTY_RETENTION: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Group {
     name: GroupName,
+    settings: Arc<GroupSettings>,
     state: State,
     generation: i32,
     protocol_type: Text,
@@ -113,9 +116,14 @@ struct Joining {
 }
 
 impl Group {
-    pub fn new(name: GroupName, initial_rebalance_delay: Duration) -> Group {
+    pub fn new(
+        name: GroupName,
+        settings: Arc<GroupSettings>,
+        initial_rebalance_delay: Duration,
+    ) -> Group {
         Group {
             name,
+            settings,
             state: State::Empty,
             generation: 0,
             protocol_type: Text::new(),
@@ -135,6 +143,30 @@ impl Group {
             forget_at: None,
             dead: false,
         }
+    }
+
+    /// A member of the share group gives back what it has.
+    pub fn release(&mut self, member: &Text, batch: &mut Batch) {
+        if let Some(share) = &mut self.share {
+            share.release_all(&self.name, member, batch);
+        }
+    }
+
+    /// Goes on under other settings.
+    pub fn configure(&mut self, settings: Arc<GroupSettings>) {
+        if let Some(consumers) = &mut self.consumers {
+            consumers.settings = settings.clone();
+        }
+        if let Some(share) = &mut self.share {
+            share.settings = settings.clone();
+        }
+        self.settings = settings;
+    }
+
+    /// The group as a share group, which it becomes if it is none.
+    fn share_mut(&mut self) -> &mut ShareGroup {
+        let new = || Box::new(ShareGroup::new(self.settings.clone()));
+        self.share.get_or_insert_with(new)
     }
 
     /// A log is gone, and what was committed for it.
@@ -163,8 +195,7 @@ impl Group {
         partition: TopicPartition,
         value: Bytes,
     ) -> Result<(), StoreError> {
-        let share = self.share.get_or_insert_default();
-        share.restore(partition, value)
+        self.share_mut().restore(partition, value)
     }
 
     /// The producers of transactions that are to commit offsets here.
@@ -190,6 +221,7 @@ impl Group {
                 protocol_type: Text::from_static("share"),
                 state: share.state(),
                 kind: "Share",
+                has_settings: false,
             };
         }
         match &self.consumers {
@@ -198,12 +230,14 @@ impl Group {
                 protocol_type: Text::from_static(subscription::CONSUMER),
                 state: consumers.state(),
                 kind: "Consumer",
+                has_settings: false,
             },
             None => GroupInfo {
                 group,
                 protocol_type: self.protocol_type.clone(),
                 state: self.state(),
                 kind: "Classic",
+                has_settings: false,
             },
         }
     }
@@ -346,7 +380,9 @@ impl Group {
             GroupRequest::DeleteOffsets { partitions } => {
                 Some(Ok(self.delete_offsets(directory, &partitions, batch)))
             }
-            GroupRequest::Share(_) => Some(Err(GroupError::NotFound)),
+            GroupRequest::Share(_) | GroupRequest::Configure { .. } | GroupRequest::Settings => {
+                Some(Err(GroupError::NotFound))
+            }
             GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::InconsistentProtocol)),
             GroupRequest::DescribeConsumer => Some(Err(GroupError::NotFound)),
             GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),

@@ -5,7 +5,7 @@ use crate::{
     access::Operation,
     command::Command,
     event::{Event, Kind, Refusal, Reply},
-    group::GroupRequest,
+    group::{DEAD_LETTER_LOG, GroupRequest},
     id::{LogId, Token},
     log::{Header, Marker},
     properties::Text,
@@ -171,7 +171,14 @@ impl Link {
 
     /// Hands a request to the coordinator of a group.
     pub(super) fn group(&mut self, token: Token, group: Text, request: GroupRequest) {
-        if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Group, &group) {
+        let operation = match request {
+            GroupRequest::Configure { .. } => Operation::Configure,
+            _ => Operation::Read,
+        };
+        if let Err(refusal) = self.routing.permit(operation, Kind::Group, &group) {
+            return self.done(token, Err(refusal));
+        }
+        if let Err(refusal) = self.may_configure(&request) {
             return self.done(token, Err(refusal));
         }
         let shard = self.broker.shard_of_name(&group);
@@ -193,6 +200,18 @@ impl Link {
                 transaction,
             },
         );
+    }
+
+    /// Who has dead letters go to a log must be one who may write to it.
+    fn may_configure(&mut self, request: &GroupRequest) -> Result<(), Refusal> {
+        let GroupRequest::Configure { settings, .. } = request else {
+            return Ok(());
+        };
+        let log = settings.iter().find(|(name, _)| name == DEAD_LETTER_LOG);
+        match log.and_then(|(_, log)| log.as_ref()) {
+            Some(log) if !log.is_empty() => self.routing.permit(Operation::Write, Kind::Log, log),
+            _ => Ok(()),
+        }
     }
 
     fn admit_offsets(

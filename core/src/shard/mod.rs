@@ -166,6 +166,15 @@ impl Shard {
         self.groups.recover_share(key, value)
     }
 
+    /// The settings of a group, before anything else of it.
+    pub(crate) fn recover_group_settings(
+        &mut self,
+        name: (Text, Text),
+        row: Bytes,
+    ) -> Result<(), StoreError> {
+        self.groups.recover_settings(name, row)
+    }
+
     /// An offset that a transaction is to commit.
     pub(crate) fn recover_pending_offset(
         &mut self,
@@ -670,6 +679,7 @@ impl Shard {
     }
 
     fn disconnect(&mut self, from: ConnectionId, turn: &mut Turn) {
+        self.groups.disconnected(from, &mut turn.batch);
         let Some(connection) = self.connections.remove(&from) else {
             return;
         };

@@ -148,6 +148,8 @@ mod state {
     pub const TRANSACTION: u8 = b't';
     /// `h`: what a share group knows of a partition.
     pub const SHARE_WINDOW: u8 = b'h';
+    /// `c`: the settings of a group.
+    pub const GROUP_SETTINGS: u8 = b'c';
     /// `u`: an offset that a transaction is to commit for a group.
     pub const PENDING_OFFSET: u8 = b'u';
 }
@@ -523,6 +525,28 @@ pub(crate) fn group_offset_parts(mut key: Bytes) -> Option<(Text, Text, Text, u3
 /// `State`: the offsets of all groups.
 pub(crate) fn all_group_offsets() -> Range<Bytes> {
     prefix(&[state::GROUP_OFFSET])
+}
+
+/// `State`: the settings of a group.
+pub(crate) fn group_settings(vhost: &str, group: &str) -> Bytes {
+    key(9 + vhost.len() + group.len())
+        .u8(state::GROUP_SETTINGS)
+        .text(vhost)
+        .text(group)
+        .done()
+}
+
+/// `State`: the settings of all groups.
+pub(crate) fn all_group_settings() -> Range<Bytes> {
+    prefix(&[state::GROUP_SETTINGS])
+}
+
+/// The vhost and group in the key of a group's settings.
+pub(crate) fn group_settings_parts(mut key: Bytes) -> Option<(Text, Text)> {
+    key.try_get_u8()
+        .ok()
+        .filter(|kind| *kind == state::GROUP_SETTINGS)?;
+    Some((take_text(&mut key)?, take_text(&mut key)?))
 }
 
 /// `State`: how often this store was opened.

@@ -185,6 +185,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
             GroupError::NotFound | GroupError::CannotUpgrade(..) => ErrorCode::GROUP_ID_NOT_FOUND,
             GroupError::Invalid(_) => ErrorCode::INVALID_REQUEST,
+            GroupError::InvalidSettings(_) => ErrorCode::INVALID_CONFIG,
             GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
             GroupError::InvalidPattern => ErrorCode::INVALID_REGULAR_EXPRESSION,
             GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,

@@ -17,6 +17,7 @@ mod call;
 mod config;
 mod connection;
 pub mod error;
+mod group_config;
 mod header;
 mod message;
 pub mod messages;

@@ -15,7 +15,8 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
 
 use regex::Regex;
@@ -30,13 +31,10 @@ use super::{
     Heartbeat,
     assignor::{Assignment, Assignor, Input},
     directory::{Directory, LogUuid, TopicPartition},
+    settings::GroupSettings,
 };
 use crate::{properties::Text, time::Now};
 
-/// As Kafka's `group.consumer.session.timeout.ms`.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
-/// As Kafka's `group.consumer.heartbeat.interval.ms`.
-pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// As Kafka's `group.consumer.max.size`, which is unlimited there; here, what a group's memory is bounded by.
 const MEMBERS_MAX: usize = 1 << 20;
 /// Joins.
@@ -50,6 +48,7 @@ const LEAVE_STATIC: i32 = -2;
 #[derive(Debug)]
 pub(super) struct ConsumerGroup {
     vhost: Text,
+    pub settings: Arc<GroupSettings>,
     epoch: i32,
     target_epoch: i32,
     target: Assignment,
@@ -99,9 +98,10 @@ impl Subscription {
 }
 
 impl ConsumerGroup {
-    pub fn new(vhost: Text, epoch: i32) -> ConsumerGroup {
+    pub fn new(vhost: Text, settings: Arc<GroupSettings>, epoch: i32) -> ConsumerGroup {
         ConsumerGroup {
             vhost,
+            settings,
             epoch,
             target_epoch: epoch,
             target: Assignment::new(),
@@ -182,7 +182,7 @@ impl ConsumerGroup {
         let Some(member) = self.members.get_mut(&id) else {
             return Err(GroupError::UnknownMember);
         };
-        member.alive_until = now.instant + SESSION_TIMEOUT;
+        member.alive_until = now.instant + self.settings.consumer_session;
         member.classic = None;
         if joins {
             (member.client, member.host) = (request.client, request.host);
@@ -207,7 +207,7 @@ impl ConsumerGroup {
         Ok(Heartbeat {
             member: id,
             epoch: member.epoch,
-            interval: HEARTBEAT_INTERVAL,
+            interval: self.settings.consumer_interval,
             assignment: tell.then(|| grouped(&member.assigned)),
         })
     }
@@ -253,7 +253,7 @@ impl ConsumerGroup {
                     known.rejoin();
                     return Ok(false);
                 }
-                let until = now.instant + SESSION_TIMEOUT;
+                let until = now.instant + self.settings.consumer_session;
                 self.insert(Member::new(id.clone(), instance.clone(), until))?;
                 Ok(true)
             }
@@ -328,7 +328,7 @@ impl ConsumerGroup {
             if let Some(member) = self.members.get_mut(&request.member) {
                 // It keeps its place until its session ends.
                 member.epoch = LEAVE_STATIC;
-                member.alive_until = now.instant + SESSION_TIMEOUT;
+                member.alive_until = now.instant + self.settings.consumer_session;
                 member.revoke_by = None;
             }
         } else {
@@ -338,7 +338,7 @@ impl ConsumerGroup {
         Ok(Heartbeat {
             member: request.member,
             epoch: request.epoch,
-            interval: HEARTBEAT_INTERVAL,
+            interval: self.settings.consumer_interval,
             assignment: None,
         })
     }

@@ -1,6 +1,6 @@
 //! Scripts of a consumer group (KIP-848): who is told what, and when.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{catalog::LogEntry, command::LogSpec, event::LogInfo, id::LogId, time::Timestamp};
@@ -36,7 +36,7 @@ fn world(logs: &[(&'static str, u32)]) -> World {
             wall: Timestamp(0),
         },
         directory,
-        group: ConsumerGroup::new("/".into(), 0),
+        group: ConsumerGroup::new("/".into(), Arc::default(), 0),
     }
 }
 
@@ -158,7 +158,7 @@ fn silence_and_leaving_free_what_a_member_had() {
     let left = world.beat(alive("a", -1)).unwrap();
     assert_eq!((left.epoch, left.assignment), (-1, None));
     assert_eq!(world.told(alive("b", 2)), (3, Some(vec![0, 1])));
-    world.pass(SESSION_TIMEOUT);
+    world.pass(Duration::from_secs(45));
     assert!(world.group.is_empty());
     assert_eq!(world.group.state(), "Empty");
 }

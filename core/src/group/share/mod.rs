@@ -6,7 +6,8 @@ mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,34 +17,31 @@ use self::window::{GivenUp, Window};
 pub use self::{
     request::{
         Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
+        Terms,
     },
     window::{Acknowledgement, Acquired},
 };
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,
-    consumer::HEARTBEAT_INTERVAL,
     directory::{Directory, LogUuid, TopicPartition},
+    settings::{Begin, GroupSettings},
 };
 use crate::{
+    command::OffsetSpec,
     id::Offset,
     properties::Text,
     store::{Batch, StoreError, Table, keys},
     time::Now,
 };
 
-/// As Kafka's `group.share.session.timeout.ms`.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
-/// As Kafka's `group.share.record.lock.duration.ms`.
-const LOCK: Duration = Duration::from_secs(30);
-/// As Kafka's `group.share.delivery.count.limit`.
-const DELIVERIES_MAX: u16 = 5;
 /// As Kafka's `group.share.max.size`.
 const MEMBERS_MAX: usize = 200;
 
 /// A share group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ShareGroup {
+    pub settings: Arc<GroupSettings>,
     epoch: i32,
     members: BTreeMap<Text, Member>,
     windows: BTreeMap<TopicPartition, Window>,
@@ -65,6 +63,16 @@ struct Member {
 }
 
 impl ShareGroup {
+    pub fn new(settings: Arc<GroupSettings>) -> ShareGroup {
+        ShareGroup {
+            settings,
+            epoch: 0,
+            members: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            seen: 0,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -100,18 +108,13 @@ impl ShareGroup {
                 Ok(ShareAnswer::Heartbeat(heartbeat))
             }
             ShareRequest::Describe => Ok(ShareAnswer::Described(self.describe(&name.0, directory))),
-            ShareRequest::Positions { partitions } => {
-                let position = |partition| self.position(partition);
-                Ok(ShareAnswer::Positions(
-                    partitions.iter().map(position).collect(),
-                ))
-            }
+            ShareRequest::Positions { partitions } => Ok(self.positions(now, &partitions)),
             ShareRequest::Initialise { partition, start } => {
                 if let Entry::Vacant(vacant) = self.windows.entry(partition) {
                     vacant.insert(Window::new(start));
                     self.write(name, partition, batch);
                 }
-                Ok(ShareAnswer::Positions(vec![self.position(&partition)]))
+                Ok(self.positions(now, &[partition]))
             }
             ShareRequest::Acquire {
                 member,
@@ -137,7 +140,7 @@ impl ShareGroup {
                 Ok(ShareAnswer::Acknowledged(results))
             }
             ShareRequest::ReleaseAll { member } => {
-                self.release(name, |by, _| *by == member, batch);
+                self.release_all(name, &member, batch);
                 Ok(ShareAnswer::Ok)
             }
             ShareRequest::Offsets { partitions } => {
@@ -180,9 +183,9 @@ impl ShareGroup {
             if self.members.remove(&request.member).is_none() {
                 return Err(GroupError::UnknownMember);
             }
-            self.release(name, |by, _| *by == request.member, batch);
+            self.release_all(name, &request.member, batch);
             self.reassign(&name.0, directory);
-            return Ok(told(request.member, -1, None));
+            return Ok(self.told(request.member, -1, None));
         }
         let joins = request.epoch == 0;
         let changed = self.admit(now, &request)?;
@@ -196,12 +199,22 @@ impl ShareGroup {
         let tell = joins || request.names.is_some() || !std::mem::replace(&mut member.told, true);
         member.told = true;
         let assignment = tell.then(|| grouped(&member.assigned));
-        Ok(told(request.member, member.epoch, assignment))
+        let epoch = member.epoch;
+        Ok(self.told(request.member, epoch, assignment))
+    }
+
+    fn told(&self, member: Text, epoch: i32, assignment: Option<Vec<AssignedLog>>) -> Heartbeat {
+        Heartbeat {
+            member,
+            epoch,
+            interval: self.settings.share_interval,
+            assignment,
+        }
     }
 
     /// Notes what a member says; whether the assignment is to be made anew.
     fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<bool, GroupError> {
-        let alive_until = now.instant + SESSION_TIMEOUT;
+        let alive_until = now.instant + self.settings.share_session;
         let is_full = self.members.len() >= MEMBERS_MAX;
         match self.members.get_mut(&request.member) {
             Some(member) => {
@@ -311,10 +324,27 @@ impl ShareGroup {
 
     // Records
 
-    fn position(&self, partition: &TopicPartition) -> Position {
-        match self.windows.get(partition) {
+    fn positions(&self, now: Now, partitions: &[TopicPartition]) -> ShareAnswer {
+        let position = |partition| match self.windows.get(partition) {
             None => Position::Unknown,
-            Some(window) => window.next_available().map_or(Position::Full, Position::At),
+            Some(window) => {
+                let next = window.next_available(self.settings.records_max);
+                next.map_or(Position::Full, Position::At)
+            }
+        };
+        ShareAnswer::Positions {
+            positions: partitions.iter().map(position).collect(),
+            terms: Terms {
+                begin: match self.settings.begin {
+                    Begin::Latest => OffsetSpec::Latest,
+                    Begin::Earliest => OffsetSpec::Earliest,
+                    Begin::Ago(time) => {
+                        OffsetSpec::AtTime(now.wall.0.saturating_sub(time.as_millis() as u64))
+                    }
+                },
+                committed_only: self.settings.committed_only,
+                lock: self.settings.lock,
+            },
         }
     }
 
@@ -327,7 +357,7 @@ impl ShareGroup {
         (records_max, strict): (u64, bool),
         batch: &mut Batch,
     ) -> Vec<Vec<Acquired>> {
-        let until = now.instant + LOCK;
+        let until = now.instant + self.settings.lock;
         let mut left = records_max;
         let mut all = Vec::with_capacity(reads.len());
         for read in reads {
@@ -369,14 +399,17 @@ impl ShareGroup {
         ranges: Vec<Acknowledged>,
         batch: &mut Batch,
     ) -> Result<(), GroupError> {
-        let until = now.instant + LOCK;
+        let until = now.instant + self.settings.lock;
         let window = self
             .windows
             .get_mut(&partition)
             .ok_or(GroupError::InvalidRecordState)?;
         // All or none.
-        let held =
-            |(first, last, _): &(Offset, Offset, _)| window.holds(&(first.0..=last.0), member);
+        let renewable = self.settings.renewable;
+        let held = |(first, last, kind): &(Offset, Offset, _)| {
+            window.holds(&(first.0..=last.0), member)
+                && (renewable || *kind != Acknowledgement::Renew)
+        };
         if !ranges.iter().all(held) {
             return Err(GroupError::InvalidRecordState);
         }
@@ -386,12 +419,17 @@ impl ShareGroup {
                 first.0..=last.0,
                 acknowledgement,
                 until,
-                DELIVERIES_MAX,
+                self.settings.deliveries_max,
             ));
         }
         self.write(name, partition, batch);
         report(name, partition, &given_up);
         Ok(())
+    }
+
+    /// A member gives back what it has.
+    pub fn release_all(&mut self, name: &(Text, Text), member: &Text, batch: &mut Batch) {
+        self.release(name, |by, _| by == member, batch);
     }
 
     fn release(
@@ -402,7 +440,7 @@ impl ShareGroup {
     ) {
         let mut changed = Vec::new();
         for (partition, window) in &mut self.windows {
-            let (touched, given_up) = window.release(DELIVERIES_MAX, &is_over);
+            let (touched, given_up) = window.release(self.settings.deliveries_max, &is_over);
             if touched {
                 changed.push(*partition);
                 report(name, *partition, &given_up);
@@ -475,22 +513,17 @@ impl ShareGroup {
         name: &(Text, Text),
         batch: &mut Batch,
     ) {
-        let before = self.members.len();
-        self.members
-            .retain(|_, member| member.alive_until > now.instant);
-        if self.members.len() < before {
+        let members = self.members.iter();
+        let silent = members.filter(|(_, member)| member.alive_until <= now.instant);
+        let silent: Vec<Text> = silent.map(|(id, _)| id.clone()).collect();
+        for id in &silent {
+            self.members.remove(id);
+            self.release_all(name, id, batch);
+        }
+        if !silent.is_empty() {
             self.reassign(&name.0, directory);
         }
         self.release(name, |_, until| until <= now.instant, batch);
-    }
-}
-
-fn told(member: Text, epoch: i32, assignment: Option<Vec<AssignedLog>>) -> Heartbeat {
-    Heartbeat {
-        member,
-        epoch,
-        interval: HEARTBEAT_INTERVAL,
-        assignment,
     }
 }
 

@@ -1,9 +1,11 @@
 //! What share groups are asked, and what they answer.
 
+use std::time::Duration;
+
 use super::{
     Acknowledgement, Acquired, ConsumerDescription, ConsumerHeartbeat, Heartbeat, LogUuid,
 };
-use crate::{group::GroupError, id::Offset, properties::Text};
+use crate::{command::OffsetSpec, group::GroupError, id::Offset, properties::Text};
 
 /// A partition of a log.
 pub type SharePartition = (LogUuid, u32);
@@ -76,6 +78,17 @@ pub enum Position {
     Full,
 }
 
+/// How a group's settings have its members read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Where it begins with a partition that it has not begun with.
+    pub begin: OffsetSpec,
+    /// Records of transactions are read once those have committed.
+    pub committed_only: bool,
+    /// How long a record is a member's alone.
+    pub lock: Duration,
+}
+
 /// Where a group is in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareOffset {
@@ -96,8 +109,12 @@ pub enum ShareAnswer {
     Heartbeat(Heartbeat),
     /// The group as it is.
     Described(ConsumerDescription),
-    /// One for each partition.
-    Positions(Vec<Position>),
+    /// One position for each partition.
+    Positions {
+        positions: Vec<Position>,
+        /// What holds for reading.
+        terms: Terms,
+    },
     /// One for each read.
     Acquired(Vec<Vec<Acquired>>),
     /// One for each partition.

@@ -4,8 +4,8 @@
 //!        start                             end
 //!   done │ available, acquired, done, …     │ not looked at yet
 //! ```
-//! Only what lies between start and end takes memory, as runs of records of the same state, and there are at most
-//! [`RECORDS_MAX`] of them. The start moves on over what is done with.
+//! Only what lies between start and end takes memory, as runs of records of the same state, and the group's settings
+//! say how many records that may be. The start moves on over what is done with.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
@@ -20,8 +20,6 @@ use crate::{
     },
 };
 
-/// Records between start and end at most; as Kafka's `group.share.partition.max.record.locks`.
-pub(super) const RECORDS_MAX: u64 = 2000;
 const FORMAT: u8 = 1;
 
 /// A partition of a share group.
@@ -116,12 +114,12 @@ impl Window {
     }
 
     /// The first record that a member could get: in the window, or behind it while there is room.
-    pub fn next_available(&self) -> Option<Offset> {
+    pub fn next_available(&self, records_max: u64) -> Option<Offset> {
         let mut runs = self.runs.iter();
         let found = runs.find(|(_, run)| run.state == State::Available);
         match found {
             Some((first, _)) => Some(Offset(*first)),
-            None if self.end - self.start < RECORDS_MAX => Some(Offset(self.end)),
+            None if self.end - self.start < records_max => Some(Offset(self.end)),
             None => None,
         }
     }
@@ -416,7 +414,7 @@ mod tests {
             [(10, 19, 1)]
         );
         assert!(window.acquire(10..=19, 100, false, &b, soon).is_empty());
-        assert_eq!(window.next_available(), Some(Offset(20)));
+        assert_eq!(window.next_available(2000), Some(Offset(20)));
         assert!(window.holds(&(12..=14), &a) && !window.holds(&(12..=14), &b));
         assert!(!window.holds(&(9..=10), &a) && !window.holds(&(19..=20), &a));
         window.acknowledge(12..=14, Acknowledgement::Accept, soon, 5);
@@ -439,7 +437,7 @@ mod tests {
             ranges(&window.acquire(0..=9, 3, true, &a, soon)),
             [(0, 2, 1)]
         );
-        assert_eq!(window.next_available(), Some(Offset(3)));
+        assert_eq!(window.next_available(2000), Some(Offset(3)));
         assert_eq!(
             ranges(&window.acquire(0..=9, 3, false, &a, soon)),
             [(3, 9, 1)]
@@ -485,7 +483,7 @@ mod tests {
         window.trim(Offset(8));
         assert_eq!((window.start(), window.unfinished()), (Offset(8), 2));
         window.trim(Offset(50));
-        assert_eq!(window.next_available(), Some(Offset(50)));
+        assert_eq!(window.next_available(2000), Some(Offset(50)));
     }
 
     /// Random operations against one state per record.

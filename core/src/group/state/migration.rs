@@ -33,7 +33,7 @@ impl Group {
         if self.protocol_type != subscription::CONSUMER {
             return Err(cannot(NOT_CONSUMERS));
         }
-        let mut consumers = ConsumerGroup::new(self.name.0.clone(), self.generation);
+        let mut consumers = self.new_consumers();
         let (mut assigned, mut kept) = (Vec::new(), Vec::new());
         for member in self.members.values() {
             let metadata = match member.metadata(&self.protocol) {

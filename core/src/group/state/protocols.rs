@@ -30,9 +30,10 @@ impl Group {
                 if self.share.is_none() && !is_new {
                     return Ok(Err(GroupError::NotFound));
                 }
-                let share = self.share.get_or_insert_default();
+                let name = self.name.clone();
+                let share = self.share_mut();
                 Ok(share
-                    .handle(now, directory, &self.name, request, batch)
+                    .handle(now, directory, &name, request, batch)
                     .map(GroupAnswer::Share))
             }
             GroupRequest::Delete => Err(request),
@@ -161,12 +162,17 @@ impl Group {
         }
         // It was a group of the classic protocol, or is new. Its epochs go on from its generations.
         let mut consumers = match self.is_idle() {
-            true => ConsumerGroup::new(self.name.0.clone(), self.generation),
+            true => self.new_consumers(),
             false => self.upgraded(now, directory)?,
         };
         let answer = consumers.heartbeat(now, directory, heartbeat)?;
         self.become_consumers(consumers, answers);
         Ok(answer)
+    }
+
+    pub(super) fn new_consumers(&self) -> ConsumerGroup {
+        let (vhost, settings) = (self.name.0.clone(), self.settings.clone());
+        ConsumerGroup::new(vhost, settings, self.generation)
     }
 
     /// Where nobody is left of the consumer protocol, or a newcomer takes the place of the last, it is a group of the

@@ -1,14 +1,20 @@
-//! AlterConfigs and IncrementalAlterConfigs: the settings of topics, changed while they are in use.
+//! AlterConfigs and IncrementalAlterConfigs: the settings of topics and groups, changed while they are in use.
 
 use rustc_hash::FxHashMap;
-use trivium_core::{Change, LogInfo, LogSpec, Text};
+use trivium_core::{Change, LogInfo, LogSpec, Text, group::GroupRequest};
 
 use crate::{
     call::{Answer, Call, Job, Step},
     config,
     error::ErrorCode,
+    group_config,
     messages::configs::*,
-    serve::{logs, topics::refused},
+    serve::{
+        configs::{CLIENT_METRICS, GROUP},
+        groups::{answer_of, ask},
+        logs,
+        topics::refused,
+    },
     topics::{is_internal, is_legal},
 };
 
@@ -133,25 +139,50 @@ impl Altering {
             left: 0,
             incremental,
         };
-        let topics: Vec<_> = job.open().map(|(_, topic)| topic).collect();
+        let topics: Vec<_> = job.open(TOPIC).map(|(_, topic)| topic).collect();
         if topics.is_empty() {
-            return job.respond(call);
+            return job.alter_groups(call);
         }
         call.describe(0, Some(topics));
         Step::Wait(Box::new(job))
     }
 
-    /// The topics of which nothing wrong is known yet, and their places.
-    fn open(&self) -> impl Iterator<Item = (usize, Text)> {
-        let open = |(at, resource): (usize, &Resource)| {
+    /// The resources of a kind of which nothing wrong is known yet, and their places.
+    fn open(&self, kind: i8) -> impl Iterator<Item = (usize, Text)> {
+        let open = move |(at, resource): (usize, &Resource)| {
             let response = &resource.response;
-            (!response.error_code.is_err()).then(|| (at, response.resource_name.clone()))
+            let is_open = response.resource_type == kind && !response.error_code.is_err();
+            is_open.then(|| (at, response.resource_name.clone()))
         };
         self.resources.iter().enumerate().filter_map(open)
     }
 
-    fn described(mut self: Box<Self>, answer: Answer, call: &mut Call<'_>) -> Step {
-        let open: Vec<_> = self.open().collect();
+    /// Hands the changes of groups to their coordinators.
+    fn alter_groups(mut self, call: &mut Call<'_>) -> Step {
+        let open: Vec<_> = self.open(GROUP).collect();
+        for (at, name) in open {
+            let resource = &mut self.resources[at];
+            match group_settings(resource) {
+                Ok(settings) => {
+                    self.left += 1;
+                    let configure = GroupRequest::Configure {
+                        settings,
+                        replaces: resource.replaces,
+                        validate_only: self.validate_only,
+                    };
+                    ask(at + 1, name, configure, call);
+                }
+                Err(fault) => fail(&mut resource.response, fault),
+            }
+        }
+        match self.left {
+            0 => self.respond(call),
+            _ => Step::Wait(Box::new(self)),
+        }
+    }
+
+    fn described(mut self, answer: Answer, call: &mut Call<'_>) -> Step {
+        let open: Vec<_> = self.open(TOPIC).collect();
         let found = match logs(answer) {
             Ok(found) => found,
             Err(refusal) => open.iter().map(|_| Err(refusal.clone())).collect(),
@@ -179,10 +210,7 @@ impl Altering {
                 Err(fault) => fail(&mut resource.response, fault),
             }
         }
-        match self.left {
-            0 => self.respond(call),
-            _ => Step::Wait(self),
-        }
+        self.alter_groups(call)
     }
 
     fn respond(self, call: &Call<'_>) -> Step {
@@ -205,13 +233,20 @@ impl Job for Altering {
         let Some(at) = part.checked_sub(1) else {
             return self.described(answer, call);
         };
-        if let Err(refusal) = answer.reply(Some)
-            && let Some(resource) = self.resources.get_mut(at)
-        {
-            fail(
-                &mut resource.response,
-                (refused(&refusal), refusal.to_string()),
-            );
+        if let Some(resource) = self.resources.get_mut(at) {
+            let fault = match resource.response.resource_type {
+                GROUP => {
+                    let failure = answer_of(answer).err();
+                    failure.map(|failure| (failure.code(), failure.text().to_string()))
+                }
+                _ => {
+                    let refusal = answer.reply(Some).err();
+                    refusal.map(|refusal| (refused(&refusal), refusal.to_string()))
+                }
+            };
+            if let Some(fault) = fault {
+                fail(&mut resource.response, fault);
+            }
         }
         self.left -= 1;
         match self.left {
@@ -236,11 +271,47 @@ fn check_resource(kind: i8, name: &Text) -> Result<(), Fault> {
             ErrorCode::INVALID_REQUEST,
             "the broker's settings are in its configuration".into(),
         )),
+        GROUP if name.is_empty() => Err((
+            ErrorCode::INVALID_REQUEST,
+            "Default group resources are not allowed.".into(),
+        )),
+        GROUP => Ok(()),
+        CLIENT_METRICS => Err((
+            ErrorCode::INVALID_REQUEST,
+            "clients' metrics are not collected here".into(),
+        )),
         _ => Err((
             ErrorCode::INVALID_REQUEST,
             format!("Unexpected resource type {kind}."),
         )),
     }
+}
+
+/// What a group's coordinator is to set and reset.
+fn group_settings(resource: &Resource) -> Result<Vec<(Text, Option<Text>)>, Fault> {
+    let mut settings: Vec<(Text, Option<Text>)> = Vec::new();
+    for (name, operation, value) in &resource.changes {
+        if settings.iter().any(|(it, _)| it == name) {
+            let text = format!("Error due to duplicate config keys: {name}");
+            return Err((ErrorCode::INVALID_REQUEST, text));
+        }
+        let value = match (operation, value) {
+            (Operation::Delete, _) => None,
+            (_, None) => {
+                let text = format!("Null value not supported for : {name}");
+                return Err((ErrorCode::INVALID_REQUEST, text));
+            }
+            (Operation::Set, Some(value)) => Some(value.clone()),
+            (Operation::Append | Operation::Subtract, Some(_)) => {
+                let text = format!("Can't apply to config {name} of a type that is not a list");
+                return Err((ErrorCode::INVALID_CONFIG, text));
+            }
+        };
+        group_config::check(name, value.as_ref())
+            .map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
+        settings.push((name.clone(), value));
+    }
+    Ok(settings)
 }
 
 /// What the core is to set and reset.

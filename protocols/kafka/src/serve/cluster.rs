@@ -1,11 +1,18 @@
 //! DescribeCluster, DescribeQuorum, ListConfigResources and what changes a cluster: one broker, which is its own
 //! controller.
 
+use trivium_core::{Command, Refusal, Reply, Text};
+
 use crate::{
     call::{Answer, Call, Job, Step},
     error::ErrorCode,
     messages::{admin::*, configs::*, describe::*},
-    serve::{CLUSTER_OPERATIONS, NOT_ASKED, api_versions::FEATURES, logs},
+    serve::{
+        CLUSTER_OPERATIONS, NOT_ASKED,
+        api_versions::FEATURES,
+        configs::{CLIENT_METRICS, GROUP},
+        logs,
+    },
 };
 
 /// The endpoint type of brokers; the other one is that of controllers.
@@ -156,10 +163,13 @@ pub(crate) fn unregister(request: UnregisterBrokerRequest, call: &Call<'_>) -> S
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-/// The topics being listed.
+/// The topics and groups being listed.
 struct Listing {
     /// None means all.
     types: Vec<i8>,
+    found: Vec<(i8, Text)>,
+    refusal: Option<Refusal>,
+    left: usize,
 }
 
 impl Listing {
@@ -170,7 +180,7 @@ impl Listing {
 
 pub(crate) fn config_resources(request: ListConfigResourcesRequest, call: &mut Call<'_>) -> Step {
     // Version 0 lists subscriptions of clients' metrics, of which there are none.
-    let known = [TOPIC, BROKER, 8, 16, 32];
+    let known = [TOPIC, BROKER, 8, CLIENT_METRICS, GROUP];
     let types = request.resource_types;
     if types.iter().any(|kind| !known.contains(kind)) {
         return call.respond(&ListConfigResourcesResponse {
@@ -182,38 +192,61 @@ pub(crate) fn config_resources(request: ListConfigResourcesRequest, call: &mut C
         return call.respond(&ListConfigResourcesResponse::default());
     }
     call.describe(0, None);
-    Step::Wait(Box::new(Listing { types }))
+    call.submit(1, |token| Command::ListGroups { token });
+    Step::Wait(Box::new(Listing {
+        types,
+        found: Vec::new(),
+        refusal: None,
+        left: 2,
+    }))
 }
 
 impl Job for Listing {
-    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let logs = match logs(answer) {
-            Ok(logs) => logs,
-            Err(refusal) => {
-                return call.respond(&ListConfigResourcesResponse {
-                    error_code: ErrorCode::from(&refusal),
-                    ..Default::default()
-                });
-            }
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let found = match part {
+            0 => logs(answer).map(|logs| {
+                let topics = logs.into_iter().flatten();
+                topics.map(|log| (TOPIC, log.name)).collect::<Vec<_>>()
+            }),
+            _ => groups(answer),
         };
-        let resource = |resource_type, resource_name| ConfigResource {
-            resource_name,
-            resource_type,
+        match found {
+            Ok(found) => self.found.extend(found),
+            Err(refusal) => self.refusal = Some(refusal),
+        }
+        self.left -= 1;
+        if self.left > 0 {
+            return Step::Wait(self);
+        }
+        if let Some(refusal) = &self.refusal {
+            return call.respond(&ListConfigResourcesResponse {
+                error_code: ErrorCode::from(refusal),
+                ..Default::default()
+            });
+        }
+        let id = call.session.options.node_id.to_string();
+        self.found.push((BROKER, id.into()));
+        self.found.sort();
+        let wanted = self.found.iter().filter(|(kind, _)| self.wants(*kind));
+        let resource = |(resource_type, resource_name): &(i8, Text)| ConfigResource {
+            resource_name: resource_name.clone(),
+            resource_type: *resource_type,
         };
-        let mut config_resources = Vec::new();
-        if self.wants(TOPIC) {
-            let topics = logs.into_iter().flatten();
-            config_resources.extend(topics.map(|log| resource(TOPIC, log.name)));
-        }
-        if self.wants(BROKER) {
-            let id = call.session.options.node_id.to_string();
-            config_resources.push(resource(BROKER, id.into()));
-        }
         call.respond(&ListConfigResourcesResponse {
-            config_resources,
+            config_resources: wanted.map(resource).collect(),
             ..Default::default()
         })
     }
+}
+
+/// Groups that have settings of their own, as Kafka lists them.
+fn groups(answer: Answer) -> Result<Vec<(i8, Text)>, Refusal> {
+    let groups = answer.reply(|reply| match reply {
+        Reply::Groups(groups) => Some(groups),
+        _ => None,
+    })?;
+    let configured = groups.into_iter().filter(|group| group.has_settings);
+    Ok(configured.map(|group| (GROUP, group.group)).collect())
 }
 
 #[cfg(test)]

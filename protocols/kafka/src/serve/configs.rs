@@ -1,24 +1,34 @@
-//! DescribeConfigs: the settings of topics, and of the broker as far as tools ask for them.
+//! DescribeConfigs: the settings of topics and groups, and of the broker as far as tools ask for them.
 
-use rustc_hash::FxHashSet;
-use trivium_core::{LogInfo, LogSpec, Refusal, Text};
+use rustc_hash::{FxHashMap, FxHashSet};
+use trivium_core::{
+    LogInfo, LogSpec, Refusal, Text,
+    group::{GroupAnswer, GroupRequest},
+};
 
 use crate::{
     Options,
     call::{Answer, Call, Job, Step},
     config::{Kind, SETTINGS},
     error::ErrorCode,
+    group_config::GROUP_SETTINGS,
     messages::describe::*,
-    serve::{logs, text},
+    serve::{
+        groups::{answer_of, ask},
+        logs, text,
+    },
     topics::is_legal,
 };
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 /// Where a value comes from.
 const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
+const FROM_GROUP: i8 = 8;
 
 /// A setting in force.
 pub(super) struct InForce<'a> {
@@ -44,9 +54,13 @@ pub(super) fn in_force(spec: &LogSpec) -> impl Iterator<Item = InForce<'_>> {
     })
 }
 
-/// Topics being looked up.
+/// Topics and groups being looked up.
 struct Describing {
     request: DescribeConfigsRequest,
+    topics: Option<Result<Vec<Result<LogInfo, Refusal>>, Refusal>>,
+    /// By the place of the resource.
+    groups: FxHashMap<usize, Described>,
+    left: usize,
 }
 
 pub(crate) fn start(mut request: DescribeConfigsRequest, call: &mut Call<'_>) -> Step {
@@ -61,7 +75,20 @@ pub(crate) fn start(mut request: DescribeConfigsRequest, call: &mut Call<'_>) ->
         .filter(|resource| is_topic(resource));
     let names = topics.map(|topic| topic.resource_name.clone()).collect();
     call.describe(0, Some(names));
-    Step::Wait(Box::new(Describing { request }))
+    let mut left = 1;
+    for (at, resource) in request.resources.iter().enumerate() {
+        if resource.resource_type == GROUP && !resource.resource_name.is_empty() {
+            let name = resource.resource_name.clone();
+            ask(at + 1, name, GroupRequest::Settings, call);
+            left += 1;
+        }
+    }
+    Step::Wait(Box::new(Describing {
+        request,
+        topics: None,
+        groups: FxHashMap::default(),
+        left,
+    }))
 }
 
 fn is_topic(resource: &DescribeConfigsResource) -> bool {
@@ -69,17 +96,35 @@ fn is_topic(resource: &DescribeConfigsResource) -> bool {
 }
 
 impl Job for Describing {
-    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let DescribeConfigsRequest {
-            resources,
-            include_synonyms,
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        match part.checked_sub(1) {
+            None => self.topics = Some(logs(answer)),
+            Some(at) => {
+                self.groups.insert(at, group(answer));
+            }
+        }
+        self.left -= 1;
+        match self.left {
+            0 => self.respond(call),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+impl Describing {
+    fn respond(self, call: &Call<'_>) -> Step {
+        let Describing {
+            request,
+            topics,
+            mut groups,
             ..
-        } = self.request;
-        let found = logs(answer);
+        } = self;
+        let found = topics.unwrap_or(Ok(Vec::new()));
         let refusal = found.as_ref().err().cloned();
         let mut found = found.into_iter().flatten();
         let mut response = DescribeConfigsResponse::default();
-        for resource in resources {
+        let invalid = |text: &'static str| Err((ErrorCode::INVALID_REQUEST, Some(text.into())));
+        for (at, resource) in request.resources.into_iter().enumerate() {
             let described = match resource.resource_type {
                 _ if is_topic(&resource) => topic(found.next(), refusal.as_ref()),
                 TOPIC => Err((
@@ -87,17 +132,48 @@ impl Job for Describing {
                     Some("the topic name is not legal".into()),
                 )),
                 BROKER => broker(&resource.resource_name, &call.session.options),
-                _ => Err((
-                    ErrorCode::INVALID_REQUEST,
-                    Some("only topics and brokers have settings here".into()),
-                )),
+                GROUP => groups
+                    .remove(&at)
+                    .unwrap_or_else(|| invalid("Group name must not be empty")),
+                CLIENT_METRICS if resource.resource_name.is_empty() => {
+                    invalid("Client metrics subscription name must not be empty")
+                }
+                CLIENT_METRICS => Ok(client_metrics()),
+                _ => invalid("only topics, brokers and groups have settings here"),
             };
             response
                 .results
-                .push(result(resource, described, include_synonyms));
+                .push(result(resource, described, request.include_synonyms));
         }
         call.respond(&response)
     }
+}
+
+/// The settings of a group.
+fn group(answer: Answer) -> Described {
+    let given = match answer_of(answer) {
+        Ok(GroupAnswer::Settings(given)) => given,
+        Ok(_) => return Err((ErrorCode::UNKNOWN_SERVER_ERROR, None)),
+        Err(failure) => return Err((failure.code(), Some(failure.text()))),
+    };
+    let in_force = GROUP_SETTINGS.iter().map(|setting| {
+        let own = given.iter().find(|(name, _)| name == setting.name);
+        let (value, source) = match own {
+            Some((_, value)) => (value.clone(), FROM_GROUP),
+            None => (setting.default.into(), FROM_DEFAULT),
+        };
+        row(setting.name, value, setting.kind(), source)
+    });
+    Ok(in_force.collect())
+}
+
+/// Nobody subscribes to clients' metrics here: every subscription has Kafka's defaults (KIP-714).
+fn client_metrics() -> Vec<DescribeConfigsResourceResult> {
+    vec![
+        row("interval.ms", "300000".into(), Kind::Int(100), FROM_DEFAULT),
+        row("match", "".into(), Kind::List, FROM_DEFAULT),
+        row("metrics", "".into(), Kind::List, FROM_DEFAULT),
+    ]
 }
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, Option<Text>)>;

@@ -46,7 +46,8 @@ impl Job for Listing {
                     group_state: Text::from_static(group.state),
                     group_type: Text::from_static(group.kind),
                 };
-                let wanted = groups.into_iter().filter(|group| self.wants(group));
+                let there = groups.into_iter().filter(|group| !group.kind.is_empty());
+                let wanted = there.filter(|group| self.wants(group));
                 response.groups = wanted.map(listed).collect();
             }
             Err(refusal) => response.error_code = ErrorCode::from(&refusal),
@@ -116,6 +117,7 @@ mod tests {
             protocol_type: "consumer".into(),
             state,
             kind,
+            has_settings: false,
         }
     }
 

@@ -8,11 +8,10 @@
 use std::time::Duration;
 
 use trivium_core::{
-    Command, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, Offset, OffsetSpec, Reply,
-    Text, Visible,
+    Command, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, Offset, Reply, Text, Visible,
     group::{
         Acknowledged, Acknowledgement, Acquired, GroupAnswer, GroupRequest, Position, ShareAnswer,
-        SharePartition, ShareRead, ShareRequest,
+        SharePartition, ShareRead, ShareRequest, Terms,
     },
 };
 
@@ -28,7 +27,7 @@ use crate::{
     wire::Uuid,
 };
 
-/// As `group.share.record.lock.duration.ms`.
+/// Kafka's default of `share.record.lock.duration.ms`, for answers that lock nothing.
 const LOCK_MS: i32 = 30_000;
 /// Bytes read of a partition at once.
 const PARTITION_BYTES: usize = 1 << 20;
@@ -57,6 +56,8 @@ struct Fetching {
     records_max: u64,
     strict: bool,
     closes: bool,
+    committed_only: bool,
+    lock_ms: i32,
     left: usize,
 }
 
@@ -176,6 +177,8 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
         records_max: request.max_records.max(1) as u64,
         strict: request.share_acquire_mode == RECORD_LIMIT,
         closes,
+        committed_only: false,
+        lock_ms: LOCK_MS,
         left: 1,
     };
     if acknowledgements.is_empty() {
@@ -258,6 +261,13 @@ impl Fetching {
         ask(0, self.member.0.clone(), GroupRequest::Share(request), call);
     }
 
+    fn isolation(&self) -> Isolation {
+        match self.committed_only {
+            true => Isolation::Committed,
+            false => Isolation::Uncommitted,
+        }
+    }
+
     /// Asks where to read; or ends where nothing is to be read.
     fn positions(mut self, call: &mut Call<'_>) -> Step {
         if self.closes {
@@ -277,7 +287,9 @@ impl Fetching {
     }
 
     /// The ends of logs that the group has not begun with are looked for.
-    fn begin(mut self, positions: &[Position], call: &mut Call<'_>) -> Step {
+    fn begin(mut self, positions: &[Position], terms: &Terms, call: &mut Call<'_>) -> Step {
+        self.committed_only = terms.committed_only;
+        self.lock_ms = terms.lock.as_millis() as i32;
         let mut unknown = Vec::new();
         let readable = (0..)
             .zip(&mut self.partitions)
@@ -296,13 +308,13 @@ impl Fetching {
         self.stage = Stage::Begin;
         for (part, log, partition) in unknown {
             let log = log.unwrap_or_default();
-            // `share.auto.offset.reset` is `latest`.
+            let (at, isolation) = (terms.begin, self.isolation());
             call.submit(part, |token| Command::FindOffset {
                 token,
                 log,
                 partition,
-                at: OffsetSpec::Latest,
-                isolation: Isolation::Uncommitted,
+                at,
+                isolation,
             });
         }
         Step::Wait(Box::new(self))
@@ -341,7 +353,7 @@ impl Fetching {
     }
 
     fn on_begun(mut self, part: usize, answer: ShareAnswer, call: &mut Call<'_>) -> Step {
-        if let (ShareAnswer::Positions(positions), Some(partition)) =
+        if let (ShareAnswer::Positions { positions, .. }, Some(partition)) =
             (answer, self.partitions.get_mut(part))
         {
             partition.position = match positions.first() {
@@ -373,8 +385,7 @@ impl Fetching {
             min_bytes: self.min_bytes.max(1),
             max_bytes: self.max_bytes.max(1),
             wait: self.wait,
-            // `share.isolation.level` is `read_uncommitted`.
-            isolation: Isolation::Uncommitted,
+            isolation: self.isolation(),
         };
         call.submit(0, |token| Command::Fetch { token, fetch });
         Step::Wait(Box::new(self))
@@ -464,7 +475,7 @@ impl Fetching {
 
     fn respond(self, call: &Call<'_>) -> Step {
         let mut response = ShareFetchResponse {
-            acquisition_lock_timeout_ms: LOCK_MS,
+            acquisition_lock_timeout_ms: self.lock_ms,
             ..Default::default()
         };
         let acknowledged = self.acknowledged;
@@ -533,7 +544,9 @@ impl Job for Fetching {
                 }
                 self.positions(call)
             }
-            (Stage::Positions, ShareAnswer::Positions(positions)) => self.begin(&positions, call),
+            (Stage::Positions, ShareAnswer::Positions { positions, terms }) => {
+                self.begin(&positions, &terms, call)
+            }
             (Stage::Begin, answer) => self.on_begun(part, answer, call),
             (Stage::Acquire, ShareAnswer::Acquired(acquired)) => self.acquired(acquired, call),
             _ => self.respond(call),

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 use trivium_core::{
-    Offset, Text,
+    Command, Isolation, Offset, OffsetSpec, Reply, Text,
     group::{
         ConsumerHeartbeat, ConsumerMemberDescription, GroupError, GroupRequest, Heartbeat,
         ShareAnswer, ShareOffset, ShareRequest,
@@ -22,6 +22,9 @@ use crate::{
     },
     wire::Uuid,
 };
+
+/// From this version of DescribeShareGroupOffsets on, lags are told (KIP-1226).
+const LAG: i16 = 1;
 
 // ShareGroupHeartbeat
 
@@ -220,6 +223,16 @@ struct DescribingOffsets {
     results: Vec<DescribeShareGroupOffsetsResponseGroup>,
     names: Names,
     left: usize,
+    /// The partitions whose ends are asked for.
+    ends: Vec<End>,
+}
+
+/// A partition whose end is asked for: its place in the results, by group, topic and partition.
+struct End {
+    place: [usize; 3],
+    log: Text,
+    /// Records of it behind the group's start that are done with.
+    done_ahead: u64,
 }
 
 fn describe_each(
@@ -249,6 +262,7 @@ fn describe_each(
             results,
             names,
             left,
+            ends: Vec::new(),
         })),
     }
 }
@@ -299,23 +313,82 @@ impl DescribingOffsets {
     }
 }
 
-impl Job for DescribingOffsets {
-    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let found = share_answer(answer);
-        if let Some(group) = self.groups.get(part) {
-            match found {
-                Ok(ShareAnswer::Offsets(offsets)) => {
-                    let topics = self.topics(group.topics.as_deref(), &offsets);
-                    self.results[part].topics = topics;
+impl DescribingOffsets {
+    fn take(&mut self, at: usize, answer: Answer) {
+        let result = &mut self.results[at];
+        match share_answer(answer) {
+            Ok(ShareAnswer::Offsets(offsets)) => {
+                let topics = self.topics(self.groups[at].topics.as_deref(), &offsets);
+                for (topic_at, topic) in topics.iter().enumerate() {
+                    for (partition_at, partition) in topic.partitions.iter().enumerate() {
+                        let key = (topic.topic_id.0, partition.partition_index as u32);
+                        let found = offsets.iter().find(|it| it.partition == key);
+                        self.ends.extend(found.map(|offset| End {
+                            place: [at, topic_at, partition_at],
+                            log: topic.topic_name.clone(),
+                            done_ahead: offset.done_ahead,
+                        }));
+                    }
                 }
-                Ok(_) => self.results[part].error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
-                Err(failure) => {
-                    self.results[part].error_code = failure.code();
-                    self.results[part].error_message = Some(failure.text());
-                }
+                self.results[at].topics = topics;
+            }
+            Ok(_) => result.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+            Err(failure) => {
+                result.error_code = failure.code();
+                result.error_message = Some(failure.text());
             }
         }
+    }
+
+    /// The records from a partition's start to its end that are not done with.
+    fn take_end(&mut self, at: usize, answer: Answer) {
+        let found = answer.reply(|reply| match reply {
+            Reply::Offset { found, .. } => found,
+            _ => None,
+        });
+        let End {
+            place: [group, topic, partition],
+            done_ahead,
+            ..
+        } = self.ends[at];
+        let partition = &mut self.results[group].topics[topic].partitions[partition];
+        if let Ok((end, _)) = found {
+            let lag = end.0 as i64 - partition.start_offset - done_ahead as i64;
+            partition.lag = lag.max(0);
+        }
+    }
+
+    /// Asks for the ends of all partitions.
+    fn ask_ends(&mut self, call: &mut Call<'_>) {
+        self.left = self.ends.len();
+        let groups = self.groups.len();
+        for (at, end) in self.ends.iter().enumerate() {
+            let [group, topic, partition] = end.place;
+            let partition = &self.results[group].topics[topic].partitions[partition];
+            let (log, number) = (end.log.clone(), partition.partition_index as u32);
+            call.submit(groups + at, |token| Command::FindOffset {
+                token,
+                log,
+                partition: number,
+                at: OffsetSpec::Latest,
+                isolation: Isolation::Uncommitted,
+            });
+        }
+    }
+}
+
+impl Job for DescribingOffsets {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let is_first = part < self.groups.len();
+        match part.checked_sub(self.groups.len()) {
+            None => self.take(part, answer),
+            Some(at) if at < self.ends.len() => self.take_end(at, answer),
+            Some(_) => {}
+        }
         self.left -= 1;
+        if self.left == 0 && is_first && call.version() >= LAG {
+            self.ask_ends(call);
+        }
         match self.left {
             0 => call.respond(&DescribeShareGroupOffsetsResponse {
                 throttle_time_ms: 0,
