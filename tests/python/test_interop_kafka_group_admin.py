@@ -1,0 +1,141 @@
+"""Groups as administrators see them: settings, offsets, members; and what share groups read."""
+
+import time
+
+import confluent_kafka
+import pytest
+from confluent_kafka import ShareConsumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from clients import PATIENCE, eventually
+
+
+@pytest.fixture
+def admin(broker):
+    client = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    yield client
+    client.close()
+
+
+def create(broker, topic, partitions=1):
+    admin = AdminClient({"bootstrap.servers": broker.kafka})
+    admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
+
+
+def produce(broker, topic, values, partition=0):
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka})
+    for value in values:
+        producer.produce(topic, value, key="k", partition=partition)
+    assert producer.flush(PATIENCE) == 0
+
+
+def group(name, settings=None):
+    return ConfigResource(ConfigResourceType.GROUP, name, settings)
+
+
+def configure(admin, name, **settings):
+    changed = {key.replace("_", "."): value for key, value in settings.items()}
+    admin.alter_configs([group(name, changed)], incremental=True)
+
+
+def described(admin, resource):
+    found = admin.describe_configs([resource], config_filter="all")
+    (of_type,) = found.values()
+    return {name: it for name, it in of_type[resource.name].items()}
+
+
+def test_settings_are_set_shown_listed_and_reset(admin, name):
+    before = described(admin, group(name))
+    assert before["share.auto.offset.reset"]["value"] == "latest"
+    assert before["consumer.session.timeout.ms"]["value"] == "45000"
+    configure(admin, name, share_isolation_level="read_committed", share_record_lock_duration_ms="15000")
+    after = described(admin, group(name))
+    assert after["share.isolation.level"]["value"] == "read_committed"
+    assert after["share.record.lock.duration.ms"]["value"] == "15000"
+    assert after["share.session.timeout.ms"]["value"] == "45000"
+    listed = admin.list_config_resources([ConfigResourceType.GROUP])
+    assert name in str(listed)
+    assert name not in str(admin.list_groups()), "settings are no group"
+    admin.reset_configs([group(name, ["share.isolation.level", "share.record.lock.duration.ms"])])
+    assert described(admin, group(name))["share.isolation.level"]["value"] == "read_uncommitted"
+    assert name not in str(admin.list_config_resources([ConfigResourceType.GROUP]))
+
+
+@pytest.mark.parametrize(("setting", "value", "text"), [
+    ("consumer.session.timeout.ms", "1000", "must be greater than or equal to group.consumer.min.session.timeout.ms"),
+    ("share.heartbeat.interval.ms", "x", "Not a number of type INT"),
+    ("share.isolation.level", "dirty", "String must be one of: read_committed, read_uncommitted"),
+    ("share.auto.offset.reset", "by_duration:1h", "or of the format 'by_duration:<PnDTnHnMn.nS.>'"),
+])
+def test_what_cannot_be_set_is_refused_with_a_reason(admin, name, setting, value, text):
+    answer = admin.alter_configs([group(name, {setting: value})], incremental=True)
+    assert text in str(answer)
+    assert name not in str(admin.list_config_resources([ConfigResourceType.GROUP]))
+
+
+def test_clients_metrics_are_described_as_unused(admin):
+    found = described(admin, ConfigResource(ConfigResourceType.CLIENT_METRICS, "all"))
+    assert found["interval.ms"]["value"] == "300000"
+    assert "all" not in str(admin.list_config_resources([ConfigResourceType.CLIENT_METRICS]))
+
+
+class Share:
+    """A member of a share group that accepts what it gets, or does what `decide` says."""
+
+    def __init__(self, broker, name, topic=None):
+        self.seen = []
+        self.consumer = ShareConsumer({
+            "bootstrap.servers": broker.kafka, "group.id": name, "share.acknowledgement.mode": "explicit",
+        })
+        self.consumer.subscribe([topic or name])
+
+    def poll(self, decide=lambda message: confluent_kafka.AcknowledgeType.ACCEPT):
+        for message in self.consumer.poll(0.2) or []:
+            if message.error() is None:
+                self.seen.append(message.value().decode())
+                self.consumer.acknowledge(message, decide(message))
+        self.consumer.commit_sync()
+
+    def close(self):
+        self.consumer.close()
+
+
+def test_a_share_group_begins_where_its_settings_say(broker, admin, name):
+    create(broker, name)
+    produce(broker, name, ["a", "b"])
+    configure(admin, name, share_auto_offset_reset="earliest")
+    member = Share(broker, name)
+    eventually(lambda: member.poll() or member.seen == ["a", "b"])
+    member.close()
+    other = f"{name}-recent"
+    configure(admin, other, share_auto_offset_reset="by_duration:PT1H")
+    member = Share(broker, other, name)
+    eventually(lambda: member.poll() or member.seen == ["a", "b"])
+    member.close()
+
+
+def test_a_share_group_reads_committed_records_only_when_told_so(broker, admin, name):
+    create(broker, name)
+    configure(admin, name, share_auto_offset_reset="earliest", share_isolation_level="read_committed")
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
+    producer.init_transactions(PATIENCE)
+    produce(broker, name, ["plain"])
+    member = Share(broker, name)
+    eventually(lambda: member.poll() or member.seen == ["plain"])
+    producer.begin_transaction()
+    producer.produce(name, "aborted")
+    producer.flush(PATIENCE)
+    produce(broker, name, ["behind"])
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        member.poll()
+    assert member.seen == ["plain"], "nothing behind an open transaction"
+    producer.abort_transaction(PATIENCE)
+    producer.begin_transaction()
+    producer.produce(name, "committed")
+    producer.commit_transaction(PATIENCE)
+    eventually(lambda: member.poll() or len(member.seen) == 3)
+    assert member.seen == ["plain", "behind", "committed"]
+    member.close()
