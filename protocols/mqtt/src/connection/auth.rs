@@ -69,14 +69,19 @@ impl Login {
         &self.method
     }
 
-    /// The keys are found: it is the client's turn.
-    pub(super) fn challenge(&mut self, keys: Option<ScramKeys>, out: &mut BytesMut) {
+    /// The keys are found: it is the client's turn, if it takes packets of the size that is needed (3.1.2-24).
+    pub(super) fn challenge(
+        &mut self,
+        keys: Option<ScramKeys>,
+        packet_max: usize,
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
         let Some(exchange) = &mut self.exchange else {
-            return;
+            return Ok(());
         };
         self.awaits_proof = true;
         let data = exchange.challenge(keys);
-        self.say(Reason::CONTINUE_AUTHENTICATION, data, out);
+        self.say(Reason::CONTINUE_AUTHENTICATION, data, packet_max, out)
     }
 
     /// Takes the client's proof; who it is, if it is right.
@@ -96,13 +101,29 @@ impl Login {
         Ok(user)
     }
 
-    fn say(&self, reason: Reason, data: Bytes, out: &mut BytesMut) {
+    /// Nothing is in AUTH that could be left out of it.
+    fn say(
+        &self,
+        reason: Reason,
+        data: Bytes,
+        packet_max: usize,
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
         let auth = Auth {
             reason,
             method: Some(self.method.clone()),
             data: Some(data),
         };
+        let before = out.len();
         Packet::Auth(auth).encode(Version::V5, out);
+        if out.len() - before > packet_max {
+            out.truncate(before);
+            return Err(Violation {
+                reason: Reason::PACKET_TOO_LARGE,
+                text: "authentication needs larger packets than the client takes",
+            });
+        }
+        Ok(())
     }
 
     /// Takes an AUTH of a connection that is open (4.12.1); `user` is who it is.
@@ -112,6 +133,7 @@ impl Login {
         user: &Text,
         now: Now,
         options: &Options,
+        packet_max: usize,
         effects: &mut Effects,
     ) -> Result<(), Violation> {
         if auth.reason == Reason::RE_AUTHENTICATE {
@@ -126,8 +148,7 @@ impl Login {
             return Err(NOT_AUTHORIZED);
         }
         let last = self.last.take().unwrap_or_default();
-        self.say(Reason::SUCCESS, last, effects.output.buffer());
-        Ok(())
+        self.say(Reason::SUCCESS, last, packet_max, effects.output.buffer())
     }
 }
 

@@ -199,9 +199,13 @@ impl Connection {
                 opening.handle_authenticated(user, &self.shared.options, effects);
             }
             (FIND_SCRAM, Ok(Reply::Scram(keys))) => {
+                let packet_max = packet_max(&opening.connect);
                 if let Some(login) = &mut opening.login {
-                    self.shared.counters.early(0, 1);
-                    login.challenge(keys, effects.output.buffer());
+                    let out = effects.output.buffer();
+                    match login.challenge(keys, packet_max, out) {
+                        Ok(()) => self.shared.counters.early(0, 1),
+                        Err(violation) => self.refuse(Version::V5, violation.reason, effects),
+                    }
                 }
             }
             (DECLARE, Ok(Reply::Queue { created, .. })) => opening.present = !created,
@@ -252,9 +256,7 @@ impl Connection {
             authentication_data: login.as_mut().and_then(|login| login.last.take()),
             ..ConnAck::default()
         };
-        let packet_max = connect
-            .maximum_packet_size
-            .map_or(VARINT_MAX + 5, |size| size as usize);
+        let packet_max = packet_max(&connect);
         if !acknowledge(ack, connect.version, packet_max, effects.output.buffer()) {
             return;
         }
@@ -521,6 +523,13 @@ fn credentials(connect: &mut Connect, loopback: bool) -> Credentials {
             loopback,
         },
     }
+}
+
+/// The largest packet that the client takes.
+fn packet_max(connect: &Connect) -> usize {
+    connect
+        .maximum_packet_size
+        .map_or(VARINT_MAX + 5, |size| size as usize)
 }
 
 /// Unacknowledged messages that may be under way to the client.

@@ -237,6 +237,14 @@ impl Connection {
                     return self.fail(violation, effects);
                 }
             }
+            // A group goes with its last member, which may be this one.
+            (
+                Event::Cancelled {
+                    consumer,
+                    reason: CancelReason::QueueDeleted,
+                },
+                Phase::Open(open),
+            ) if consumer != outbound::CONSUMER => open.shares.forget(consumer),
             // Sessions are deleted by a clean start of the same client.
             (
                 Event::Cancelled {

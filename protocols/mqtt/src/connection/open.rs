@@ -132,7 +132,8 @@ impl Open {
                 };
                 let user = self.inbound.user().clone();
                 let proof = login.awaits_proof;
-                login.again(&auth, &user, now, options, effects)?;
+                let packet_max = self.outbound.packet_max();
+                login.again(&auth, &user, now, options, packet_max, effects)?;
                 self.tally.sent.others += u32::from(proof);
             }
             Packet::Publish(_)
@@ -263,7 +264,10 @@ impl Open {
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         if let (Ok(Reply::Scram(keys)), Some(login)) = (&result, &mut self.login) {
-            login.challenge(keys.clone(), effects.output.buffer());
+            let packet_max = self.outbound.packet_max();
+            login
+                .challenge(keys.clone(), packet_max, effects.output.buffer())
+                .map_err(|violation| CloseReason::Protocol(violation.to_string()))?;
             self.tally.sent.others += 1;
             return Ok(());
         }

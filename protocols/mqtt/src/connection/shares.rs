@@ -35,6 +35,11 @@ impl Shares {
         share.map(|share| share.options)
     }
 
+    /// A group has ended, and with it this consumer.
+    pub fn forget(&mut self, consumer: ConsumerId) {
+        self.members.retain(|share| share.consumer != consumer);
+    }
+
     /// Takes part in what the session is a member of now, and in nothing else. What is under way stays so (3.10.4-4).
     pub fn follow(
         &mut self,

@@ -228,3 +228,41 @@ fn mqtt_4_12_1_2() {
     client.send(auth(Reason::CONTINUE_AUTHENTICATION, &proof));
     client.closed_with(Reason::NOT_AUTHORIZED);
 }
+
+/// What is in the broker's AUTH packets besides the method and its data.
+fn rest_of_auth() -> Vec<u8> {
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.send(Packet::Connect(Box::new(Connect {
+        authentication_method: Some(METHOD.into()),
+        authentication_data: Some(first("guest").into_bytes().into()),
+        ..Connect::new(V5, "c".into())
+    })));
+    let packet = client.raw_packet();
+    assert_eq!(&packet[..3], [0xf0, packet.len() as u8 - 2, 0x18]);
+    let mut ids = property_ids(&packet, 3);
+    ids.retain(|id| ![0x15, 0x16].contains(id));
+    ids
+}
+
+#[test]
+fn mqtt_3_15_2_2() {
+    // No reason string.
+    assert!(!rest_of_auth().contains(&0x1f));
+    // A method's own data cannot be left out: who cannot take it is refused before it is sent.
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.send(Packet::Connect(Box::new(Connect {
+        maximum_packet_size: Some(40),
+        authentication_method: Some(METHOD.into()),
+        authentication_data: Some(first("guest").into_bytes().into()),
+        ..Connect::new(V5, "c".into())
+    })));
+    client.expect(&[0x20, 3, 0, 0x95, 0]).closed();
+}
+
+#[test]
+fn mqtt_3_15_2_3() {
+    // No user properties.
+    assert_eq!(rest_of_auth(), [0u8; 0]);
+}

@@ -1,7 +1,7 @@
 //! Section 3.2: CONNACK.
 
 use crate::world::*;
-use trivium_mqtt::packet::{Connect, Packet, Qos, Reason, wire};
+use trivium_mqtt::packet::{Connect, Packet, Qos, Reason};
 
 #[test]
 fn mqtt_3_2_0_1() {
@@ -110,6 +110,21 @@ fn mqtt_3_2_2_10() {
 }
 
 #[test]
+fn mqtt_3_2_2_13() {
+    // Retained messages are available: nothing says that they are not, and a will that is to be retained is taken.
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.bytes(b"\x10\x15\0\x04MQTT\x05\x26\0\0\0\0\x01c\0\0\x01w\0\x01x");
+    let ack = client.raw_packet();
+    assert_eq!(ack[3], 0);
+    assert!(!property_ids(&ack, 4).contains(&0x25));
+    client.vanish();
+    let mut late = world.connected(V5, "late");
+    late.subscribe("w", Qos::AtLeastOnce);
+    assert!(late.take().retain);
+}
+
+#[test]
 fn mqtt_3_2_2_16() {
     let world = World::new();
     let mut assigned = std::collections::BTreeSet::new();
@@ -147,13 +162,10 @@ fn mqtt_3_2_2_20() {
     // CONNACK carries no user properties at all.
     let world = World::new();
     let mut client = world.client(V5);
-    client.send(Packet::Connect(Box::new(Connect::new(V5, "c".into()))));
-    let Packet::ConnAck(ack) = client.packet() else {
-        panic!("CONNACK");
-    };
-    let mut bytes = bytes::BytesMut::new();
-    Packet::ConnAck(ack).encode(V5, &mut bytes);
-    assert!(wire::varint(&bytes[1..]).unwrap().is_some());
+    client.bytes(b"\x10\x0f\0\x04MQTT\x05\x02\0\0\x02\x19\x01\0\0");
+    let ids = property_ids(&client.raw_packet(), 4);
+    assert!(ids.contains(&0x12) && ids.contains(&0x1a), "{ids:x?}");
+    assert!(!ids.contains(&0x26), "{ids:x?}");
 }
 
 #[test]

@@ -68,6 +68,22 @@ fn mqtt_3_14_2_3() {
 }
 
 #[test]
+fn mqtt_3_14_2_4() {
+    // No user properties, and never more than the client takes.
+    let world = World::new();
+    for size in 12..60 {
+        let mut client = world.client(V5);
+        client.connect("c", |connect| connect.maximum_packet_size = Some(size));
+        client.bytes(&[0xc1, 0]);
+        let last = client.raw_packet();
+        assert!(last.len() <= size as usize && last[2] == 0x81, "{last:x?}");
+        if last.len() > 3 {
+            assert!(!property_ids(&last, 3).contains(&0x26));
+        }
+    }
+}
+
+#[test]
 fn mqtt_3_14_4_1() {
     // After our DISCONNECT nothing is said, whatever comes.
     let world = World::new();

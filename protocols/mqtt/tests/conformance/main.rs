@@ -13,6 +13,7 @@ mod disconnect;
 mod format;
 mod publish;
 mod qos2;
+mod shares;
 mod subscribe;
 mod v311;
 mod world;

@@ -449,6 +449,19 @@ fn mqtt_3_3_4_4() {
 }
 
 #[test]
+fn mqtt_3_3_4_5() {
+    // A share in a group and a subscription of one's own are two copies: each has its own identifier.
+    let world = World::new();
+    let mut subscriber = world.connected(V5, "subscriber");
+    subscriber.subscribe_with(Some(1), vec![filter_of("a", Qos::AtLeastOnce)]);
+    subscriber.subscribe_with(Some(2), vec![filter_of("$share/g/a", Qos::AtLeastOnce)]);
+    world.connected(V5, "publisher").publish("a", "x");
+    let mut ids = [subscriber.take(), subscriber.take()].map(|it| it.subscriptions.to_vec());
+    ids.sort();
+    assert_eq!(ids, [[1], [2]]);
+}
+
+#[test]
 fn mqtt_3_3_4_6() {
     each_closes(
         &[(&[V5], &[0x30, 6, 0, 1, b'a', 2, 0x0b, 1])],

@@ -3,7 +3,7 @@
 use crate::world::*;
 use trivium_mqtt::packet::{Ack, Packet, Publish, Qos, Reason};
 
-fn publish(packet_id: u16, payload: &str) -> Packet {
+pub fn publish(packet_id: u16, payload: &str) -> Packet {
     Packet::Publish(Publish {
         qos: Qos::ExactlyOnce,
         packet_id,
@@ -11,12 +11,12 @@ fn publish(packet_id: u16, payload: &str) -> Packet {
     })
 }
 
-fn ok(packet_id: u16) -> Ack {
+pub fn ok(packet_id: u16) -> Ack {
     Ack::new(packet_id, Reason::SUCCESS)
 }
 
 /// Somebody who sees what is published, and a session that publishes.
-fn pair(world: &World, version: trivium_mqtt::packet::Version) -> (Client<'_>, Client<'_>) {
+pub fn pair(world: &World, version: trivium_mqtt::packet::Version) -> (Client<'_>, Client<'_>) {
     let mut watcher = world.connected(V5, "watcher");
     watcher.subscribe("a", Qos::ExactlyOnce);
     watcher.subscribe("fence", Qos::AtLeastOnce);
@@ -24,7 +24,7 @@ fn pair(world: &World, version: trivium_mqtt::packet::Version) -> (Client<'_>, C
 }
 
 /// The receiver's side: the sender's session, the identifier, DUP and a reconnect.
-fn received_once(version: trivium_mqtt::packet::Version) {
+pub fn received_once(version: trivium_mqtt::packet::Version) {
     let world = World::new();
     let (mut watcher, mut client) = pair(&world, version);
     client.send(publish(7, "once"));
@@ -119,7 +119,7 @@ fn mqtt_4_3_3_13() {
 }
 
 /// A subscriber at QoS 2 to whom something is published.
-fn sent<'w>(world: &'w World, version: trivium_mqtt::packet::Version) -> (Client<'w>, Publish) {
+pub fn sent<'w>(world: &'w World, version: trivium_mqtt::packet::Version) -> (Client<'w>, Publish) {
     let mut client = world.durable(version, "c");
     client.subscribe("a", Qos::ExactlyOnce);
     world.connected(V5, "other").publish_with(Publish {
@@ -296,51 +296,4 @@ fn mqtt_3_1_3_9() {
         world.connected(V5, id).disconnect();
     }
     assert_eq!(watcher.take().payload, "published");
-}
-
-#[test]
-fn mqtt311_4_3_3_1() {
-    let world = World::new();
-    let (mut client, got) = sent(&world, V311);
-    assert!(got.packet_id != 0 && got.qos == Qos::ExactlyOnce && !got.dup);
-    client.send(Packet::PubRec(ok(got.packet_id)));
-    assert_eq!(client.packet(), Packet::PubRel(ok(got.packet_id)));
-    client.send(Packet::PubComp(ok(got.packet_id)));
-    client.vanish();
-    assert_eq!(world.durable(V311, "c").before_pong(), []);
-}
-
-#[test]
-fn mqtt311_4_3_3_2() {
-    received_once(V311);
-    received_once(V31);
-}
-
-#[test]
-fn mqtt311_4_6_0_3() {
-    let world = World::new();
-    let (_watcher, mut client) = pair(&world, V311);
-    for packet_id in [5, 3, 9] {
-        client.send(publish(packet_id, "x"));
-    }
-    for packet_id in [5, 3, 9] {
-        assert_eq!(client.packet(), Packet::PubRec(ok(packet_id)));
-    }
-}
-
-#[test]
-fn mqtt311_4_6_0_4() {
-    let world = World::new();
-    let (mut client, first) = sent(&world, V311);
-    world.connected(V5, "other").publish_with(Publish {
-        qos: Qos::ExactlyOnce,
-        ..message("a", "y")
-    });
-    let second = client.message();
-    for packet_id in [second.packet_id, first.packet_id] {
-        client.send(Packet::PubRec(ok(packet_id)));
-    }
-    for packet_id in [second.packet_id, first.packet_id] {
-        assert_eq!(client.packet(), Packet::PubRel(ok(packet_id)));
-    }
 }

@@ -201,6 +201,19 @@ fn mqtt_3_9_2_1() {
 }
 
 #[test]
+fn mqtt_3_9_2_2() {
+    // SUBACK has an empty block of properties, when it refuses too, with and without room.
+    for size in [20, 1000] {
+        let world = World::new();
+        let mut client = world.client(V5);
+        client.connect("c", |connect| connect.maximum_packet_size = Some(size));
+        client
+            .bytes(b"\x82\x12\0\x07\0\0\x01a\0\0\x08$share/g\0")
+            .expect(&[0x90, 5, 0, 7, 0, 0, 0x8f]);
+    }
+}
+
+#[test]
 fn mqtt_3_9_3_1() {
     let world = World::new();
     let mut client = world.connected(V5, "c");
@@ -323,6 +336,40 @@ fn mqtt_3_10_4_6() {
             Reason::SUCCESS
         ]
     );
+}
+
+/// An UNSUBSCRIBE of what is there and of what is not, by a client who takes packets of up to `size` bytes.
+fn unsubscribes(size: u32) {
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.connect("c", |connect| connect.maximum_packet_size = Some(size));
+    client.subscribe("a", Qos::AtMostOnce);
+    client
+        .bytes(&[0xa2, 9, 0, 7, 0, 0, 1, b'a', 0, 1, b'b'])
+        .expect(&[0xb0, 5, 0, 7, 0, 0, 0x11]);
+}
+
+#[test]
+fn mqtt_3_11_2_1() {
+    // Nothing is in UNSUBACK that could be left out; an UNSUBSCRIBE whose answer would not fit is refused.
+    unsubscribes(20);
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.connect("c", |connect| connect.maximum_packet_size = Some(30));
+    let mut unwanted = vec![0xa2, 0, 0, 1, 0];
+    for _ in 0..25 {
+        unwanted.extend([0, 1, b'a']);
+    }
+    unwanted[1] = (unwanted.len() - 2) as u8;
+    client
+        .bytes(&unwanted)
+        .closed_with(Reason::PACKET_TOO_LARGE);
+}
+
+#[test]
+fn mqtt_3_11_2_2() {
+    // No user properties, with all room for them.
+    unsubscribes(1000);
 }
 
 #[test]

@@ -3,21 +3,25 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::runtime::{Builder, Runtime};
 use trivium_core::{
-    Broker, Dialect, Link, Now, Origin, Timestamp,
+    Broker, Command, Dialect, Event, Grammar, Link, Message, Native, Now, Origin, Persistence,
+    Timestamp, Token, Topic,
     store::{Durability, memory::MemoryStore},
 };
 use trivium_mqtt::{
     Mqtt, Mqtt3, Mqtt5, Options,
     packet::{
-        Ack, ConnAck, Connect, Disconnect, Filter, Packet, Publish, Qos, Reason, SubAck, Subscribe,
-        UnsubAck, Unsubscribe, Version,
+        self, Ack, ConnAck, Connect, Disconnect, Filter, Packet, Publish, Qos, Reason, SubAck,
+        Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use trivium_protocol::{CloseReason, Effects, Frontend, Peer, Protocol};
@@ -56,6 +60,7 @@ fn now() -> Now {
 /// A broker.
 pub struct World {
     runtime: Runtime,
+    store: Arc<MemoryStore>,
     broker: Broker,
     front: Mqtt,
 }
@@ -84,14 +89,62 @@ impl World {
             clock: now,
         };
         let store = Arc::new(MemoryStore::new());
-        let broker = runtime.block_on(Broker::open(store, options)).unwrap();
+        let broker = runtime
+            .block_on(Broker::open(store.clone(), options))
+            .unwrap();
         let mut options = Options::default();
         change(&mut options);
         World {
             runtime,
+            store,
             broker,
             front: Mqtt::new(options),
         }
+    }
+
+    /// Lets the next write fail, and all that follow.
+    pub fn break_store(&self) {
+        self.store.fail_next_commit("the disk is on fire");
+    }
+
+    /// A message on any topic, as the broker itself and other protocols publish: also below `$`.
+    pub fn announce(&self, topic: &str, payload: &str) {
+        let message = Message {
+            exchange: "amq.topic".into(),
+            topic: Topic::new(topic.into(), Grammar::Slashes),
+            body: Some(Bytes::copy_from_slice(payload.as_bytes())),
+            key: None,
+            timestamp: None,
+            expiry_ms: None,
+            persistence: Persistence::Persistent,
+            priority: None,
+            retain: false,
+            native: Native {
+                dialect: &Mqtt3,
+                block: Bytes::new(),
+            },
+            origin: Arc::default(),
+        };
+        let mut link = self.broker.connect(Origin {
+            user: "guest".into(),
+            vhost: "/".into(),
+            ..Origin::default()
+        });
+        let mut commands = vec![Command::Publish {
+            token: Some(Token(1)),
+            message: Arc::new(message),
+            mandatory: false,
+        }];
+        let mut events = Vec::new();
+        self.runtime.block_on(async {
+            link.submit(&mut commands).await.unwrap();
+            while !events
+                .iter()
+                .any(|it| matches!(it, Event::Confirmed { .. }))
+            {
+                link.receive(&mut events).await.unwrap();
+            }
+        });
     }
 
     /// A client on this machine, whose connection is open and has said nothing.
@@ -239,6 +292,13 @@ impl Client<'_> {
         self
     }
 
+    /// Waits for a packet, as it is on the wire.
+    pub fn raw_packet(&mut self) -> Vec<u8> {
+        self.until("a packet", |it| it.output.len() > 1 || it.end.is_some());
+        let frame = packet::frame(&self.output, usize::MAX).unwrap().unwrap();
+        self.raw(frame.total()).to_vec()
+    }
+
     /// Waits for so many bytes.
     pub fn raw(&mut self, length: usize) -> BytesMut {
         self.until("bytes", |it| it.output.len() >= length);
@@ -262,8 +322,34 @@ impl Client<'_> {
         (!self.output.is_empty()).then(|| self.packet())
     }
 
-    /// Waits for an answer to PINGREQ, and says what came before it.
+    /// Lets the broker come to rest: whatever it has for this client has come.
+    pub fn settle(&mut self) {
+        let mut quiet = 0;
+        while quiet < 4 {
+            let mut events = Vec::new();
+            self.world.runtime.block_on(async {
+                for _ in 0..16 {
+                    tokio::task::yield_now().await;
+                }
+                self.link.flushed().await.unwrap();
+                if let Some(received) = at_once(self.link.receive(&mut events)).await {
+                    received.unwrap();
+                }
+            });
+            quiet = if events.is_empty() { quiet + 1 } else { 0 };
+            for event in events {
+                if self.end.is_none() {
+                    let result = self.protocol.handle_event(now(), event, &mut self.effects);
+                    self.after(result);
+                }
+            }
+            self.turn();
+        }
+    }
+
+    /// Everything that comes up to the answer to a PINGREQ, which is sent when the broker has come to rest.
     pub fn before_pong(&mut self) -> Vec<Packet> {
+        self.settle();
         self.send(Packet::PingReq);
         let mut before: Vec<_> = self.early.drain(..).map(Packet::Publish).collect();
         loop {
@@ -526,4 +612,39 @@ pub fn each_closes(cases: &[(&[Version], &[u8])], reason: Reason) {
             client.bytes(bytes).closed_with(reason);
         }
     }
+}
+
+/// The identifiers of the properties in a packet of the broker, whose block begins at `at`; for those that it may send
+/// outside of PUBLISH.
+pub fn property_ids(packet: &[u8], at: usize) -> Vec<u8> {
+    let mut block = &packet[at..];
+    let length = usize::from(block[0]);
+    block = &block[1..=length];
+    let mut ids = Vec::new();
+    while let Some((id, rest)) = block.split_first() {
+        let text = || 2 + usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+        let length = match id {
+            0x24 | 0x25 | 0x28 | 0x29 | 0x2a => 1,
+            0x13 | 0x21 | 0x22 => 2,
+            0x11 | 0x27 => 4,
+            0x12 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f => text(),
+            0x26 => text() + 2 + usize::from(u16::from_be_bytes([rest[text()], rest[text() + 1]])),
+            other => panic!("property {other:#x}"),
+        };
+        ids.push(*id);
+        block = &rest[length..];
+    }
+    ids
+}
+
+/// What a future has, if it has it now.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        Poll::Ready(match future.as_mut().poll(context) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
