@@ -50,6 +50,19 @@ def installed(language, install, files):
     return place
 
 
+def mqtt_js():
+    """The place of mqtt.js, which has its bundle for browsers in it too."""
+    need("node", "npm")
+    files = ("package.json", "package-lock.json")
+
+    def install(place):
+        for file in files:
+            shutil.copy(PROGRAMS / "mqtt-node" / file, place)
+        return ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
+
+    return installed("mqtt-node", install, files)
+
+
 def tell(command, stories, broker, prefix, environment=None, within=RUN_WITHIN):
     """Runs a program; returns what it said of each story."""
     process = subprocess.Popen(

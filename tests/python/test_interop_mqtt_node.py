@@ -12,15 +12,7 @@ STORIES = ["every_qos", "retained", "will", "session"]
 @pytest.fixture(scope="module")
 def node():
     """The folder in which the program and its modules are."""
-    interop.need("node", "npm")
-    files = ("package.json", "package-lock.json")
-
-    def install(place):
-        for file in files:
-            shutil.copy(interop.PROGRAMS / "mqtt-node" / file, place)
-        return ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
-
-    place = interop.installed("mqtt-node", install, files)
+    place = interop.mqtt_js()
     shutil.copy(interop.PROGRAMS / "mqtt-node" / "mqtt.js", place)
     return place
 

@@ -37,6 +37,32 @@ pub enum Lasts {
     Ever,
 }
 
+/// How a device wants to connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub lasts: Lasts,
+    pub clean: bool,
+    /// With a will, and with its delay in seconds.
+    pub will: Option<Option<u32>>,
+    /// The greatest topic alias that it takes.
+    pub aliases: u16,
+    /// Seconds; 0 is off.
+    pub keep_alive: u16,
+}
+
+impl Wish {
+    /// Nothing but a session that lasts as it did.
+    pub fn plain(lasts: Lasts) -> Wish {
+        Wish {
+            lasts,
+            clean: false,
+            will: None,
+            aliases: 0,
+            keep_alive: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exists {
     No,
@@ -172,13 +198,16 @@ impl Device {
     pub fn connect(
         &mut self,
         connection: Connection,
-        lasts: Lasts,
-        clean: bool,
-        will: Option<Option<u32>>,
-        aliases: u16,
-        keep_alive: u16,
+        wish: Wish,
         ledger: &mut Ledger,
     ) -> Option<Connection> {
+        let Wish {
+            lasts,
+            clean,
+            will,
+            aliases,
+            keep_alive,
+        } = wish;
         let forgotten = self.connection.take();
         match self.will.take() {
             Some((will, _)) if !self.connected => ledger.decide(&will, Fate::AtMostOnce),

@@ -18,7 +18,7 @@ use trivium_mqtt::{
 use super::{
     Chance, advance,
     connection::Connection,
-    device::{Device, Heard, Lasts, SHARED, SHARED_TOPIC, WILLS},
+    device::{Device, Heard, Lasts, SHARED, SHARED_TOPIC, WILLS, Wish},
     ledger::Ledger,
     now, stranger,
 };
@@ -32,8 +32,8 @@ const WINDOW: u16 = 4;
 const FENCE: &str = "f/1";
 /// The device that sees all wills.
 const WATCHER: usize = 0;
-/// How often the end looks before it gives up, a millisecond apart at least.
-const LOOKS: u32 = 3000;
+/// How often the end looks before it gives up; the broker goes on in between as far as it can.
+const LOOKS: u32 = 300;
 
 pub struct World<'a> {
     chance: Chance<'a>,
@@ -128,7 +128,7 @@ impl<'a> World<'a> {
 
     /// Connects the watcher and subscribes it to all wills.
     fn watch(&mut self) {
-        self.connect(WATCHER, Lasts::Ever, false, None, 0, 0);
+        self.connect(WATCHER, Wish::plain(Lasts::Ever));
         self.run(WATCHER);
         self.devices[WATCHER].subscribe(WILLS, Qos::ExactlyOnce);
         self.run(WATCHER);
@@ -139,25 +139,9 @@ impl<'a> World<'a> {
         );
     }
 
-    fn connect(
-        &mut self,
-        index: usize,
-        lasts: Lasts,
-        clean: bool,
-        will: Option<Option<u32>>,
-        aliases: u16,
-        keep_alive: u16,
-    ) {
+    fn connect(&mut self, index: usize, wish: Wish) {
         let connection = Connection::new(&self.runtime, &self.broker, &self.front);
-        let forgotten = self.devices[index].connect(
-            connection,
-            lasts,
-            clean,
-            will,
-            aliases,
-            keep_alive,
-            &mut self.ledger,
-        );
+        let forgotten = self.devices[index].connect(connection, wish, &mut self.ledger);
         self.forgotten.extend(forgotten);
     }
 
@@ -309,10 +293,14 @@ impl<'a> World<'a> {
             Version::V5 => *self.chance.of(&[Lasts::AWhile, Lasts::Ever, Lasts::No]),
             _ => *self.chance.of(&[Lasts::Ever, Lasts::No]),
         };
-        let clean = self.chance.is(5);
-        let will = *self.chance.of(&[None, Some(None), Some(Some(30))]);
-        let (aliases, keep_alive) = (self.chance.below(3) as u16, *self.chance.of(&[0, 0, 10]));
-        self.connect(index, lasts, clean, will, aliases, keep_alive);
+        let wish = Wish {
+            lasts,
+            clean: self.chance.is(5),
+            will: *self.chance.of(&[None, Some(None), Some(Some(30))]),
+            aliases: self.chance.below(3) as u16,
+            keep_alive: *self.chance.of(&[0, 0, 10]),
+        };
+        self.connect(index, wish);
         if self.chance.below(3) > 0 {
             self.run(index);
         }
@@ -469,7 +457,7 @@ impl<'a> World<'a> {
         self.clock = clock(&self.broker);
         self.front = front();
         self.crashed = Some(now().instant);
-        self.connect(WATCHER, Lasts::Ever, false, None, 0, 0);
+        self.connect(WATCHER, Wish::plain(Lasts::Ever));
         self.run(WATCHER);
     }
 
@@ -517,7 +505,7 @@ impl<'a> World<'a> {
             for index in 0..self.devices.len() {
                 if self.devices[index].connection.is_none() {
                     let lasts = self.devices[index].lasts;
-                    self.connect(index, lasts, false, None, 0, 0);
+                    self.connect(index, Wish::plain(lasts));
                 }
                 if look % 8 == 0 && self.devices[index].is_held() {
                     self.pass_a_second();
@@ -527,9 +515,6 @@ impl<'a> World<'a> {
             self.review();
             if self.is_complete() {
                 break;
-            }
-            if look > 20 {
-                std::thread::sleep(Duration::from_millis(1));
             }
         }
         assert!(self.is_complete(), "{}", self.what_is_missing());
@@ -580,7 +565,6 @@ impl<'a> World<'a> {
                 if self.devices[index].unfinished() == window {
                     break;
                 }
-                std::thread::sleep(Duration::from_millis(1));
             }
             assert_eq!(
                 self.devices[index].unfinished(),
