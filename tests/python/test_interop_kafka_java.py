@@ -1,4 +1,4 @@
-"""Java: Kafka Streams, share consumers and the command-line tools of Apache Kafka 4.3."""
+"""Java: Kafka Streams, share consumers and what consoles ask, by the clients of Apache Kafka 4.3."""
 
 import subprocess
 import threading
@@ -10,95 +10,26 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import interop
+import kafka_java
 from clients import PATIENCE, eventually
 from test_interop_kafka_transactions import read_to_end
 
-COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 SHARES = ["records_are_shared", "release_and_reject", "delivery_count_is_limited", "closing_gives_back"]
-TOOLS = "org.apache.kafka.tools."
+CONSOLES = ["brokers_page", "topics_page", "messages_page", "groups_page"]
 
 
 @pytest.fixture(scope="module")
 def java():
     """The command that runs a class."""
-    interop.need("java", "javac", "mvn")
-
-    def install(place):
-        return ["mvn", "-B", "-q", COPY, "-DincludeScope=runtime", f"-DoutputDirectory={place / 'jars'}"]
-
-    place = interop.installed("kafka-java", install, ["pom.xml"])
-    sources = [str(it) for it in (interop.PROGRAMS / "kafka-java").glob("*.java")]
-    compiled = subprocess.run(
-        ["javac", "-nowarn", "-cp", f"{place}/jars/*", "-d", str(place / "classes"), *sources], check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=interop.INSTALL_WITHIN,
-    )
-    assert compiled.returncode == 0, compiled.stdout
-    return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{place}/classes:{place}/jars/*"]
-
-
-def tool(java, broker, name, *arguments, given=""):
-    """What a tool of Kafka prints."""
-    done = subprocess.run(
-        [*java, TOOLS + name, "--bootstrap-server", broker.kafka, *arguments], input=given, check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return kafka_java.command()
 
 
 def test_share_consumers(java, broker, name):
     interop.tell([*java, "ShareStories"], SHARES, broker, name, {"KAFKA": broker.kafka})
 
 
-def test_tools_know_groups_of_every_kind(java, broker, name):
-    tool(java, broker, "TopicCommand", "--create", "--topic", name, "--partitions", "2")
-    tool(java, broker, "ConsoleProducer", "--topic", name, given="a\nb\nc\n")
-    for protocol in ("classic", "consumer"):
-        read = tool(
-            java, broker, "consumer.ConsoleConsumer", "--topic", name, "--group", f"{name}-{protocol}", "--from-beginning",
-            "--max-messages", "3", "--timeout-ms", "20000", "--command-property", f"group.protocol={protocol}",
-        )
-        assert {"a", "b", "c"} <= set(read.split())
-    listed = tool(java, broker, "consumer.group.ConsumerGroupCommand", "--list", "--type", "consumer")
-    assert f"{name}-consumer" in listed and f"{name}-classic" not in listed
-    described = tool(java, broker, "consumer.group.ConsumerGroupCommand", "--describe", "--group", f"{name}-consumer")
-    rows = [row.split() for row in described.splitlines() if row.startswith(name)]
-    assert sum(int(row[3]) for row in rows) == 3 and {row[5] for row in rows} == {"0"}
-    tool(
-        java, broker, "consumer.group.ConsumerGroupCommand", "--reset-offsets", "--group", f"{name}-classic", "--topic",
-        name, "--to-earliest", "--execute",
-    )
-    deleted = tool(java, broker, "consumer.group.ConsumerGroupCommand", "--delete", "--group", f"{name}-classic")
-    assert "successful" in deleted
-    # The group comes into being with its first member.
-    tool(java, broker, "consumer.ConsoleShareConsumer", "--topic", name, "--group", f"{name}-share", "--timeout-ms", "4000")
-    tool(
-        java, broker, "consumer.group.ShareGroupCommand", "--reset-offsets", "--group", f"{name}-share", "--topic", name,
-        "--to-earliest", "--execute",
-    )
-    shared = tool(
-        java, broker, "consumer.ConsoleShareConsumer", "--topic", name, "--group", f"{name}-share", "--max-messages", "3",
-        "--timeout-ms", "20000",
-    )
-    assert {"a", "b", "c"} <= set(shared.split())
-    assert f"{name}-share" in tool(java, broker, "consumer.group.ShareGroupCommand", "--list")
-
-
-def test_tools_know_transactions(java, broker, name):
-    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
-    producer.init_transactions(PATIENCE)
-    producer.begin_transaction()
-    producer.produce(name, "open")
-    producer.flush(PATIENCE)
-    listed = tool(java, broker, "TransactionsCommand", "list")
-    row = next(row.split() for row in listed.splitlines() if row.startswith(name))
-    assert row[3] == "Ongoing"
-    described = tool(java, broker, "TransactionsCommand", "describe", "--transactional-id", name)
-    assert f"{name}-0" in described
-    producers = tool(java, broker, "TransactionsCommand", "describe-producers", "--topic", name, "--partition", "0")
-    assert row[2] in producers
-    tool(java, broker, "TransactionsCommand", "abort", "--topic", name, "--partition", "0", "--start-offset", "0")
-    assert read_to_end(broker, name) == []
+def test_requests_of_consoles(java, broker, name):
+    interop.tell([*java, "ConsoleStories"], CONSOLES, broker, name, {"KAFKA": broker.kafka})
 
 
 class Streams:
@@ -138,38 +69,37 @@ def counts(broker, topic):
     return found
 
 
-def test_streams_counts_exactly_once_though_it_is_killed(java, broker, name, tmp_path):
+def test_streams_counts_exactly_once_though_both_are_killed(java, own_broker, name, tmp_path):
+    """A word count and a copy, exactly once: the application, the broker, and both at once end by SIGKILL."""
+    broker = own_broker()
     admin = AdminClient({"bootstrap.servers": broker.kafka})
     topics = [NewTopic(f"{name}-{it}", 2) for it in ("in", "copy", "counts")]
     for created in admin.create_topics(topics).values():
         created.result(PATIENCE)
-    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka})
     words = ["red", "green", "blue"]
-    app = Streams(java, broker, name, tmp_path, "exactly_once_v2")
+    app = Streams(java, broker, name, tmp_path / "state", "exactly_once_v2")
     total = 0
+
+    def copied():
+        assert app.process.poll() is None, "".join(app.output)
+        return read_to_end(broker, f"{name}-copy")
+
     try:
-        for round_number in range(3):
+        for killed in ([app], [broker], [broker, app], []):
+            producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka})
+            before = total
             for number in range(300):
-                producer.produce(f"{name}-in", f"{words[number % 3]} {round_number}-{number}", key=str(number))
+                producer.produce(f"{name}-in", f"{words[number % 3]} {total}", key=str(number))
                 total += 1
-            producer.flush(PATIENCE)
-
-            def is_moving(before=round_number * 300):
-                assert app.process.poll() is None, "".join(app.output)
-                return len(read_to_end(broker, f"{name}-copy")) > before
-
-            eventually(is_moving, 60)
-            if round_number < 2:
-                app.kill()
-                app.start()
-        eventually(lambda: len(read_to_end(broker, f"{name}-copy")) >= total, 60)
-        copies = Counter(read_to_end(broker, f"{name}-copy"))
-        assert len(copies) == total and set(copies.values()) == {1}, "each once"
-
-        def is_counted():
-            found = counts(broker, f"{name}-counts")
-            return all(found.get(word) == total // 3 for word in words)
-
-        eventually(is_counted, 60)
+            assert producer.flush(PATIENCE) == 0
+            eventually(lambda: len(copied()) > before, 60)  # noqa: B023
+            for it in killed:
+                it.kill()
+            for it in killed:
+                it.start()
+        eventually(lambda: len(copied()) >= total, 60)
+        assert Counter(copied()) == Counter(f"{words[it % 3]} {it}" for it in range(total)), "each once"
+        expected = {word: total // 3 for word in words} | {str(it): 1 for it in range(total)}
+        eventually(lambda: counts(broker, f"{name}-counts") == expected, 60)
     finally:
         app.kill()

@@ -16,6 +16,9 @@ const patience = 20 * time.Second
 
 var broker = os.Getenv("KAFKA")
 
+// then is a minute ago, in ms: what is much older is removed by retention, sooner or later.
+var then = time.Now().Add(-time.Minute).UnixMilli()
+
 func named(suffix string) string { return os.Getenv("PREFIX") + "-" + suffix }
 
 func must[T any](value T, err error) T {

@@ -98,7 +98,7 @@ func saramaSyncProducer() {
 	headers := []sarama.RecordHeader{{Key: []byte("b"), Value: []byte("2")}, {Key: []byte("b"), Value: []byte{0, 255}}}
 	_, offset, err := producer.SendMessage(&sarama.ProducerMessage{
 		Topic: topic, Key: sarama.StringEncoder("key"), Value: sarama.StringEncoder("value"), Headers: headers,
-		Timestamp: time.UnixMilli(1_700_000_000_123),
+		Timestamp: time.UnixMilli(then),
 	})
 	check(err)
 	equal(offset, 0, "offset")
@@ -106,7 +106,7 @@ func saramaSyncProducer() {
 	messages := saramaRead(topic, 101, saramaConfig())
 	first := messages[0]
 	equal(string(first.Key), "key", "key")
-	equal(first.Timestamp.UnixMilli(), 1_700_000_000_123, "time")
+	equal(first.Timestamp.UnixMilli(), then, "time")
 	equal(len(first.Headers), 2, "headers")
 	same(first.Headers[1].Value, []byte{0, 255}, "header")
 	same(saramaValues(messages[1:]), numbers(0, 100), "values")
@@ -256,7 +256,7 @@ func saramaOffsets() {
 	saramaCreate(topic, 1)
 	var messages []*sarama.ProducerMessage
 	for number, message := range saramaMessages(topic, numbers(0, 10)) {
-		message.Timestamp = time.UnixMilli(1_700_000_000_000 + int64(number)*1000)
+		message.Timestamp = time.UnixMilli(then + int64(number)*1000)
 		messages = append(messages, message)
 	}
 	producer := must(sarama.NewSyncProducer([]string{broker}, saramaConfig()))
@@ -269,7 +269,7 @@ func saramaOffsets() {
 	defer client.Close()
 	equal(must(client.GetOffset(topic, 0, sarama.OffsetNewest)), 10, "newest")
 	equal(must(client.GetOffset(topic, 0, sarama.OffsetOldest)), 0, "oldest")
-	equal(must(client.GetOffset(topic, 0, 1_700_000_003_500)), 4, "by time")
+	equal(must(client.GetOffset(topic, 0, then+3500)), 4, "by time")
 	manager := must(sarama.NewOffsetManagerFromClient(group, client))
 	partition := must(manager.ManagePartition(topic, 0))
 	partition.MarkOffset(6, "a note")

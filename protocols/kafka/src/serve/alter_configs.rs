@@ -128,7 +128,11 @@ impl Altering {
                 let text = "Each resource must appear at most once.";
                 fail(response, (ErrorCode::INVALID_REQUEST, text.into()));
             } else if !response.error_code.is_err()
-                && let Err(fault) = check_resource(response.resource_type, &response.resource_name)
+                && let Err(fault) = check_resource(
+                    response.resource_type,
+                    &response.resource_name,
+                    &resource.changes,
+                )
             {
                 fail(response, fault);
             }
@@ -256,7 +260,12 @@ impl Job for Altering {
     }
 }
 
-fn check_resource(kind: i8, name: &Text) -> Result<(), Fault> {
+fn check_resource(
+    kind: i8,
+    name: &Text,
+    changes: &[(Text, Operation, Option<Text>)],
+) -> Result<(), Fault> {
+    let deletes = |change: &(Text, Operation, Option<Text>)| change.1 == Operation::Delete;
     match kind {
         TOPIC if !is_legal(name) => Err((
             ErrorCode::INVALID_TOPIC_EXCEPTION,
@@ -267,6 +276,9 @@ fn check_resource(kind: i8, name: &Text) -> Result<(), Fault> {
             format!("The topic '{name}' does not exist."),
         )),
         TOPIC => Ok(()),
+        // Nothing is set beside the configuration, so there is nothing to take back: what
+        // `kafka-reassign-partitions --verify` does to throttles.
+        BROKER if changes.iter().all(deletes) => Ok(()),
         BROKER => Err((
             ErrorCode::INVALID_REQUEST,
             "the broker's settings are in its configuration".into(),
@@ -492,6 +504,21 @@ mod tests {
             .map(|it| it.error_code.0)
             .collect();
         assert_eq!(codes, [3, 42]);
+    }
+
+    /// `kafka-reassign-partitions --verify` takes throttles back that nobody has set.
+    #[test]
+    fn of_the_broker_nothing_is_set_and_so_there_is_nothing_to_take_back() {
+        for (operation, code) in [(1, 0), (0, 42)] {
+            let mut script = Script::open();
+            let throttle = ("leader.replication.throttled.rate", operation, Some("1"));
+            let mut request = incremental("1", &[throttle]);
+            request.resources[0].resource_type = BROKER;
+            script.send(ApiKey::IncrementalAlterConfigs, 1, &request);
+            let response: IncrementalAlterConfigsResponse =
+                script.response(ApiKey::IncrementalAlterConfigs, 1);
+            assert_eq!(response.responses[0].error_code, ErrorCode(code));
+        }
     }
 
     /// AlterConfigs: what is not mentioned is reset, but not where the topic meets other protocols.

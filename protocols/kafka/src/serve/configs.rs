@@ -7,8 +7,7 @@ use trivium_core::{
 };
 
 use crate::{
-    Options,
-    call::{Answer, Call, Job, Step},
+    call::{Answer, Call, Job, Session, Step},
     config::{Kind, SETTINGS},
     error::ErrorCode,
     group_config::GROUP_SETTINGS,
@@ -29,6 +28,8 @@ const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 const FROM_GROUP: i8 = 8;
+/// How long the offsets of a group without members are kept: seven days.
+const OFFSETS_RETENTION_MINUTES: u32 = 10_080;
 
 /// A setting in force.
 pub(super) struct InForce<'a> {
@@ -131,7 +132,7 @@ impl Describing {
                     ErrorCode::INVALID_TOPIC_EXCEPTION,
                     Some("the topic name is not legal".into()),
                 )),
-                BROKER => broker(&resource.resource_name, &call.session.options),
+                BROKER => broker(&resource.resource_name, call.session),
                 GROUP => groups
                     .remove(&at)
                     .unwrap_or_else(|| invalid("Group name must not be empty")),
@@ -252,7 +253,8 @@ fn row(
 }
 
 /// What tools look at: the empty name means every broker, of which there is one.
-fn broker(name: &str, options: &Options) -> Described {
+fn broker(name: &str, session: &Session) -> Described {
+    let options = &session.options;
     if !name.is_empty() && name != options.node_id.to_string() {
         return Err((
             ErrorCode::INVALID_REQUEST,
@@ -261,7 +263,15 @@ fn broker(name: &str, options: &Options) -> Described {
     }
     let number = |value: &dyn ToString| -> Text { value.to_string().into() };
     let partitions = options.default_partitions;
+    let (host, port) = session.advertised();
+    let listeners = number(&format!("PLAINTEXT://{host}:{port}"));
     Ok(vec![
+        row(
+            "advertised.listeners",
+            listeners.clone(),
+            Kind::List,
+            FROM_BROKER,
+        ),
         row(
             "auto.create.topics.enable",
             number(&options.auto_create_topics),
@@ -280,6 +290,13 @@ fn broker(name: &str, options: &Options) -> Described {
             Kind::Boolean,
             FROM_BROKER,
         ),
+        row("listeners", listeners, Kind::List, FROM_BROKER),
+        row(
+            "log.dirs",
+            options.data_dir.clone(),
+            Kind::Text,
+            FROM_BROKER,
+        ),
         row(
             "message.max.bytes",
             number(&options.max_message_bytes),
@@ -295,6 +312,12 @@ fn broker(name: &str, options: &Options) -> Described {
         row(
             "num.partitions",
             number(&partitions),
+            Kind::Int(1),
+            FROM_BROKER,
+        ),
+        row(
+            "offsets.retention.minutes",
+            number(&OFFSETS_RETENTION_MINUTES),
             Kind::Int(1),
             FROM_BROKER,
         ),

@@ -23,7 +23,7 @@ mod transaction_admin;
 mod transaction_offsets;
 mod transactions;
 
-use trivium_core::{LogInfo, Refusal, Reply, Text};
+use trivium_core::{Kind, LogInfo, Refusal, Reply, Text};
 
 use crate::{
     api::Request,
@@ -164,5 +164,17 @@ fn logs(answer: Answer) -> Result<Vec<Result<LogInfo, Refusal>>, Refusal> {
 
 /// What a refusal says, for the versions that carry a text.
 fn text(refusal: &Refusal) -> Option<Text> {
-    Some(refusal.to_string().into())
+    Some(said(refusal).into())
+}
+
+/// What a refusal says, in Kafka's words where people know them.
+fn said(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Exists {
+            kind: Kind::Log,
+            name,
+            ..
+        } => format!("Topic '{name}' already exists."),
+        other => other.to_string(),
+    }
 }

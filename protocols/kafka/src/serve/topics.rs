@@ -9,7 +9,7 @@ use crate::{
     config,
     error::ErrorCode,
     messages::topics::*,
-    serve::{configs::in_force, text},
+    serve::{configs::in_force, said, text},
     topics::{is_internal, is_legal},
     wire::Uuid,
 };
@@ -172,7 +172,7 @@ impl Job for Creating {
         if let Some(result) = self.response.topics.get_mut(part) {
             match created.and_then(|log| log) {
                 Ok(log) => succeed(result, &log),
-                Err(refusal) => fail(result, (refused(&refusal), refusal.to_string())),
+                Err(refusal) => fail(result, (refused(&refusal), said(&refusal))),
             }
         }
         self.left -= 1;
