@@ -34,6 +34,7 @@ mod recovery;
 mod replies;
 mod retained;
 mod shard;
+mod share_letters;
 mod snapshot;
 pub mod store;
 mod sweep;

@@ -19,6 +19,7 @@ use crate::{
     queue::{DueWill, Loaded, LoadedChunk, Read},
     retained::Quota,
     shard::{self, Inboxes, Op, Place, Services, Shard},
+    share_letters,
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Dialects, Progress, QueueCounters, Stored},
@@ -300,6 +301,7 @@ pub(crate) fn start(
     // Bounded by what each shard lets be moved at once.
     let (due, ready) = mpsc::unbounded_channel();
     let (dead, letters) = mpsc::unbounded_channel();
+    let (given_up, share_letters_inbox) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
     let signals = Arc::new(tap::Signals::default());
     let services = Services {
@@ -310,6 +312,7 @@ pub(crate) fn start(
             dialects: Dialects::new(options.dialects.clone()),
         },
         dead,
+        share_letters: given_up,
         idle,
         wills,
         due,
@@ -332,6 +335,7 @@ pub(crate) fn start(
     }
     tasks.spawn(compactor::run(inner.clone(), compactions));
     tasks.spawn(dead_letters::run(inner.clone(), letters));
+    tasks.spawn(share_letters::run(inner.clone(), share_letters_inbox));
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(mover::run(inner.clone(), ready));

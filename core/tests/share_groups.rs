@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use support::{Client, advance, logs::log, open};
 use trivium_core::{
-    Command, Offset, Reply, Text,
+    Command, Offset, OffsetSpec, Reply, Text,
     group::{
         Acknowledgement, Acquired, ConsumerHeartbeat, GroupAnswer, GroupError, GroupRequest,
         Position, ShareAnswer, SharePartition, ShareRead, ShareRequest,
@@ -317,4 +317,76 @@ async fn a_broken_connection_gives_back_what_its_member_had() {
         tokio::task::yield_now().await;
     }
     panic!("not given back");
+}
+
+/// KIP-1191: what is given up arrives once in the dead-letter log, whenever the broker goes down.
+#[tokio::test]
+async fn each_dead_letter_arrives_once_over_crashes() {
+    for seed in 0..20 {
+        let mut store = Arc::new(MemoryStore::new());
+        let mut broker = open(store.clone()).await;
+        let mut client = Client::new(&broker);
+        client
+            .configure("errors.deadletterqueue.topic.name", "dead")
+            .await;
+        client.log("dead", log(2, &[])).await.expect("it is new");
+        let partition = client.begin().await;
+        client.acquire("a", partition, (0, 9)).await;
+        let reject = Acknowledgement::Reject;
+        client
+            .acknowledge("a", partition, (0, 3), reject)
+            .await
+            .unwrap();
+        client
+            .acknowledge("a", partition, (5, 9), reject)
+            .await
+            .unwrap();
+        for crash in 0..3 {
+            for _ in 0..seed {
+                tokio::task::yield_now().await;
+            }
+            store = Arc::new(store.crash(seed * 3 + crash));
+            broker = open(store.clone()).await;
+            client = Client::new(&broker);
+        }
+        let accept = Acknowledgement::Accept;
+        client.acquire("a", partition, (0, 9)).await;
+        client
+            .acknowledge("a", partition, (4, 4), accept)
+            .await
+            .unwrap();
+        for _ in 0..10_000 {
+            if client.start().await == 10 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.start().await, 10, "seed {seed}: all are done with");
+        let end = client.offset("dead", OffsetSpec::Latest).await;
+        assert_eq!(end, Some(9), "seed {seed}: one dead letter for each");
+    }
+}
+
+#[tokio::test]
+async fn without_its_dead_letter_log_a_group_goes_on() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client
+        .configure("errors.deadletterqueue.topic.name", "missing")
+        .await;
+    let partition = client.begin().await;
+    client.acquire("a", partition, (0, 9)).await;
+    let reject = Acknowledgement::Reject;
+    client
+        .acknowledge("a", partition, (0, 9), reject)
+        .await
+        .unwrap();
+    for _ in 0..10_000 {
+        if client.start().await == 10 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("its start does not move");
 }

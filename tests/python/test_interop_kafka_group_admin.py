@@ -4,12 +4,12 @@ import time
 
 import confluent_kafka
 import pytest
-from confluent_kafka import ShareConsumer, TopicPartition
+from confluent_kafka import AcknowledgeType, KafkaException, ShareConsumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from clients import PATIENCE, eventually
+from clients import PATIENCE, eventually, read_topic
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ class Share:
         })
         self.consumer.subscribe([topic or name])
 
-    def poll(self, decide=lambda message: confluent_kafka.AcknowledgeType.ACCEPT):
+    def poll(self, decide=lambda message: AcknowledgeType.ACCEPT):
         for message in self.consumer.poll(0.2) or []:
             if message.error() is None:
                 self.seen.append(message.value().decode())
@@ -139,3 +139,99 @@ def test_a_share_group_reads_committed_records_only_when_told_so(broker, admin, 
     eventually(lambda: member.poll() or len(member.seen) == 3)
     assert member.seen == ["plain", "behind", "committed"]
     member.close()
+
+
+REJECTED, EXCEEDED = b"Offset rejected by client.", b"Offset delivery count exceeded the threshold."
+
+
+def dead_letters(broker, topic, count):
+    records = read_topic(broker, topic, count)
+    return {record.offset: (dict(record.headers), record.key, record.value) for record in records}
+
+
+def about(group, topic, offset, deliveries, reason):
+    named = {"topic": topic, "partition": "0", "offset": str(offset), "group": group, "delivery.count": str(deliveries)}
+    return {f"__dlq.errors.{name}": value.encode() for name, value in named.items()} | {"__dlq.errors.message": reason}
+
+
+def test_what_a_share_group_gives_up_goes_to_its_dead_letter_topic(broker, admin, name):
+    create(broker, name)
+    create(broker, f"{name}-dead")
+    configure(
+        admin, name, share_auto_offset_reset="earliest", share_delivery_count_limit="2",
+        errors_deadletterqueue_topic_name=f"{name}-dead", errors_deadletterqueue_copy_record_enable="true",
+    )
+    produce(broker, name, ["good", "bad", "again"])
+
+    def decide(message):
+        return {
+            b"good": AcknowledgeType.ACCEPT, b"bad": AcknowledgeType.REJECT, b"again": AcknowledgeType.RELEASE,
+        }[message.value()]
+
+    member = Share(broker, name)
+    eventually(lambda: member.poll(decide) or sorted(member.seen) == ["again", "again", "bad", "good"])
+    found = dead_letters(broker, f"{name}-dead", 2)
+    member.close()
+    assert found == {
+        0: (about(name, name, 1, 1, REJECTED), b"k", b"bad"),
+        1: (about(name, name, 2, 2, EXCEEDED), b"k", b"again"),
+    }
+
+
+def test_dead_letters_say_no_more_than_where_unless_they_are_to_be_copied(broker, admin, name):
+    create(broker, name)
+    create(broker, f"{name}-dead")
+    settings = {"share_auto_offset_reset": "earliest", "errors_deadletterqueue_topic_name": f"{name}-dead"}
+    configure(admin, name, **settings)
+    produce(broker, name, [str(number) for number in range(50)])
+    member = Share(broker, name)
+    eventually(lambda: member.poll(lambda _: AcknowledgeType.REJECT) or len(member.seen) == 50)
+    found = dead_letters(broker, f"{name}-dead", 50)
+    member.close()
+    assert [(key, value) for _, key, value in found.values()] == [(None, None)] * 50
+    offsets = [int(headers["__dlq.errors.offset"]) for headers, _, _ in found.values()]
+    assert sorted(offsets) == list(range(50))
+
+
+def test_each_dead_letter_arrives_once_whenever_the_broker_is_killed(own_broker, name):
+    """Everything is rejected while the broker is killed again and again: one dead letter for each record."""
+    count = 5000
+    broker = own_broker()
+    create(broker, name)
+    create(broker, f"{name}-dead")
+    admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    configure(
+        admin, name, share_auto_offset_reset="earliest", errors_deadletterqueue_topic_name=f"{name}-dead",
+        share_delivery_count_limit="10",
+    )
+    admin.close()
+    produce(broker, name, [str(number) for number in range(count)])
+    member = Share(broker, name)
+    kills = 0
+
+    def dead():
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.kafka, "group.id": "watch"})
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(f"{name}-dead", 0), 5)[1]
+        except KafkaException:
+            return 0
+        finally:
+            consumer.close()
+
+    deadline = time.monotonic() + 90
+    while dead() < count and time.monotonic() < deadline:
+        # A poll has 500 records at most: the kills come before everything is rejected.
+        for _ in range(2):
+            try:
+                member.poll(lambda _: AcknowledgeType.REJECT)
+            except KafkaException:
+                pass
+        if kills < 4:
+            broker.kill()
+            broker.start()
+            kills += 1
+    member.close()
+    assert kills == 4
+    found = dead_letters(broker, f"{name}-dead", dead())
+    offsets = [int(headers["__dlq.errors.offset"]) for headers, _, _ in found.values()]
+    assert sorted(offsets) == list(range(count))

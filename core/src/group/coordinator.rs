@@ -11,7 +11,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest, ShareAnswer, ShareRequest,
-    directory::Directory, settings::GroupSettings, state::Group,
+    directory::Directory,
+    settings::GroupSettings,
+    share::{ShareBurial, ShareLetter},
+    state::Group,
 };
 use crate::{
     catalog::LogEntry,
@@ -45,6 +48,8 @@ pub(crate) struct Groups {
     deadlines: BTreeSet<(Instant, GroupName)>,
     /// The members of share groups that a connection has fetched for last: what they have is free when it ends.
     fetching: FxHashMap<ConnectionId, Vec<(GroupName, Text)>>,
+    /// What share groups have given up since the last time.
+    letters: Vec<ShareLetter>,
     /// Groups whose offsets were found when the broker opened and whose clock has not begun.
     recovered: Vec<GroupName>,
     /// The newest transaction of each producer that has ended, by the coordinator's number: what was on its way
@@ -73,6 +78,7 @@ impl Groups {
             directory: Directory::default(),
             deadlines: BTreeSet::new(),
             fetching: FxHashMap::default(),
+            letters: Vec::new(),
             recovered: Vec::new(),
             ended: FxHashMap::default(),
             initial_rebalance_delay,
@@ -374,7 +380,7 @@ impl Groups {
     /// Returns when it wants to be called next.
     pub fn tick(&mut self, now: Now, answers: &mut Answers, batch: &mut Batch) -> Option<Instant> {
         for name in std::mem::take(&mut self.recovered) {
-            self.entry(name.clone()).group.recovered(now);
+            self.entry(name.clone()).group.recovered(now, batch);
             self.settle(name);
         }
         while let Some((deadline, name)) = self
@@ -392,6 +398,18 @@ impl Groups {
             self.settle(name);
         }
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// What share groups have given up since the last time.
+    pub fn take_letters(&mut self) -> Vec<ShareLetter> {
+        std::mem::take(&mut self.letters)
+    }
+
+    /// Dead letters of a share group have arrived.
+    pub fn bury(&mut self, burial: ShareBurial, batch: &mut Batch) {
+        if let Some(entry) = self.groups.get_mut(&burial.name) {
+            entry.group.bury(burial, batch);
+        }
     }
 
     /// There is a log, or it has more partitions.
@@ -423,6 +441,13 @@ impl Groups {
         let Some(entry) = self.groups.get_mut(&name) else {
             return;
         };
+        for letter in entry.group.take_letters() {
+            let log = self.directory.name(letter.partition.0).cloned();
+            self.letters.push(ShareLetter {
+                log: log.unwrap_or_default(),
+                ..letter
+            });
+        }
         let is_dead = entry.group.is_dead();
         let next = entry.group.next_deadline().filter(|_| !is_dead);
         let before = std::mem::replace(&mut entry.deadline, next);

@@ -27,6 +27,7 @@ pub use share::{
     Acknowledged, Acknowledgement, Acquired, Position, ShareAnswer, ShareOffset, SharePartition,
     ShareRead, ShareRequest, Terms,
 };
+pub(crate) use share::{ShareBurial, ShareLetter};
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
 

@@ -34,7 +34,7 @@ use super::{
     offsets::Offsets,
     pending::PendingOffsets,
     settings::GroupSettings,
-    share::ShareGroup,
+    share::{ShareBurial, ShareGroup, ShareLetter},
     subscription,
 };
 use crate::{
@@ -152,6 +152,19 @@ impl Group {
         }
     }
 
+    /// What the share group has given up since the last time.
+    pub fn take_letters(&mut self) -> Vec<ShareLetter> {
+        let share = self.share.as_mut();
+        share.map(|share| share.take_letters()).unwrap_or_default()
+    }
+
+    /// Dead letters of the share group have arrived.
+    pub fn bury(&mut self, burial: ShareBurial, batch: &mut Batch) {
+        if let Some(share) = &mut self.share {
+            share.bury(burial, batch);
+        }
+    }
+
     /// Goes on under other settings.
     pub fn configure(&mut self, settings: Arc<GroupSettings>) {
         if let Some(consumers) = &mut self.consumers {
@@ -248,7 +261,10 @@ impl Group {
     }
 
     /// All rows were found.
-    pub fn recovered(&mut self, now: Now) {
+    pub fn recovered(&mut self, now: Now, batch: &mut Batch) {
+        if let Some(share) = &mut self.share {
+            share.recovered(&self.name, batch);
+        }
         let age = Duration::from_millis(now.wall.0.saturating_sub(self.offsets.newest().0));
         self.forget_at = Some(now.instant + OFFSETS_RETENTION.saturating_sub(age));
     }

@@ -33,7 +33,7 @@ pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
-pub(crate) use record::{Record, records};
+pub(crate) use record::{Record, records, write_headers};
 pub(crate) use settings::Settings;
 pub(crate) use stream::{Position, Reader, Stretch};
 pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget};

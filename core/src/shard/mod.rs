@@ -526,6 +526,7 @@ impl Shard {
                     found.buried(&sequences, &mut self.budget);
                 }
             }
+            Op::BuriedShare(burial) => self.groups.bury(*burial, &mut turn.batch),
             Op::Undelivered { queue, letters } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.undelivered(letters, turn.now.wall);
@@ -570,6 +571,7 @@ impl Shard {
                 }
             }
         }
+        turn.share_letters = self.groups.take_letters();
         for (log, number) in std::mem::take(&mut self.touched_partitions) {
             if let Some(partition) = self.partitions.get_mut(&(log, number)) {
                 let committed = partition.seal(&mut turn.batch);

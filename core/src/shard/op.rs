@@ -12,7 +12,7 @@ use crate::{
     dead_letters::Undelivered,
     delay::{self, DelayEntry},
     event::Refusal,
-    group::GroupRequest,
+    group::{GroupRequest, ShareBurial},
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
     link::Mailbox,
     log::{Change, Header, Marker, NewRecord},
@@ -229,6 +229,8 @@ pub(crate) enum Op {
         queue: QueueId,
         sequences: Vec<Sequence>,
     },
+    /// Dead letters of a share group have arrived where they were to go.
+    BuriedShare(Box<ShareBurial>),
     /// Dead letters of a queue have not arrived everywhere.
     Undelivered {
         queue: QueueId,

@@ -17,6 +17,7 @@ use crate::{
     dead_letters::DeadLetter,
     delay,
     event::{Event, Refusal},
+    group::ShareLetter,
     id::{ConnectionId, LogId, QueueId},
     link::Mailbox,
     log::{Committed, Compaction},
@@ -46,6 +47,8 @@ pub(crate) struct Services {
     pub(crate) loader: Loader,
     /// Messages for dead-letter exchanges. Bounded by what queues let die at once.
     pub(crate) dead: mpsc::UnboundedSender<Vec<DeadLetter>>,
+    /// Records for the dead-letter topics of share groups. Bounded by the records that groups look at.
+    pub(crate) share_letters: mpsc::UnboundedSender<Vec<ShareLetter>>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: mpsc::UnboundedSender<QueueId>,
     /// Wills whose time has come.
@@ -169,6 +172,11 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     if !turn.dead.is_empty() {
         // The receiver ends with the broker.
         let _ = services.dead.send(std::mem::take(&mut turn.dead));
+    }
+    if !turn.share_letters.is_empty() {
+        let _ = services
+            .share_letters
+            .send(std::mem::take(&mut turn.share_letters));
     }
     for queue in turn.idle.drain(..) {
         // The receiver ends with the broker.

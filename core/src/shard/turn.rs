@@ -9,6 +9,7 @@ use crate::{
     dead_letters::DeadLetter,
     delay,
     event::{Event, Refusal},
+    group::ShareLetter,
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
     log::{Committed, Compaction},
     queue::{DueWill, Read},
@@ -33,6 +34,8 @@ pub(crate) struct Turn {
     pub(crate) due: Vec<delay::Ready>,
     /// Messages for dead-letter exchanges.
     pub(crate) dead: Vec<DeadLetter>,
+    /// Records that share groups have given up, for their dead-letter topics.
+    pub(crate) share_letters: Vec<ShareLetter>,
     /// Queues that have become unused and want to go.
     pub(crate) idle: Vec<QueueId>,
     /// Wills whose time has come.
@@ -74,6 +77,7 @@ impl Turn {
             delayed_reads: Vec::new(),
             due: Vec::new(),
             dead: Vec::new(),
+            share_letters: Vec::new(),
             idle: Vec::new(),
             wills: Vec::new(),
             bodies: Vec::new(),

@@ -6,6 +6,7 @@ mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ops::RangeInclusive,
     sync::Arc,
     time::Instant,
 };
@@ -13,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::window::{GivenUp, Window};
+use self::window::{Fate, GivenUp, Window};
 pub use self::{
     request::{
         Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
@@ -47,6 +48,36 @@ pub(super) struct ShareGroup {
     windows: BTreeMap<TopicPartition, Window>,
     /// The generation of the directory that the assignment was made of.
     seen: u64,
+    /// Given up, and to be told of to the dead-letter topic.
+    letters: Vec<ShareLetter>,
+}
+
+/// Records whose dead letters have arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct ShareBurial {
+    /// The vhost and name of the group.
+    pub name: (Text, Text),
+    pub partition: TopicPartition,
+    pub records: RangeInclusive<u64>,
+}
+
+/// Records that a share group has given up, on their way to a dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShareLetter {
+    pub vhost: Text,
+    pub group: Text,
+    /// Of which log they are, and its name.
+    pub partition: TopicPartition,
+    pub log: Text,
+    pub first: u64,
+    pub last: u64,
+    pub deliveries: u16,
+    /// A member rejected them; else they were delivered too often.
+    pub rejected: bool,
+    /// The dead-letter topic.
+    pub to: Text,
+    /// Key and value go with them.
+    pub whole: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +101,49 @@ impl ShareGroup {
             members: BTreeMap::new(),
             windows: BTreeMap::new(),
             seen: 0,
+            letters: Vec::new(),
+        }
+    }
+
+    fn fate(&self) -> Fate {
+        Fate {
+            deliveries_max: self.settings.deliveries_max,
+            has_dead_letters: self.settings.dead_letters.is_some(),
+        }
+    }
+
+    /// What has been given up since the last time; the names of the logs are still to be filled in.
+    pub fn take_letters(&mut self) -> Vec<ShareLetter> {
+        std::mem::take(&mut self.letters)
+    }
+
+    /// Dead letters have arrived.
+    pub fn bury(&mut self, burial: ShareBurial, batch: &mut Batch) {
+        if let Some(window) = self.windows.get_mut(&burial.partition) {
+            window.bury(burial.records);
+            self.write(&burial.name, burial.partition, batch);
+        }
+    }
+
+    /// The broker has opened: what was on its way to the dead-letter topic goes there again.
+    pub fn recovered(&mut self, name: &(Text, Text), batch: &mut Batch) {
+        let dying = self
+            .windows
+            .iter()
+            .map(|(partition, window)| (*partition, window.dying()));
+        let dying: Vec<_> = dying.filter(|(_, dying)| !dying.is_empty()).collect();
+        for (partition, given_up) in dying {
+            self.report(name, partition, &given_up);
+            if self.settings.dead_letters.is_none() {
+                for it in given_up {
+                    let burial = ShareBurial {
+                        name: name.clone(),
+                        partition,
+                        records: it.first..=it.last,
+                    };
+                    self.bury(burial, batch);
+                }
+            }
         }
     }
 
@@ -399,7 +473,7 @@ impl ShareGroup {
         ranges: Vec<Acknowledged>,
         batch: &mut Batch,
     ) -> Result<(), GroupError> {
-        let until = now.instant + self.settings.lock;
+        let (until, fate) = (now.instant + self.settings.lock, self.fate());
         let window = self
             .windows
             .get_mut(&partition)
@@ -415,15 +489,10 @@ impl ShareGroup {
         }
         let mut given_up: Vec<GivenUp> = Vec::new();
         for (first, last, acknowledgement) in ranges {
-            given_up.extend(window.acknowledge(
-                first.0..=last.0,
-                acknowledgement,
-                until,
-                self.settings.deliveries_max,
-            ));
+            given_up.extend(window.acknowledge(first.0..=last.0, acknowledgement, until, fate));
         }
         self.write(name, partition, batch);
-        report(name, partition, &given_up);
+        self.report(name, partition, &given_up);
         Ok(())
     }
 
@@ -438,16 +507,45 @@ impl ShareGroup {
         is_over: impl Fn(&Text, Instant) -> bool,
         batch: &mut Batch,
     ) {
-        let mut changed = Vec::new();
+        let (mut changed, fate) = (Vec::new(), self.fate());
         for (partition, window) in &mut self.windows {
-            let (touched, given_up) = window.release(self.settings.deliveries_max, &is_over);
+            let (touched, given_up) = window.release(fate, &is_over);
             if touched {
-                changed.push(*partition);
-                report(name, *partition, &given_up);
+                changed.push((*partition, given_up));
             }
         }
-        for partition in changed {
+        for (partition, given_up) in changed {
             self.write(name, partition, batch);
+            self.report(name, partition, &given_up);
+        }
+    }
+
+    /// Says what no member will get any more: to the dead-letter topic, if there is one, else to the log.
+    fn report(
+        &mut self,
+        (vhost, group): &(Text, Text),
+        partition: TopicPartition,
+        given_up: &[GivenUp],
+    ) {
+        for it in given_up {
+            match &self.settings.dead_letters {
+                Some(to) => self.letters.push(ShareLetter {
+                    vhost: vhost.clone(),
+                    group: group.clone(),
+                    partition,
+                    log: Text::new(),
+                    first: it.first,
+                    last: it.last,
+                    deliveries: it.deliveries,
+                    rejected: it.rejected,
+                    to: to.clone(),
+                    whole: self.settings.dead_letters_whole,
+                }),
+                None => tracing::info!(
+                    %group, partition = partition.1, first = it.first, last = it.last,
+                    deliveries = it.deliveries, rejected = it.rejected, "share group gives records up"
+                ),
+            }
         }
     }
 
@@ -535,14 +633,4 @@ fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
         partitions: partitions.iter().map(|(_, number)| *number).collect(),
     };
     all.chunk_by(|a, b| a.0 == b.0).map(log).collect()
-}
-
-/// Says what no member will get any more.
-fn report((_, group): &(Text, Text), (_, number): TopicPartition, given_up: &[GivenUp]) {
-    for it in given_up {
-        tracing::info!(
-            %group, partition = number, first = it.first, last = it.last,
-            deliveries = it.deliveries, rejected = it.rejected, "share group gives records up"
-        );
-    }
 }

@@ -20,7 +20,14 @@ use crate::{
     },
 };
 
-const FORMAT: u8 = 1;
+/// Format 1 knew no records on their way to a dead-letter topic.
+const FORMAT: u8 = 2;
+
+/// States as they are stored; the first two are those of format 1.
+const AVAILABLE: u8 = 0;
+const DONE: u8 = 1;
+const DYING: u8 = 2;
+const REJECTED: u8 = 3;
 
 /// A partition of a share group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +53,10 @@ enum State {
     Acquired {
         member: Text,
         until: Instant,
+    },
+    /// Given up, and on its way to the dead-letter topic.
+    Dying {
+        rejected: bool,
     },
     /// Accepted, or given up.
     Done,
@@ -75,6 +86,15 @@ pub enum Acknowledgement {
     Reject,
     /// Not done with it yet.
     Renew,
+}
+
+/// What becomes of records that come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fate {
+    /// After so many deliveries they are given up.
+    pub deliveries_max: u16,
+    /// What is given up goes to a dead-letter topic.
+    pub has_dead_letters: bool,
 }
 
 /// Records that nobody will get any more.
@@ -223,18 +243,15 @@ impl Window {
         range: RangeInclusive<u64>,
         acknowledgement: Acknowledgement,
         until: Instant,
-        deliveries_max: u16,
+        fate: Fate,
     ) -> Vec<GivenUp> {
         self.split_around(&range);
         let mut given_up = Vec::new();
         for (first, run) in self.runs.range_mut(range) {
             match acknowledgement {
                 Acknowledgement::Gap | Acknowledgement::Accept => run.state = State::Done,
-                Acknowledgement::Release => given_up.extend(run.release(*first, deliveries_max)),
-                Acknowledgement::Reject => {
-                    run.state = State::Done;
-                    given_up.push(run.given_up(*first, true));
-                }
+                Acknowledgement::Release => given_up.extend(run.release(*first, fate)),
+                Acknowledgement::Reject => given_up.push(run.give_up(*first, true, fate)),
                 Acknowledgement::Renew => {
                     if let State::Acquired { until: lock, .. } = &mut run.state {
                         *lock = until;
@@ -249,18 +266,38 @@ impl Window {
     /// Takes back what a member has, or what has been with anybody for too long.
     pub fn release(
         &mut self,
-        deliveries_max: u16,
+        fate: Fate,
         is_over: impl Fn(&Text, Instant) -> bool,
     ) -> (bool, Vec<GivenUp>) {
         let (mut changed, mut given_up) = (false, Vec::new());
         for (first, run) in &mut self.runs {
             if matches!(&run.state, State::Acquired { member, until } if is_over(member, *until)) {
                 changed = true;
-                given_up.extend(run.release(*first, deliveries_max));
+                given_up.extend(run.release(*first, fate));
             }
         }
         self.advance();
         (changed, given_up)
+    }
+
+    /// What is on its way to the dead-letter topic.
+    pub fn dying(&self) -> Vec<GivenUp> {
+        let dying = self.runs.iter().filter_map(|(first, run)| match run.state {
+            State::Dying { rejected } => Some(run.given_up(*first, rejected)),
+            _ => None,
+        });
+        dying.collect()
+    }
+
+    /// What was on its way has arrived, or will not.
+    pub fn bury(&mut self, range: RangeInclusive<u64>) {
+        self.split_around(&range);
+        for (_, run) in self.runs.range_mut(range) {
+            if matches!(run.state, State::Dying { .. }) {
+                run.state = State::Done;
+            }
+        }
+        self.advance();
     }
 
     /// When the first lock ends.
@@ -331,14 +368,19 @@ impl Window {
         for (first, run) in &self.runs {
             writer.varint(*first - self.start);
             writer.varint(run.last - first);
-            writer.bool(run.state == State::Done);
+            writer.u8(match run.state {
+                State::Available | State::Acquired { .. } => AVAILABLE,
+                State::Done => DONE,
+                State::Dying { rejected: false } => DYING,
+                State::Dying { rejected: true } => REJECTED,
+            });
             writer.varint(run.deliveries.into());
         }
         writer.done()
     }
 
     pub fn read(value: Bytes) -> Result<Window, StoreError> {
-        let mut reader = Reader::new(value, FORMAT)?;
+        let (_, mut reader) = Reader::versioned(value, FORMAT)?;
         let (start, end) = (reader.varint()?, reader.varint()?);
         let mut window = Window {
             start,
@@ -349,9 +391,16 @@ impl Window {
             let first = start.saturating_add(reader.varint()?);
             let run = Run {
                 last: first.saturating_add(reader.varint()?),
-                state: match reader.bool()? {
-                    true => State::Done,
-                    false => State::Available,
+                state: match reader.u8()? {
+                    AVAILABLE => State::Available,
+                    DONE => State::Done,
+                    DYING => State::Dying { rejected: false },
+                    REJECTED => State::Dying { rejected: true },
+                    _ => {
+                        return Err(StoreError::Corrupt(
+                            "state of a share group's records".into(),
+                        ));
+                    }
                 },
                 deliveries: reader.varint()? as u16,
             };
@@ -376,14 +425,21 @@ impl Run {
         }
     }
 
+    fn give_up(&mut self, first: u64, rejected: bool, fate: Fate) -> GivenUp {
+        self.state = match fate.has_dead_letters {
+            true => State::Dying { rejected },
+            false => State::Done,
+        };
+        self.given_up(first, rejected)
+    }
+
     /// Available again, or given up when it was delivered as often as is allowed.
-    fn release(&mut self, first: u64, deliveries_max: u16) -> Option<GivenUp> {
-        if self.deliveries < deliveries_max {
+    fn release(&mut self, first: u64, fate: Fate) -> Option<GivenUp> {
+        if self.deliveries < fate.deliveries_max {
             self.state = State::Available;
             return None;
         }
-        self.state = State::Done;
-        Some(self.given_up(first, false))
+        Some(self.give_up(first, false, fate))
     }
 }
 
@@ -396,6 +452,13 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "somewhere to count from")]
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(30)
+    }
+
+    fn fate(deliveries_max: u16) -> Fate {
+        Fate {
+            deliveries_max,
+            has_dead_letters: false,
+        }
     }
 
     fn ranges(acquired: &[Acquired]) -> Vec<(u64, u64, u16)> {
@@ -417,11 +480,11 @@ mod tests {
         assert_eq!(window.next_available(2000), Some(Offset(20)));
         assert!(window.holds(&(12..=14), &a) && !window.holds(&(12..=14), &b));
         assert!(!window.holds(&(9..=10), &a) && !window.holds(&(19..=20), &a));
-        window.acknowledge(12..=14, Acknowledgement::Accept, soon, 5);
+        window.acknowledge(12..=14, Acknowledgement::Accept, soon, fate(5));
         assert_eq!(window.start(), Offset(10));
-        window.acknowledge(10..=11, Acknowledgement::Accept, soon, 5);
+        window.acknowledge(10..=11, Acknowledgement::Accept, soon, fate(5));
         assert_eq!((window.start(), window.unfinished()), (Offset(15), 5));
-        window.acknowledge(15..=15, Acknowledgement::Release, soon, 5);
+        window.acknowledge(15..=15, Acknowledgement::Release, soon, fate(5));
         assert_eq!(
             ranges(&window.acquire(15..=30, 100, false, &b, soon)),
             [(15, 15, 2), (20, 30, 1)]
@@ -449,15 +512,15 @@ mod tests {
         let (mut window, soon) = (Window::new(Offset(0)), soon());
         let a = Text::from("a");
         window.acquire(0..=1, 100, false, &a, soon);
-        let rejected = window.acknowledge(1..=1, Acknowledgement::Reject, soon, 2);
+        let rejected = window.acknowledge(1..=1, Acknowledgement::Reject, soon, fate(2));
         assert_eq!((rejected[0].first, rejected[0].rejected), (1, true));
         assert!(
             window
-                .acknowledge(0..=0, Acknowledgement::Release, soon, 2)
+                .acknowledge(0..=0, Acknowledgement::Release, soon, fate(2))
                 .is_empty()
         );
         window.acquire(0..=0, 100, false, &a, soon);
-        let (changed, given_up) = window.release(2, |_, until| until <= soon);
+        let (changed, given_up) = window.release(fate(2), |_, until| until <= soon);
         assert!(changed);
         assert_eq!(
             (
@@ -475,7 +538,7 @@ mod tests {
         let (mut window, soon) = (Window::new(Offset(5)), soon());
         let a = Text::from("a");
         window.acquire(5..=9, 100, false, &a, soon);
-        window.acknowledge(7..=7, Acknowledgement::Accept, soon, 5);
+        window.acknowledge(7..=7, Acknowledgement::Accept, soon, fate(5));
         let mut reopened = Window::read(window.write()).unwrap();
         assert_eq!(reopened.start(), Offset(5));
         let again = reopened.acquire(5..=9, 100, false, &a, soon);
@@ -484,6 +547,36 @@ mod tests {
         assert_eq!((window.start(), window.unfinished()), (Offset(8), 2));
         window.trim(Offset(50));
         assert_eq!(window.next_available(2000), Some(Offset(50)));
+    }
+
+    /// KIP-1191: what is given up holds the start until it has arrived, also over a restart.
+    #[test]
+    fn dead_letters_are_buried_when_they_have_arrived() {
+        let (mut window, soon) = (Window::new(Offset(0)), soon());
+        let (a, fate) = (
+            Text::from("a"),
+            Fate {
+                deliveries_max: 1,
+                has_dead_letters: true,
+            },
+        );
+        window.acquire(0..=9, 100, false, &a, soon);
+        window.acknowledge(0..=2, Acknowledgement::Reject, soon, fate);
+        window.acknowledge(3..=3, Acknowledgement::Release, soon, fate);
+        window.acknowledge(4..=9, Acknowledgement::Accept, soon, fate);
+        assert_eq!(window.start(), Offset(0));
+        assert!(window.acquire(0..=3, 100, false, &a, soon).is_empty());
+        let mut window = Window::read(window.write()).unwrap();
+        let dying: Vec<_> = window
+            .dying()
+            .iter()
+            .map(|it| (it.first, it.last, it.rejected))
+            .collect();
+        assert_eq!(dying, [(0, 2, true), (3, 3, false)]);
+        window.bury(0..=1);
+        assert_eq!(window.start(), Offset(2));
+        window.bury(2..=9);
+        assert_eq!((window.start(), window.dying().len()), (Offset(10), 0));
     }
 
     /// Random operations against one state per record.
@@ -542,7 +635,7 @@ mod tests {
                             0 => (Acknowledgement::Accept, 3),
                             _ => (Acknowledgement::Release, 1),
                         };
-                        window.acknowledge(range.clone(), acknowledgement, soon, u16::MAX);
+                        window.acknowledge(range.clone(), acknowledgement, soon, fate(u16::MAX));
                         range.for_each(|at| model[at as usize].0 = state);
                     }
                 }
