@@ -239,7 +239,7 @@ fn typed(value: Option<&Value>) -> String {
     }
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "undefined".into(),
         Value::Bool(v) => v.to_string(),

@@ -1,5 +1,6 @@
 //! What a headers exchange compares: the arguments of a binding with the headers of a message.
 
+use super::check::plain;
 use crate::properties::{Text, Value};
 
 /// The condition of one binding of a headers exchange.
@@ -31,7 +32,14 @@ impl HeaderMatch {
                     return Err(text.into());
                 }
             },
-            Some(_) => return Err("Invalid x-match field type; expected longstr".into()),
+            Some(other) => {
+                let text = format!(
+                    "Invalid x-match field type {} (value {}); expected longstr",
+                    other.type_name(),
+                    plain(other)
+                );
+                return Err(text.into());
+            }
         };
         let counts = |name: &Text| name != "x-match" && (with_x || !name.starts_with("x-"));
         let wanted = arguments
@@ -168,7 +176,7 @@ mod tests {
         assert_eq!(mode(text("some")), expected);
         assert_eq!(
             mode(Value::I32(1)),
-            "Invalid x-match field type; expected longstr"
+            "Invalid x-match field type signedint (value 1); expected longstr"
         );
     }
 }

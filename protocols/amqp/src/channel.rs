@@ -107,6 +107,11 @@ impl Channel {
         self.requeue_all(effects);
     }
 
+    /// Whether a message has begun to come.
+    pub fn awaits_content(&self) -> bool {
+        self.content.is_some()
+    }
+
     /// Carries out a method; `Err` says what to close.
     pub fn handle_method(
         &mut self,

@@ -125,10 +125,23 @@ impl Connection {
                     return self.fail(error, (0, 0), 0, now, effects);
                 }
             };
-            let (channel, method) = (frame.channel, failing_method(&frame));
+            let (channel, method) = (frame.channel, self.failing_method(&frame));
             if let Err(error) = self.handle_frame(frame, effects) {
                 self.fail(error, method, channel, now, effects);
             }
+        }
+    }
+
+    /// The method that is to blame if the frame leads to an error. What comes in the middle of a message is blamed on
+    /// its publish.
+    fn failing_method(&self, frame: &Frame) -> (u16, u16) {
+        let channel = self.channels.get(&frame.channel);
+        let publishes = matches!(channel, Some(Slot::Open(open)) if open.awaits_content());
+        match frame.kind {
+            FrameKind::Heartbeat => (0, 0),
+            _ if publishes => PUBLISH,
+            FrameKind::Method => method::ids(&frame.payload),
+            FrameKind::Header | FrameKind::Body => (0, 0),
         }
     }
 
@@ -410,14 +423,13 @@ impl Connection {
     }
 }
 
-fn failing_method(frame: &Frame) -> (u16, u16) {
-    match frame.kind {
-        FrameKind::Method => method::ids(&frame.payload),
-        FrameKind::Header | FrameKind::Body => PUBLISH,
-        FrameKind::Heartbeat => (0, 0),
-    }
-}
-
+/// What is told of an error: a short string, and where that is cut, it ends with three dots.
 fn reply_text(code: ReplyCode, text: &str) -> Text {
-    cut(&format!("{code} - {text}"), u8::MAX.into()).into()
+    const DOTS: &str = "...";
+    let mut told = format!("{code} - {text}");
+    if told.len() > usize::from(u8::MAX) {
+        let length = cut(&told, usize::from(u8::MAX) - DOTS.len()).len();
+        told.replace_range(length.., DOTS);
+    }
+    told.into()
 }
