@@ -345,6 +345,19 @@ def test_mqtt_4_8_2_a_group_shares_what_matches(broker, name, version):
         member.close()
 
 
+def test_the_last_member_leaves_and_stays_connected(broker, name):
+    with Device(broker) as member:
+        member.subscribe(f"$share/{name}/{name}")
+        member.publish(name, b"shared")
+        assert member.next().payload == b"shared"
+        member.unsubscribe(f"$share/{name}/{name}")
+        member.subscribe(name)
+        member.publish(name, b"alone")
+        assert member.next().payload == b"alone"
+        member.settle()
+        assert member.client.is_connected() and member._disconnects.empty()
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_what_a_member_leaves_behind_is_another_ones(broker, name, qos):
     """QoS 1 that is not acknowledged, and QoS 1 and 2 that was not sent yet, are not lost with a member."""

@@ -31,3 +31,16 @@ fn devices_lose_nothing_and_double_nothing() {
         }
     }
 }
+
+/// Stories that a fuzzer has found to be different from each other.
+#[test]
+fn known_stories_end_well() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/known/devices");
+    let mut stories = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let story = std::fs::read(entry.unwrap().path()).unwrap();
+        play(Chance::Script(&story), 400);
+        stories += 1;
+    }
+    assert!(stories > 10, "only {stories} stories");
+}

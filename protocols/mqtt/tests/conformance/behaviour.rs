@@ -143,16 +143,25 @@ fn mqtt_4_4_0_1() {
 
 #[test]
 fn mqtt_4_4_0_2() {
-    let world = World::new();
-    let mut client = world.durable(V5, "c");
-    client.subscribe("a", Qos::AtLeastOnce);
-    world.connected(V5, "other").publish("a", "x");
-    let id = client.message().packet_id;
-    client.send(Packet::PubAck(Ack::new(id, Reason::QUOTA_EXCEEDED)));
-    client.before_pong();
-    client.vanish();
-    let mut client = world.durable(V5, "c");
-    assert_eq!(client.before_pong(), []);
+    // An acknowledgement with an error is one, at both QoS: nothing follows it, now or after a reconnect.
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let world = World::new();
+        let mut client = world.durable(V5, "c");
+        client.subscribe("a", qos);
+        world.connected(V5, "other").publish_with(Publish {
+            qos,
+            ..message("a", "x")
+        });
+        let refusal = Ack::new(client.message().packet_id, Reason::QUOTA_EXCEEDED);
+        client.send(match qos {
+            Qos::ExactlyOnce => Packet::PubRec(refusal),
+            _ => Packet::PubAck(refusal),
+        });
+        assert_eq!(client.before_pong(), []);
+        client.vanish();
+        let mut client = world.durable(V5, "c");
+        assert_eq!(client.before_pong(), []);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::world::*;
 use bytes::{Bytes, BytesMut};
 use trivium_mqtt::packet::{
-    Ack, Filter, Packet, Publish, Qos, Reason, RetainHandling,
+    Ack, Filter, Packet, Publish, Qos, Reason, RetainHandling, Version,
     property::{id, put_binary, put_u8, put_user},
 };
 
@@ -245,7 +245,27 @@ fn mqtt_3_3_2_5() {
     });
     publisher.publish("a", "long");
     advance(6.0);
-    world.durable(V5, "c").take_all(&["long"]);
+    let mut client = world.durable(V5, "c");
+    client.take_all(&["long"]);
+    // Nor what has expired while it waited for a place in the window.
+    client.vanish();
+    let mut client = world.client(V5);
+    client.connect("c", |connect| {
+        lasting(connect);
+        connect.receive_maximum = 1;
+    });
+    publisher.publish("a", "first");
+    let first = client.message();
+    publisher.publish_with(Publish {
+        expiry: Some(5),
+        qos: Qos::AtLeastOnce,
+        ..message("a", "short")
+    });
+    publisher.publish("a", "last");
+    assert_eq!(client.before_pong(), []);
+    advance(6.0);
+    client.send(Packet::PubAck(Ack::new(first.packet_id, Reason::SUCCESS)));
+    client.take_all(&["last"]);
 }
 
 #[test]
@@ -410,15 +430,32 @@ fn mqtt_3_3_4_1() {
 
 #[test]
 fn mqtt_3_3_4_2() {
-    let world = World::new();
-    let mut subscriber = world.connected(V5, "subscriber");
-    subscriber.subscribe("a/#", Qos::AtMostOnce);
-    subscriber.subscribe("a/+", Qos::AtLeastOnce);
-    subscriber.subscribe("fence", Qos::AtLeastOnce);
-    let mut publisher = world.connected(V5, "publisher");
-    publisher.publish("a/b", "x");
-    assert_eq!(subscriber.take().qos, Qos::AtLeastOnce);
-    subscriber.nothing_before(&mut publisher, "fence");
+    overlapping_subscriptions_bring_the_greatest_qos(V5);
+}
+
+/// One copy, at the greatest QoS that is granted, in whatever order the subscriptions were made.
+pub fn overlapping_subscriptions_bring_the_greatest_qos(version: Version) {
+    use Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+    for granted in [
+        [AtMostOnce, AtLeastOnce],
+        [AtLeastOnce, AtMostOnce],
+        [ExactlyOnce, AtLeastOnce],
+        [AtLeastOnce, ExactlyOnce],
+    ] {
+        let world = World::new();
+        let mut subscriber = world.connected(version, "subscriber");
+        for (filter, qos) in ["a/#", "a/+"].into_iter().zip(granted) {
+            subscriber.subscribe(filter, qos);
+        }
+        subscriber.subscribe("fence", AtLeastOnce);
+        let mut publisher = world.connected(version, "publisher");
+        publisher.publish_with(Publish {
+            qos: ExactlyOnce,
+            ..message("a/b", "x")
+        });
+        assert_eq!(Some(subscriber.take().qos), granted.into_iter().max());
+        subscriber.nothing_before(&mut publisher, "fence");
+    }
 }
 
 #[test]
@@ -506,6 +543,22 @@ fn mqtt_3_3_4_9() {
     assert_eq!(subscriber.before_pong(), []);
     subscriber.send(Packet::PubAck(Ack::new(first.packet_id, Reason::SUCCESS)));
     assert_eq!(subscriber.message().payload, "3");
+    // It holds for a group and for subscriptions of one's own together.
+    let mut member = world.client(V5);
+    member.connect("member", |connect| connect.receive_maximum = 2);
+    member.subscribe("own", Qos::AtLeastOnce);
+    member.subscribe("$share/g/shared", Qos::AtLeastOnce);
+    for payload in ["1", "2"] {
+        publisher.publish("own", payload);
+        publisher.publish("shared", payload);
+    }
+    let taken = [member.message().packet_id, member.message().packet_id];
+    assert_eq!(member.before_pong(), []);
+    for packet_id in taken {
+        member.send(Packet::PubAck(Ack::new(packet_id, Reason::SUCCESS)));
+    }
+    member.take();
+    member.take();
 }
 
 #[test]

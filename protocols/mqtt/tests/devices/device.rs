@@ -501,6 +501,13 @@ impl Device {
         !self.owed.is_empty()
     }
 
+    /// Whether nothing of what it said is still on its way.
+    pub fn has_said_all(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_none_or(|it| it.to_broker.is_empty())
+    }
+
     /// How many messages of QoS 1 and 2 it has not answered to the end.
     pub fn unfinished(&self) -> usize {
         self.unfinished.len()

@@ -289,6 +289,10 @@ impl<'a> World<'a> {
         if self.devices[index].connection.is_some() && !self.chance.is(4) {
             return;
         }
+        // Of two that have not heard from the broker, nobody knows which comes last.
+        if !self.devices[index].connected {
+            self.leave(index);
+        }
         let lasts = match self.devices[index].version {
             Version::V5 => *self.chance.of(&[Lasts::AWhile, Lasts::Ever, Lasts::No]),
             _ => *self.chance.of(&[Lasts::Ever, Lasts::No]),
@@ -359,6 +363,9 @@ impl<'a> World<'a> {
         for _ in 0..6 {
             self.arrive(index);
             while self.devices[index].answer(|_| 0) {}
+            if self.devices[index].has_said_all() {
+                return;
+            }
         }
     }
 

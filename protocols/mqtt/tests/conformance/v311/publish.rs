@@ -1,6 +1,7 @@
 //! Sections 3.3 to 3.7: PUBLISH and its acknowledgements.
 
 use super::{close, close_311, kept, retain};
+use crate::publish::overlapping_subscriptions_bring_the_greatest_qos;
 use crate::world::*;
 use trivium_mqtt::packet::{Publish, Qos, Reason};
 
@@ -143,12 +144,7 @@ fn mqtt311_3_3_4_1() {
 
 #[test]
 fn mqtt311_3_3_5_1() {
-    let world = World::new();
-    let mut client = world.connected(V311, "c");
-    client.subscribe("a/#", Qos::AtMostOnce);
-    client.subscribe("a/+", Qos::AtLeastOnce);
-    client.publish("a/b", "x");
-    assert_eq!(client.take().qos, Qos::AtLeastOnce);
+    overlapping_subscriptions_bring_the_greatest_qos(V311);
 }
 
 #[test]
