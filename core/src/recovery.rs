@@ -112,9 +112,14 @@ pub(crate) async fn recover(
         shard.recover_logs(&**store, &logs).await?;
     }
     for (key, value) in scan_all(store, Table::State, keys::all_group_settings()).await? {
-        let name = keys::group_settings_parts(key)
+        let name = keys::group_parts(key)
             .ok_or_else(|| StoreError::Corrupt("key of a group's settings".into()))?;
         shards[shard_of_name(&name.1, count)].recover_group_settings(name, value)?;
+    }
+    for (key, value) in scan_all(store, Table::State, keys::all_group_members()).await? {
+        let name = keys::group_parts(key)
+            .ok_or_else(|| StoreError::Corrupt("key of a group's members".into()))?;
+        shards[shard_of_name(&name.1, count)].recover_group_members(now, name, value)?;
     }
     for (key, value) in scan_all(store, Table::State, keys::all_group_offsets()).await? {
         let group = crate::group::stored_group(&key)?;

@@ -154,3 +154,36 @@ def test_static_members_come_back_without_a_rebalance(broker, admin, name):
     again = Member(broker, name, [name], **settings)
     eventually(lambda: again.poll() or len(again.owned) == 2)
     again.close()
+
+
+@pytest.mark.parametrize("settings", [{}, {"group.instance.id": "one"}])
+def test_a_restart_of_the_broker_is_no_rebalance_for_classic_members(own_broker, name, settings):
+    broker = own_broker()
+    admin = AdminClient({"bootstrap.servers": broker.kafka})
+    create(admin, name, 2)
+    produce(broker, name, 10, 2)
+    assigned = []
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": broker.kafka, "group.id": name, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "heartbeat.interval.ms": 300, "reconnect.backoff.max.ms": 200, **settings,
+    })
+    consumer.subscribe([name], on_assign=lambda _, partitions: assigned.append(len(partitions)))
+    seen = []
+
+    def read(count):
+        for message in consumer.consume(10, 0.1):
+            if message.error() is None:
+                seen.append(message.value().decode())
+        return len(seen) >= count
+
+    eventually(lambda: read(10))
+    broker.kill()
+    broker.start()
+    produce(broker, name, 4, 2)
+    eventually(lambda: read(14), 40)
+    consumer.commit(asynchronous=False)
+    described = admin.describe_consumer_groups([name])[name].result(PATIENCE)
+    assert described.state == ConsumerGroupState.STABLE
+    assert assigned == [2], "no rebalance"
+    assert len(seen) == 14, "nothing was read again"
+    consumer.close()

@@ -92,8 +92,19 @@ impl Groups {
         Ok(())
     }
 
-    /// Takes a committed offset that was found when the broker opened. Members are not stored: they find themselves
-    /// unknown and join again, as after the failover of a coordinator of Kafka.
+    /// Takes the members of a group of the classic protocol that were found when the broker opened. Those of the
+    /// consumer protocol are not stored: they find themselves unknown and join again.
+    pub fn recover_members(
+        &mut self,
+        now: Now,
+        name: GroupName,
+        row: Bytes,
+    ) -> Result<(), StoreError> {
+        self.recovered.push(name.clone());
+        self.entry(name).group.restore_members(row, now.instant)
+    }
+
+    /// Takes a committed offset that was found when the broker opened.
     pub fn recover(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
         let (vhost, name, log, partition) = stored(key)?;
         let name = (vhost, name);

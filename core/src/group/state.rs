@@ -13,6 +13,7 @@
 
 mod administration;
 mod joining;
+mod members;
 mod migration;
 mod protocols;
 
@@ -25,6 +26,7 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use self::members::Stored;
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest,
     consumer::ConsumerGroup,
@@ -86,6 +88,8 @@ pub(super) struct Group {
     sync_by: Option<Instant>,
     /// When a group without members is forgotten.
     forget_at: Option<Instant>,
+    /// Whether the store knows the members.
+    stored: Stored,
     dead: bool,
 }
 
@@ -141,6 +145,7 @@ impl Group {
             initial: None,
             sync_by: None,
             forget_at: None,
+            stored: Stored::Nothing,
             dead: false,
         }
     }
@@ -262,6 +267,7 @@ impl Group {
 
     /// All rows were found.
     pub fn recovered(&mut self, now: Now, batch: &mut Batch) {
+        self.resume_members(now);
         if let Some(share) = &mut self.share {
             share.recovered(&self.name, batch);
         }
@@ -284,6 +290,19 @@ impl Group {
     }
 
     pub fn handle(
+        &mut self,
+        now: Now,
+        directory: &Directory,
+        from: Caller,
+        request: GroupRequest,
+        answers: &mut Answers,
+        batch: &mut Batch,
+    ) {
+        self.answer(now, directory, from, request, answers, batch);
+        self.store_members(batch);
+    }
+
+    fn answer(
         &mut self,
         now: Now,
         directory: &Directory,
@@ -638,6 +657,7 @@ impl Group {
             }
         }
         self.members = members;
+        self.members_changed();
     }
 
     fn end_sync_if_complete(&mut self) {
@@ -781,6 +801,7 @@ impl Group {
         if is_due(self.sync_by) {
             self.sync_time_is_up(now, answers);
         }
+        self.store_members(batch);
         self.note_emptiness(now.instant);
         if is_due(self.forget_at) && self.uncommitted.is_empty() {
             self.offsets.delete(&self.name, batch);

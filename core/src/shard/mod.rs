@@ -175,6 +175,16 @@ impl Shard {
         self.groups.recover_settings(name, row)
     }
 
+    /// The members of a group.
+    pub(crate) fn recover_group_members(
+        &mut self,
+        now: Now,
+        name: (Text, Text),
+        row: Bytes,
+    ) -> Result<(), StoreError> {
+        self.groups.recover_members(now, name, row)
+    }
+
     /// An offset that a transaction is to commit.
     pub(crate) fn recover_pending_offset(
         &mut self,

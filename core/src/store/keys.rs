@@ -148,6 +148,8 @@ mod state {
     pub const TRANSACTION: u8 = b't';
     /// `h`: what a share group knows of a partition.
     pub const SHARE_WINDOW: u8 = b'h';
+    /// `n`: the members of a group.
+    pub const GROUP_MEMBERS: u8 = b'n';
     /// `c`: the settings of a group.
     pub const GROUP_SETTINGS: u8 = b'c';
     /// `u`: an offset that a transaction is to commit for a group.
@@ -527,6 +529,20 @@ pub(crate) fn all_group_offsets() -> Range<Bytes> {
     prefix(&[state::GROUP_OFFSET])
 }
 
+/// `State`: the members of a group.
+pub(crate) fn group_members(vhost: &str, group: &str) -> Bytes {
+    key(9 + vhost.len() + group.len())
+        .u8(state::GROUP_MEMBERS)
+        .text(vhost)
+        .text(group)
+        .done()
+}
+
+/// `State`: the members of all groups.
+pub(crate) fn all_group_members() -> Range<Bytes> {
+    prefix(&[state::GROUP_MEMBERS])
+}
+
 /// `State`: the settings of a group.
 pub(crate) fn group_settings(vhost: &str, group: &str) -> Bytes {
     key(9 + vhost.len() + group.len())
@@ -541,11 +557,11 @@ pub(crate) fn all_group_settings() -> Range<Bytes> {
     prefix(&[state::GROUP_SETTINGS])
 }
 
-/// The vhost and group in the key of a group's settings.
-pub(crate) fn group_settings_parts(mut key: Bytes) -> Option<(Text, Text)> {
+/// The vhost and group in the key of a group's settings or members.
+pub(crate) fn group_parts(mut key: Bytes) -> Option<(Text, Text)> {
     key.try_get_u8()
         .ok()
-        .filter(|kind| *kind == state::GROUP_SETTINGS)?;
+        .filter(|kind| [state::GROUP_SETTINGS, state::GROUP_MEMBERS].contains(kind))?;
     Some((take_text(&mut key)?, take_text(&mut key)?))
 }
 

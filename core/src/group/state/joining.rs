@@ -173,6 +173,7 @@ impl Group {
             self.rebalance_or_complete(now, answers);
             return None;
         }
+        self.members_changed();
         let member = self.members.get_mut(&id)?;
         member.joining = None;
         member.is_new = false;

@@ -1,0 +1,126 @@
+//! The members of a group of the classic protocol as a row, so that a restart of the broker is no rebalance: whoever
+//! says something within its session time-out goes on in its generation.
+//!
+//! Written once for each generation, when its assignment is there, and deleted with the last member. A member that left
+//! since then is silent after a restart, and dropped like any other.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Group, State};
+use crate::{
+    group::member::Member,
+    store::{
+        Batch, StoreError, Table, keys,
+        values::{Reader, Writer},
+    },
+    time::Now,
+};
+
+const FORMAT: u8 = 1;
+
+/// What the store knows of a group's members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Nothing, and there is nothing to be known.
+    #[default]
+    Nothing,
+    /// An earlier generation, or other members.
+    Stale,
+    /// All there is to be known.
+    Current,
+}
+
+impl Group {
+    /// The generation has its assignment, or a member of it has another id.
+    pub(super) fn members_changed(&mut self) {
+        self.stored = Stored::Stale;
+    }
+
+    /// Writes or deletes the row, if it is not as it should be.
+    pub(super) fn store_members(&mut self, batch: &mut Batch) {
+        let key = || keys::group_members(&self.name.0, &self.name.1);
+        match (self.stored, self.members.is_empty(), self.state) {
+            (Stored::Stale, false, State::Stable) => {
+                batch.put(Table::State, key(), self.write_members());
+                self.stored = Stored::Current;
+            }
+            (Stored::Stale | Stored::Current, true, _) => {
+                batch.delete(Table::State, key());
+                self.stored = Stored::Nothing;
+            }
+            _ => {}
+        }
+    }
+
+    fn write_members(&self) -> Bytes {
+        let mut writer = Writer::new(FORMAT);
+        writer.varint(self.generation as u32 as u64);
+        writer.text(&self.protocol_type);
+        writer.text(&self.protocol);
+        writer.text(&self.leader);
+        writer.varint(self.members.len() as u64);
+        for member in self.members.values() {
+            writer.text(&member.id);
+            writer.option(member.instance.as_ref(), |writer, name| writer.text(name));
+            writer.text(&member.client);
+            writer.text(&member.host);
+            writer.varint(member.session_timeout.as_millis() as u64);
+            writer.varint(member.rebalance_timeout.as_millis() as u64);
+            writer.list(&member.protocols, |writer, (name, metadata)| {
+                writer.text(name);
+                writer.bytes(metadata);
+            });
+            writer.bytes(&member.assignment);
+        }
+        writer.done()
+    }
+
+    /// Takes the members that were found when the broker opened. Their sessions begin with [`Group::recovered`].
+    pub fn restore_members(&mut self, row: Bytes, now: Instant) -> Result<(), StoreError> {
+        let mut reader = Reader::new(row, FORMAT)?;
+        self.generation = reader.varint()? as u32 as i32;
+        self.protocol_type = reader.text()?;
+        self.protocol = reader.text()?;
+        self.leader = reader.text()?;
+        for _ in 0..reader.varint()? {
+            let id = reader.text()?;
+            let instance = reader.option(Reader::text)?;
+            let (client, host) = (reader.text()?, reader.text()?);
+            let session_timeout = Duration::from_millis(reader.varint()?);
+            let rebalance_timeout = Duration::from_millis(reader.varint()?);
+            let protocols = reader.list(|reader| Ok((reader.text()?, reader.bytes()?)))?;
+            let assignment = reader.bytes()?;
+            if let Some(instance) = &instance {
+                self.instances.insert(instance.clone(), id.clone());
+            }
+            let member = Member {
+                id: id.clone(),
+                instance,
+                client,
+                host,
+                session_timeout,
+                rebalance_timeout,
+                protocols,
+                assignment,
+                joining: None,
+                syncing: None,
+                is_new: false,
+                owes_sync: false,
+                alive_until: now + session_timeout,
+            };
+            self.members.insert(id, member);
+        }
+        self.state = State::Stable;
+        self.stored = Stored::Current;
+        Ok(())
+    }
+
+    /// All rows were found: the sessions of members begin.
+    pub(super) fn resume_members(&mut self, now: Now) {
+        for member in self.members.values_mut() {
+            member.touch(now.instant);
+        }
+    }
+}
