@@ -24,8 +24,8 @@ def create(broker, topic, partitions=1):
     admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
 
 
-def produce(broker, topic, values, partition=0):
-    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka})
+def produce(broker, topic, values, partition=0, **settings):
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, **settings})
     for value in values:
         producer.produce(topic, value, key="k", partition=partition)
     assert producer.flush(PATIENCE) == 0
@@ -205,7 +205,8 @@ def test_each_dead_letter_arrives_once_whenever_the_broker_is_killed(own_broker,
         share_delivery_count_limit="10",
     )
     admin.close()
-    produce(broker, name, [str(number) for number in range(count)])
+    # Whole batches are given out.
+    produce(broker, name, [str(number) for number in range(count)], **{"batch.num.messages": 100})
     member = Share(broker, name)
 
     def dead():
@@ -224,7 +225,7 @@ def test_each_dead_letter_arrives_once_whenever_the_broker_is_killed(own_broker,
             pass
 
     for _ in range(3):
-        # A poll has 500 records at most: each kill comes before everything is rejected.
+        # A poll has 500 records and a batch at most: each kill comes before everything is rejected.
         reject()
         reject()
         assert dead() < count
