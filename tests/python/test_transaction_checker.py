@@ -1,5 +1,5 @@
 """Concurrent transactions while the broker and the producers are killed: none is lost, doubled, torn or seen after
-its abort, and offsets only go up.
+its abort, and offsets only go up. A share group that reads committed records gets the same ones.
 
 `TRIVIUM_CHECKER_SECONDS` makes it run longer; `make check-transactions` runs it for ten minutes.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from clients import PATIENCE, eventually
 
@@ -100,6 +102,44 @@ class Reader(threading.Thread):
         return self.seen
 
 
+class Sharer(threading.Thread):
+    """A member of a share group that reads committed records, past every kill. What it had accepted when the broker was
+    killed may come again, so only what and where counts."""
+
+    def __init__(self, broker, topic):
+        super().__init__(daemon=True)
+        self.broker, self.topic = broker, topic
+        self.seen, self.ending = {}, threading.Event()
+        admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+        admin.alter_configs([ConfigResource(ConfigResourceType.GROUP, f"{topic}-share", {
+            "share.auto.offset.reset": "earliest", "share.isolation.level": "read_committed",
+            "share.delivery.count.limit": "10",
+        })], incremental=True)
+        admin.close()
+        self.start()
+
+    def run(self):
+        consumer = confluent_kafka.ShareConsumer({
+            "bootstrap.servers": self.broker.kafka, "group.id": f"{self.topic}-share", "reconnect.backoff.max.ms": 200,
+        })
+        consumer.subscribe([self.topic])
+        while not self.ending.is_set():
+            try:
+                for message in consumer.poll(0.2) or []:
+                    if message.error() is None:
+                        self.seen[message.partition(), message.offset()] = message.value().decode()
+            except confluent_kafka.KafkaException:
+                pass  # The broker is away.
+        consumer.close()
+
+    def finish(self, expected):
+        eventually(lambda: len(self.seen) >= len(expected) or time.sleep(0.1), 60)
+        self.ending.set()
+        self.join(60)
+        assert not self.is_alive()
+        assert self.seen == expected
+
+
 def check(outcomes, seen):
     records = Counter(tuple(map(int, value.split())) for value in seen.values())
     doubled = [it for it, count in records.items() if count > 1]
@@ -121,6 +161,7 @@ def test_transactions_are_all_or_nothing(own_broker, name, tmp_path):
     admin = AdminClient({"bootstrap.servers": broker.kafka})
     admin.create_topics([NewTopic(name, PARTITIONS)])[name].result(PATIENCE)
     producers, live = Producers(broker, name, tmp_path), Reader(broker, name)
+    sharer = Sharer(broker, name)
     end = time.monotonic() + SECONDS
     kills = 0
 
@@ -153,3 +194,4 @@ def test_transactions_are_all_or_nothing(own_broker, name, tmp_path):
     check(outcomes, seen)
     # Whoever read along saw the same: nothing that was aborted later, and nothing moved.
     assert live.finish() == seen
+    sharer.finish(seen)
