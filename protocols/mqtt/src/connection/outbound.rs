@@ -290,11 +290,7 @@ impl Outbound {
     /// An identifier is free, and with it a place in the window.
     fn free(&mut self, now: Now, packet_id: u16, output: &mut Output, commands: &mut Vec<Command>) {
         self.inflight.remove(packet_id);
-        while !self.is_full()
-            && let Some(next) = self.waiting.pop_front()
-        {
-            self.send(now, next, output, commands);
-        }
+        self.send_waiting(now, output, commands);
     }
 
     /// Tells the core what has happened; to be called at the end of a turn.
@@ -363,10 +359,24 @@ impl Outbound {
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
-        if self.is_full() || !self.waiting.is_empty() {
-            self.waiting.push_back(waiting);
-        } else {
+        if self.waiting.is_empty() && self.has_room_for(waiting.consumer) {
             self.send(now, waiting, output, commands);
+        } else {
+            self.waiting.push_back(waiting);
+            self.send_waiting(now, output, commands);
+        }
+    }
+
+    /// Sends what the window has room for. What waits for messages on their way into the session lets those of the
+    /// session pass: they come before them, and the session gives out no more while they wait.
+    fn send_waiting(&mut self, now: Now, output: &mut Output, commands: &mut Vec<Command>) {
+        while let Some(at) = self
+            .waiting
+            .iter()
+            .position(|waiting| self.has_room_for(waiting.consumer))
+            && let Some(next) = self.waiting.remove(at)
+        {
+            self.send(now, next, output, commands);
         }
     }
 
@@ -456,8 +466,14 @@ impl Outbound {
         true
     }
 
-    fn is_full(&self) -> bool {
-        self.inflight.is_full_with(self.adopting)
+    /// Whether the window has room; messages of groups leave some for those on their way into the session.
+    fn has_room_for(&self, consumer: ConsumerId) -> bool {
+        let coming = if consumer == CONSUMER {
+            0
+        } else {
+            self.adopting
+        };
+        !self.inflight.is_full_with(coming)
     }
 
     /// A message of QoS 2 for this member of a group becomes its session's, so that it stays with it (4.8.2-4).

@@ -444,8 +444,9 @@ pub fn overlapping_subscriptions_bring_the_greatest_qos(version: Version) {
     ] {
         let world = World::new();
         let mut subscriber = world.connected(version, "subscriber");
-        for (filter, qos) in ["a/#", "a/+"].into_iter().zip(granted) {
-            subscriber.subscribe(filter, qos);
+        for (number, (filter, qos)) in (1..).zip(["a/#", "a/+"].into_iter().zip(granted)) {
+            let id = version.is_5().then_some(number);
+            subscriber.subscribe_with(id, vec![filter_of(filter, qos)]);
         }
         subscriber.subscribe("fence", AtLeastOnce);
         let mut publisher = world.connected(version, "publisher");

@@ -140,6 +140,77 @@ fn mqtt_4_8_2_4() {
     assert_eq!(messages(&mut second), []);
 }
 
+/// Retained messages are not for groups (section 4.8.2).
+#[test]
+fn a_group_gets_no_retained_messages() {
+    let world = World::new();
+    world.connected(V5, "publisher").publish_with(Publish {
+        retain: true,
+        qos: Qos::AtLeastOnce,
+        ..message("a", "kept")
+    });
+    let mut client = member(&world, "c", Qos::AtLeastOnce);
+    assert_eq!(client.before_pong(), []);
+    client.subscribe("a", Qos::AtLeastOnce);
+    assert_eq!(client.take().payload, "kept");
+}
+
+/// A member that subscribes again gets what comes at its new QoS, and nothing is lost in between.
+#[test]
+fn a_member_changes_its_qos() {
+    let world = World::new();
+    let mut client = member(&world, "c", Qos::AtLeastOnce);
+    for granted in [
+        Qos::AtMostOnce,
+        Qos::ExactlyOnce,
+        Qos::AtMostOnce,
+        Qos::AtLeastOnce,
+    ] {
+        assert_eq!(client.subscribe(SHARE, granted), [Reason(granted as u8)]);
+        client.settle();
+        publish(&world, Qos::AtLeastOnce, "x");
+        let got = client.take();
+        assert_eq!(got.qos, granted.min(Qos::AtLeastOnce));
+        assert_eq!(client.before_pong(), []);
+    }
+}
+
+/// Messages of a group that become the session's do not hold up what is in the session before them.
+#[test]
+fn a_group_does_not_hold_up_its_members_own_subscriptions() {
+    let world = World::new();
+    let mut client = world.client(V5);
+    client.connect("c", |connect| {
+        lasting(connect);
+        connect.receive_maximum = 1;
+    });
+    client.subscribe("own", Qos::AtLeastOnce);
+    client.subscribe(SHARE, Qos::ExactlyOnce);
+    client.settle();
+    let mut other = world.connected(V5, "other");
+    for round in ["1", "2", "3"] {
+        publish(&world, Qos::ExactlyOnce, round);
+        other.publish("own", round);
+        other.publish("own", round);
+    }
+    let mut taken = Vec::new();
+    while taken.len() < 9 {
+        let message = client.take();
+        taken.push((message.topic.to_string(), message.payload.to_vec()));
+    }
+    taken.sort();
+    let mut wanted = Vec::new();
+    for round in ["1", "2", "3"] {
+        wanted.push(("a".to_owned(), round.into()));
+        wanted.extend([
+            ("own".to_owned(), round.into()),
+            ("own".to_owned(), round.into()),
+        ]);
+    }
+    wanted.sort();
+    assert_eq!(taken, wanted);
+}
+
 #[test]
 fn mqtt_4_8_2_5() {
     // When that member's session ends first, nobody else gets the message.
