@@ -48,6 +48,10 @@ test-python: binary venv
 
 # The suite is downloaded and built once. MODE=consumer uses KIP-848 groups, MODE=idempotent makes every producer so.
 test-librdkafka: binary venv  ## librdkafka's own tests (MODE=classic, consumer or idempotent)
+	@dpkg -s libssl-dev libzstd-dev >/dev/null 2>&1 || { \
+	    $(SUDO) apt-get update -qq >&2; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libssl-dev libzstd-dev >&2; \
+	}
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/librdkafka/run --mode $(or $(MODE),classic) $(NUMBERS)
 
 # Its short form is one of the Python tests.

@@ -169,6 +169,12 @@ async fn only_who_has_records_decides_about_them() {
         client.acknowledge("a", partition, (0, 0), accept).await,
         refused
     );
+    let nowhere = ([9; 16], 0);
+    assert_eq!(
+        client.acknowledge("a", nowhere, (0, 0), accept).await,
+        Err(GroupError::UnknownSharePartition),
+        "as of a log that was deleted"
+    );
 }
 
 /// `group.share.record.lock.duration.ms`, and renewal.
@@ -389,4 +395,25 @@ async fn without_its_dead_letter_log_a_group_goes_on() {
         tokio::task::yield_now().await;
     }
     panic!("its start does not move");
+}
+
+/// A client that closes leaves the group and acknowledges what it has, over two connections: in any order.
+#[tokio::test]
+async fn a_member_that_has_left_still_decides_about_what_it_has() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    let partition = client.begin().await;
+    for epoch in [0, -1] {
+        let told = client.share(heartbeat(epoch)).await;
+        assert!(matches!(told, Ok(ShareAnswer::Heartbeat(_))), "{told:?}");
+        if epoch == 0 {
+            client.acquire("a", partition, (0, 4)).await;
+        }
+    }
+    let accept = Acknowledgement::Accept;
+    assert_eq!(
+        client.acknowledge("a", partition, (0, 4), accept).await,
+        Ok(())
+    );
 }

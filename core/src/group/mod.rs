@@ -383,6 +383,9 @@ pub enum GroupError {
     /// The records are not with the member.
     #[error("the record state is invalid: the records are not acquired by the member")]
     InvalidRecordState,
+    /// The share group has never read the partition, or it is gone.
+    #[error("the share group does not know the partition")]
+    UnknownSharePartition,
     /// It has as many members as there may be.
     #[error("the group is full")]
     Full,

@@ -192,6 +192,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
             GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
             GroupError::InvalidRecordState => ErrorCode::INVALID_RECORD_STATE,
+            GroupError::UnknownSharePartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,
             GroupError::SubscribedToLog => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::TransactionEnded => ErrorCode::INVALID_TXN_STATE,

@@ -178,7 +178,7 @@ impl ShareGroup {
     ) -> Result<ShareAnswer, GroupError> {
         match request {
             ShareRequest::Heartbeat(heartbeat) => {
-                let heartbeat = self.heartbeat(now, directory, name, *heartbeat, batch)?;
+                let heartbeat = self.heartbeat(now, directory, name, *heartbeat)?;
                 Ok(ShareAnswer::Heartbeat(heartbeat))
             }
             ShareRequest::Describe => Ok(ShareAnswer::Described(self.describe(&name.0, directory))),
@@ -251,13 +251,12 @@ impl ShareGroup {
         directory: &Directory,
         name: &(Text, Text),
         request: ConsumerHeartbeat,
-        batch: &mut Batch,
     ) -> Result<Heartbeat, GroupError> {
         if request.epoch == -1 {
             if self.members.remove(&request.member).is_none() {
                 return Err(GroupError::UnknownMember);
             }
-            self.release_all(name, &request.member, batch);
+            // What it has stays with its share session: the last acknowledgements may come after this.
             self.reassign(&name.0, directory);
             return Ok(self.told(request.member, -1, None));
         }
@@ -477,7 +476,7 @@ impl ShareGroup {
         let window = self
             .windows
             .get_mut(&partition)
-            .ok_or(GroupError::InvalidRecordState)?;
+            .ok_or(GroupError::UnknownSharePartition)?;
         // All or none.
         let renewable = self.settings.renewable;
         let held = |(first, last, kind): &(Offset, Offset, _)| {

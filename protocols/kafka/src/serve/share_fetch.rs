@@ -149,7 +149,8 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
     });
     let forgotten = &request.forgotten_topics_data;
     let in_session = call.session.shares.partitions(&member, named, forgotten);
-    let reads = !closes && !request.is_renew_ack && request.max_records != 0;
+    let asks = request.max_records != 0 && request.max_bytes > 0;
+    let reads = !closes && !request.is_renew_ack && asks;
     let mut partitions: Vec<Partition> = in_session
         .into_iter()
         .map(|(id, number)| Partition::new(id, number, reads, call))
