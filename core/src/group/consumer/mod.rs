@@ -568,7 +568,7 @@ fn compile(pattern: Option<&Text>) -> Result<Option<Option<(Text, Regex)>>, Grou
 }
 
 /// Partitions by log.
-fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
+pub(super) fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
     let all: Vec<_> = partitions.iter().copied().collect();
     let log = |partitions: &[TopicPartition]| AssignedLog {
         uuid: partitions[0].0,

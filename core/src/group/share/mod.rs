@@ -25,6 +25,7 @@ pub use self::{
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,
+    consumer::grouped,
     directory::{Directory, LogUuid, TopicPartition},
     settings::{Begin, GroupSettings},
 };
@@ -181,7 +182,7 @@ impl ShareGroup {
                 let heartbeat = self.heartbeat(now, directory, name, *heartbeat)?;
                 Ok(ShareAnswer::Heartbeat(heartbeat))
             }
-            ShareRequest::Describe => Ok(ShareAnswer::Described(self.describe(&name.0, directory))),
+            ShareRequest::Describe => Ok(ShareAnswer::Described(self.describe(directory))),
             ShareRequest::Positions { partitions } => Ok(self.positions(now, &partitions)),
             ShareRequest::Initialise { partition, start } => {
                 if let Entry::Vacant(vacant) = self.windows.entry(partition) {
@@ -365,15 +366,11 @@ impl ShareGroup {
         }
     }
 
-    pub fn describe(&self, vhost: &str, directory: &Directory) -> ConsumerDescription {
-        let names: FxHashMap<LogUuid, Text> = directory
-            .names(vhost)
-            .filter_map(|name| Some((directory.find(vhost, name)?.uuid, name.clone())))
-            .collect();
+    pub fn describe(&self, directory: &Directory) -> ConsumerDescription {
         let member = |(id, member): (&Text, &Member)| {
             let mut assigned = grouped(&member.assigned);
             for log in &mut assigned {
-                log.name = names.get(&log.uuid).cloned().unwrap_or_default();
+                log.name = directory.name(log.uuid).cloned().unwrap_or_default();
             }
             ConsumerMemberDescription {
                 member: id.clone(),
@@ -622,14 +619,4 @@ impl ShareGroup {
         }
         self.release(name, |_, until| until <= now.instant, batch);
     }
-}
-
-fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
-    let all: Vec<_> = partitions.iter().copied().collect();
-    let log = |partitions: &[TopicPartition]| AssignedLog {
-        uuid: partitions[0].0,
-        name: Text::new(),
-        partitions: partitions.iter().map(|(_, number)| *number).collect(),
-    };
-    all.chunk_by(|a, b| a.0 == b.0).map(log).collect()
 }
