@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 
 from clients import PATIENCE, eventually
 from test_interop_kafka_group_admin import create, produce
-from test_interop_kafka_java import java, tool  # noqa: F401, a fixture
+from test_interop_kafka_tools import java, tool  # noqa: F401, fixtures
 
 CONSUMER_GROUPS = "consumer.group.ConsumerGroupCommand"
 SHARE_GROUPS = "consumer.group.ShareGroupCommand"
@@ -33,7 +33,7 @@ def committed(broker, group, topic):
         consumer.close()
 
 
-def test_offsets_are_reset_in_every_way(java, broker, name):  # noqa: F811
+def test_offsets_are_reset_in_every_way(tool, broker, name):  # noqa: F811
     create(broker, name)
     produce(broker, name, ["a", "b"])
     time.sleep(0.01)  # the next records are younger
@@ -44,7 +44,7 @@ def test_offsets_are_reset_in_every_way(java, broker, name):  # noqa: F811
     assert committed(broker, name, name) == 5
 
     def reset(*how):
-        tool(java, broker, CONSUMER_GROUPS, "--reset-offsets", "--group", name, "--topic", name, "--execute", *how)
+        tool(CONSUMER_GROUPS, "--reset-offsets", "--group", name, "--topic", name, "--execute", *how)
         return committed(broker, name, name)
 
     assert reset("--to-earliest") == 0
@@ -54,45 +54,43 @@ def test_offsets_are_reset_in_every_way(java, broker, name):  # noqa: F811
     assert reset("--to-offset", "1") == 1
     assert reset("--by-duration", "PT1H") == 0
     assert reset("--to-current") == 0
-    deleted = tool(java, broker, CONSUMER_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
+    deleted = tool(CONSUMER_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
     assert "Error" not in deleted
     assert committed(broker, name, name) == confluent_kafka.OFFSET_INVALID
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_groups_in_use_are_listed_and_described_and_refuse_to_go(java, broker, name, protocol):  # noqa: F811
+def test_groups_in_use_are_listed_and_described_and_refuse_to_go(tool, broker, name, protocol):  # noqa: F811
     create(broker, name)
     produce(broker, name, ["a"])
     consumer = consume(broker, name, name, 1, **{"group.protocol": protocol, "client.id": "me"})
     kind = protocol.capitalize()
-    listed = tool(java, broker, "GroupsCommand", "--list")
+    listed = tool("GroupsCommand", "--list")
     assert any(row.split()[:3] == [name, kind, "consumer"] for row in listed.splitlines()), listed
-    listed = tool(java, broker, CONSUMER_GROUPS, "--list", "--state", "stable", "--type", protocol)
+    listed = tool(CONSUMER_GROUPS, "--list", "--state", "stable", "--type", protocol)
     assert any(row.split()[0] == name for row in listed.splitlines() if row.strip()), listed
-    members = tool(java, broker, CONSUMER_GROUPS, "--describe", "--group", name, "--members", "--verbose")
+    members = tool(CONSUMER_GROUPS, "--describe", "--group", name, "--members", "--verbose")
     assert "me" in members and f"{name}:0" in members or f"{name}(0)" in members, members
-    state = tool(java, broker, CONSUMER_GROUPS, "--describe", "--group", name, "--state", "--verbose")
+    state = tool(CONSUMER_GROUPS, "--describe", "--group", name, "--state", "--verbose")
     assert "Stable" in state
-    refused = tool(java, broker, CONSUMER_GROUPS, "--delete", "--group", name)
+    refused = tool(CONSUMER_GROUPS, "--delete", "--group", name)
     assert "GroupNotEmptyException" in refused
-    refused = tool(java, broker, CONSUMER_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
+    refused = tool(CONSUMER_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
     assert "GroupSubscribedToTopicException" in refused or "subscribed to" in refused, refused
     consumer.close()
 
 
-def test_share_groups_are_described_moved_and_deleted(java, broker, name):  # noqa: F811
+def test_share_groups_are_described_moved_and_deleted(tool, broker, name):  # noqa: F811
     create(broker, name)
     produce(broker, name, ["a", "b", "c"])
-    tool(java, broker, "consumer.ConsoleShareConsumer", "--topic", name, "--group", name, "--timeout-ms", "4000")
-    tool(
-        java, broker, SHARE_GROUPS, "--reset-offsets", "--group", name, "--topic", name, "--to-earliest", "--execute",
-    )
-    described = tool(java, broker, SHARE_GROUPS, "--describe", "--group", name)
+    tool("consumer.ConsoleShareConsumer", "--topic", name, "--group", name, "--timeout-ms", "4000")
+    tool(SHARE_GROUPS, "--reset-offsets", "--group", name, "--topic", name, "--to-earliest", "--execute")
+    described = tool(SHARE_GROUPS, "--describe", "--group", name)
     (row,) = [row.split() for row in described.splitlines() if row.startswith(name)]
     assert row[3:5] == ["0", "3"], described
-    listed = tool(java, broker, SHARE_GROUPS, "--list", "--state", "empty")
+    listed = tool(SHARE_GROUPS, "--list", "--state", "empty")
     assert name in listed
-    deleted = tool(java, broker, SHARE_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
+    deleted = tool(SHARE_GROUPS, "--delete-offsets", "--group", name, "--topic", name)
     assert "Successful" in deleted or "Error" not in deleted, deleted
-    tool(java, broker, SHARE_GROUPS, "--delete", "--group", name)
-    assert name not in tool(java, broker, SHARE_GROUPS, "--list")
+    tool(SHARE_GROUPS, "--delete", "--group", name)
+    assert name not in tool(SHARE_GROUPS, "--list")
