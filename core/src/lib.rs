@@ -43,6 +43,7 @@ mod tap;
 mod time;
 mod topic;
 pub mod transaction;
+pub mod typed;
 mod wills;
 
 pub use access::{

@@ -12,7 +12,6 @@ use super::{
     batch::HEADER_BYTES,
     record::{Record, RecordHeader, headers, write_headers},
     settings::Settings,
-    typed,
 };
 use crate::{
     event::Refusal,
@@ -21,6 +20,7 @@ use crate::{
     properties::{Properties, Text, Value},
     time::Timestamp,
     topic::{Grammar, Topic},
+    typed,
 };
 
 /// Names of properties that records (and MQTT's user properties) lack.

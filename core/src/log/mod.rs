@@ -19,7 +19,6 @@ mod segment;
 mod settings;
 mod stream;
 mod tail;
-mod typed;
 mod visible;
 
 pub(crate) use batch::parse;

@@ -11,8 +11,6 @@ use crate::{
     wire::cut,
 };
 
-/// Names the types of headers that are text elsewhere: `name:tag,…`.
-const TYPES_HEADER: &str = "mq.types";
 /// The full topic, when it is too long for a routing key.
 const TOPIC_HEADER: &str = "x-mqtt-topic";
 
@@ -36,9 +34,9 @@ pub fn routing_key(topic: &Topic) -> Cow<'_, str> {
     Cow::Owned(format!("{}~{digest}", cut(&key, KEY_KEPT)))
 }
 
-/// The header table: the message's own headers, typed and without duplicates, and what AMQP has no property for.
+/// The header table: the message's own headers without duplicates, and what AMQP has no property for.
 pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
-    let mut headers = unique(typed(own));
+    let mut headers = unique(own.to_vec());
     let mut set = |name: &str, value| {
         headers.retain(|(of, _)| of != name);
         headers.push((name.into(), value));
@@ -66,52 +64,6 @@ pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
         }
     }
     headers
-}
-
-/// Gives text headers the types that `mq.types` names, and drops `mq.types`. A type that the text is
-/// not a value of leaves it text. Nested types and MQTT's base64 stay text until their conversion is built.
-fn typed(own: &[(Text, Value)]) -> Table {
-    let types = own.iter().find_map(|(name, value)| match value {
-        Value::Text(types) if name == TYPES_HEADER => Some(types),
-        _ => None,
-    });
-    let Some(types) = types else {
-        return own.to_vec();
-    };
-    let tag_of = |name: &str| {
-        types
-            .split(',')
-            .filter_map(|entry| entry.rsplit_once(':'))
-            .find(|(of, _)| *of == name)
-    };
-    own.iter()
-        .filter(|(name, _)| name != TYPES_HEADER)
-        .map(|(name, value)| {
-            let typed = match (value, tag_of(name)) {
-                (Value::Text(text), Some((_, tag))) => parse(tag, text),
-                _ => None,
-            };
-            (name.clone(), typed.unwrap_or_else(|| value.clone()))
-        })
-        .collect()
-}
-
-fn parse(tag: &str, text: &str) -> Option<Value> {
-    Some(match tag {
-        "V" => Value::Null,
-        "t" => Value::Bool(text.parse().ok()?),
-        "b" => Value::I8(text.parse().ok()?),
-        "B" => Value::U8(text.parse().ok()?),
-        "s" => Value::I16(text.parse().ok()?),
-        "u" => Value::U16(text.parse().ok()?),
-        "I" => Value::I32(text.parse().ok()?),
-        "i" => Value::U32(text.parse().ok()?),
-        "l" => Value::I64(text.parse().ok()?),
-        "f" => Value::F32(text.parse().ok()?),
-        "d" => Value::F64(text.parse().ok()?),
-        "T" => Value::Timestamp(text.parse().ok()?),
-        _ => return None,
-    })
 }
 
 /// A field table has each name once: the last value wins, and `x-dup-headers` holds all of those that came more

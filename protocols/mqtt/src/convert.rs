@@ -4,12 +4,11 @@
 //! property for becomes a user property of a fixed name, and `mq.types` says which user properties were not
 //! texts, as `name:tag` separated by commas, with the field-type letters of AMQP 0-9-1 as tags.
 
-mod value;
-
-use std::fmt::Write;
-
 use bytes::{Bytes, BytesMut};
-use trivium_core::{Dialect, Grammar, Message, Persistence, Properties, Text, Topic, Value};
+use trivium_core::{
+    Dialect, Grammar, Message, Persistence, Properties, Text, Topic, Value,
+    typed::{self, Types},
+};
 
 use crate::{
     packet::{
@@ -51,8 +50,6 @@ impl Dialect for Mqtt3 {
     }
 }
 
-/// The dialect of AMQP 0-9-1.
-const AMQP: u8 = 1;
 /// Lists the user properties that were not texts.
 const TYPES: &str = "mq.types";
 /// Stands for payload format 1.
@@ -87,6 +84,32 @@ fn read(block: &Bytes, into: &mut Properties) -> Result<(), Violation> {
     Ok(())
 }
 
+/// What user properties of reserved names say of the message itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// `mq.priority`
+    pub priority: Option<u8>,
+    /// `mq.ttl-ms`, for messages that have no Message Expiry Interval.
+    pub expiry_ms: Option<u64>,
+}
+
+impl Reserved {
+    /// Reads a checked property block.
+    pub fn of(block: &Bytes) -> Reserved {
+        let mut reserved = Reserved::default();
+        property::each_user(block, |name, value| match name {
+            b"mq.priority" => reserved.priority = number(value),
+            b"mq.ttl-ms" => reserved.expiry_ms = number(value),
+            _ => {}
+        });
+        reserved
+    }
+}
+
+fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 fn restore_types(headers: &mut Vec<(Text, Value)>) {
     let Some(at) = headers.iter().position(|(name, _)| *name == TYPES) else {
         return;
@@ -94,13 +117,10 @@ fn restore_types(headers: &mut Vec<(Text, Value)>) {
     let (_, Value::Text(types)) = headers.remove(at) else {
         return;
     };
-    for (name, tag) in types.split(',').filter_map(|entry| entry.rsplit_once(':')) {
-        for (_, value) in headers.iter_mut().filter(|(header, _)| *header == name) {
-            if let Value::Text(text) = value
-                && let Some(typed) = value::from_text(text, tag)
-            {
-                *value = typed;
-            }
+    let types = Types::parse(&types);
+    for (name, value) in headers {
+        if let Value::Text(text) = value {
+            *value = types.value_of_text(name, text);
         }
     }
 }
@@ -130,6 +150,9 @@ fn fill_reserved(properties: &mut Properties) {
             "user-id" => &mut *user_id,
             "mq.type" => &mut *kind,
             "mq.app-id" => &mut *app_id,
+            // The message itself has these.
+            "mq.priority" => return number::<u8>(text.as_bytes()).is_none(),
+            "mq.ttl-ms" => return number::<u64>(text.as_bytes()).is_none(),
             "correlation-id" if correlation_id.is_none() => {
                 *correlation_id = Some(text.as_bytes().clone());
                 return false;
@@ -146,7 +169,8 @@ fn fill_reserved(properties: &mut Properties) {
 
 /// Appends the property block of a message that came by another protocol.
 pub fn put_block(message: &Message, out: &mut BytesMut) {
-    let properties = message.properties();
+    let mut properties = message.properties();
+    fill_reserved(&mut properties);
     let mut user = User {
         out,
         types: String::new(),
@@ -162,10 +186,7 @@ pub fn put_block(message: &Message, out: &mut BytesMut) {
         }
     }
     let types = std::mem::take(&mut user.types);
-    user.text(
-        TYPES,
-        Some(types.trim_end_matches(',')).filter(|types| !types.is_empty()),
-    );
+    user.text(TYPES, Some(&*types).filter(|types| !types.is_empty()));
 }
 
 /// Writes user properties and remembers the types of those that are not texts.
@@ -212,7 +233,7 @@ impl User<'_> {
             self.text("mq.priority", Some(&priority.to_string()));
         }
         if message.persistence == Persistence::Transient {
-            self.text("mq.persistent", Some("false"));
+            self.text("mq.persistent", Some("0"));
         }
         if let Some(key) = &message.key {
             let text = Text::try_from(key.clone()).ok();
@@ -227,13 +248,13 @@ impl User<'_> {
     }
 
     fn put(&mut self, name: &str, value: &Value) {
-        let text = match value {
+        let (text, tags) = match value {
             Value::Text(text) if is_text(text) => return self.text(name, Some(text)),
-            Value::Text(text) => value::to_text(&Value::Bytes(text.as_bytes().clone())),
-            other => value::to_text(other),
+            Value::Text(text) => typed::to_text(&Value::Bytes(text.as_bytes().clone())),
+            other => typed::to_text(other),
         };
         self.text(name, Some(&text));
-        let _ = write!(self.types, "{name}:{},", value::tag(value));
+        tags.write(name, &mut self.types);
     }
 
     /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000.
@@ -260,7 +281,8 @@ fn response_topic(reply_to: &Text, dialect: u8) -> Option<String> {
     if let Some(topic) = reply_to.strip_prefix(MQTT_REPLY) {
         return Some(topic.to_owned());
     }
-    (dialect == AMQP).then(|| format!("{QUEUE_TOPIC}{reply_to}"))
+    // What a publisher of MQTT says is a topic already.
+    (dialect != Mqtt5.id()).then(|| format!("{QUEUE_TOPIC}{reply_to}"))
 }
 
 #[cfg(test)]
@@ -273,6 +295,9 @@ mod tests {
 
     /// A dialect of another protocol that always says the same.
     struct Foreign(Properties);
+
+    /// The dialect of AMQP 0-9-1.
+    const AMQP: u8 = 1;
 
     impl Dialect for Foreign {
         fn id(&self) -> u8 {
@@ -356,7 +381,7 @@ mod tests {
         assert_eq!(name("replies"), "$queue/replies");
         assert_eq!(name("amq.mqtt-reply.a.b%2Ec"), "a/b.c");
         assert_eq!(response_topic(&"mqtt:a/b".into(), 0).unwrap(), "a/b");
-        assert_eq!(response_topic(&"queue".into(), 0), None);
+        assert_eq!(response_topic(&"queue".into(), 0).unwrap(), "$queue/queue");
     }
 
     #[test]
@@ -371,12 +396,29 @@ mod tests {
             ..Properties::default()
         });
         message.body = None;
-        message.priority = Some(3);
         let back = there_and_back(&message).headers;
         assert!(back.contains(&(TOMBSTONE.into(), Value::Text("true".into()))));
-        assert!(back.contains(&("mq.priority".into(), Value::Text("3".into()))));
         assert!(back.contains(&("nul".into(), Value::Bytes(Bytes::from_static(b"a\0")))));
         assert!(!back.iter().any(|(name, _)| *name == "long"));
+    }
+
+    #[test]
+    fn design_3_4_user_properties_of_reserved_names_fill_the_message() {
+        let mut message = message(Properties::default());
+        (message.priority, message.expiry_ms) = (Some(3), Some(5_000));
+        let mut block = BytesMut::new();
+        put_block(&message, &mut block);
+        property::put_user(&mut block, "mq.ttl-ms", "9");
+        property::put_user(&mut block, "mq.ttl-ms", "nine");
+        let block = block.freeze();
+        let reserved = Reserved {
+            priority: Some(3),
+            expiry_ms: None,
+        };
+        assert_eq!(Reserved::of(&block), reserved);
+        let headers = Mqtt5.properties(&block).headers;
+        assert_eq!(headers, [("mq.ttl-ms".into(), Value::Text("nine".into()))]);
+        assert_eq!(Reserved::of(&block.slice(..5)), Reserved::default());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use trivium_core::{
 };
 
 use crate::{
-    convert::{Mqtt3, Mqtt5, QUEUE_TOPIC},
+    convert::{Mqtt3, Mqtt5, QUEUE_TOPIC, Reserved},
     packet::{Ack, Publish, Qos, Reason, Version, Violation, Will, kind},
 };
 
@@ -226,15 +226,20 @@ impl Inbound {
     }
 
     fn message(&self, publish: Publish, exchange: Text, topic: Topic) -> Arc<Message> {
+        let reserved = match self.version {
+            Version::V5 => Reserved::of(&publish.block),
+            _ => Reserved::default(),
+        };
+        let expiry_ms = publish.expiry.map(|seconds| u64::from(seconds) * 1000);
         Arc::new(Message {
             exchange,
             topic,
             body: Some(publish.payload),
             key: None,
             timestamp: None,
-            expiry_ms: publish.expiry.map(|seconds| u64::from(seconds) * 1000),
+            expiry_ms: expiry_ms.or(reserved.expiry_ms),
             persistence: persistence(publish.qos),
-            priority: None,
+            priority: reserved.priority,
             retain: publish.retain,
             native: self.native(publish.block),
             origin: self.origin.clone(),

@@ -135,7 +135,7 @@ impl Kept {
                     return Err(Violation::protocol("response topic is not a topic name"));
                 }
             }
-            id::CORRELATION_DATA => skip_binary(value)?,
+            id::CORRELATION_DATA => drop(field(value)?),
             id::USER_PROPERTY => {
                 value.str()?;
                 value.str()?;
@@ -170,8 +170,8 @@ pub fn says_utf8(block: &Bytes) -> bool {
     while let Ok(id) = value.u8() {
         let skipped = match id {
             id::PAYLOAD_FORMAT => return value.flag() == Ok(true),
-            id::USER_PROPERTY => skip_binary(&mut value).and_then(|()| skip_binary(&mut value)),
-            _ => skip_binary(&mut value),
+            id::USER_PROPERTY => user(&mut value).map(drop),
+            _ => field(&mut value).map(drop),
         };
         if skipped.is_err() {
             return false;
@@ -180,9 +180,28 @@ pub fn says_utf8(block: &Bytes) -> bool {
     false
 }
 
-fn skip_binary(value: &mut Reader<'_>) -> Result<(), Violation> {
+/// Shows the user properties of a block of [`Kept`], names and values.
+pub fn each_user(block: &Bytes, mut show: impl FnMut(&[u8], &[u8])) {
+    let mut value = Reader::new(block, 0..block.len());
+    while let Ok(id) = value.u8() {
+        let shown = match id {
+            id::PAYLOAD_FORMAT => value.flag().map(drop),
+            id::USER_PROPERTY => user(&mut value).map(|(name, value)| show(name, value)),
+            _ => field(&mut value).map(drop),
+        };
+        if shown.is_err() {
+            return;
+        }
+    }
+}
+
+fn user<'a>(value: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), Violation> {
+    Ok((field(value)?, field(value)?))
+}
+
+fn field<'a>(value: &mut Reader<'a>) -> Result<&'a [u8], Violation> {
     let length = value.u16()?;
-    value.slice(length.into()).map(drop)
+    value.slice(length.into())
 }
 
 /// Appends a property block that `write` fills.

@@ -1,4 +1,4 @@
-//! Typed header values as bytes, and back by the types that `mq.types` lists.
+//! Typed header values as the bytes or text of a protocol that has no types, and back by the types that `mq.types` lists.
 //!
 //! `mq.types` is `name:tag` joined by commas; tags are AMQP's field letters and strings need none. What is nested is
 //! JSON, and the types inside are listed by path: `x-death[0].time:T`. A name is percent-escaped where it holds a
@@ -20,9 +20,9 @@ const IN_PATHS: &[char] = &['%', ',', ':', '.', '[', ']'];
 
 /// The types of one value: its own tag, and those of what is nested, by path.
 #[derive(Debug, Default)]
-pub(super) struct Tags(Vec<(String, char)>);
+pub struct TypeTags(Vec<(String, char)>);
 
-impl Tags {
+impl TypeTags {
     /// Appends them to a list under construction.
     pub fn write(&self, name: &str, list: &mut String) {
         let name = escaped(name, IN_LISTS);
@@ -35,8 +35,8 @@ impl Tags {
 }
 
 /// The bytes of a header value, none for null, and what is to be said about its types.
-pub(super) fn to_bytes(value: &Value) -> (Option<Bytes>, Tags) {
-    let mut tags = Tags::default();
+pub fn to_bytes(value: &Value) -> (Option<Bytes>, TypeTags) {
+    let mut tags = TypeTags::default();
     if let Some(tag) = tag(value).filter(|tag| *tag != 'V') {
         tags.0.push((String::new(), tag));
     }
@@ -48,6 +48,21 @@ pub(super) fn to_bytes(value: &Value) -> (Option<Bytes>, Tags) {
         scalar => scalar_text(scalar).into(),
     };
     (Some(bytes), tags)
+}
+
+/// The text of a header value where headers are texts, and what is to be said about its types: bytes are base64 and
+/// null is empty.
+pub fn to_text(value: &Value) -> (String, TypeTags) {
+    let (bytes, mut tags) = to_bytes(value);
+    let text = match (value, bytes) {
+        (_, None) => {
+            tags.0.push((String::new(), 'V'));
+            String::new()
+        }
+        (Value::Bytes(bytes), _) => BASE64.encode(bytes),
+        (_, Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    (text, tags)
 }
 
 /// The AMQP field letter of what is not text.
@@ -112,7 +127,7 @@ fn decimal(text: &str) -> Option<Value> {
 }
 
 /// Numbers are JSON numbers, bytes are base64; of a name that comes twice in a nested table the last counts.
-fn json(value: &Value, path: &str, depth: usize, tags: &mut Tags) -> Json {
+fn json(value: &Value, path: &str, depth: usize, tags: &mut TypeTags) -> Json {
     if depth > NESTING_MAX {
         return Json::Null;
     }
@@ -154,7 +169,7 @@ fn json(value: &Value, path: &str, depth: usize, tags: &mut Tags) -> Json {
 
 /// A parsed `mq.types`.
 #[derive(Debug, Default)]
-pub(super) struct Types<'a>(HashMap<&'a str, char>);
+pub struct Types<'a>(HashMap<&'a str, char>);
 
 impl<'a> Types<'a> {
     /// Reads a list; what makes no sense in it is left out.
@@ -189,6 +204,18 @@ impl<'a> Types<'a> {
             Ok(text) => Value::Text(text),
             Err(_) => Value::Bytes(bytes),
         })
+    }
+
+    /// The value of a header that [`to_text`] wrote. What does not fit its type stays text.
+    pub fn value_of_text(&self, name: &str, text: &Text) -> Value {
+        match self.0.get(&*escaped(name, IN_LISTS)) {
+            Some('V') if text.is_empty() => Value::Null,
+            Some('x') => match BASE64.decode(&**text) {
+                Ok(bytes) => Value::Bytes(bytes.into()),
+                Err(_) => Value::Text(text.clone()),
+            },
+            _ => self.value(name, Some(text.as_bytes().clone())),
+        }
     }
 
     fn nested(&self, json: &Json, path: &str, tag: Option<char>) -> Option<Value> {
@@ -397,7 +424,12 @@ mod tests {
             let (bytes, tags) = to_bytes(&value);
             let mut types = String::new();
             tags.write(&name, &mut types);
-            prop_assert_eq!(Types::parse(&types).value(&name, bytes), value);
+            prop_assert_eq!(Types::parse(&types).value(&name, bytes), value.clone());
+
+            let (text, tags) = to_text(&value);
+            let mut types = String::new();
+            tags.write(&name, &mut types);
+            prop_assert_eq!(Types::parse(&types).value_of_text(&name, &text.into()), value);
         }
     }
 }
