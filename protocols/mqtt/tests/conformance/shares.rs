@@ -159,8 +159,9 @@ fn a_group_gets_no_retained_messages() {
 #[test]
 fn a_member_changes_its_qos() {
     let world = World::new();
-    let mut client = member(&world, "c", Qos::AtLeastOnce);
+    let mut client = member(&world, "c", Qos::AtMostOnce);
     for granted in [
+        Qos::AtLeastOnce,
         Qos::AtMostOnce,
         Qos::ExactlyOnce,
         Qos::AtMostOnce,

@@ -199,6 +199,7 @@ impl Device {
         &mut self,
         connection: Connection,
         wish: Wish,
+        crashed: Option<Instant>,
         ledger: &mut Ledger,
     ) -> Option<Connection> {
         let Wish {
@@ -208,6 +209,10 @@ impl Device {
             aliases,
             keep_alive,
         } = wish;
+        if self.must_be_gone(crashed) {
+            // Its state is not for another session, also when the answer is lost that says so.
+            self.session = Session::default();
+        }
         let forgotten = self.connection.take();
         match self.will.take() {
             Some((will, _)) if !self.connected => ledger.decide(&will, Fate::AtMostOnce),
@@ -365,9 +370,7 @@ impl Device {
             .left
             .map(|left| crashed.map_or(left, |crashed| crashed.max(left)));
         let elapsed = away.is_some_and(|at| now().instant - at > LASTS + SLACK);
-        self.cleaning
-            || self.exists == Exists::No
-            || self.exists == Exists::Yes && self.lasts == Lasts::AWhile && elapsed
+        self.cleaning || self.exists == Exists::No || self.lasts == Lasts::AWhile && elapsed
     }
 
     /// Whether a message goes to this session for certain, and at which QoS.

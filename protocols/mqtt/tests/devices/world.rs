@@ -141,7 +141,8 @@ impl<'a> World<'a> {
 
     fn connect(&mut self, index: usize, wish: Wish) {
         let connection = Connection::new(&self.runtime, &self.broker, &self.front);
-        let forgotten = self.devices[index].connect(connection, wish, &mut self.ledger);
+        let forgotten =
+            self.devices[index].connect(connection, wish, self.crashed, &mut self.ledger);
         self.forgotten.extend(forgotten);
     }
 
