@@ -182,6 +182,9 @@ pub struct Kafka {
     /// Partitions of a topic that is created without a number.
     #[serde(deserialize_with = "parsed")]
     pub partitions: NonZeroU32,
+    /// Bytes of a record batch at most, in topics without a `max.message.bytes` of their own.
+    #[serde(deserialize_with = "parsed")]
+    pub max_message_bytes: NonZeroU32,
     /// How long an empty consumer group waits for more members before its first generation.
     #[serde(deserialize_with = "parsed")]
     pub initial_rebalance_delay_ms: Millis,
@@ -195,6 +198,7 @@ impl Default for Kafka {
             proxy_protocol: false,
             advertised: None,
             partitions: NonZeroU32::MIN,
+            max_message_bytes: const { NonZeroU32::new(1_048_588).unwrap() },
             initial_rebalance_delay_ms: Millis(250),
         }
     }

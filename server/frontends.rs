@@ -50,6 +50,8 @@ fn kafka(config: &Config) -> Endpoint {
         advertised_port: advertised.map(|to| to.port),
         default_partitions: config.kafka.partitions.get(),
         data_dir: config.data_dir.display().to_string().into(),
+        max_message_bytes: config.kafka.max_message_bytes.get() as usize,
+        clock: Some(crate::clock::now),
         ..trivium_kafka::Options::default()
     };
     Endpoint {

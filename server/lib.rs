@@ -306,6 +306,7 @@ fn broker_options(config: &Config) -> Options {
         retained_messages_max: config.mqtt.retained_messages_max,
         retained_bytes_max: config.mqtt.retained_bytes_max.0 as u64,
         session_subscriptions_max: config.mqtt.subscriptions_max,
+        batch_bytes_max: config.kafka.max_message_bytes.get() as usize,
         initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
         user: config
             .user()

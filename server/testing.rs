@@ -67,6 +67,7 @@ pub async fn broker() -> Broker {
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
         clock: crate::clock::now,
+        batch_bytes_max: 1_048_588,
         initial_rebalance_delay: Duration::ZERO,
         user: None,
         default_queue_type: "classic",

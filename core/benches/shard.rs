@@ -121,6 +121,7 @@ async fn open() -> Broker {
         retained_messages_max: 0,
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
+        batch_bytes_max: 1_048_588,
         initial_rebalance_delay: std::time::Duration::ZERO,
         default_queue_type: "classic",
         user: None,

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     catalog::{Actor, Catalog, Effect, Outcome, Routes},
     census::{Census, Group},
+    client_quota::Meters,
     command::{Change, Scope},
     commit::{Committer, Span},
     definitions::{Definitions, Removal},
@@ -55,6 +56,8 @@ pub struct Options {
     pub queue_memory: usize,
     /// Bytes of record batches kept in memory for readers at the ends of logs.
     pub log_memory: usize,
+    /// Bytes of a batch in a log without a bound of its own, at most.
+    pub batch_bytes_max: usize,
     /// How long an empty group waits for more members before its first generation.
     pub initial_rebalance_delay: Duration,
     /// Retained messages of one vhost at most; 0 is no limit.
@@ -106,6 +109,8 @@ pub(crate) struct Inner {
     next_producer: AtomicU64,
     pub(crate) transactions: Transactions,
     pub(crate) clock: fn() -> Now,
+    pub(crate) meters: Meters,
+    pub(crate) batch_bytes_max: usize,
 }
 
 /// What came of removing a queue.
@@ -136,10 +141,12 @@ impl Broker {
                 express: express_inbox,
             });
         }
+        let snapshot = Arc::new(Snapshot::new(recovered.catalog.routes()));
         let inner = Arc::new(Inner {
             shards,
             express,
-            snapshot: Arc::new(Snapshot::new(recovered.catalog.routes())),
+            meters: Meters::new(snapshot.clone()),
+            snapshot,
             committer,
             metrics,
             replies: Replies::default(),
@@ -153,6 +160,7 @@ impl Broker {
             next_producer: AtomicU64::new(recovered.epoch << 24),
             transactions: Transactions::new(recovered.transactions),
             clock: options.clock,
+            batch_bytes_max: options.batch_bytes_max,
         });
         let tasks = recovery::start(
             &inner,

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     access::ScramHash,
+    client_quota::{QuotaEntity, QuotaKind},
     definitions::{Definitions, Removal},
     group::GroupRequest,
-    id::{BindingTag, ConsumerId, DeliveryId, Offset, Token},
+    id::{BindingTag, ConsumerId, DeliveryId, LogUuid, Offset, Token},
     message::Message,
     properties::{Text, Value},
     queue::Will,
@@ -112,6 +113,8 @@ pub enum Command {
         batch: Bytes,
         /// For a transactional batch: whose transaction it is part of.
         transaction: Option<TransactionPart>,
+        /// The log of the name has this id: it was not deleted and created again.
+        id: Option<LogUuid>,
     },
     /// Reads record batches; answered by [`crate::Event::Fetched`].
     Fetch { token: Token, fetch: Fetch },
@@ -215,6 +218,13 @@ pub enum Command {
         producer: ProducerIdentity,
         commit: bool,
     },
+    /// Describes the logs of these ids, each that is there; answered by [`Reply::Logs`](crate::Reply::Logs).
+    FindLogs { token: Token, ids: Vec<LogUuid> },
+    /// Asks for what clients are measured by; answered by [`Reply::Meters`](crate::Reply::Meters).
+    Measure { token: Token },
+    /// Lists the quotas of clients, for administrators; answered by
+    /// [`Reply::ClientQuotas`](crate::Reply::ClientQuotas).
+    ListClientQuotas { token: Token },
     /// The producers that a partition remembers; answered by [`Reply::Producers`](crate::Reply::Producers).
     DescribeProducers {
         token: Token,
@@ -345,6 +355,12 @@ pub enum Change {
     },
     /// Removes a log and its records.
     DeleteLog { name: Text },
+    /// Sets or, without a value, removes limits of a client quota; for administrators.
+    AlterClientQuota {
+        entity: QuotaEntity,
+        changes: Vec<(QuotaKind, Option<f64>)>,
+        validate_only: bool,
+    },
     /// Sets up all of this, or refuses all of it; for administrators.
     Import(Box<Definitions>),
     /// Removes one thing that was set up; answered by [`Reply::Removed`](crate::Reply::Removed). For administrators.
@@ -594,6 +610,8 @@ pub enum Isolation {
 pub struct FetchPartition {
     /// The log's name.
     pub log: Text,
+    /// The log of the name has this id: it was not deleted and created again.
+    pub id: Option<LogUuid>,
     /// Which of its partitions.
     pub partition: u32,
     /// The first record wanted; the batch that holds it is returned whole.

@@ -131,6 +131,7 @@ impl Compactor<'_> {
         let fetch = Fetch {
             partitions: vec![FetchPartition {
                 log: Text::new(),
+                id: None,
                 partition: *number,
                 from: from.max(tail.bounds().log_start),
                 max_bytes: READ_BYTES,

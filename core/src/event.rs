@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use crate::{
     access::ScramKeys,
+    client_quota::{Meters, QuotaEntity, QuotaValues},
     command::{ExchangeSpec, LogSpec, OffsetSpec, QueueSpec},
     definitions::Definitions,
     group::{GroupInfo, GroupReply},
-    id::{BindingTag, ConsumerId, DeliveryId, LogId, Offset, Token},
+    id::{BindingTag, ConsumerId, DeliveryId, LogId, LogUuid, Offset, Token},
     message::Message,
     properties::{Text, Value},
     quota::ChannelQuota,
@@ -180,6 +181,10 @@ pub enum Reply {
     Producers(Vec<ProducerInfo>),
     /// Groups.
     Groups(Vec<GroupInfo>),
+    /// What clients are measured by.
+    Meters(Meters),
+    /// Quotas of clients, as they are set.
+    ClientQuotas(Vec<(QuotaEntity, QuotaValues)>),
 }
 
 /// The retained message of a topic.
@@ -199,7 +204,7 @@ pub struct LogInfo {
     /// The core's number.
     pub id: LogId,
     /// A random id that differs when a log of the same name is created again.
-    pub uuid: [u8; 16],
+    pub uuid: LogUuid,
     /// As created.
     pub spec: LogSpec,
 }
@@ -399,6 +404,11 @@ pub enum Refusal {
     /// Stored batches are damaged, or a batch sent in is.
     #[error("corrupt batch: {0}")]
     Corrupt(Text),
+    /// The log was deleted and another one of its name created.
+    #[error(
+        "log '{name}' in vhost '{vhost}' is not the one that is meant, but was created after it"
+    )]
+    Replaced { name: Text, vhost: Text },
     /// The offset is below what is kept or beyond the end.
     #[error("offset {0} is out of range")]
     OffsetOutOfRange(Offset),

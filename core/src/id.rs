@@ -43,3 +43,6 @@ ids! {
     /// An attribute of a binding that its owner wants back with each delivery (MQTT subscription options).
     BindingTag(u64);
 }
+
+/// The random id of a log, which differs when a log of its name is created again.
+pub type LogUuid = [u8; 16];

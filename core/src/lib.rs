@@ -13,6 +13,7 @@ mod announce;
 mod broker;
 mod catalog;
 mod census;
+mod client_quota;
 mod command;
 mod commit;
 mod compactor;
@@ -54,12 +55,15 @@ pub use broker::{Broker, Options, SHARDS_MAX};
 #[cfg(feature = "testing")]
 pub use catalog::Routing;
 pub use catalog::stream_age;
+pub use client_quota::{ClientMeter, Meters, QuotaEntity, QuotaKind, QuotaName, QuotaValues};
 pub use command::*;
 pub use deaths::{Death, Deaths, Reason};
 pub use definitions::*;
 pub use event::*;
 pub use id::*;
 pub use link::{Link, Stopped};
+#[cfg(feature = "testing")]
+pub use log::exercise_batch;
 pub use log::{
     BatchError, Header as BatchHeader, Visible, record_place, validate as validate_batch,
 };

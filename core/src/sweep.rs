@@ -7,6 +7,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,10 @@ const ONE: ScanLimit = ScanLimit {
     entries: 1,
     bytes: usize::MAX,
 };
+
+/// Ranges are looked at in so many pieces at a time, of not fewer than [`PIECE_MIN`].
+const PIECES: usize = 16;
+const PIECE_MIN: usize = 256;
 
 /// Something to clean up once nobody needs it.
 #[derive(Debug)]
@@ -285,16 +290,147 @@ async fn forget_between(
     kept: impl Iterator<Item = Range<Bytes>>,
     batch: &mut Batch,
 ) -> Result<(), StoreError> {
+    let kept = joined(kept);
+    let size = kept.len().div_ceil(PIECES).max(PIECE_MIN);
+    let mut pieces = Vec::new();
     let mut start = whole.start;
-    for kept in kept.chain([whole.end.clone()..whole.end]) {
-        let between = start..kept.start;
-        if !between.is_empty() {
-            let page = store.scan(table, between.clone(), ONE).await?;
-            if !page.entries.is_empty() {
-                batch.forget(table, between);
-            }
+    for piece in kept.chunks(size) {
+        let end = piece.last().map_or(&start, |last| &last.end).clone();
+        pieces.push(leftovers(store, table, start..end.clone(), piece));
+        start = end;
+    }
+    pieces.push(leftovers(store, table, start..whole.end, &[]));
+    for found in join_all(pieces).await {
+        for range in found? {
+            batch.forget(table, range);
         }
-        start = kept.end;
     }
     Ok(())
+}
+
+/// The same ranges, neighbours as one and without empty ones.
+fn joined(ranges: impl Iterator<Item = Range<Bytes>>) -> Vec<Range<Bytes>> {
+    let mut joined: Vec<Range<Bytes>> = Vec::new();
+    for range in ranges.filter(|range| !range.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if last.end >= range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// Where entries of `whole` are that are in none of `kept`. One look per range that holds something, whatever the
+/// number of empty ones.
+async fn leftovers(
+    store: &Arc<dyn Store>,
+    table: Table,
+    whole: Range<Bytes>,
+    kept: &[Range<Bytes>],
+) -> Result<Vec<Range<Bytes>>, StoreError> {
+    let mut found = Vec::new();
+    let mut kept = kept.iter().peekable();
+    let mut from = whole.start;
+    while from < whole.end {
+        let page = store.scan(table, from..whole.end.clone(), ONE).await?;
+        let Some((entry, _)) = page.entries.into_iter().next() else {
+            break;
+        };
+        while kept.next_if(|range| range.end <= entry).is_some() {}
+        match kept.peek() {
+            Some(range) => {
+                if entry < range.start {
+                    found.push(entry..range.start.clone());
+                }
+                from = range.end.clone();
+            }
+            None => {
+                found.push(entry..whole.end);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Durability, memory::MemoryStore};
+
+    fn key(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    async fn store_of(keys: &[&'static str]) -> Arc<dyn Store> {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let mut batch = Batch::new();
+        for it in keys {
+            batch.put(Table::State, key(it), Bytes::new());
+        }
+        store.commit(batch, Durability::Written).await.unwrap();
+        store
+    }
+
+    /// What is left of these keys when all but what is in these ranges was forgotten.
+    async fn left(keys: &[&'static str], kept: &[(&'static str, &'static str)]) -> Vec<Bytes> {
+        let store = store_of(keys).await;
+        let mut batch = Batch::new();
+        let kept = kept.iter().map(|(start, end)| key(start)..key(end));
+        forget_between(&store, Table::State, everything(), kept, &mut batch)
+            .await
+            .unwrap();
+        store.commit(batch, Durability::Written).await.unwrap();
+        let page = store.scan(Table::State, everything(), PAGE).await.unwrap();
+        page.entries.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[tokio::test]
+    async fn what_lies_between_before_and_behind_goes() {
+        let keys = ["a", "b1", "b2", "c", "d1", "e", "f"];
+        assert_eq!(
+            left(&keys, &[("b", "c"), ("d", "e")]).await,
+            ["b1", "b2", "d1"]
+        );
+        assert_eq!(
+            left(&keys, &[("b", "c"), ("c", "e")]).await,
+            ["b1", "b2", "c", "d1"]
+        );
+        assert_eq!(
+            left(&keys, &[("a", "b"), ("b", "b"), ("f", "g")]).await,
+            ["a", "f"]
+        );
+        assert!(left(&keys, &[]).await.is_empty());
+        assert!(left(&[], &[("b", "c")]).await.is_empty());
+    }
+
+    /// More ranges than one piece takes, with leftovers on the borders of pieces.
+    #[tokio::test]
+    async fn pieces_meet_without_a_gap() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let count = (PIECES * PIECE_MIN + 7) as u32;
+        let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+        let mut batch = Batch::new();
+        for number in 0..count * 2 {
+            batch.put(Table::State, key(number), Bytes::new());
+        }
+        store.commit(batch, Durability::Written).await.unwrap();
+        let mut batch = Batch::new();
+        let even = (0..count).map(|number| key(number * 2)..key(number * 2 + 1));
+        forget_between(&store, Table::State, everything(), even, &mut batch)
+            .await
+            .unwrap();
+        store.commit(batch, Durability::Written).await.unwrap();
+        let (mut range, mut expected) = (everything(), 0);
+        loop {
+            let page = store.scan(Table::State, range.clone(), PAGE).await.unwrap();
+            for (found, _) in page.entries {
+                assert_eq!(found, key(expected));
+                expected += 2;
+            }
+            let Some(next) = page.next else { break };
+            range.start = next;
+        }
+        assert_eq!(expected, count * 2);
+    }
 }

@@ -194,6 +194,7 @@ impl Tap {
     ) -> Result<Offset, Stop> {
         let wanted = FetchPartition {
             log: entry.info.name.clone(),
+            id: None,
             partition,
             from,
             max_bytes: READ_BYTES,

@@ -310,6 +310,7 @@ async fn logs_are_checked_by_name() {
     let batch = bytes::Bytes::from_static(b"not looked at");
     let append = ada
         .ask(|token| Command::Append {
+            id: None,
             token,
             log: "secret".into(),
             partition: 0,

@@ -201,6 +201,7 @@ async fn nothing_is_answered_or_seen_before_it_is_durable() {
     let token = client.token();
     client
         .submit(Command::Append {
+            id: None,
             token,
             log: "t".into(),
             partition: 0,

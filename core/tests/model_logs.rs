@@ -144,6 +144,7 @@ impl World {
             let token = self.client.token();
             let texts: Vec<&str> = values.iter().map(String::as_str).collect();
             let append = Command::Append {
+                id: None,
                 token,
                 log: name(log).as_str().into(),
                 partition: partition as u32,

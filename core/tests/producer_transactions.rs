@@ -65,6 +65,7 @@ impl Client {
     ) -> Result<u64, Refusal> {
         let batch = part(values, producer, sequence);
         let command = |token| Command::Append {
+            id: None,
             token,
             log: "t".into(),
             partition,
@@ -306,6 +307,7 @@ async fn aborted_transactions_are_sorted_by_first_offset() {
         implicit: true,
     });
     let append = |token| Command::Append {
+        id: None,
         token,
         log: "t".into(),
         partition: 0,
@@ -426,6 +428,7 @@ async fn without_implicit_parts_what_was_not_added_is_refused() {
     let append = |sequence| {
         let batch = part(&["a"], producer, sequence);
         move |token| Command::Append {
+            id: None,
             token,
             log: "t".into(),
             partition: 0,

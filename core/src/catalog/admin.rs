@@ -126,7 +126,7 @@ impl Catalog {
         access.has_tag(&by.user, "policymaker") && access.check_vhost(vhost, &by.user).is_ok()
     }
 
-    fn may_set_up(&self, by: &Actor, otherwise: bool) -> Result<(), Refusal> {
+    pub(super) fn may_set_up(&self, by: &Actor, otherwise: bool) -> Result<(), Refusal> {
         let access = self.routes.access();
         if otherwise || by.is_broker() || access.has_tag(&by.user, "administrator") {
             return Ok(());

@@ -10,6 +10,7 @@ mod bench;
 mod bind;
 mod bindings;
 mod check;
+mod client_quotas;
 mod describe;
 mod exchanges;
 mod export;
@@ -217,6 +218,11 @@ impl Catalog {
                 validate_only,
             } => self.add_partitions(by, name, *partitions, *validate_only),
             Change::DeleteLog { name } => self.delete_log(by, name),
+            Change::AlterClientQuota {
+                entity,
+                changes,
+                validate_only,
+            } => self.alter_client_quota(by, entity, changes, *validate_only),
             Change::Import(definitions) => self.import(by, definitions),
             Change::Remove(removal) => self.remove(by, removal),
         }

@@ -165,6 +165,10 @@ impl Catalog {
                 let parameter = admin::read_parameter(value)?;
                 self.routes_mut().put_parameter(parameter);
             }
+            Some(&keys::CLIENT_QUOTA) => {
+                let (entity, values) = admin::read_client_quota(value)?;
+                self.routes_mut().put_client_quota(entity, values);
+            }
             Some(&keys::SHARE) => {
                 let (session, name) = keys::share_parts(key)
                     .ok_or_else(|| StoreError::Corrupt("share key".into()))?;

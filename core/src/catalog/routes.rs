@@ -18,11 +18,12 @@ use super::{
 };
 use crate::{
     access::{Access, limit},
+    client_quota::{ClientQuotas, QuotaEntity, QuotaValues},
     command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     delay::{DelayEntry, delay_ms},
     event::{Kind, LogInfo, Refusal},
-    id::{ConnectionId, QueueId},
+    id::{ConnectionId, LogUuid, QueueId},
     link::Claim,
     log::{Settings, Tail},
     message::Message,
@@ -100,6 +101,7 @@ pub(crate) struct Routes {
     parameters: OrdMap<ParameterName, Arc<ParameterDefinition>>,
     /// By vhost, whether it is an operator's, and name.
     policies: OrdMap<(Text, bool, Text), Arc<Policy>>,
+    client_quotas: Arc<ClientQuotas>,
     vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
 }
 
@@ -116,6 +118,8 @@ struct Vhost {
     queues: Names<Arc<QueueEntry>>,
     sessions: Names<Arc<QueueEntry>>,
     logs: OrdMap<Text, Arc<LogEntry>>,
+    /// The names of `logs`.
+    log_ids: OrdMap<LogUuid, Text>,
 }
 
 #[derive(Clone, Debug)]
@@ -226,6 +230,20 @@ impl Routes {
 
     pub(super) fn access_mut(&mut self) -> &mut Access {
         Arc::make_mut(&mut self.access)
+    }
+
+    /// How fast clients may be.
+    pub(crate) fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
+    pub(super) fn put_client_quota(&mut self, entity: QuotaEntity, values: QuotaValues) {
+        Arc::make_mut(&mut self.client_quotas).put(entity, values);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_client_quotas(&mut self, quotas: ClientQuotas) {
+        self.client_quotas = Arc::new(quotas);
     }
 
     /// All vhosts.
@@ -342,6 +360,12 @@ impl Routes {
     /// A log by name.
     pub(crate) fn log(&self, vhost: &str, name: &str) -> Option<&Arc<LogEntry>> {
         self.vhosts.get(vhost)?.logs.get(name)
+    }
+
+    /// The log of an id.
+    pub(crate) fn log_of_id(&self, vhost: &str, id: &LogUuid) -> Option<&Arc<LogEntry>> {
+        let vhost = self.vhosts.get(vhost)?;
+        vhost.logs.get(vhost.log_ids.get(id)?)
     }
 
     /// The logs of a vhost, by name.
@@ -626,13 +650,15 @@ impl Routes {
     }
 
     pub(super) fn put_log(&mut self, log: Arc<LogEntry>) {
-        self.vhost_mut(&log.vhost)
-            .logs
-            .insert(log.info.name.clone(), log);
+        let vhost = self.vhost_mut(&log.vhost);
+        vhost.log_ids.insert(log.info.uuid, log.info.name.clone());
+        vhost.logs.insert(log.info.name.clone(), log);
     }
 
     pub(super) fn remove_log(&mut self, log: &LogEntry) {
-        self.vhost_mut(&log.vhost).logs.remove(&*log.info.name);
+        let vhost = self.vhost_mut(&log.vhost);
+        vhost.log_ids.remove(&log.info.uuid);
+        vhost.logs.remove(&*log.info.name);
     }
 
     /// Adds a binding, or replaces the one of the same number.

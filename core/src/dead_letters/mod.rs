@@ -173,7 +173,11 @@ impl Office {
         }
         for entry in &targets.logs {
             let record = log::record_from_message(message, &entry.settings);
-            if record.check(&entry.info.name, &entry.settings).is_err() {
+            let bytes_max = self.inner.batch_bytes_max;
+            if record
+                .check(&entry.info.name, &entry.settings, bytes_max)
+                .is_err()
+            {
                 number.inspect(|number| self.registered.refuse(*number));
                 continue;
             }

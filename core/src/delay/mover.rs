@@ -59,7 +59,8 @@ fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
     }
     for entry in &targets.logs {
         let record = log::record_from_message(&message, &entry.settings);
-        if let Err(refusal) = record.check(&entry.info.name, &entry.settings) {
+        if let Err(refusal) = record.check(&entry.info.name, &entry.settings, inner.batch_bytes_max)
+        {
             tracing::warn!(log = %entry.info.name, %refusal, "a delayed message is not captured");
             continue;
         }

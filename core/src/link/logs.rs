@@ -1,16 +1,99 @@
-//! What administrators ask of logs.
+//! Appends to logs, how they are found, and what administrators ask of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Link;
 use crate::{
     access::Operation,
     catalog::LogEntry,
-    event::{Kind, PartitionInfo, Reply},
-    id::{Offset, Token},
+    event::{Kind, LogInfo, PartitionInfo, Refusal, Reply},
+    id::{LogUuid, Offset, Token},
+    log,
     properties::Text,
     shard::Op,
+    transaction::TransactionPart,
 };
 
 impl Link {
+    /// The log that a batch may be appended to.
+    pub(super) fn appendable(
+        &mut self,
+        log: &Text,
+        partition: u32,
+        id: Option<LogUuid>,
+    ) -> Result<Arc<LogEntry>, Refusal> {
+        self.routing.permit(Operation::Write, Kind::Log, log)?;
+        let found = self.routing.current().log(&self.actor.vhost, log).cloned();
+        let entry = found
+            .filter(|entry| (partition as usize) < entry.tails.len())
+            .ok_or_else(|| self.not_found(Kind::Log, log))?;
+        match id.is_none_or(|id| id == entry.info.uuid) {
+            true => Ok(entry),
+            false => Err(replaced(&entry)),
+        }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        token: Token,
+        entry: &LogEntry,
+        partition: u32,
+        batch: Bytes,
+        transaction: Option<TransactionPart>,
+    ) {
+        let header = match log::parse(&batch) {
+            Ok(header) => header,
+            Err(error) => {
+                return self.done(token, Err(Refusal::Corrupt(error.to_string().into())));
+            }
+        };
+        let name = entry.info.name.clone();
+        let own = entry.settings.batch_bytes_max;
+        let limit = own.unwrap_or(self.broker.batch_bytes_max);
+        if batch.len() > limit {
+            let size = batch.len();
+            return self.done(token, Err(Refusal::TooLarge { name, size, limit }));
+        }
+        let (header, batch) = match log::take_in(header, batch, &entry.settings) {
+            Ok((header, batch)) => (Box::new(header), batch),
+            Err(refusal) => return self.done(token, Err(refusal)),
+        };
+        let part = (entry.info.id, partition);
+        let transaction = match self.admit(&header, transaction, part, &name) {
+            Ok(number) => number,
+            Err(refusal) => return self.done(token, Err(refusal)),
+        };
+        self.broker.metrics.appended(1, batch.len() as u64);
+        let shard = self.broker.shard_of_partition(entry.info.id, partition);
+        self.outgoing.push(
+            shard,
+            Op::Append {
+                log: entry.info.id,
+                partition,
+                header,
+                batch,
+                transaction,
+                token,
+            },
+        );
+    }
+
+    /// Describes the logs of these ids, as far as they are there and may be seen.
+    pub(super) fn find_logs(&mut self, token: Token, ids: &[LogUuid]) {
+        let routes = self.routing.current().clone();
+        let found = ids
+            .iter()
+            .filter_map(|id| routes.log_of_id(&self.actor.vhost, id));
+        let mut logs: Vec<_> = found.map(|entry| Ok(entry.info.clone())).collect();
+        logs.retain(|log: &Result<LogInfo, Refusal>| {
+            let name = log.as_ref().map(|log| &log.name);
+            name.is_ok_and(|name| self.routing.permit_any(Kind::Log, name).is_ok())
+        });
+        self.done(token, Ok(Reply::Logs(logs)));
+    }
+
     /// Who may remove a log may remove its records.
     pub(super) fn trim(&mut self, token: Token, log: &Text, partition: u32, to: Option<Offset>) {
         if let Err(refusal) = self.routing.permit(Operation::Configure, Kind::Log, log) {
@@ -50,6 +133,14 @@ impl Link {
         let partitions = entries.into_iter().flat_map(|entry| partitions(entry));
         let reply = Reply::Partitions(partitions.collect());
         self.done(token, Ok(reply));
+    }
+}
+
+/// A log is there, but not the one that is meant.
+pub(super) fn replaced(entry: &LogEntry) -> Refusal {
+    Refusal::Replaced {
+        name: entry.info.name.clone(),
+        vhost: entry.vhost.clone(),
     }
 }
 

@@ -20,6 +20,18 @@ impl Link {
         }));
     }
 
+    /// The quotas of clients, for administrators.
+    pub(super) fn list_client_quotas(&mut self) -> Result<Reply, Refusal> {
+        let routes = self.routing.current();
+        if !routes.access().has_tag(&self.actor.user, "administrator") {
+            let text = format!("user '{}' is not an administrator", self.actor.user);
+            return Err(Refusal::Denied(text.into()));
+        }
+        let all = routes.client_quotas().iter();
+        let all = all.map(|(entity, values)| (entity.clone(), values.clone()));
+        Ok(Reply::ClientQuotas(all.collect()))
+    }
+
     pub(super) fn describe_queues(
         &mut self,
         token: Token,

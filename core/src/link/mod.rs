@@ -21,7 +21,8 @@ use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
 use self::{
-    channels::Channels, confirms::Confirms, seats::Seats, streams::Stream, transact::Transaction,
+    channels::Channels, confirms::Confirms, logs::replaced, seats::Seats, streams::Stream,
+    transact::Transaction,
 };
 pub(crate) use self::{
     mailbox::Mailbox,
@@ -44,7 +45,6 @@ use crate::{
     replies::Taker,
     shard::Op,
     store::BoxFuture,
-    transaction::TransactionPart,
 };
 
 /// The broker has stopped; nothing more will come.
@@ -171,7 +171,11 @@ impl Link {
                     partition,
                     batch,
                     transaction,
-                } => self.append(token, &log, partition, batch, transaction),
+                    id,
+                } => match self.appendable(&log, partition, id) {
+                    Ok(entry) => self.append(token, &entry, partition, batch, transaction),
+                    Err(refusal) => self.done(token, Err(refusal)),
+                },
                 Command::Fetch { token, fetch } => self.fetch(token, fetch),
                 Command::Trim {
                     token,
@@ -270,6 +274,14 @@ impl Link {
                 }
                 command @ (Command::WriteMarker { .. } | Command::DescribeProducers { .. }) => {
                     self.administer_partition(command);
+                }
+                Command::FindLogs { token, ids } => self.find_logs(token, &ids),
+                Command::Measure { token } => {
+                    self.done(token, Ok(Reply::Meters(self.broker.meters.clone())));
+                }
+                Command::ListClientQuotas { token } => {
+                    let quotas = self.list_client_quotas();
+                    self.done(token, quotas);
                 }
                 Command::Retained { token, filter } => self.look_up_retained(token, &filter),
                 Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
@@ -556,70 +568,6 @@ impl Link {
         }
     }
 
-    fn append(
-        &mut self,
-        token: Token,
-        log: &Text,
-        partition: u32,
-        batch: bytes::Bytes,
-        transaction: Option<TransactionPart>,
-    ) {
-        if let Err(refusal) = self.routing.permit(Operation::Write, Kind::Log, log) {
-            return self.done(token, Err(refusal));
-        }
-        let entry = self.routing.current().log(&self.actor.vhost, log).cloned();
-        match entry.filter(|entry| (partition as usize) < entry.tails.len()) {
-            Some(entry) => {
-                let header = match log::parse(&batch) {
-                    Ok(header) => Box::new(header),
-                    Err(error) => {
-                        return self.done(token, Err(Refusal::Corrupt(error.to_string().into())));
-                    }
-                };
-                let (name, limit) = (log.clone(), entry.settings.batch_bytes_max);
-                if batch.len() > limit {
-                    return self.done(
-                        token,
-                        Err(Refusal::TooLarge {
-                            name,
-                            size: batch.len(),
-                            limit,
-                        }),
-                    );
-                }
-                let (header, batch) = match log::take_in(*header, batch, &entry.settings) {
-                    Ok((header, batch)) => (Box::new(header), batch),
-                    Err(refusal) => return self.done(token, Err(refusal)),
-                };
-                let part = (entry.info.id, partition);
-                let transaction = match self.admit(&header, transaction, part, &name) {
-                    Ok(number) => number,
-                    Err(refusal) => return self.done(token, Err(refusal)),
-                };
-                self.broker.metrics.appended(1, batch.len() as u64);
-                let (log, shard) = (
-                    entry.info.id,
-                    self.broker.shard_of_partition(entry.info.id, partition),
-                );
-                self.outgoing.push(
-                    shard,
-                    Op::Append {
-                        log,
-                        partition,
-                        header,
-                        batch,
-                        transaction,
-                        token,
-                    },
-                );
-            }
-            None => {
-                let refusal = self.not_found(Kind::Log, log);
-                self.done(token, Err(refusal));
-            }
-        }
-    }
-
     fn fetch(&mut self, token: Token, fetch: Fetch) {
         let routing = &mut self.routing;
         let permit = |wanted: &FetchPartition| {
@@ -627,8 +575,15 @@ impl Link {
                 .permit(Operation::Read, Kind::Log, &wanted.log)
                 .err()
         };
-        let refused: Vec<Option<Refusal>> = fetch.partitions.iter().map(permit).collect();
+        let mut refused: Vec<Option<Refusal>> = fetch.partitions.iter().map(permit).collect();
         let routes = self.routing.current();
+        for (wanted, refused) in fetch.partitions.iter().zip(&mut refused) {
+            let found = routes.log(&self.actor.vhost, &wanted.log);
+            let other = found.filter(|entry| wanted.id.is_some_and(|id| id != entry.info.uuid));
+            if let (None, Some(other)) = (&refused, other) {
+                *refused = Some(replaced(other));
+            }
+        }
         let tails = fetch
             .partitions
             .iter()

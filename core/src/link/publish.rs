@@ -67,7 +67,7 @@ impl Link {
         if let Some(refusal) = self.broker.refusal() {
             return Err(refusal);
         }
-        let records = records(message, &targets.logs)?;
+        let records = records(message, &targets.logs, self.broker.batch_bytes_max)?;
         let replies = &self.broker.replies;
         let topics = std::iter::once(&message.topic).chain(also);
         let takers = topics.filter_map(|topic| replies.taker(&message.exchange, topic));
@@ -250,11 +250,15 @@ impl Plan {
 }
 
 /// What each log gets. One that cannot take its record spares all destinations: a publish reaches all or none.
-fn records(message: &Message, logs: &[Arc<LogEntry>]) -> Result<Vec<NewRecord>, Refusal> {
+fn records(
+    message: &Message,
+    logs: &[Arc<LogEntry>],
+    bytes_max: usize,
+) -> Result<Vec<NewRecord>, Refusal> {
     logs.iter()
         .map(|entry| {
             let record = log::record_from_message(message, &entry.settings);
-            record.check(&entry.info.name, &entry.settings)?;
+            record.check(&entry.info.name, &entry.settings, bytes_max)?;
             Ok(record)
         })
         .collect()

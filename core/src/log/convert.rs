@@ -66,9 +66,10 @@ pub(crate) struct NewRecord {
 }
 
 impl NewRecord {
-    /// Whether a log with these settings takes it.
-    pub fn check(&self, log: &Text, settings: &Settings) -> Result<(), Refusal> {
-        let (size, limit) = (self.batch_bytes(), settings.batch_bytes_max);
+    /// Whether a log with these settings takes it; `bytes_max` is the bound of logs that have none of their own.
+    pub fn check(&self, log: &Text, settings: &Settings, bytes_max: usize) -> Result<(), Refusal> {
+        let size = self.batch_bytes();
+        let limit = settings.batch_bytes_max.unwrap_or(bytes_max);
         if size > limit {
             let name = log.clone();
             return Err(Refusal::TooLarge { name, size, limit });

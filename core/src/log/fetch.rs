@@ -681,6 +681,7 @@ mod tests {
     fn wanted(from: u64, max_bytes: usize) -> FetchPartition {
         FetchPartition {
             log: "t".into(),
+            id: None,
             partition: 0,
             from: Offset(from),
             max_bytes,

@@ -10,6 +10,8 @@ mod codec;
 mod compaction;
 mod control;
 mod convert;
+#[cfg(feature = "testing")]
+mod exercise;
 mod fetch;
 mod intake;
 mod partition;
@@ -28,6 +30,8 @@ pub use convert::record_place;
 pub(crate) use convert::{
     NewRecord, Records, message_from_record, partition_for, record_from_message,
 };
+#[cfg(feature = "testing")]
+pub use exercise::exercise_batch;
 pub(crate) use fetch::{fetch, find_offset};
 pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};

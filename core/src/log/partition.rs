@@ -6,12 +6,12 @@
 
 mod compaction;
 mod transactions;
+mod upkeep;
 
 use std::{
     collections::{BTreeSet, VecDeque},
     ops::Range,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -42,12 +42,8 @@ pub(super) use transactions::AbortedRow;
 
 /// Producers remembered at most; the one that was silent for longest is forgotten for a new one.
 const PRODUCERS_MAX: usize = 4096;
-/// As Kafka's `producer.id.expiration.ms`.
-const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 /// Collected messages are cut into batches of about this size, so that readers get them in pieces.
 const COLLECTED_BYTES_MAX: usize = 256 << 10;
-/// Of a partition to which nobody appended for so long, nothing stays in memory.
-const IDLE: Duration = Duration::from_secs(30);
 /// Format 1 had no transactions, 2 no compaction.
 const FORMAT: u8 = 3;
 
@@ -83,6 +79,8 @@ pub(crate) struct Partition {
     collected_flags: u8,
     turn: Turn,
     last_append: Option<Now>,
+    /// When its shard looks at it next.
+    upkeep: Option<Timestamp>,
 }
 
 /// What happened since the last [`Partition::seal`].
@@ -154,6 +152,7 @@ impl Partition {
             collected_flags: 0,
             turn: Turn::default(),
             last_append: None,
+            upkeep: None,
         }
     }
 
@@ -391,72 +390,10 @@ impl Partition {
         Ok(self.log_start)
     }
 
-    /// Applies retention, forgets silent producers and gives back memory that nobody needs. Call it every
-    /// few seconds, then [`Partition::seal`].
-    pub fn tick(&mut self, now: Now) {
-        if let Some(to) = self.expired(now.wall) {
-            // The end of a segment is never beyond the end of the partition.
-            let _ = self.trim(to);
-        }
-        let silent = |producer: &Producer| {
-            producer.open.is_none() && producer.touched.after(PRODUCER_EXPIRY) < now.wall
-        };
-        let expired: Vec<i64> = self
-            .producers
-            .iter()
-            .filter(|(_, producer)| silent(producer))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
-            self.producers.remove(&id);
-            self.turn.producers.insert(id);
-        }
-        if self
-            .last_append
-            .is_some_and(|last| now.instant.saturating_duration_since(last.instant) > IDLE)
-        {
-            self.last_append = None;
-            self.tail.release();
-        }
-    }
-
-    /// Where the log should start by its retention; never beyond what the tap has still to read.
-    fn expired(&mut self, now: Timestamp) -> Option<Offset> {
-        // The open segment of a partition to which nobody writes any more has to go as well.
-        if self.open.bytes > 0 && self.is_too_old(&self.open, now) {
-            self.close_segment();
-        }
-        let mut bytes = self.bytes();
-        let mut to = None;
-        for segment in &self.segments {
-            let too_large = self
-                .settings
-                .retention_bytes
-                .is_some_and(|limit| bytes - segment.bytes >= limit);
-            let untapped = self.tap.is_some_and(|tap| tap <= segment.last);
-            if untapped || !(too_large || self.is_too_old(segment, now)) {
-                break;
-            }
-            bytes -= segment.bytes;
-            to = Some(segment.last.next());
-        }
-        to
-    }
-
-    fn is_too_old(&self, segment: &Segment, now: Timestamp) -> bool {
-        self.settings
-            .retention
-            .is_some_and(|age| Timestamp(segment.max_timestamp).after(age) < now)
-    }
-
     /// Puts what this turn did into `batch`; what it returns is to be published when the commit has resolved.
     pub fn seal(&mut self, batch: &mut Batch) -> Option<Committed> {
         self.pack();
-        if self.turn.batches.is_empty()
-            && !self.turn.dirty
-            && self.turn.producers.is_empty()
-            && self.turn.rows.is_empty()
-        {
+        if !self.has_changed() {
             return None;
         }
         let turn = std::mem::take(&mut self.turn);
@@ -619,9 +556,9 @@ pub(crate) async fn recover(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    use super::*;
+    use super::{upkeep::PRODUCER_EXPIRY, *};
     use crate::{
         command::Isolation,
         log::{

@@ -13,8 +13,6 @@ const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 const SEGMENT_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// As Kafka's `message.timestamp.after.max.ms`.
 const TIMESTAMP_AFTER_DEFAULT: Duration = Duration::from_secs(3600);
-/// As Kafka's `max.message.bytes`: of a batch, compressed as it is.
-const BATCH_BYTES_MAX: usize = 1024 * 1024 + 12;
 
 /// The checked settings of a log. A partition acts on them; names that are not here are kept by the catalog only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +37,8 @@ pub(crate) struct Settings {
     pub timestamp_before: Option<Duration>,
     /// `message.timestamp.after.max.ms`: how much newer than now a record may be.
     pub timestamp_after: Option<Duration>,
-    /// `max.message.bytes`: a larger batch is refused.
-    pub batch_bytes_max: usize,
+    /// `max.message.bytes`: a larger batch is refused. Without it, the broker's own bound holds.
+    pub batch_bytes_max: Option<usize>,
     /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
     /// reads the log as a stream gets what was published.
     pub envelope: bool,
@@ -85,7 +83,7 @@ impl Default for Settings {
             log_append_time: false,
             timestamp_before: None,
             timestamp_after: Some(TIMESTAMP_AFTER_DEFAULT),
-            batch_bytes_max: BATCH_BYTES_MAX,
+            batch_bytes_max: None,
             envelope: false,
             key: KeyRule::Topic,
         }
@@ -130,7 +128,7 @@ impl Settings {
                 }
                 "max.message.bytes" => {
                     let bytes: u32 = value.trim().parse().map_err(|_| invalid())?;
-                    parsed.batch_bytes_max = bytes.min(i32::MAX as u32) as usize;
+                    parsed.batch_bytes_max = Some(bytes.min(i32::MAX as u32) as usize);
                 }
                 "cleanup.policy" => {
                     (compacts, parsed.delete) = cleanup(value).ok_or_else(invalid)?
@@ -204,7 +202,7 @@ mod tests {
         let settings = parse(&[("segment.ms", "1000")]).unwrap();
         assert_eq!(settings.retention, Some(Duration::from_millis(604_800_000)));
         assert_eq!(settings.retention_bytes, None);
-        assert_eq!(settings.batch_bytes_max, 1_048_588);
+        assert_eq!(settings.batch_bytes_max, None);
     }
 
     #[test]

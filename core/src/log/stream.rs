@@ -85,6 +85,7 @@ impl Reader {
             .enumerate()
             .map(|(partition, from)| FetchPartition {
                 log: self.name.clone(),
+                id: None,
                 partition: partition as u32,
                 from: *from,
                 max_bytes: READ_BYTES,

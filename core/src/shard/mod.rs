@@ -8,6 +8,7 @@ mod retained;
 mod run;
 mod sessions;
 mod turn;
+mod upkeep;
 
 use std::{
     collections::BTreeSet,
@@ -21,8 +22,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub(crate) use op::{Op, Report, Request};
 pub(crate) use run::{EXPRESS_MAX, Inboxes, Services, run};
 pub(crate) use turn::{Count, Outbox, Turn};
+pub(crate) use upkeep::LOG_UPKEEP;
 
-use self::retained::RetainedMessages;
+use self::{retained::RetainedMessages, upkeep::Upkeep};
 use crate::{
     broker::shard_of_partition,
     catalog::{LogEntry, QueueEntry},
@@ -38,9 +40,6 @@ use crate::{
     store::{Store, StoreError, messages},
     time::{Now, Timestamp},
 };
-
-/// How often retention is looked at.
-const LOG_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Which of how many shards one is.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +71,7 @@ pub(crate) struct Shard {
     tails: Arc<TailBudget>,
     place: Place,
     delays: Delays,
-    next_log_upkeep: Timestamp,
+    upkeep: Upkeep,
 }
 
 impl Shard {
@@ -99,7 +98,7 @@ impl Shard {
             tails,
             place,
             delays: Delays::new(0),
-            next_log_upkeep: Timestamp::default(),
+            upkeep: Upkeep::default(),
         }
     }
 
@@ -130,7 +129,12 @@ impl Shard {
         for entry in logs {
             self.create_log(entry);
         }
-        log::recover(store, &mut self.partitions).await
+        log::recover(store, &mut self.partitions).await?;
+        let used = self.partitions.iter_mut().filter(|(_, it)| it.is_used());
+        for (id, partition) in used {
+            self.upkeep.soon(*id, partition.upkeep(), Timestamp(0));
+        }
+        Ok(())
     }
 
     /// How far the tap has read this shard's partitions.
@@ -584,6 +588,8 @@ impl Shard {
         turn.share_letters = self.groups.take_letters();
         for (log, number) in std::mem::take(&mut self.touched_partitions) {
             if let Some(partition) = self.partitions.get_mut(&(log, number)) {
+                self.upkeep
+                    .soon((log, number), partition.upkeep(), turn.now.wall);
                 let committed = partition.seal(&mut turn.batch);
                 turn.committed
                     .extend(committed.map(|committed| ((log, number), committed)));
@@ -614,7 +620,7 @@ impl Shard {
     /// When [`Shard::tick`] is next wanted.
     pub(crate) fn next_deadline(&self, now: Now, groups: Option<Instant>) -> Option<Instant> {
         let queues = self.deadlines.first().map(|(at, _)| *at);
-        let logs = (!self.partitions.is_empty()).then_some(self.next_log_upkeep);
+        let logs = self.upkeep.next();
         let instant =
             |at: Timestamp| now.instant + Duration::from_millis(at.0.saturating_sub(now.wall.0));
         let retained = self.retained.next_expiry();
@@ -626,16 +632,19 @@ impl Shard {
             .min()
     }
 
-    /// Retention and what else partitions do by the clock.
+    /// Retention and what else partitions do by the clock, for those whose time has come.
     fn keep_logs(&mut self, turn: &mut Turn) {
-        if turn.now.wall < self.next_log_upkeep {
-            return;
-        }
-        self.next_log_upkeep = turn.now.wall.after(LOG_UPKEEP);
-        for (id, partition) in &mut self.partitions {
+        for id in self.upkeep.due(turn.now.wall) {
+            let Some(partition) = self.partitions.get_mut(&id) else {
+                continue;
+            };
             partition.tick(turn.now);
             turn.compactions.extend(partition.compaction(turn.now.wall));
-            self.touched_partitions.insert(*id);
+            if partition.has_changed() {
+                self.touched_partitions.insert(id);
+            }
+            let wanted = partition.next_tick(turn.now);
+            self.upkeep.put(id, partition.upkeep(), wanted);
         }
     }
 

@@ -40,7 +40,11 @@ pub(crate) mod catalog {
     /// `m`: a parameter: whether it is a vhost's, vhost, component, name.
     pub const PARAMETER: u8 = b'm';
 
+    /// `c`: a quota of clients: whether it has a user, which, whether it has a client, which.
+    pub const CLIENT_QUOTA: u8 = b'c';
+
     use super::{Bytes, LogId, QueueId, key};
+    use crate::client_quota::{QuotaEntity, QuotaName};
 
     pub(crate) fn next_id() -> Bytes {
         key(1).u8(NEXT_ID).done()
@@ -92,6 +96,17 @@ pub(crate) mod catalog {
     pub(crate) fn parameter(vhost: Option<&str>, component: &str, name: &str) -> Bytes {
         let (scope, vhost) = vhost.map_or(("", ""), |vhost| ("vhost", vhost));
         named(PARAMETER, &[scope, vhost, component, name])
+    }
+
+    pub(crate) fn client_quota(entity: &QuotaEntity) -> Bytes {
+        let parts = |name: &Option<QuotaName>| match name {
+            None => ("", String::new()),
+            Some(QuotaName::Default) => ("default", String::new()),
+            Some(QuotaName::Of(name)) => ("name", name.to_string()),
+        };
+        let ((user, user_name), (client, client_name)) =
+            (parts(&entity.user), parts(&entity.client));
+        named(CLIENT_QUOTA, &[user, &user_name, client, &client_name])
     }
 
     fn named(kind: u8, names: &[&str]) -> Bytes {

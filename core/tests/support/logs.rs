@@ -148,6 +148,7 @@ pub fn log(partitions: u32, settings: &[(&'static str, &'static str)]) -> LogSpe
 pub fn from(log: &str, partition: u32, offset: u64) -> FetchPartition {
     FetchPartition {
         log: log.into(),
+        id: None,
         partition,
         from: Offset(offset),
         max_bytes: 1 << 20,
@@ -180,6 +181,7 @@ impl Client {
         let log = Text::from(log);
         let appended = self
             .ask(|token| Command::Append {
+                id: None,
                 token,
                 log,
                 partition,

@@ -103,7 +103,9 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let text = refusal.to_string();
         match refusal {
-            Refusal::NotFound { .. } => Error::channel(ReplyCode::NotFound, text),
+            Refusal::NotFound { .. } | Refusal::Replaced { .. } => {
+                Error::channel(ReplyCode::NotFound, text)
+            }
             Refusal::Exists { .. }
             | Refusal::Inequivalent { .. }
             | Refusal::InUse { .. }

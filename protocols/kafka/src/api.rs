@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::{
     messages::{
         admin::*, api_versions::*, configs::*, consumer_groups::*, describe::*, fetch::*,
-        group_offsets::*, groups::*, metadata::*, offsets::*, produce::*, producers::*, share::*,
-        topics::*, transactions::*,
+        group_offsets::*, groups::*, metadata::*, offsets::*, produce::*, producers::*, quotas::*,
+        share::*, topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -110,6 +110,8 @@ apis! {
     45 AlterPartitionReassignments: 0..=1, flexible 0, AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
     46 ListPartitionReassignments: 0..=0, flexible 0, ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
     47 OffsetDelete: 0..=0, flexible 1, OffsetDeleteRequest => OffsetDeleteResponse;
+    48 DescribeClientQuotas: 0..=1, flexible 1, DescribeClientQuotasRequest => DescribeClientQuotasResponse;
+    49 AlterClientQuotas: 0..=1, flexible 1, AlterClientQuotasRequest => AlterClientQuotasResponse;
     55 DescribeQuorum: 0..=2, flexible 0, DescribeQuorumRequest => DescribeQuorumResponse;
     57 UpdateFeatures: 0..=2, flexible 0, UpdateFeaturesRequest => UpdateFeaturesResponse;
     60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;

@@ -26,8 +26,9 @@ const CONTROL: i16 = 0x20;
 /// Why a batch is not stored: the code for the client and a word for the human.
 pub(crate) type Fault = (ErrorCode, &'static str);
 
-/// Checks that `batch` is exactly one record batch that a client may append through this version of Produce.
-pub(crate) fn validate(batch: &Bytes, version: i16, bytes_max: usize) -> Result<(), Fault> {
+/// Checks that `batch` is exactly one record batch that a client may append through this version of Produce. How
+/// large it may be is for the log to say.
+pub(crate) fn validate(batch: &Bytes, version: i16) -> Result<(), Fault> {
     // Every older format has its magic at the same place.
     if batch.get(MAGIC).is_some_and(|magic| *magic < 2) {
         return Err((
@@ -43,12 +44,6 @@ pub(crate) fn validate(batch: &Bytes, version: i16, bytes_max: usize) -> Result<
     }
     if batch[MAGIC] != 2 {
         return Err((ErrorCode::CORRUPT_MESSAGE, "unknown magic"));
-    }
-    if batch.len() > bytes_max {
-        return Err((
-            ErrorCode::MESSAGE_TOO_LARGE,
-            "the batch is larger than max.message.bytes",
-        ));
     }
     match i32_at(batch, 8) as i64 - (batch.len() - PREFIX) as i64 {
         0 => {}
@@ -151,10 +146,8 @@ pub(crate) fn seal(body: &[u8]) -> Bytes {
 mod tests {
     use super::*;
 
-    const MAX: usize = 1_048_588;
-
     fn code(batch: impl Into<Bytes>) -> ErrorCode {
-        validate(&batch.into(), 9, MAX).map_or_else(|(code, _)| code, |()| ErrorCode::NONE)
+        validate(&batch.into(), 9).map_or_else(|(code, _)| code, |()| ErrorCode::NONE)
     }
 
     /// The batch of `sample` with other bytes from `attributes` on.
@@ -209,15 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn zstd_needs_version_7_and_size_has_a_limit() {
+    fn zstd_needs_version_7() {
         let zstd = changed(21, &[0, 4]);
         assert_eq!(
-            validate(&zstd, 6, MAX).map_err(|(code, _)| code),
+            validate(&zstd, 6).map_err(|(code, _)| code),
             Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE)
         );
-        assert_eq!(
-            validate(&zstd, 7, 61).map_err(|(code, _)| code),
-            Err(ErrorCode::MESSAGE_TOO_LARGE)
-        );
+        assert_eq!(validate(&zstd, 7), Ok(()));
     }
 }

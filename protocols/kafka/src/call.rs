@@ -1,15 +1,17 @@
 //! One request being answered: what it may use, and how it goes on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use trivium_core::{Change, Command, Fetched, Refusal, Reply, Text, Token};
+use trivium_core::{Change, Command, Fetched, Now, Refusal, Reply, Text, Token};
 use trivium_protocol::Peer;
 
 use crate::{
     Options,
     header::Header,
+    message::Throttled,
     serve::fetch_sessions::Sessions,
     serve::share_session::ShareSessions,
+    throttle::{Cost, Throttle},
     topics::Topics,
     wire::{Frame, Wire},
 };
@@ -23,9 +25,21 @@ pub(crate) struct Session {
     pub(crate) shares: ShareSessions,
     /// The broker is short of disk or memory, and takes no records.
     pub(crate) is_blocked: bool,
+    pub(crate) throttle: Throttle,
 }
 
 impl Session {
+    /// What a step of a request costs.
+    pub(crate) fn cost(&self, now: Now, bytes: usize, spent: Duration) -> Cost {
+        Cost::new(&self.throttle, now, bytes, spent, self.options.clock)
+    }
+
+    /// Has the client wait as it was told; the time that the request has taken.
+    pub(crate) fn charge(&mut self, cost: &Cost) -> Duration {
+        self.throttle.mute(cost.now.instant, cost.wait());
+        cost.spent()
+    }
+
     /// Host and port that this client is to use.
     pub(crate) fn advertised(&self) -> (Text, i32) {
         let local = || self.peer.local.ip().to_canonical().to_string().into();
@@ -42,6 +56,7 @@ impl Session {
 pub(crate) struct Call<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) header: &'a Header,
+    pub(crate) cost: &'a Cost,
     commands: &'a mut Vec<Command>,
     number: u32,
 }
@@ -51,12 +66,14 @@ impl<'a> Call<'a> {
     pub(crate) fn new(
         session: &'a mut Session,
         header: &'a Header,
+        cost: &'a Cost,
         commands: &'a mut Vec<Command>,
         number: u32,
     ) -> Call<'a> {
         Call {
             session,
             header,
+            cost,
             commands,
             number,
         }
@@ -88,11 +105,25 @@ impl<'a> Call<'a> {
         self.submit(part, |token| Command::Define { token, change });
     }
 
-    /// Ends the request with this response.
-    pub(crate) fn respond(&self, response: &impl Wire) -> Step {
+    /// Ends the request with this response, which says how long the client is to wait.
+    pub(crate) fn respond(&self, response: &(impl Wire + Throttled)) -> Step {
+        self.cost.answer(&self.session.throttle);
         let mut frame = self.header.response();
-        response.write(&mut frame);
+        let wait = self.cost.wait();
+        if wait.is_zero() {
+            response.write(&mut frame);
+        } else {
+            let mut response = response.clone();
+            response.set_throttle(wait.as_millis().try_into().unwrap_or(i32::MAX));
+            response.write(&mut frame);
+        }
         Step::Respond(frame)
+    }
+
+    /// Whether so many partitions may be created or deleted now, by the client's quota.
+    pub(crate) fn may_change(&self, partitions: u32, strict: bool) -> bool {
+        let throttle = &self.session.throttle;
+        self.cost.may_change(throttle, partitions, strict)
     }
 }
 

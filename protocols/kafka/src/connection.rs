@@ -8,11 +8,15 @@
 //! requests alone overlap, up to [`IN_FLIGHT_MAX`] and [`IN_FLIGHT_BYTES_MAX`], their responses held back
 //! until their turn.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, BytesMut};
 use tracing::debug;
-use trivium_core::{Command, Credentials, Event, Now, Token};
+use trivium_core::{Command, Credentials, Event, Now, Reply, Token};
 use trivium_protocol::{CloseReason, Effects, Output, Peer, Protocol};
 
 use crate::{
@@ -21,6 +25,7 @@ use crate::{
     call::{Answer, Call, Job, Session, Step},
     header::{Header, Parsed},
     serve::{self, fetch_sessions::Sessions},
+    throttle::Throttle,
     topics::Topics,
     wire::Frame,
 };
@@ -31,6 +36,8 @@ const IN_FLIGHT_MAX: usize = 64;
 const IN_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The token of the authentication, which no request has.
 const AUTHENTICATION: Token = Token(u64::MAX);
+/// The token of the question for quotas, which no request has either.
+const METERS: Token = Token(u64::MAX - 1);
 
 /// The state of one connection.
 pub(crate) struct Connection {
@@ -55,6 +62,8 @@ enum State {
 struct Pending {
     header: Header,
     bytes: usize,
+    /// Time that it has taken, where that counts.
+    spent: Duration,
     progress: Progress,
 }
 
@@ -74,6 +83,7 @@ impl Connection {
                 fetches: Sessions::default(),
                 shares: Default::default(),
                 is_blocked: false,
+                throttle: Throttle::default(),
             },
             state: State::New,
             pending: VecDeque::new(),
@@ -111,19 +121,30 @@ impl Connection {
 
     fn start(
         &mut self,
+        now: Now,
         parsed: Parsed,
         bytes: usize,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         let number = self.first.wrapping_add(self.pending.len() as u32);
+        let mut spent = Duration::ZERO;
         let (header, step) = match parsed {
             Parsed::NewerApiVersions(header) => {
                 let frame = serve::api_versions::unsupported_version(&header);
                 (header, Step::Respond(frame))
             }
             Parsed::Request(header, request) => {
-                let mut call = Call::new(&mut self.session, &header, &mut effects.commands, number);
+                self.session.throttle.meet(&header.client_id);
+                let cost = self.session.cost(now, bytes, spent);
+                let mut call = Call::new(
+                    &mut self.session,
+                    &header,
+                    &cost,
+                    &mut effects.commands,
+                    number,
+                );
                 let step = serve::start(request, &mut call);
+                spent = self.session.charge(&cost);
                 (header, step)
             }
         };
@@ -132,6 +153,7 @@ impl Connection {
         self.pending.push_back(Pending {
             header,
             bytes,
+            spent,
             progress,
         });
         self.flush(&mut effects.output);
@@ -141,6 +163,7 @@ impl Connection {
     /// Gives an answer of the core to the request that asked.
     fn on_answer(
         &mut self,
+        now: Now,
         token: Token,
         answer: Answer,
         effects: &mut Effects,
@@ -154,14 +177,17 @@ impl Connection {
         };
         match std::mem::replace(&mut pending.progress, Progress::Answered(None)) {
             Progress::Waiting(job) => {
+                let cost = self.session.cost(now, pending.bytes, pending.spent);
                 let mut call = Call::new(
                     &mut self.session,
                     &pending.header,
+                    &cost,
                     &mut effects.commands,
                     number,
                 );
-                pending.progress =
-                    advance(&pending.header, job.on_answer(part, answer, &mut call))?;
+                let step = job.on_answer(part, answer, &mut call);
+                pending.spent = self.session.charge(&cost);
+                pending.progress = advance(&pending.header, step)?;
             }
             answered => pending.progress = answered,
         }
@@ -195,6 +221,7 @@ impl Connection {
             token: AUTHENTICATION,
             credentials,
         });
+        effects.commands.push(Command::Measure { token: METERS });
     }
 }
 
@@ -219,7 +246,7 @@ fn is_produce(input: &BytesMut) -> bool {
 impl Protocol for Connection {
     fn handle_input(
         &mut self,
-        _now: Now,
+        now: Now,
         input: &mut BytesMut,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
@@ -230,6 +257,7 @@ impl Protocol for Connection {
             self.authenticate(effects);
         }
         while self.state == State::Open
+            && self.session.throttle.muted_until().is_none()
             && let Some(size) = self.next_request(input)?
         {
             let is_produce = is_produce(input);
@@ -240,14 +268,14 @@ impl Protocol for Connection {
             let mut frame = input.split_to(4 + size).freeze();
             frame.advance(4);
             let parsed = Header::parse(frame)?;
-            self.start(parsed, size, effects)?;
+            self.start(now, parsed, size, effects)?;
         }
         Ok(())
     }
 
     fn handle_event(
         &mut self,
-        _now: Now,
+        now: Now,
         event: Event,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
@@ -262,9 +290,20 @@ impl Protocol for Connection {
                 }
                 Ok(())
             }
-            Event::Done { token, result } => self.on_answer(token, Answer::Done(result), effects),
+            Event::Done {
+                token: METERS,
+                result,
+            } => {
+                if let Ok(Reply::Meters(meters)) = result {
+                    self.session.throttle.begin(meters);
+                }
+                Ok(())
+            }
+            Event::Done { token, result } => {
+                self.on_answer(now, token, Answer::Done(result), effects)
+            }
             Event::Fetched { token, partitions } => {
-                self.on_answer(token, Answer::Fetched(partitions), effects)
+                self.on_answer(now, token, Answer::Fetched(partitions), effects)
             }
             Event::Shutdown => {
                 self.state = State::Closing;
@@ -292,19 +331,22 @@ impl Protocol for Connection {
         }
     }
 
-    fn handle_timeout(&mut self, _now: Now, _effects: &mut Effects) -> Result<(), CloseReason> {
+    fn handle_timeout(&mut self, now: Now, _effects: &mut Effects) -> Result<(), CloseReason> {
+        self.session.throttle.tick(now.instant);
         Ok(())
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.session.throttle.muted_until()
     }
 
     fn wants_input(&self) -> bool {
         match self.state {
             State::New => true,
             State::Authenticating | State::Closing => false,
-            State::Open => self.may_start(self.next_overlaps),
+            State::Open => {
+                self.session.throttle.muted_until().is_none() && self.may_start(self.next_overlaps)
+            }
         }
     }
 
@@ -320,7 +362,7 @@ impl Protocol for Connection {
 
 #[cfg(test)]
 mod tests {
-    use trivium_core::{Refusal, Reply};
+    use trivium_core::Refusal;
 
     use super::*;
     use crate::{
@@ -344,10 +386,13 @@ mod tests {
         assert!(!script.wants_input(), "nothing is read before the answer");
         assert!(matches!(
             script.commands()[..],
-            [Command::Authenticate {
-                credentials: Credentials::Anonymous { loopback: true },
-                ..
-            }]
+            [
+                Command::Authenticate {
+                    credentials: Credentials::Anonymous { loopback: true },
+                    ..
+                },
+                Command::Measure { .. },
+            ]
         ));
         assert!(
             script

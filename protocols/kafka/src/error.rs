@@ -72,9 +72,11 @@ codes! {
     GROUP_SUBSCRIBED_TO_TOPIC = 86;
     INVALID_RECORD = 87;
     UNSTABLE_OFFSET_COMMIT = 88;
+    THROTTLING_QUOTA_EXCEEDED = 89;
     PRODUCER_FENCED = 90;
     INVALID_UPDATE_VERSION = 95;
     UNKNOWN_TOPIC_ID = 100;
+    INCONSISTENT_TOPIC_ID = 103;
     BROKER_ID_NOT_REGISTERED = 102;
     TRANSACTIONAL_ID_NOT_FOUND = 105;
     FENCED_MEMBER_EPOCH = 110;
@@ -125,6 +127,7 @@ impl From<&Refusal> for ErrorCode {
                 RecordFault::Timestamp => ErrorCode::INVALID_TIMESTAMP,
             },
             Refusal::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+            Refusal::Replaced { .. } => ErrorCode::INCONSISTENT_TOPIC_ID,
             Refusal::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
             Refusal::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::ProducerFenced => ErrorCode::INVALID_PRODUCER_EPOCH,

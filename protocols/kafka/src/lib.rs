@@ -27,6 +27,7 @@ mod sample;
 #[cfg(test)]
 mod script;
 mod serve;
+mod throttle;
 mod topics;
 pub mod wire;
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub max_request_size: usize,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
+    /// The time, for quotas of how long requests take; without it, these do not count.
+    pub clock: Option<fn() -> Now>,
     /// The next id of a fetch session. Ids are not reused, so no connection takes another's for its own.
     pub fetch_sessions: Arc<AtomicI32>,
 }
@@ -79,6 +82,7 @@ impl Default for Options {
             default_partitions: 1,
             max_request_size: 100 * 1024 * 1024,
             max_message_bytes: 1_048_588,
+            clock: None,
             fetch_sessions: Arc::new(AtomicI32::new(1)),
         }
     }

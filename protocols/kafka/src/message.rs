@@ -10,6 +10,12 @@
 //! A field outside of its versions is not on the wire: it reads as its default. A tagged field is
 //! written only when it is not its default. Tags are listed in ascending order.
 
+/// A message that may say how long its client is to wait; those without the field do not.
+pub trait Throttled: Clone {
+    /// Milliseconds.
+    fn set_throttle(&mut self, ms: i32);
+}
+
 macro_rules! message {
     ($(
         $(#[$doc:meta])*
@@ -63,6 +69,13 @@ macro_rules! message {
             }
         }
 
+        impl $crate::message::Throttled for $name {
+            #[allow(unused_variables)]
+            fn set_throttle(&mut self, ms: i32) {
+                $(message!(@throttle self $field ms);)*
+            }
+        }
+
         #[cfg(test)]
         impl $crate::sample::Sample for $name {
             fn sample(source: &mut $crate::sample::Source) -> Self {
@@ -74,6 +87,9 @@ macro_rules! message {
             }
         }
     )*};
+
+    (@throttle $it:ident throttle_time_ms $ms:ident) => { $it.throttle_time_ms = $ms; };
+    (@throttle $it:ident $field:ident $ms:ident) => {};
 
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };

@@ -44,10 +44,10 @@ impl Script {
     pub(crate) fn open() -> Script {
         let mut script = Script::accepted();
         script.bytes(&[0]).unwrap();
-        let token = script.command(|command| match command {
-            Command::Authenticate { token, .. } => Some(token),
-            _ => None,
-        });
+        let commands = script.commands();
+        let [Command::Authenticate { token, .. }, Command::Measure { .. }] = commands[..] else {
+            panic!("{commands:?}")
+        };
         script.done(
             token,
             Ok(Reply::Authenticated {
@@ -157,6 +157,7 @@ impl Script {
     pub(crate) fn describe(&mut self, answer: Vec<Result<LogInfo, Refusal>>) -> Option<Vec<Text>> {
         let (token, logs) = self.command(|command| match command {
             Command::DescribeLogs { token, logs } => Some((token, logs)),
+            Command::FindLogs { token, .. } => Some((token, None)),
             _ => None,
         });
         self.done(token, Ok(Reply::Logs(answer)));

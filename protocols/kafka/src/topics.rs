@@ -20,8 +20,8 @@ pub(crate) fn is_internal(name: &str) -> bool {
 
 /// The topic ids that a connection has met.
 ///
-/// Learned from every description, and forgotten when the core does not find the log any more; so an id is
-/// stale at most until the connection next asks for metadata.
+/// Learned from descriptions, and forgotten when the core does not find the log any more. An id may be stale: who
+/// uses one says to the core which log is meant, or asks for it again.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     names: FxHashMap<Uuid, Text>,

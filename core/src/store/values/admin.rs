@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::{Bytes, Reader, StoreError, Writer};
 use crate::{
     access::{HashAlgorithm, PasswordHash, Permission, Scram, ScramKeys, TopicPermission, User},
+    client_quota::{QuotaEntity, QuotaKind, QuotaName, QuotaValues},
     definitions::{
         ParameterDefinition, PermissionDefinition, PolicyDefinition, TopicPermissionDefinition,
         VhostDefinition,
     },
+    properties::Text,
 };
 
 const FORMAT: u8 = 1;
@@ -69,6 +71,40 @@ fn read_keys(reader: &mut Reader) -> Result<ScramKeys, StoreError> {
         stored_key: reader.bytes()?,
         server_key: reader.bytes()?,
     })
+}
+
+pub(crate) fn write_client_quota(entity: &QuotaEntity, values: &QuotaValues) -> Bytes {
+    let mut writer = Writer::new(FORMAT);
+    for name in [&entity.user, &entity.client] {
+        writer.option(name.as_ref(), |writer, name| {
+            let name = match name {
+                QuotaName::Of(name) => Some(name),
+                QuotaName::Default => None,
+            };
+            writer.option(name, |writer, name| writer.text(name));
+        });
+    }
+    writer.list(values, |writer, (kind, limit)| {
+        writer.text(kind.name());
+        writer.varint(limit.to_bits());
+    });
+    writer.done()
+}
+
+/// Limits of kinds that this program does not know are left out.
+pub(crate) fn read_client_quota(value: Bytes) -> Result<(QuotaEntity, QuotaValues), StoreError> {
+    let mut reader = Reader::new(value, FORMAT)?;
+    let mut name = || {
+        reader.option(|reader| {
+            let name = reader.option(Reader::text)?;
+            Ok(name.map_or(QuotaName::Default, QuotaName::Of))
+        })
+    };
+    let (user, client) = (name()?, name()?);
+    let values = reader.list(|reader| Ok((reader.text()?, f64::from_bits(reader.varint()?))))?;
+    let known = |(name, limit): (Text, f64)| Some((QuotaKind::named(&name)?, limit));
+    let entity = QuotaEntity { user, client };
+    Ok((entity, values.into_iter().filter_map(known).collect()))
 }
 
 pub(crate) fn write_vhost(vhost: &VhostDefinition) -> Bytes {

@@ -5,14 +5,14 @@ use trivium_core::Text;
 use crate::{error::ErrorCode, message::message, wire::Float};
 
 message! {
-    /// Which quotas are asked for.
+    /// Which quotas are wanted.
     DescribeClientQuotasRequest {
-        components: Vec<QuotaComponent>;
+        components: Vec<QuotaFilter>;
         strict: bool;
     }
 
-    /// A filter: 0 by name, 1 the default entity, 2 any name.
-    QuotaComponent {
+    /// What entities have to have.
+    QuotaFilter {
         entity_type: Text;
         match_type: i8;
         r#match: Option<Text>;
@@ -23,56 +23,56 @@ message! {
         throttle_time_ms: i32;
         error_code: ErrorCode;
         error_message: Option<Text>;
-        entries: Option<Vec<DescribeClientQuotasEntry>>;
+        entries: Option<Vec<QuotaEntry>>;
     }
 
-    /// An entity and its quotas.
-    DescribeClientQuotasEntry {
-        entity: Vec<QuotaEntity>;
+    /// The quota of an entity.
+    QuotaEntry {
+        entity: Vec<EntityData>;
         values: Vec<QuotaValue>;
     }
 
-    /// A part of an entity; null is the default.
-    QuotaEntity {
+    /// A part of an entity: a user, or a client id. Without a name it is the default.
+    EntityData {
         entity_type: Text;
         entity_name: Option<Text>;
     }
 
-    /// A quota.
+    /// A limit.
     QuotaValue {
         key: Text;
         value: Float;
     }
 
-    /// Quotas to change.
+    /// Changes of quotas.
     AlterClientQuotasRequest {
-        entries: Vec<AlterClientQuotasEntry>;
+        entries: Vec<AlterQuotaEntry>;
         validate_only: bool;
     }
 
-    /// An entity and changes.
-    AlterClientQuotasEntry {
-        entity: Vec<QuotaEntity>;
+    /// The changes of one entity's quota.
+    AlterQuotaEntry {
+        entity: Vec<EntityData>;
         ops: Vec<QuotaOp>;
     }
 
-    /// A change.
+    /// A limit is set or removed.
     QuotaOp {
         key: Text;
         value: Float;
         remove: bool;
     }
 
-    /// What became of each.
+    /// What became of them.
     AlterClientQuotasResponse {
         throttle_time_ms: i32;
-        entries: Vec<AlterClientQuotasResult>;
+        entries: Vec<AlteredQuota>;
     }
 
-    /// What became of one.
-    AlterClientQuotasResult {
+    /// What became of the changes of one entity's quota.
+    AlteredQuota {
         error_code: ErrorCode;
         error_message: Option<Text>;
-        entity: Vec<QuotaEntity>;
+        entity: Vec<EntityData>;
     }
 }

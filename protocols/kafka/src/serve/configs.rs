@@ -7,8 +7,9 @@ use trivium_core::{
 };
 
 use crate::{
+    Options,
     call::{Answer, Call, Job, Session, Step},
-    config::{Kind, SETTINGS},
+    config::{Kind, SETTINGS, Setting},
     error::ErrorCode,
     group_config::GROUP_SETTINGS,
     messages::describe::*,
@@ -32,20 +33,22 @@ const FROM_GROUP: i8 = 8;
 const OFFSETS_RETENTION_MINUTES: u32 = 10_080;
 
 /// A setting in force.
-pub(super) struct InForce<'a> {
+pub(super) struct InForce {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    pub(super) value: &'a str,
+    pub(super) value: Text,
     pub(super) source: i8,
 }
 
 /// All settings of a topic.
-pub(super) fn in_force(spec: &LogSpec) -> impl Iterator<Item = InForce<'_>> {
+pub(super) fn in_force(spec: &LogSpec, options: &Options) -> impl Iterator<Item = InForce> {
     SETTINGS.iter().map(|setting| {
         let given = spec.settings.iter().find(|(name, _)| name == setting.name);
-        let (value, source) = given.map_or((setting.default, FROM_DEFAULT), |(_, value)| {
-            (&**value, FROM_TOPIC)
-        });
+        let (value, source) = match given {
+            Some((_, value)) => (value.clone(), FROM_TOPIC),
+            None => of_broker(setting, options)
+                .unwrap_or((Text::from_static(setting.default), FROM_DEFAULT)),
+        };
         InForce {
             name: setting.name,
             kind: setting.kind,
@@ -53,6 +56,15 @@ pub(super) fn in_force(spec: &LogSpec) -> impl Iterator<Item = InForce<'_>> {
             source,
         }
     })
+}
+
+/// The value that the broker's own configuration gives to topics, where it is not Kafka's default.
+fn of_broker(setting: &Setting, options: &Options) -> Option<(Text, i8)> {
+    let value = match setting.name {
+        "max.message.bytes" => options.max_message_bytes.to_string(),
+        _ => return None,
+    };
+    (value != setting.default).then(|| (value.into(), FROM_BROKER))
 }
 
 /// Topics and groups being looked up.
@@ -127,7 +139,9 @@ impl Describing {
         let invalid = |text: &'static str| Err((ErrorCode::INVALID_REQUEST, Some(text.into())));
         for (at, resource) in request.resources.into_iter().enumerate() {
             let described = match resource.resource_type {
-                _ if is_topic(&resource) => topic(found.next(), refusal.as_ref()),
+                _ if is_topic(&resource) => {
+                    topic(found.next(), refusal.as_ref(), &call.session.options)
+                }
                 TOPIC => Err((
                     ErrorCode::INVALID_TOPIC_EXCEPTION,
                     Some("the topic name is not legal".into()),
@@ -223,13 +237,17 @@ fn add_synonym(config: &mut DescribeConfigsResourceResult) {
     }];
 }
 
-fn topic(log: Option<Result<LogInfo, Refusal>>, refusal: Option<&Refusal>) -> Described {
+fn topic(
+    log: Option<Result<LogInfo, Refusal>>,
+    refusal: Option<&Refusal>,
+    options: &Options,
+) -> Described {
     if let Some(refusal) = refusal {
         return Err((ErrorCode::from(refusal), text(refusal)));
     }
     match log {
-        Some(Ok(log)) => Ok(in_force(&log.spec)
-            .map(|it| row(it.name, it.value.into(), it.kind, it.source))
+        Some(Ok(log)) => Ok(in_force(&log.spec, options)
+            .map(|it| row(it.name, it.value, it.kind, it.source, false))
             .collect()),
         Some(Err(refusal)) => Err((ErrorCode::from(&refusal), text(&refusal))),
         None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
@@ -241,11 +259,12 @@ fn row(
     value: Text,
     kind: Kind,
     config_source: i8,
+    read_only: bool,
 ) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
         name: Text::from_static(name),
         value: Some(value),
-        read_only: config_source == FROM_BROKER,
+        read_only,
         config_source,
         config_type: kind.code(),
         ..Default::default()

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use trivium_core::{Command, Fetch, FetchPartition as Wanted, Fetched, Isolation, Offset, Text};
+use trivium_core::{
+    Command, Fetch, FetchPartition as Wanted, Fetched, Isolation, Offset, Refusal, Text,
+};
 
 use crate::{
     call::{Answer, Call, Job, Step},
@@ -14,6 +16,8 @@ use crate::{
     messages::fetch::*,
     records::{Records, StoredBatch},
     serve::fetch_sessions::Use,
+    throttle::fetch_bytes_max,
+    wire::Uuid,
 };
 
 /// From this version on, topics have ids instead of names.
@@ -37,6 +41,9 @@ struct Part {
     number: u32,
     topic: usize,
     partition: usize,
+    from: Offset,
+    /// Whether the fetcher knows of which leader its last record is.
+    has_epoch: bool,
 }
 
 pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
@@ -75,7 +82,10 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
         for asked in topic.partitions {
             let mut partition = empty(asked.partition);
             partition.aborted_transactions = aborted_transactions.clone();
-            match log.clone().and_then(|log| wanted(log, &asked)) {
+            match log
+                .clone()
+                .and_then(|log| wanted(log, result.topic_id, &asked))
+            {
                 Ok(wanted) => {
                     let (topic, partition) =
                         (job.response.responses.len(), result.partitions.len());
@@ -84,6 +94,8 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
                         number: wanted.partition,
                         topic,
                         partition,
+                        from: wanted.from,
+                        has_epoch: asked.last_fetched_epoch >= 0,
                     });
                     partitions.push(wanted);
                 }
@@ -105,7 +117,8 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
     let fetch = Fetch {
         partitions,
         min_bytes: request.min_bytes.max(0) as usize,
-        max_bytes: request.max_bytes.clamp(0, BYTES_MAX) as usize,
+        max_bytes: (request.max_bytes.clamp(0, BYTES_MAX) as usize)
+            .min(fetch_bytes_max(&call.session.throttle).unwrap_or(usize::MAX)),
         wait: Duration::from_millis(wait as u64),
         isolation,
     };
@@ -113,13 +126,18 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
     Step::Wait(Box::new(job))
 }
 
-fn wanted(log: Text, asked: &FetchPartition) -> Result<Wanted, ErrorCode> {
+fn wanted(log: Text, id: Uuid, asked: &FetchPartition) -> Result<Wanted, ErrorCode> {
     // There has only ever been one leader, of epoch 0.
     if asked.current_leader_epoch > 0 {
         return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
     }
+    // Where an epoch ends that never was, cannot be told.
+    if asked.last_fetched_epoch > 0 {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
     Ok(Wanted {
         log,
+        id: (!id.is_zero()).then_some(id.0),
         partition: u32::try_from(asked.partition)
             .map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
         from: Offset(
@@ -127,6 +145,13 @@ fn wanted(log: Text, asked: &FetchPartition) -> Result<Wanted, ErrorCode> {
         ),
         max_bytes: asked.partition_max_bytes.max(0) as usize,
     })
+}
+
+/// Bytes of records in a response.
+fn bytes(response: &FetchResponse) -> usize {
+    let partitions = response.responses.iter().flat_map(|it| &it.partitions);
+    let batches = partitions.flat_map(|partition| &partition.records.0);
+    batches.map(|batch| batch.bytes.len()).sum()
 }
 
 /// A partition of which nothing is known.
@@ -140,7 +165,15 @@ fn empty(partition_index: i32) -> PartitionData {
 
 impl Fetching {
     fn respond(mut self, call: &mut Call<'_>) -> Step {
-        call.session.fetches.end(self.used, &mut self.response);
+        let throttle = &call.session.throttle;
+        call.cost.answer(throttle);
+        // KIP-219: a client that has to wait gets nothing, and asks for the same again.
+        let waits = !call.cost.wait().is_zero()
+            || !call.cost.may_consume(throttle, || bytes(&self.response));
+        match waits {
+            true => self.response = call.session.fetches.put_off(self.used),
+            false => call.session.fetches.end(self.used, &mut self.response),
+        }
         call.respond(&self.response)
     }
 
@@ -169,11 +202,30 @@ impl Fetching {
                 };
                 partition.records = Records(batches.into_iter().map(stored).collect());
             }
+            // KIP-595: a fetcher that has more of epoch 0 than there is has read another log, and is told where
+            // this one ends.
+            Err(Refusal::OffsetOutOfRange(_))
+                if part.has_epoch && part.from > fetched.high_watermark =>
+            {
+                partition.high_watermark = fetched.high_watermark.0 as i64;
+                partition.last_stable_offset = fetched.last_stable.0 as i64;
+                partition.log_start_offset = fetched.log_start.0 as i64;
+                partition.diverging_epoch = EpochEndOffset {
+                    epoch: 0,
+                    end_offset: fetched.high_watermark.0 as i64,
+                };
+            }
             Err(refusal) => {
                 partition.error_code = ErrorCode::from(&refusal);
-                if is_missing_log(&refusal) && call.version() >= BY_ID {
-                    partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+                let is_replaced = matches!(refusal, Refusal::Replaced { .. });
+                if is_replaced || is_missing_log(&refusal) && call.version() >= BY_ID {
                     call.session.topics.forget_id(topic.topic_id);
+                    // A session has met the topic: what it knows does not fit to the log, or the log has gone.
+                    partition.error_code = match (self.used, is_replaced) {
+                        (Use::Full(_), _) => ErrorCode::UNKNOWN_TOPIC_ID,
+                        (Use::Incremental(_), true) => ErrorCode::INCONSISTENT_TOPIC_ID,
+                        (Use::Incremental(_), false) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    };
                 }
             }
         }
@@ -206,14 +258,13 @@ impl Job for Fetching {
 
 #[cfg(test)]
 mod tests {
-    use trivium_core::{Event, FetchedBatch, Refusal, Token};
+    use trivium_core::{Event, FetchedBatch, Token};
 
     use super::*;
     use crate::{
         api::ApiKey,
         batch,
         script::{Script, log, not_found},
-        wire::Uuid,
     };
 
     fn request(partitions: &[i32]) -> FetchRequest {

@@ -110,6 +110,21 @@ impl Sessions {
         Ok(Use::Incremental(session.id))
     }
 
+    /// The response to a client that has to wait: nothing. What it was told before stays; a session does not begin.
+    pub(crate) fn put_off(&mut self, used: Use) -> FetchResponse {
+        let session_id = match used {
+            Use::Incremental(id) => id,
+            Use::Full(id) => {
+                self.current.take_if(|session| session.id == id);
+                0
+            }
+        };
+        FetchResponse {
+            session_id,
+            ..Default::default()
+        }
+    }
+
     /// Takes note of what the client is told, and leaves out of an incremental response what it knows.
     pub(crate) fn end(&mut self, used: Use, response: &mut FetchResponse) {
         let (id, incremental) = match used {

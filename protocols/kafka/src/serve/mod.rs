@@ -15,6 +15,7 @@ mod list_offsets;
 mod metadata;
 mod partitions;
 mod produce;
+mod quotas;
 mod share_fetch;
 mod share_groups;
 pub(crate) mod share_session;
@@ -23,12 +24,13 @@ mod transaction_admin;
 mod transaction_offsets;
 mod transactions;
 
-use trivium_core::{Kind, LogInfo, Refusal, Reply, Text};
+use trivium_core::{Command, Kind, LogInfo, Refusal, Reply, Text};
 
 use crate::{
     api::Request,
     call::{Answer, Call, Job, Step},
     topics::Topics,
+    wire::Uuid,
 };
 
 /// Bits of the operations that a client may be told it is allowed: all, until there are permissions.
@@ -49,49 +51,65 @@ const fn bits(operations: &[u8]) -> i32 {
 
 /// Starts to answer a request.
 pub(crate) fn start(request: Request, call: &mut Call<'_>) -> Step {
-    if !names_unknown_id(&request, &call.session.topics) {
+    let ids = ids_to_find(&request, &call.session.topics);
+    if ids.is_empty() {
         return dispatch(request, call);
     }
-    call.describe(0, None);
-    Step::Wait(Box::new(Resolve { request }))
+    let wanted = ids.iter().map(|id| id.0).collect();
+    call.submit(0, |token| Command::FindLogs { token, ids: wanted });
+    Step::Wait(Box::new(Resolve { request, ids }))
 }
 
-/// A request with topic ids that this connection has not met: it waits for the descriptions of all logs.
+/// A request that names topics by ids: it waits for what logs they are now.
 struct Resolve {
     request: Request,
+    ids: Vec<Uuid>,
 }
 
 impl Job for Resolve {
     fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let topics = &mut call.session.topics;
+        for id in self.ids {
+            topics.forget_id(id);
+        }
         // Without the descriptions, ids stay unknown and are answered so.
         for log in logs(answer).into_iter().flatten().flatten() {
-            call.session.topics.learn(&log);
+            topics.learn(&log);
         }
         dispatch(self.request, call)
     }
 }
 
-fn names_unknown_id(request: &Request, topics: &Topics) -> bool {
+/// The ids of a request whose logs have to be found. Of those that only append and read, the ones that this
+/// connection has not met: the core checks the others as it carries them out.
+fn ids_to_find(request: &Request, topics: &Topics) -> Vec<Uuid> {
+    fn of<T>(all: &[T], id: impl Fn(&T) -> Uuid) -> Vec<Uuid> {
+        all.iter().map(id).filter(|id| !id.is_zero()).collect()
+    }
+    let unknown = |mut ids: Vec<Uuid>| {
+        ids.retain(|id| topics.lacks(*id));
+        ids
+    };
     match request {
-        Request::Produce(it) => it
-            .topic_data
-            .iter()
-            .any(|topic| topics.lacks(topic.topic_id)),
-        Request::Fetch(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
+        Request::Produce(it) => unknown(of(&it.topic_data, |topic| topic.topic_id)),
+        Request::Fetch(it) => unknown(of(&it.topics, |topic| topic.topic_id)),
         Request::Metadata(it) => it
             .topics
-            .iter()
-            .flatten()
-            .any(|topic| topics.lacks(topic.topic_id)),
-        Request::OffsetCommit(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
+            .as_deref()
+            .map_or_else(Vec::new, |all| of(all, |topic| topic.topic_id)),
+        Request::OffsetCommit(it) => of(&it.topics, |topic| topic.topic_id),
         Request::OffsetFetch(it) => it
             .groups
             .iter()
-            .flat_map(|group| group.topics.iter().flatten())
-            .any(|topic| topics.lacks(topic.topic_id)),
-        Request::ShareFetch(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
-        Request::DeleteTopics(it) => it.topics.iter().any(|topic| topics.lacks(topic.topic_id)),
-        _ => false,
+            .flat_map(|group| {
+                of(group.topics.as_deref().unwrap_or_default(), |it| {
+                    it.topic_id
+                })
+            })
+            .collect(),
+        Request::ShareFetch(it) => of(&it.topics, |topic| topic.topic_id),
+        Request::DeleteTopics(it) => of(&it.topics, |topic| topic.topic_id),
+        _ => Vec::new(),
     }
 }
 
@@ -137,6 +155,8 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::ListTransactions(request) => transaction_admin::list(request, call),
         Request::DescribeConfigs(request) => configs::start(request, call),
         Request::DescribeCluster(request) => cluster::start(request, call),
+        Request::DescribeClientQuotas(request) => quotas::describe(request, call),
+        Request::AlterClientQuotas(request) => quotas::alter(request, call),
         Request::DescribeQuorum(request) => cluster::quorum(request, call),
         Request::UpdateFeatures(request) => cluster::update_features(request, call),
         Request::UnregisterBroker(request) => cluster::unregister(request, call),

@@ -8,7 +8,7 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::ErrorCode,
     messages::{admin::*, configs::*},
-    serve::{NOT_ASKED, TOPIC_OPERATIONS, logs, text},
+    serve::{NOT_ASKED, TOPIC_OPERATIONS, logs, text, topics::throttled},
     topics::{is_internal, is_legal},
     wire::Uuid,
 };
@@ -77,6 +77,9 @@ fn missing(
     }
 }
 
+/// From this version on, a client is told that its quota of changes is exceeded (KIP-599).
+const STRICT_ADD: i16 = 3;
+
 /// Partitions being added.
 struct Adding {
     response: CreatePartitionsResponse,
@@ -113,7 +116,14 @@ fn add(request: CreatePartitionsRequest, found: Logs, call: &mut Call<'_>) -> St
             _ => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".into())),
         };
         match wanted {
-            Ok(partitions) => {
+            Ok((_, added))
+                if !request.validate_only
+                    && !call.may_change(added, call.version() >= STRICT_ADD) =>
+            {
+                let (code, text) = throttled();
+                (result.error_code, result.error_message) = (code, Some(text.into()));
+            }
+            Ok((partitions, _)) => {
                 job.left += 1;
                 let validate_only = request.validate_only;
                 call.define(
@@ -137,12 +147,12 @@ fn add(request: CreatePartitionsRequest, found: Logs, call: &mut Call<'_>) -> St
     }
 }
 
-/// How many partitions a topic is to have, or what is wrong with that.
+/// How many partitions a topic is to have and how many of these are new, or what is wrong with that.
 fn wanted(
     topic: &CreatePartitionsTopic,
     log: Result<LogInfo, Refusal>,
     node: i32,
-) -> Result<u32, (ErrorCode, String)> {
+) -> Result<(u32, u32), (ErrorCode, String)> {
     let log = log.map_err(|refusal| (ErrorCode::from(&refusal), refusal.to_string()))?;
     let now = log.spec.partitions;
     let count = u32::try_from(topic.count).unwrap_or_default();
@@ -169,7 +179,7 @@ fn wanted(
             return fault(format!("partitions can be assigned to broker {node} only"));
         }
     }
-    Ok(count)
+    Ok((count, count - now))
 }
 
 impl Job for Adding {

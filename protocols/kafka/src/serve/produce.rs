@@ -13,6 +13,7 @@ use crate::{
     error::{ErrorCode, is_missing_log},
     messages::produce::*,
     serve::text,
+    wire::Uuid,
 };
 
 /// From this version on, topics have ids instead of names.
@@ -47,6 +48,7 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
             call.session
                 .topics
                 .resolve(call.version() >= BY_ID, &topic.name, topic.topic_id);
+        let topic_id = topic.topic_id;
         let mut result = TopicProduceResponse {
             name: topic.name,
             topic_id: topic.topic_id,
@@ -63,7 +65,17 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
                 ..Default::default()
             };
             match fault.map_or_else(
-                || append(&name, index, records, &transaction, job.parts.len(), call),
+                || {
+                    append(
+                        &name,
+                        topic_id,
+                        index,
+                        records,
+                        &transaction,
+                        job.parts.len(),
+                        call,
+                    )
+                },
                 Err,
             ) {
                 Ok(()) => job.parts.push(part),
@@ -111,6 +123,7 @@ fn transaction_code(error: &TransactionError, version: i16) -> ErrorCode {
 
 fn append(
     log: &Result<Text, ErrorCode>,
+    id: Uuid,
     index: i32,
     records: Option<Bytes>,
     transaction: &Option<TransactionPart>,
@@ -128,17 +141,14 @@ fn append(
     };
     let partition = u32::try_from(index).map_err(missing)?;
     let batch = records.unwrap_or_default();
-    batch::validate(
-        &batch,
-        call.version(),
-        call.session.options.max_message_bytes,
-    )?;
+    batch::validate(&batch, call.version())?;
     call.submit(part, |token| Command::Append {
         token,
         log,
         partition,
         batch,
         transaction: transaction.clone(),
+        id: (!id.is_zero()).then_some(id.0),
     });
     Ok(())
 }
@@ -179,7 +189,9 @@ impl Producing {
                         })
                         .collect();
                 }
-                if is_missing_log(&refusal) && call.version() >= BY_ID {
+                let is_gone =
+                    is_missing_log(&refusal) || matches!(refusal, Refusal::Replaced { .. });
+                if is_gone && call.version() >= BY_ID {
                     partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
                     call.session.topics.forget_id(topic.topic_id);
                 }
@@ -189,6 +201,7 @@ impl Producing {
 
     /// Acks 0 has no response: all that a client can be told is that the connection closes.
     fn finish(self, call: &Call<'_>) -> Step {
+        call.cost.produce(&call.session.throttle);
         if self.acks != 0 {
             return call.respond(&self.response);
         }
@@ -235,7 +248,6 @@ mod tests {
     use crate::{
         api::ApiKey,
         script::{Script, log, not_found},
-        wire::Uuid,
     };
 
     fn request(acks: i16, records: &Bytes) -> ProduceRequest {

@@ -373,6 +373,7 @@ impl Fetching {
         let wanted = |partition: &Partition| {
             Some(FetchPartition {
                 log: partition.log.clone().ok()?,
+                id: Some(partition.id.0),
                 partition: partition.key().1,
                 from: partition.position.filter(|_| partition.is_readable())?,
                 max_bytes: PARTITION_BYTES,

@@ -19,6 +19,18 @@ const PARTITIONS_MAX: usize = 10_000;
 
 type Fault = (ErrorCode, String);
 
+/// From these versions on, a client is told that its quota of changes is exceeded; before, it just waits (KIP-599).
+const STRICT_CREATE: i16 = 6;
+const STRICT_DELETE: i16 = 5;
+
+/// The quota of changes is exceeded.
+pub(super) fn throttled() -> Fault {
+    (
+        ErrorCode::THROTTLING_QUOTA_EXCEEDED,
+        "The throttling quota has been exceeded.".into(),
+    )
+}
+
 /// Topics being created, or checked.
 struct Creating {
     response: CreateTopicsResponse,
@@ -55,6 +67,12 @@ pub(crate) fn create(request: CreateTopicsRequest, call: &mut Call<'_>) -> Step 
         match spec {
             Ok(_) if partitions > PARTITIONS_MAX => {
                 fail(&mut result, (ErrorCode::POLICY_VIOLATION, excessive()))
+            }
+            Ok(spec)
+                if !request.validate_only
+                    && !call.may_change(spec.partitions, call.version() >= STRICT_CREATE) =>
+            {
+                fail(&mut result, throttled())
             }
             Ok(spec) => {
                 job.left += 1;
@@ -171,7 +189,7 @@ impl Job for Creating {
         });
         if let Some(result) = self.response.topics.get_mut(part) {
             match created.and_then(|log| log) {
-                Ok(log) => succeed(result, &log),
+                Ok(log) => succeed(result, &log, &call.session.options),
                 Err(refusal) => fail(result, (refused(&refusal), said(&refusal))),
             }
         }
@@ -191,13 +209,13 @@ pub(super) fn refused(refusal: &Refusal) -> ErrorCode {
     }
 }
 
-fn succeed(result: &mut CreatableTopicResult, log: &LogInfo) {
+fn succeed(result: &mut CreatableTopicResult, log: &LogInfo, options: &Options) {
     result.topic_id = Uuid(log.uuid);
     result.num_partitions = log.spec.partitions as i32;
     result.replication_factor = 1;
-    let configs = in_force(&log.spec).map(|it| CreatableTopicConfigs {
+    let configs = in_force(&log.spec, options).map(|it| CreatableTopicConfigs {
         name: it.name.into(),
-        value: Some(it.value.into()),
+        value: Some(it.value),
         read_only: false,
         config_source: it.source,
         is_sensitive: false,
@@ -238,7 +256,7 @@ pub(crate) fn delete(request: DeleteTopicsRequest, call: &mut Call<'_>) -> Step 
         match result.name.clone() {
             Some(name) if is_legal(&name) && !is_internal(&name) => {
                 job.left += 1;
-                call.define(part, Change::DeleteLog { name });
+                call.describe(part, Some(vec![name]));
             }
             _ => result.error_code = missing(by_id),
         }
@@ -258,16 +276,45 @@ fn missing(by_id: bool) -> ErrorCode {
     }
 }
 
+impl Deleting {
+    /// Deletes what was found, if the client may now. Whether that is under way.
+    fn delete(&mut self, part: usize, log: &LogInfo, call: &mut Call<'_>) -> bool {
+        let Some(result) = self.response.responses.get_mut(part) else {
+            return false;
+        };
+        if !result.topic_id.is_zero() && result.topic_id != Uuid(log.uuid) {
+            result.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+            return false;
+        }
+        if !call.may_change(log.spec.partitions, call.version() >= STRICT_DELETE) {
+            let (code, text) = throttled();
+            (result.error_code, result.error_message) = (code, Some(text.into()));
+            return false;
+        }
+        let name = log.name.clone();
+        call.define(part, Change::DeleteLog { name });
+        true
+    }
+}
+
 impl Job for Deleting {
     fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let deleted = answer.reply(Some);
+        let deleted = match answer.reply(Some) {
+            Ok(Reply::Logs(found)) => match found.into_iter().next() {
+                Some(Ok(log)) if self.delete(part, &log, call) => return Step::Wait(self),
+                Some(Ok(_)) => Ok(()),
+                Some(Err(refusal)) => Err(refusal),
+                None => Ok(()),
+            },
+            deleted => deleted.map(|_| ()),
+        };
         if let Some(result) = self.response.responses.get_mut(part) {
             let by_id = !result.topic_id.is_zero();
             if let (false, Some(name)) = (by_id, &result.name) {
                 result.topic_id = call.session.topics.id(name);
             }
             match deleted {
-                Ok(_) => call.session.topics.forget_id(result.topic_id),
+                Ok(()) => call.session.topics.forget_id(result.topic_id),
                 Err(Refusal::NotFound { .. }) => result.error_code = missing(by_id),
                 Err(refusal) => {
                     result.error_code = ErrorCode::from(&refusal);
@@ -498,20 +545,27 @@ mod tests {
                 ..Default::default()
             },
         );
-        for (command, result) in script
+        for (command, found) in script
             .commands()
             .into_iter()
-            .zip([Ok(Reply::Ok), Err(not_found("none"))])
+            .zip([Ok(log("ab", 1)), Err(not_found("none"))])
         {
-            let Command::Define {
-                token,
-                change: Change::DeleteLog { .. },
-            } = command
-            else {
+            let Command::DescribeLogs { token, .. } = command else {
                 panic!("{command:?}")
             };
-            script.done(token, result);
+            script.done(token, Ok(Reply::Logs(vec![found])));
         }
+        let deleted = |script: &mut Script| {
+            let token = script.command(|command| match command {
+                Command::Define {
+                    token,
+                    change: Change::DeleteLog { name },
+                } if name == "ab" => Some(token),
+                _ => None,
+            });
+            script.done(token, Ok(Reply::Ok));
+        };
+        deleted(&mut script);
         let codes = |response: DeleteTopicsResponse| {
             response
                 .responses
@@ -537,14 +591,32 @@ mod tests {
             },
         );
         script.describe(vec![Ok(log("ab", 1))]);
-        let token = script.command(|command| match command {
-            Command::Define {
-                token,
-                change: Change::DeleteLog { name },
-            } if name == "ab" => Some(token),
-            _ => None,
-        });
-        script.done(token, Ok(Reply::Ok));
+        script.describe(vec![Ok(log("ab", 1))]);
+        deleted(&mut script);
         assert_eq!(codes(script.response(ApiKey::DeleteTopics, 6)), [0, 100]);
+    }
+
+    /// Between the question for the id and the deletion, the topic may have been created again.
+    #[test]
+    fn a_topic_of_another_id_is_not_deleted() {
+        let mut script = Script::open();
+        let topics = vec![DeleteTopicState {
+            name: None,
+            topic_id: Uuid([2; 16]),
+        }];
+        let request = DeleteTopicsRequest {
+            topics,
+            ..Default::default()
+        };
+        script.send(ApiKey::DeleteTopics, 6, &request);
+        script.describe(vec![Ok(log("ab", 1))]);
+        let mut other = log("ab", 1);
+        other.uuid = [3; 16];
+        script.describe(vec![Ok(other)]);
+        let response: DeleteTopicsResponse = script.response(ApiKey::DeleteTopics, 6);
+        assert_eq!(
+            response.responses[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID
+        );
     }
 }

@@ -443,6 +443,7 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::NotImplemented(_)
         | Refusal::Corrupt(_) => Reason::IMPLEMENTATION_SPECIFIC,
         Refusal::NotFound { .. }
+        | Refusal::Replaced { .. }
         | Refusal::Exists { .. }
         | Refusal::Inequivalent { .. }
         | Refusal::InUse { .. }

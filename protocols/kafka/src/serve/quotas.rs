@@ -1,0 +1,428 @@
+//! DescribeClientQuotas and AlterClientQuotas: what is set, for users and client ids. What it means for the requests
+//! of a client is in [`crate::throttle`].
+
+use trivium_core::{
+    Change, Command, QuotaEntity, QuotaKind, QuotaName, QuotaValues, Refusal, Reply, Text,
+};
+
+use crate::{
+    call::{Answer, Call, Job, Step},
+    error::ErrorCode,
+    messages::quotas::*,
+};
+
+const USER: &str = "user";
+const CLIENT: &str = "client-id";
+const IP: &str = "ip";
+
+/// How a filter matches the name of an entity.
+const EXACT: i8 = 0;
+const DEFAULT: i8 = 1;
+const ANY: i8 = 2;
+
+type Fault = (ErrorCode, String);
+
+/// Quotas being looked for.
+struct Describing {
+    request: DescribeClientQuotasRequest,
+}
+
+pub(crate) fn describe(request: DescribeClientQuotasRequest, call: &mut Call<'_>) -> Step {
+    match check(&request.components) {
+        Ok(()) => {
+            call.submit(0, |token| Command::ListClientQuotas { token });
+            Step::Wait(Box::new(Describing { request }))
+        }
+        Err(fault) => call.respond(&refused(fault)),
+    }
+}
+
+fn refused((error_code, text): Fault) -> DescribeClientQuotasResponse {
+    DescribeClientQuotasResponse {
+        error_code,
+        error_message: Some(text.into()),
+        entries: None,
+        ..Default::default()
+    }
+}
+
+/// As Kafka's `ClientQuotasImage.describe` has it.
+fn check(components: &[QuotaFilter]) -> Result<(), Fault> {
+    let invalid = |text: String| Err((ErrorCode::INVALID_REQUEST, text));
+    for (at, component) in components.iter().enumerate() {
+        let kind = &component.entity_type;
+        if !matches!(&**kind, USER | CLIENT | IP) {
+            let text = match kind.is_empty() {
+                true => "Unexpected empty filter component entity type".to_owned(),
+                false => format!("Custom entity type '{kind}' not supported"),
+            };
+            return Err((ErrorCode::UNSUPPORTED_VERSION, text));
+        }
+        let same = |other: &QuotaFilter| other.entity_type == *kind;
+        if components[..at].iter().any(same) {
+            return invalid(format!(
+                "Entity type {kind} cannot appear more than once in the filter."
+            ));
+        }
+        match (component.match_type, &component.r#match) {
+            (EXACT, Some(_)) | (DEFAULT | ANY, None) => {}
+            (EXACT, None) => {
+                return invalid(
+                    "Request specified MATCH_TYPE_EXACT, but set match string to null.".into(),
+                );
+            }
+            (DEFAULT | ANY, Some(_)) => {
+                return invalid("Request specified a match string that is not used.".into());
+            }
+            (other, _) => return invalid(format!("Unknown match type {other}")),
+        }
+    }
+    let has = |kind| components.iter().any(|it| it.entity_type == kind);
+    if has(IP) && (has(USER) || has(CLIENT)) {
+        return invalid(
+            "Invalid entity filter component: IP filter component should not be used with User or ClientId filter component.".into(),
+        );
+    }
+    Ok(())
+}
+
+impl Describing {
+    fn matches(&self, entity: &QuotaEntity) -> bool {
+        let part = |kind: &str| match kind {
+            USER => entity.user.as_ref(),
+            CLIENT => entity.client.as_ref(),
+            // There are no quotas of addresses.
+            _ => None,
+        };
+        let fits = |filter: &QuotaFilter| match (part(&filter.entity_type), filter.match_type) {
+            (None, _) => false,
+            (Some(QuotaName::Of(name)), EXACT) => Some(name) == filter.r#match.as_ref(),
+            (Some(name), DEFAULT) => *name == QuotaName::Default,
+            (Some(_), kind) => kind == ANY,
+        };
+        let parts = [&entity.user, &entity.client].into_iter().flatten().count();
+        let components = &self.request.components;
+        components.iter().all(fits) && (!self.request.strict || parts == components.len())
+    }
+}
+
+impl Job for Describing {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let found = answer.reply(|reply| match reply {
+            Reply::ClientQuotas(all) => Some(all),
+            _ => None,
+        });
+        match found {
+            Ok(mut all) => {
+                all.retain(|(entity, _)| self.matches(entity));
+                call.respond(&DescribeClientQuotasResponse {
+                    entries: Some(all.into_iter().map(entry).collect()),
+                    ..Default::default()
+                })
+            }
+            Err(refusal) => call.respond(&refused((code(&refusal), refusal.to_string()))),
+        }
+    }
+}
+
+fn entry((entity, values): (QuotaEntity, QuotaValues)) -> QuotaEntry {
+    let part = |kind: &'static str, name: Option<QuotaName>| {
+        Some(EntityData {
+            entity_type: Text::from_static(kind),
+            entity_name: match name? {
+                QuotaName::Of(name) => Some(name),
+                QuotaName::Default => None,
+            },
+        })
+    };
+    let parts = [part(USER, entity.user), part(CLIENT, entity.client)];
+    let value = |(kind, value): (QuotaKind, f64)| QuotaValue {
+        key: Text::from_static(kind.name()),
+        value: value.into(),
+    };
+    QuotaEntry {
+        entity: parts.into_iter().flatten().collect(),
+        values: values.into_iter().map(value).collect(),
+    }
+}
+
+/// Quotas being changed.
+struct Altering {
+    response: AlterClientQuotasResponse,
+    left: usize,
+}
+
+pub(crate) fn alter(request: AlterClientQuotasRequest, call: &mut Call<'_>) -> Step {
+    let mut job = Altering {
+        response: AlterClientQuotasResponse::default(),
+        left: 0,
+    };
+    for (part, entry) in request.entries.into_iter().enumerate() {
+        let mut result = AlteredQuota::default();
+        match entity(&entry.entity).and_then(|entity| Ok((entity, changes(&entry.ops)?))) {
+            Ok((entity, changes)) => {
+                job.left += 1;
+                let validate_only = request.validate_only;
+                call.define(
+                    part,
+                    Change::AlterClientQuota {
+                        entity,
+                        changes,
+                        validate_only,
+                    },
+                );
+            }
+            Err(fault) => fail(&mut result, fault),
+        }
+        result.entity = entry.entity;
+        job.response.entries.push(result);
+    }
+    match job.left {
+        0 => call.respond(&job.response),
+        _ => Step::Wait(Box::new(job)),
+    }
+}
+
+fn fail(result: &mut AlteredQuota, (code, text): Fault) {
+    (result.error_code, result.error_message) = (code, Some(text.into()));
+}
+
+fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
+    let invalid = |text: String| (ErrorCode::INVALID_REQUEST, text);
+    let mut entity = QuotaEntity::default();
+    for EntityData {
+        entity_type,
+        entity_name,
+    } in parts
+    {
+        let slot = match &**entity_type {
+            USER => &mut entity.user,
+            CLIENT => &mut entity.client,
+            IP => return Err(invalid("Quotas of addresses are not supported".into())),
+            other => {
+                return Err(invalid(format!(
+                    "Unhandled client quota entity type: {other}"
+                )));
+            }
+        };
+        let name = match entity_name {
+            Some(name) if name.is_empty() => {
+                return Err(invalid(format!("Empty {entity_type} not supported")));
+            }
+            Some(name) => QuotaName::Of(name.clone()),
+            None => QuotaName::Default,
+        };
+        if slot.replace(name).is_some() {
+            return Err(invalid(format!(
+                "Invalid client quota entity, must not contain duplicate entity type: {entity_type}"
+            )));
+        }
+    }
+    Ok(entity)
+}
+
+fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
+    let invalid = |text: String| (ErrorCode::INVALID_REQUEST, text);
+    let mut changes: Vec<(QuotaKind, Option<f64>)> = Vec::new();
+    for QuotaOp { key, value, remove } in ops {
+        let kind = QuotaKind::named(key)
+            .ok_or_else(|| invalid(format!("Invalid configuration key {key}")))?;
+        if changes.iter().any(|(known, _)| *known == kind) {
+            return Err(invalid(format!("Duplicate quota key {key}")));
+        }
+        let value = value.get();
+        let is_bytes = matches!(kind, QuotaKind::Produce | QuotaKind::Consume);
+        if !remove && is_bytes && value.fract() != 0.0 {
+            return Err(invalid(format!(
+                "Proposed value for {key} must be a Long value"
+            )));
+        }
+        changes.push((kind, (!remove).then_some(value)));
+    }
+    Ok(changes)
+}
+
+fn code(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::Denied(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        refusal => ErrorCode::from(refusal),
+    }
+}
+
+impl Job for Altering {
+    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        if let Err(refusal) = answer.reply(Some)
+            && let Some(result) = self.response.entries.get_mut(part)
+        {
+            fail(result, (code(&refusal), refusal.to_string()));
+        }
+        self.left -= 1;
+        match self.left {
+            0 => call.respond(&self.response),
+            _ => Step::Wait(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ApiKey, script::Script};
+
+    fn part(kind: &'static str, name: Option<&'static str>) -> EntityData {
+        EntityData {
+            entity_type: kind.into(),
+            entity_name: name.map(Text::from_static),
+        }
+    }
+
+    fn op(key: &'static str, value: f64, remove: bool) -> QuotaOp {
+        QuotaOp {
+            key: key.into(),
+            value: value.into(),
+            remove,
+        }
+    }
+
+    fn alter(script: &mut Script, entity: Vec<EntityData>, ops: Vec<QuotaOp>) {
+        let entries = vec![AlterQuotaEntry { entity, ops }];
+        let request = AlterClientQuotasRequest {
+            entries,
+            validate_only: false,
+        };
+        script.send(ApiKey::AlterClientQuotas, 1, &request);
+    }
+
+    #[test]
+    fn a_change_becomes_a_definition() {
+        let mut script = Script::open();
+        let entity = vec![part(USER, Some("u")), part(CLIENT, None)];
+        let ops = vec![
+            op("producer_byte_rate", 1000.0, false),
+            op("consumer_byte_rate", 0.0, true),
+        ];
+        alter(&mut script, entity, ops);
+        let token = script.command(|command| match command {
+            Command::Define {
+                token,
+                change:
+                    Change::AlterClientQuota {
+                        entity,
+                        changes,
+                        validate_only: false,
+                    },
+            } => {
+                assert_eq!(entity.user, Some(QuotaName::Of("u".into())));
+                assert_eq!(entity.client, Some(QuotaName::Default));
+                let expected = [
+                    (QuotaKind::Produce, Some(1000.0)),
+                    (QuotaKind::Consume, None),
+                ];
+                assert_eq!(changes, expected);
+                Some(token)
+            }
+            _ => None,
+        });
+        script.done(token, Err(Refusal::Denied("no".into())));
+        let response: AlterClientQuotasResponse = script.response(ApiKey::AlterClientQuotas, 1);
+        assert_eq!(
+            response.entries[0].error_code,
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+        );
+        assert_eq!(response.entries[0].entity.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_an_invalid_request() {
+        let rate = || vec![op("producer_byte_rate", 5.0, false)];
+        let user = || vec![part(USER, Some("u"))];
+        let bad = [
+            (vec![part(IP, Some("10.0.0.1"))], rate()),
+            (vec![part("group", Some("g"))], rate()),
+            (vec![part(USER, Some(""))], rate()),
+            (vec![part(USER, Some("u")), part(USER, None)], rate()),
+            (user(), vec![op("bytes", 5.0, false)]),
+            (user(), vec![op("producer_byte_rate", 5.5, false)]),
+            (user(), [rate(), rate()].concat()),
+        ];
+        for (entity, ops) in bad {
+            let mut script = Script::open();
+            alter(&mut script, entity, ops);
+            let response: AlterClientQuotasResponse = script.response(ApiKey::AlterClientQuotas, 1);
+            assert_eq!(response.entries[0].error_code, ErrorCode::INVALID_REQUEST);
+        }
+    }
+
+    fn found(components: Vec<QuotaFilter>, strict: bool) -> Vec<Vec<EntityData>> {
+        let of = |name: &'static str| Some(QuotaName::Of(name.into()));
+        let default = || Some(QuotaName::Default);
+        let all = [
+            (of("a"), None),
+            (of("a"), of("c")),
+            (default(), None),
+            (None, of("c")),
+        ];
+        let all = all.map(|(user, client)| {
+            let values = vec![(QuotaKind::Produce, 1.0)];
+            (QuotaEntity { user, client }, values)
+        });
+        let mut script = Script::open();
+        let request = DescribeClientQuotasRequest { components, strict };
+        script.send(ApiKey::DescribeClientQuotas, 1, &request);
+        let token = script.command(|command| match command {
+            Command::ListClientQuotas { token } => Some(token),
+            _ => None,
+        });
+        script.done(token, Ok(Reply::ClientQuotas(all.into())));
+        let response: DescribeClientQuotasResponse =
+            script.response(ApiKey::DescribeClientQuotas, 1);
+        let entries = response.entries.unwrap().into_iter();
+        entries.map(|entry| entry.entity).collect()
+    }
+
+    fn filter(kind: &'static str, match_type: i8, name: Option<&'static str>) -> QuotaFilter {
+        QuotaFilter {
+            entity_type: kind.into(),
+            match_type,
+            r#match: name.map(Text::from_static),
+        }
+    }
+
+    #[test]
+    fn filters_choose_by_name_default_and_presence() {
+        let user_a = || vec![part(USER, Some("a"))];
+        let both = || vec![part(USER, Some("a")), part(CLIENT, Some("c"))];
+        assert_eq!(found(vec![], false).len(), 4);
+        assert_eq!(found(vec![], true).len(), 0);
+        let exact = || vec![filter(USER, EXACT, Some("a"))];
+        assert_eq!(found(exact(), false), [user_a(), both()]);
+        assert_eq!(found(exact(), true), [user_a()]);
+        let default = vec![filter(USER, DEFAULT, None)];
+        assert_eq!(found(default, false), [vec![part(USER, None)]]);
+        assert_eq!(found(vec![filter(CLIENT, ANY, None)], false).len(), 2);
+        assert!(found(vec![filter(IP, ANY, None)], false).is_empty());
+    }
+
+    #[test]
+    fn filters_that_make_no_sense_are_refused() {
+        let bad = [
+            vec![filter(USER, EXACT, None)],
+            vec![filter(USER, ANY, Some("a"))],
+            vec![filter(USER, 7, None)],
+            vec![filter(USER, ANY, None), filter(USER, DEFAULT, None)],
+            vec![filter(USER, ANY, None), filter(IP, ANY, None)],
+        ];
+        for components in bad {
+            let mut script = Script::open();
+            let request = DescribeClientQuotasRequest {
+                components,
+                strict: false,
+            };
+            script.send(ApiKey::DescribeClientQuotas, 0, &request);
+            let response: DescribeClientQuotasResponse =
+                script.response(ApiKey::DescribeClientQuotas, 0);
+            assert_eq!(response.error_code, ErrorCode::INVALID_REQUEST);
+            assert_eq!(response.entries, None);
+        }
+    }
+}
