@@ -197,7 +197,7 @@ def test_a_fetcher_that_has_read_another_log_is_told_where_this_one_ends(wire, n
     topic_id = create(wire, name)
     produce(wire, name, batch(b"v"))
     same = fetch(wire, topic_id, offset=1, last_epoch=0).responses[0].partitions[0]
-    assert same.error_code == 0 and same.diverging_epoch.epoch == -1
+    assert same.error_code == 0 and same.diverging_epoch is None
     other = fetch(wire, topic_id, offset=5, last_epoch=0).responses[0].partitions[0]
     assert other.error_code == 0 and not other.records
     assert (other.diverging_epoch.epoch, other.diverging_epoch.end_offset) == (0, 1)

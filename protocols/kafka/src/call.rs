@@ -1,6 +1,6 @@
 //! One request being answered: what it may use, and how it goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use trivium_core::{Change, Command, Fetched, Now, Refusal, Reply, Text, Token};
 use trivium_protocol::Peer;
@@ -11,7 +11,7 @@ use crate::{
     message::Throttled,
     serve::fetch_sessions::Sessions,
     serve::share_session::ShareSessions,
-    throttle::{Cost, Throttle},
+    throttle::{Cost, Spent, Throttle},
     topics::Topics,
     wire::{Frame, Wire},
 };
@@ -30,12 +30,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// What a step of a request costs.
-    pub(crate) fn cost(&self, now: Now, bytes: usize, spent: Duration) -> Cost {
+    pub(crate) fn cost(&self, now: Now, bytes: usize, spent: Spent) -> Cost {
         Cost::new(&self.throttle, now, bytes, spent, self.options.clock)
     }
 
-    /// Has the client wait as it was told; the time that the request has taken.
-    pub(crate) fn charge(&mut self, cost: &Cost) -> Duration {
+    /// Has the client wait as it was told, or is going to be; what the request has cost so far.
+    pub(crate) fn charge(&mut self, cost: &Cost) -> Spent {
         self.throttle.mute(cost.now.instant, cost.wait());
         cost.spent()
     }

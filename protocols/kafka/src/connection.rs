@@ -8,11 +8,7 @@
 //! requests alone overlap, up to [`IN_FLIGHT_MAX`] and [`IN_FLIGHT_BYTES_MAX`], their responses held back
 //! until their turn.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Buf, BytesMut};
 use tracing::debug;
@@ -25,7 +21,7 @@ use crate::{
     call::{Answer, Call, Job, Session, Step},
     header::{Header, Parsed},
     serve::{self, fetch_sessions::Sessions},
-    throttle::Throttle,
+    throttle::{Spent, Throttle},
     topics::Topics,
     wire::Frame,
 };
@@ -62,8 +58,8 @@ enum State {
 struct Pending {
     header: Header,
     bytes: usize,
-    /// Time that it has taken, where that counts.
-    spent: Duration,
+    /// What it has cost its client.
+    spent: Spent,
     progress: Progress,
 }
 
@@ -127,7 +123,7 @@ impl Connection {
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
         let number = self.first.wrapping_add(self.pending.len() as u32);
-        let mut spent = Duration::ZERO;
+        let mut spent = Spent::default();
         let (header, step) = match parsed {
             Parsed::NewerApiVersions(header) => {
                 let frame = serve::api_versions::unsupported_version(&header);

@@ -63,6 +63,13 @@ impl Throttle {
     }
 }
 
+/// What the steps of a request have cost its client so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    time: Duration,
+    wait: Duration,
+}
+
 /// What one step of one request costs its client.
 #[derive(Debug)]
 pub(crate) struct Cost {
@@ -82,7 +89,7 @@ impl Cost {
         throttle: &Throttle,
         now: Now,
         bytes: usize,
-        before: Duration,
+        before: Spent,
         clock: Option<fn() -> Now>,
     ) -> Cost {
         let clock = clock.filter(|_| throttle.metered(QuotaKind::Request).is_some());
@@ -90,15 +97,22 @@ impl Cost {
             now,
             bytes,
             begun: clock.map(|clock| clock().instant),
-            before,
+            before: before.time,
             clock,
-            wait: Cell::default(),
+            wait: Cell::new(before.wait),
             is_answered: Cell::default(),
         }
     }
 
-    /// The time that the request has taken so far.
-    pub(crate) fn spent(&self) -> Duration {
+    /// What the request has cost so far.
+    pub(crate) fn spent(&self) -> Spent {
+        Spent {
+            time: self.time(),
+            wait: self.wait(),
+        }
+    }
+
+    fn time(&self) -> Duration {
         let step = match (self.begun, self.clock) {
             (Some(begun), Some(clock)) => clock().instant.saturating_duration_since(begun),
             _ => Duration::ZERO,
@@ -121,7 +135,7 @@ impl Cost {
             return;
         }
         if let Some(meter) = throttle.metered(QuotaKind::Request) {
-            let percent = self.spent().as_secs_f64() * 100.0;
+            let percent = self.time().as_secs_f64() * 100.0;
             let wait = meter.record(QuotaKind::Request, percent, self.now.wall);
             self.wait_for(wait.min(REQUEST_WAIT_MAX));
         }

@@ -247,7 +247,7 @@ fn topic(
     }
     match log {
         Some(Ok(log)) => Ok(in_force(&log.spec, options)
-            .map(|it| row(it.name, it.value, it.kind, it.source, false))
+            .map(|it| row(it.name, it.value, it.kind, it.source))
             .collect()),
         Some(Err(refusal)) => Err((ErrorCode::from(&refusal), text(&refusal))),
         None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
@@ -259,12 +259,11 @@ fn row(
     value: Text,
     kind: Kind,
     config_source: i8,
-    read_only: bool,
 ) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
         name: Text::from_static(name),
         value: Some(value),
-        read_only,
+        read_only: false,
         config_source,
         config_type: kind.code(),
         ..Default::default()
@@ -284,7 +283,7 @@ fn broker(name: &str, session: &Session) -> Described {
     let partitions = options.default_partitions;
     let (host, port) = session.advertised();
     let listeners = number(&format!("PLAINTEXT://{host}:{port}"));
-    Ok(vec![
+    let mut rows = vec![
         row(
             "advertised.listeners",
             listeners.clone(),
@@ -346,7 +345,9 @@ fn broker(name: &str, session: &Session) -> Described {
             Kind::Int(1),
             FROM_BROKER,
         ),
-    ])
+    ];
+    rows.iter_mut().for_each(|row| row.read_only = true);
+    Ok(rows)
 }
 
 #[cfg(test)]
