@@ -103,6 +103,7 @@ impl Office {
         };
         let wanted = FetchPartition {
             log: log.info.name.clone(),
+            id: None,
             partition,
             from: Offset(from),
             max_bytes: BATCH_BYTES,
@@ -150,6 +151,7 @@ impl Office {
     ) {
         let partition = letter.partition.1 % to.tails.len().max(1) as u32;
         let shard = self.inner.shard_of_partition(to.info.id, partition);
+        let bytes_max = self.inner.batch_bytes_max;
         for offset in offsets {
             let content = contents.and_then(|it| it.get(&offset));
             if contents.is_some() && content.is_none() {
@@ -159,7 +161,7 @@ impl Office {
             let record = [content, None]
                 .into_iter()
                 .map(|content| dead_letter(letter, offset, content))
-                .find(|record| record.check(&to.info.name, &to.settings).is_ok());
+                .find(|record| record.check(&to.info.name, &to.settings, bytes_max).is_ok());
             let Some(record) = record else {
                 tracing::warn!(
                     group = %letter.group, topic = %to.info.name, log = %letter.log, partition = letter.partition.1,
