@@ -209,7 +209,7 @@ impl Device {
             aliases,
             keep_alive,
         } = wish;
-        if self.must_be_gone(crashed) {
+        if self.must_be_gone(crashed) || self.connection.is_none() && self.has_run_out(crashed) {
             // Its state is not for another session, also when the answer is lost that says so.
             self.session = Session::default();
         }
@@ -366,11 +366,17 @@ impl Device {
     }
 
     fn must_be_gone(&self, crashed: Option<Instant>) -> bool {
+        let known = self.exists == Exists::Yes && self.has_run_out(crashed);
+        self.cleaning || self.exists == Exists::No || known
+    }
+
+    /// Whether the session's time is over, if nothing has come to the broker since.
+    fn has_run_out(&self, crashed: Option<Instant>) -> bool {
         let away = self
             .left
             .map(|left| crashed.map_or(left, |crashed| crashed.max(left)));
         let elapsed = away.is_some_and(|at| now().instant - at > LASTS + SLACK);
-        self.cleaning || self.exists == Exists::No || self.lasts == Lasts::AWhile && elapsed
+        self.lasts == Lasts::AWhile && elapsed
     }
 
     /// Whether a message goes to this session for certain, and at which QoS.
