@@ -349,8 +349,11 @@ pub(crate) fn start(
     let broker = inner.clone();
     tasks.spawn(async move {
         broker.remove_unused_groups().await;
-        while let Some(queue) = idle_queues.recv().await {
+        while let Some((queue, told)) = idle_queues.recv().await {
             broker.remove_idle_queue(queue).await;
+            if let Some((mailbox, event)) = told {
+                mailbox.put(vec![event]);
+            }
         }
     });
     tasks

@@ -822,3 +822,33 @@ async fn a_log_that_cannot_take_a_message_spares_all_destinations() {
     assert_eq!(client.get("q").await.as_deref(), Some("fits"));
     assert_eq!(client.get("q").await, None);
 }
+
+/// The answer to the cancellation of the last consumer of an auto-delete queue says that the queue has gone, too
+/// (RabbitMQ deletes it before basic.cancel-ok).
+#[tokio::test]
+async fn an_auto_delete_queue_has_gone_when_its_last_consumer_is_cancelled() {
+    let broker = open(store()).await;
+    let mut client = Client::new(&broker);
+    for round in 0..50 {
+        let name = Text::from("q");
+        let spec = QueueSpec {
+            auto_delete: true,
+            ..QueueSpec::default()
+        };
+        let declare = Change::DeclareQueue {
+            name: name.clone(),
+            spec,
+        };
+        client.define(declare).await.expect("it is not there");
+        client.consume(round, "q", ConsumeSpec::default()).await;
+        let consumer = ConsumerId(round);
+        let cancel = |token| Command::Cancel { token, consumer };
+        client.ask(cancel).await.expect("it is there");
+        let session = false;
+        let expected = client.define(Change::ExpectQueue { name, session }).await;
+        assert!(
+            matches!(expected, Err(Refusal::NotFound { .. })),
+            "{expected:?}"
+        );
+    }
+}

@@ -54,7 +54,7 @@ use crate::{
     event::{CancelReason, Delivery, Event, Kind, Refusal},
     id::{ConnectionId, DeliveryId, QueueId, Sequence},
     message::Message,
-    shard::Turn,
+    shard::{Leaving, Turn},
     store::{
         Table, keys,
         messages::{Progress, QueueCounters, Stored},
@@ -375,7 +375,7 @@ impl Queue {
         self.publish_due_will(turn);
         if self.leaves_at().is_some_and(|at| at <= turn.now.wall) && !self.is_leaving {
             self.is_leaving = true;
-            turn.idle.push(self.entry.id);
+            turn.idle.push(Leaving::new(self.entry.id));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     dead_letters::Reason,
     event::{CancelReason, Event, Refusal},
     id::{ConnectionId, ConsumerId, DeliveryId},
-    shard::Turn,
+    shard::{Leaving, Turn},
     time::Timestamp,
 };
 
@@ -206,7 +206,7 @@ impl Queue {
             .is_some_and(|after| after.is_zero());
         if (self.entry.spec.auto_delete || at_once) && !self.is_used(turn.now.wall) {
             self.is_leaving = true;
-            turn.idle.push(self.entry.id);
+            turn.idle.push(Leaving::new(self.entry.id));
         }
     }
 

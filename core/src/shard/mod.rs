@@ -21,7 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(crate) use op::{Op, Report, Request};
 pub(crate) use run::{EXPRESS_MAX, Inboxes, Services, run};
-pub(crate) use turn::{Count, Outbox, Turn};
+pub(crate) use turn::{Count, Leaving, Outbox, Turn};
 pub(crate) use upkeep::LOG_UPKEEP;
 
 use self::{retained::RetainedMessages, upkeep::Upkeep};
@@ -380,19 +380,19 @@ impl Shard {
                 }
             }
             Op::Cancel { token, consumer } => {
+                let leaving = turn.idle.len();
                 if let Some(queue) = self.consumed(from, consumer) {
                     let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
                     if let Some(found) = touch(queues, touched, queue) {
                         found.cancel(from, consumer, &mut self.budget, turn);
                     }
                 }
-                turn.free.push(
-                    from,
-                    Event::Done {
-                        token,
-                        result: Ok(Reply::Ok),
-                    },
-                );
+                let result = Ok(Reply::Ok);
+                let done = Event::Done { token, result };
+                match turn.idle.get_mut(leaving) {
+                    Some(leaving) => leaving.told = Some((from, done)),
+                    None => turn.free.push(from, done),
+                }
             }
             Op::Disconnect => self.disconnect(from, turn),
             Op::CreateQueue(entry) => self.add_queue(entry, None, turn.now),

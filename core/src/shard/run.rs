@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Op, Outbox, Request, Shard, Turn};
+use super::{Leaving, Op, Outbox, Request, Shard, Turn};
 use crate::{
     commit::{Commit, Committer, Span},
     dead_letters::DeadLetter,
@@ -31,7 +31,7 @@ use crate::{
 
 /// Operations taken from publishers and consumers in one turn, give or take those of one request: what comes by the
 /// express inbox waits for a turn of so many at most.
-const TURN_OPS_MAX: usize = 8192;
+const TURN_OPS_MAX: usize = 2048;
 
 /// Requests that an express inbox holds.
 pub(crate) const EXPRESS_MAX: usize = 16;
@@ -49,8 +49,8 @@ pub(crate) struct Services {
     pub(crate) dead: mpsc::UnboundedSender<Vec<DeadLetter>>,
     /// Records for the dead-letter topics of share groups. Bounded by the records that groups look at.
     pub(crate) share_letters: mpsc::UnboundedSender<Vec<ShareLetter>>,
-    /// Queues that have become unused and want to go.
-    pub(crate) idle: mpsc::UnboundedSender<QueueId>,
+    /// Queues that have become unused and want to go, and who is to be told once they have.
+    pub(crate) idle: mpsc::UnboundedSender<(QueueId, Option<(Arc<Mailbox>, Event)>)>,
     /// Wills whose time has come.
     pub(crate) wills: mpsc::UnboundedSender<DueWill>,
     /// Messages whose time at a delayed exchange has come.
@@ -178,9 +178,10 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
             .share_letters
             .send(std::mem::take(&mut turn.share_letters));
     }
-    for queue in turn.idle.drain(..) {
+    for Leaving { queue, told } in turn.idle.drain(..) {
+        let told = told.and_then(|(to, event)| Some((shard.mailbox(to)?.clone(), event)));
         // The receiver ends with the broker.
-        let _ = services.idle.send(queue);
+        let _ = services.idle.send((queue, told));
     }
     for will in turn.wills.drain(..) {
         let _ = services.wills.send(will);
@@ -287,7 +288,7 @@ mod tests {
         assert!(express_sender.try_send(request(1)).is_ok());
         let (mut first, mut then) = (Vec::new(), vec![request(500)]);
         inboxes.take(&mut first, &mut then, true);
-        assert_eq!((first.len(), then.len()), (1, 9));
+        assert_eq!((first.len(), then.len()), (1, 3));
         let (mut first, mut then) = (Vec::new(), Vec::new());
         assert!(express_sender.try_send(request(1)).is_ok());
         inboxes.take(&mut first, &mut then, false);

@@ -37,7 +37,7 @@ pub(crate) struct Turn {
     /// Records that share groups have given up, for their dead-letter topics.
     pub(crate) share_letters: Vec<ShareLetter>,
     /// Queues that have become unused and want to go.
-    pub(crate) idle: Vec<QueueId>,
+    pub(crate) idle: Vec<Leaving>,
     /// Wills whose time has come.
     pub(crate) wills: Vec<DueWill>,
     /// Body chunks that lost a reference.
@@ -54,6 +54,19 @@ pub(crate) struct Turn {
     pub(crate) in_order: bool,
     /// For the metrics.
     pub(crate) count: Count,
+}
+
+/// A queue that wants to go.
+pub(crate) struct Leaving {
+    pub(crate) queue: QueueId,
+    /// What a connection is told once it has gone: the consumer that it cancelled was the last one.
+    pub(crate) told: Option<(ConnectionId, Event)>,
+}
+
+impl Leaving {
+    pub(crate) fn new(queue: QueueId) -> Leaving {
+        Leaving { queue, told: None }
+    }
 }
 
 /// What happened to messages in a turn.
