@@ -39,6 +39,9 @@ pub(crate) const EXPRESS_MAX: usize = 16;
 /// Bytes handed to the store and not yet written, after which a shard takes no more.
 const IN_FLIGHT_MAX: usize = 64 << 20;
 
+/// What a connection is told, and where it hears it.
+pub(crate) type Told = (Arc<Mailbox>, Event);
+
 /// What a shard's loop uses of the rest of the broker.
 #[derive(Clone)]
 pub(crate) struct Services {
@@ -50,7 +53,7 @@ pub(crate) struct Services {
     /// Records for the dead-letter topics of share groups. Bounded by the records that groups look at.
     pub(crate) share_letters: mpsc::UnboundedSender<Vec<ShareLetter>>,
     /// Queues that have become unused and want to go, and who is to be told once they have.
-    pub(crate) idle: mpsc::UnboundedSender<(QueueId, Option<(Arc<Mailbox>, Event)>)>,
+    pub(crate) idle: mpsc::UnboundedSender<(QueueId, Option<Told>)>,
     /// Wills whose time has come.
     pub(crate) wills: mpsc::UnboundedSender<DueWill>,
     /// Messages whose time at a delayed exchange has come.
