@@ -13,6 +13,7 @@
 
 mod alarm;
 mod block;
+mod spare;
 
 use std::{
     future::{Future, poll_fn},
@@ -41,7 +42,7 @@ const UNAUTHENTICATED_INPUT_MAX: usize = 128 << 10;
 const UNAUTHENTICATED_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a peer may take to read the last words, and then to close its side.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a connection is silent before it gives its buffers back.
+/// How long a connection through which messages pass is silent before it rests.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Slices of one vectored write.
 const SLICES_MAX: usize = 64;
@@ -105,7 +106,7 @@ struct Connection<S, T> {
     held: T,
     about: About,
     /// Entered while the front end is at work; `None` while the connection is idle.
-    span: Option<Span>,
+    span: Option<Box<Span>>,
     /// Read and not yet taken by the front end.
     input: BytesMut,
     /// Whether `input` holds bytes that the front end has not been shown.
@@ -118,7 +119,7 @@ struct Connection<S, T> {
     unflushed: bool,
     /// Until when the peer must have authenticated; `None` once it has.
     unauthenticated: Option<Instant>,
-    /// When the buffers are given back; `None` while there are none.
+    /// When it rests, if nothing comes before.
     idle_at: Option<Instant>,
     alarm: Alarm,
 }
@@ -156,6 +157,7 @@ where
             self.handle(now)?;
             self.submit().await?;
             self.flush().await?;
+            self.settle(now);
         }
         Ok(())
     }
@@ -215,10 +217,20 @@ where
 
     /// Shows the front end what came: events first, because they may be what it waits for.
     fn handle(&mut self, now: Now) -> Result<(), End> {
-        if !self.keep_buffers_while_busy(now) {
-            return Ok(());
+        if self.idle_at.is_some_and(|at| at <= now.instant) {
+            if !self.is_quiet() {
+                self.idle_at = Some(now.instant + IDLE_AFTER);
+            } else {
+                self.rest();
+                if !self.is_due(now) {
+                    return Ok(());
+                }
+            }
         }
-        let span = self.span.get_or_insert_with(|| self.about.span()).clone();
+        spare::take(&mut self.effects);
+        let about = self.about;
+        let span = self.span.get_or_insert_with(|| Box::new(about.span()));
+        let span = Span::clone(span);
         let _entered = span.enter();
         for event in self.events.drain(..) {
             if is_authentication(&event) {
@@ -295,22 +307,32 @@ where
         }
     }
 
-    /// Gives the buffers back when a second has brought nothing, so that ten thousand idle connections cost little.
-    /// Whether there is anything to do.
-    fn keep_buffers_while_busy(&mut self, now: Now) -> bool {
-        let quiet = self.events.is_empty() && !self.unread && self.effects.output.is_empty();
-        if !quiet {
-            self.idle_at = Some(now.instant + IDLE_AFTER);
-        } else if self.idle_at.is_some_and(|at| at <= now.instant) {
-            self.idle_at = None;
-            self.events = Vec::new();
-            self.effects = Effects::new();
-            self.span = None;
-            self.link.rest();
-            self.protocol.rest();
-            return self.is_due(now);
+    /// After a turn: what a connection keeps between two turns is little, so that ten thousand idle ones cost little.
+    /// Where messages pass, what speeds them up is kept until a second has brought nothing.
+    fn settle(&mut self, now: Now) {
+        if !self.effects.output.is_empty() {
+            return;
         }
-        true
+        spare::give_back(&mut self.effects);
+        if self.link.is_busy() {
+            self.idle_at = Some(now.instant + IDLE_AFTER);
+        } else if self.protocol.wants_input() {
+            self.rest();
+        }
+    }
+
+    /// Gives back what is made anew when it is needed.
+    fn rest(&mut self) {
+        self.idle_at = None;
+        self.events = Vec::new();
+        self.span = None;
+        self.link.rest();
+        self.protocol.rest();
+    }
+
+    /// Whether the turn has brought nothing.
+    fn is_quiet(&self) -> bool {
+        self.events.is_empty() && !self.unread && self.effects.output.is_empty()
     }
 
     /// Whether a deadline has passed.
@@ -320,7 +342,10 @@ where
     }
 
     async fn end(mut self, end: End) {
-        let span = self.span.take().unwrap_or_else(|| self.about.span());
+        let span = self
+            .span
+            .take()
+            .map_or_else(|| self.about.span(), |span| *span);
         debug!(parent: &span, %end, "connection ended");
         match end {
             End::Closed => return self.farewell().await,

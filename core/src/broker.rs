@@ -409,6 +409,45 @@ impl Inner {
         self.answer(from, token, outcome).await
     }
 
+    /// Carries out bindings and unbindings of one connection: all are stored in one batch, and published as one change
+    /// of the routes. The answers are in order.
+    pub(crate) async fn define_bindings(
+        &self,
+        actor: &Actor,
+        from: &Arc<Mailbox>,
+        changes: Vec<(Token, Change)>,
+    ) -> Vec<(Token, Result<Reply, Refusal>)> {
+        let mut catalog = self.catalog.lock().await;
+        let (mut batch, mut effects) = (Batch::new(), Vec::new());
+        let mut answers = Vec::with_capacity(changes.len());
+        for (token, change) in changes {
+            let result = catalog.apply(actor, &change).map(|applied| {
+                batch.append(applied.batch);
+                effects.extend(applied.effects);
+                match applied.outcome {
+                    Outcome::Bound { created } => Reply::Bound { created },
+                    Outcome::Unbound { existed } => Reply::Unbound { existed },
+                    _ => Reply::Ok,
+                }
+            });
+            answers.push((token, result));
+        }
+        let committed = (!batch.is_empty()).then(|| self.committer.commit(batch, &[]).done);
+        let carried_out = self.carry_out(from, &effects).await;
+        self.snapshot.store(catalog.routes());
+        drop(catalog);
+        let done = match committed {
+            Some(committed) => carried_out.and(self.durable(committed).await),
+            None => carried_out,
+        };
+        if let Err(refusal) = done {
+            for (_, result) in answers.iter_mut().filter(|(_, result)| result.is_ok()) {
+                *result = Err(refusal.clone());
+            }
+        }
+        answers
+    }
+
     /// What is set up and declared, as far as `by` may see it.
     pub(crate) async fn export(
         &self,
@@ -483,6 +522,18 @@ impl Inner {
             Outcome::Bound { created } => return Ok(Some(Reply::Bound { created })),
             Outcome::Unbound { existed } => return Ok(Some(Reply::Unbound { existed })),
             Outcome::Log(info) => return Ok(Some(Reply::Logs(vec![Ok(info)]))),
+            // Its shard has heard of it before it hears anything else of this connection.
+            Outcome::Queue {
+                queue,
+                created: true,
+            } => {
+                return Ok(Some(Reply::Queue {
+                    name: queue.name.clone(),
+                    messages: 0,
+                    consumers: 0,
+                    created: true,
+                }));
+            }
             Outcome::Queue { queue, created } => (
                 queue.id,
                 Op::Inspect {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use trivium_core::Origin;
+use trivium_core::{Command, ConsumerId, DeliveryId, Origin, Outcome};
 
 use super::*;
 use crate::testing::broker;
@@ -336,13 +336,23 @@ async fn what_an_idle_connection_holds_is_given_back() {
     };
     let start = clock::now();
     connection.handle(start).unwrap();
-    assert_eq!(connection.idle_at, Some(start.instant + IDLE_AFTER));
-    connection
-        .handle(Now {
-            instant: start.instant + IDLE_AFTER,
-            ..start
-        })
-        .unwrap();
-    assert_eq!(connection.idle_at, None);
+    connection.settle(start);
     assert_eq!(connection.effects.commands.capacity(), 0);
+    assert_eq!(connection.idle_at, None);
+    // Where messages pass, more are to be expected.
+    let settle = Command::Settle {
+        consumer: ConsumerId(1),
+        deliveries: DeliveryId(1)..=DeliveryId(1),
+        outcome: Outcome::Accept,
+    };
+    connection.link.submit(&mut vec![settle]).await.unwrap();
+    connection.settle(start);
+    assert_eq!(connection.idle_at, Some(start.instant + IDLE_AFTER));
+    let later = Now {
+        instant: start.instant + IDLE_AFTER,
+        ..start
+    };
+    connection.handle(later).unwrap();
+    assert_eq!(connection.idle_at, None);
+    assert!(!connection.link.is_busy());
 }

@@ -296,6 +296,31 @@ def test_a_delayed_will_survives_the_broker(own_broker, end):
         assert watcher.settle() == []
 
 
+@pytest.mark.parametrize("version", VERSIONS, ids=["3.1.1", "5"])
+def test_mqtt_3_1_2_8_a_will_is_published_when_the_broker_was_killed(own_broker, version):
+    """Also that of a session which ends with its connection; once, and not for who has said goodbye."""
+    broker = own_broker()
+    watcher = Device(broker, "watcher", clean=False, expiry=3600)
+    watcher.subscribe("w/#")
+    watcher.close()
+    devices = [
+        Device(broker, name, version=version, will={"topic": f"w/{name}", "payload": b"gone", "qos": 1})
+        for name in ("stays", "leaves")
+    ]
+    devices[1].close()
+    time.sleep(0.3)  # until the broker has noticed that the device has gone
+    broker.kill()
+    devices[0].client.loop_stop()
+    broker.start()
+    with Device(broker, "watcher", clean=False, expiry=3600) as watcher:
+        assert watcher.next().topic == "w/stays"
+        assert watcher.settle() == []
+    broker.kill()
+    broker.start()
+    with Device(broker, "watcher", clean=False, expiry=3600) as watcher:
+        assert watcher.settle() == []
+
+
 def test_mqtt_3_14_4_3_goodbye_drops_the_will(broker, name):
     with Device(broker) as watcher:
         watcher.subscribe(f"{name}/#")

@@ -1,12 +1,16 @@
 //! A connection that writes and counts packets of MQTT 3.1.1, with as little of its own as can be.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     task::JoinSet,
+    time::timeout,
 };
 
 pub const PUBLISH: u8 = 0x30;
@@ -67,10 +71,14 @@ pub fn publish(topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn subscribe<'a>(filters: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    subscribe_at(0, filters)
+}
+
+pub fn subscribe_at<'a>(qos: u8, filters: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut body = vec![0, 1];
     for filter in filters {
         put_text(filter, &mut body);
-        body.push(0);
+        body.push(qos);
     }
     packet(0x82, &body)
 }
@@ -117,6 +125,34 @@ impl Counter {
         Ok(())
     }
 
+    /// Reads PUBLISH packets until `wanted` have come, or none for as long as `patience`; those of QoS 1 are
+    /// acknowledged. How many came, and when the last one did.
+    pub async fn take(
+        &mut self,
+        stream: &mut TcpStream,
+        wanted: usize,
+        patience: Duration,
+    ) -> anyhow::Result<(usize, Instant)> {
+        let (mut seen, mut last) = (0, Instant::now());
+        let (mut buffer, mut acks) = (vec![0; 64 << 10], Vec::new());
+        while seen < wanted {
+            let Ok(read) = timeout(patience, stream.read(&mut buffer)).await else {
+                break;
+            };
+            let length = read?;
+            anyhow::ensure!(length > 0, "closed after {seen} of {wanted} messages");
+            self.carry.extend(&buffer[..length]);
+            put_acks(&self.carry, &mut acks);
+            let more = self.count(PUBLISH);
+            if more > 0 {
+                (seen, last) = (seen + more, Instant::now());
+            }
+            stream.write_all(&acks).await?;
+            acks.clear();
+        }
+        Ok((seen, last))
+    }
+
     /// Takes the whole packets off what is there.
     fn count(&mut self, kind: u8) -> usize {
         let (mut at, mut seen) = (0, 0);
@@ -126,6 +162,26 @@ impl Counter {
         }
         self.carry.drain(..at);
         seen
+    }
+}
+
+/// Acknowledges the PUBLISH packets of QoS 1 among the whole packets of `input`.
+fn put_acks(input: &[u8], acks: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(length) = length(&input[at..]) {
+        let packet = &input[at..at + length];
+        if packet[0] & 0xf6 == PUBLISH | 1 << 1 {
+            let header = 1
+                + packet[1..]
+                    .iter()
+                    .position(|byte| byte & 0x80 == 0)
+                    .unwrap_or(0)
+                + 1;
+            let topic = usize::from(packet[header]) << 8 | usize::from(packet[header + 1]);
+            let id = header + 2 + topic;
+            acks.extend([PUBACK, 2, packet[id], packet[id + 1]]);
+        }
+        at += length;
     }
 }
 

@@ -16,6 +16,8 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Messages of the fan-out, and of each publisher of the fan-in.
 const FAN_OUT_MESSAGES: usize = 100;
 const FAN_IN_MESSAGES: usize = 50;
+/// A subscriber that has heard nothing for so long has heard everything.
+const QUIET: Duration = Duration::from_secs(5);
 /// Filters of one SUBSCRIBE.
 const FILTERS_AT_ONCE: usize = 100;
 /// Connections that hold the wildcard subscriptions, and messages published to them.
@@ -151,34 +153,77 @@ async fn fan_out(broker: &Broker, subscribers: usize) -> anyhow::Result<Vec<Figu
     ])
 }
 
-/// Publishers with a few messages each, and one subscriber.
+/// Publishers with a few messages each, and one subscriber: at QoS 0, where a broker may drop what the subscriber does
+/// not take in time, and at QoS 1.
 async fn fan_in(broker: &Broker, publishers: usize) -> anyhow::Result<Vec<Figure>> {
-    let mut subscriber = client::connect(broker.port, 0, "subscriber").await?;
-    subscriber.write_all(&client::subscribe(["in/#"])).await?;
-    Counter::default().read(&mut subscriber, SUBACK, 1).await?;
     let streams = client::connect_all(broker.port, publishers, "pub").await?;
-    let messages = publishers * FAN_IN_MESSAGES;
+    let (streams, at_most_once) = converge(broker, streams, 0).await?;
+    let (_streams, at_least_once) = converge(broker, streams, 1).await?;
+    let Converged {
+        delivered,
+        rate,
+        cpu,
+    } = at_most_once;
+    let lost = publishers * FAN_IN_MESSAGES - delivered;
+    Ok(vec![
+        figure("QoS 0: delivered", delivered.to_string()),
+        figure("QoS 0: dropped", lost.to_string()),
+        figure("QoS 0: delivered/s", rate),
+        figure("QoS 0: CPU µs per delivered message", cpu),
+        figure("QoS 1: delivered", at_least_once.delivered.to_string()),
+        figure("QoS 1: delivered/s", at_least_once.rate),
+        figure("QoS 1: CPU µs per delivered message", at_least_once.cpu),
+    ])
+}
+
+/// What came of many publishers and one subscriber.
+struct Converged {
+    delivered: usize,
+    rate: String,
+    cpu: String,
+}
+
+async fn converge(
+    broker: &Broker,
+    streams: Vec<TcpStream>,
+    qos: u8,
+) -> anyhow::Result<(Vec<TcpStream>, Converged)> {
+    let (level, name) = (format!("in{qos}"), format!("subscriber{qos}"));
+    let mut subscriber = client::connect(broker.port, 0, &name).await?;
+    let filter = format!("{level}/#");
+    let request = client::subscribe_at(qos, [filter.as_str()]);
+    subscriber.write_all(&request).await?;
+    Counter::default().read(&mut subscriber, SUBACK, 1).await?;
+    let messages = streams.len() * FAN_IN_MESSAGES;
     let (started, cpu) = (Instant::now(), broker.cpu()?);
     let read = tokio::spawn(async move {
         Counter::default()
-            .read(&mut subscriber, PUBLISH, messages)
+            .take(&mut subscriber, messages, QUIET)
             .await
     });
-    let _open = each(streams, |index, mut stream| async move {
-        let one = client::publish(&format!("in/{index}"), 0, false, &PAYLOAD);
-        for _ in 0..FAN_IN_MESSAGES {
-            stream.write_all(&one).await?;
-            tokio::task::yield_now().await;
+    let streams = each(streams, move |index, mut stream| {
+        let one = client::publish(&format!("{level}/{index}"), qos, false, &PAYLOAD);
+        async move {
+            let mut acks = Counter::default();
+            for _ in 0..FAN_IN_MESSAGES {
+                stream.write_all(&one).await?;
+                match qos {
+                    0 => tokio::task::yield_now().await,
+                    _ => acks.read(&mut stream, PUBACK, 1).await?,
+                }
+            }
+            Ok(stream)
         }
-        Ok(stream)
     })
     .await?;
-    read.await??;
-    let rate = rate(messages, started);
-    Ok(vec![
-        figure("messages/s", rate),
-        figure("CPU µs per message", micros(broker.cpu()? - cpu, messages)),
-    ])
+    let (delivered, last) = read.await??;
+    let seconds = last.duration_since(started).as_secs_f64();
+    let converged = Converged {
+        delivered,
+        rate: format!("{:.0}", delivered as f64 / seconds),
+        cpu: micros(broker.cpu()? - cpu, delivered.max(1)),
+    };
+    Ok((streams, converged))
 }
 
 /// Retained messages, published at QoS 1 and read by one wildcard.

@@ -1,5 +1,7 @@
 //! Binding and unbinding.
 
+use std::sync::Arc;
+
 use super::{
     Actor, Applied, Catalog, Outcome,
     bindings::{Bound, End, ExchangeName, Identity},
@@ -44,7 +46,7 @@ impl Catalog {
             self.put_binding(
                 number,
                 Bound {
-                    identity,
+                    identity: Arc::new(identity),
                     binding: binding.clone(),
                     stored,
                 },
@@ -201,7 +203,7 @@ impl Catalog {
         applied: &mut Applied,
     ) -> Option<ExchangeName> {
         let bound = self.bindings.remove(number)?;
-        let source = bound.identity.source;
+        let source = bound.identity.source.clone();
         self.routes_mut().unbind(&source.0, number, &bound.binding);
         if bound.stored {
             applied.batch.delete(Table::Catalog, keys::binding(number));

@@ -1,6 +1,9 @@
 //! Every binding by number, and found by what it is, where it leads from and where it leads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -49,7 +52,7 @@ impl Identity {
 /// A binding that is in force.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     pub binding: Binding,
     /// Whether it has a row.
     pub stored: bool,
@@ -58,8 +61,9 @@ pub(super) struct Bound {
 /// The bindings of all vhosts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bindings {
-    by_number: BTreeMap<u64, Bound>,
-    by_identity: HashMap<Identity, u64>,
+    /// In boxes: the nodes of a map that grows at its end are half empty.
+    by_number: BTreeMap<u64, Box<Bound>>,
+    by_identity: HashMap<Arc<Identity>, u64>,
     from: HashMap<ExchangeName, BTreeSet<u64>>,
     to: HashMap<End, BTreeSet<u64>>,
     subscriptions: usize,
@@ -78,7 +82,7 @@ impl Bindings {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Bound> {
-        self.by_number.get(&number)
+        self.by_number.get(&number).map(|bound| &**bound)
     }
 
     /// Every binding with its vhost, in the order in which they were made.
@@ -139,7 +143,7 @@ impl Bindings {
             .entry(bound.identity.end.clone())
             .or_default()
             .insert(number);
-        self.by_number.insert(number, bound);
+        self.by_number.insert(number, Box::new(bound));
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Bound> {
@@ -148,7 +152,7 @@ impl Bindings {
         self.subscriptions -= usize::from(is_subscription(&bound.binding));
         remove_from(&mut self.from, &bound.identity.source, number);
         remove_from(&mut self.to, &bound.identity.end, number);
-        Some(bound)
+        Some(*bound)
     }
 }
 

@@ -51,6 +51,7 @@ use crate::{
     id::{ConnectionId, QueueId},
     metrics::Sample,
     properties::Text,
+    queue::QueueSettings,
     store::{Batch, Table, keys::catalog as keys, values::catalog as values},
 };
 
@@ -78,6 +79,8 @@ pub(crate) struct Catalog {
     default_queue_type: &'static str,
     /// Subscriptions of one session at most; 0 is no limit.
     subscriptions_max: usize,
+    /// Those of the queue that was declared last.
+    last_settings: Arc<QueueSettings>,
 }
 
 /// A change that is made, in memory; `batch` makes it durable.

@@ -198,7 +198,7 @@ impl Catalog {
             .filter_map(|queue| {
                 let policies = self.policies_of_queue(vhost, &queue.name, &queue.spec);
                 (!policies.same(&queue.policies)).then(|| {
-                    let settings = policies.settings(&queue.spec);
+                    let settings = Arc::new(policies.settings(&queue.spec));
                     Arc::new(QueueEntry {
                         policies,
                         settings,

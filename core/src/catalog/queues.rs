@@ -101,7 +101,7 @@ impl Catalog {
         };
         let queue = QueueEntry {
             spec: spec.clone(),
-            settings: QueueSettings::effective(spec, &[], &[]),
+            settings: self.settings(QueueSettings::effective(spec, &[], &[])),
             owner: spec.exclusive.then_some(by.connection),
             ..(*old).clone()
         };
@@ -237,6 +237,14 @@ impl Catalog {
         (clean || fleeting).then_some(session.id)
     }
 
+    /// The same value for one queue after another that is set like it: most sessions are.
+    pub(super) fn settings(&mut self, settings: QueueSettings) -> Arc<QueueSettings> {
+        if *self.last_settings != settings {
+            self.last_settings = Arc::new(settings);
+        }
+        self.last_settings.clone()
+    }
+
     pub(super) fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
         let mut applied = Applied::default();
         let mut id = self.next_id(spec.durable, &mut applied);
@@ -249,7 +257,7 @@ impl Catalog {
             id: QueueId(id),
             vhost: by.vhost.clone(),
             name,
-            settings: policies.settings(&spec),
+            settings: self.settings(policies.settings(&spec)),
             policies,
             claim: spec.session.then(Arc::default),
             shares: Arc::default(),

@@ -50,6 +50,7 @@ impl Catalog {
             next_id: 1,
             default_queue_type: "classic",
             subscriptions_max: 0,
+            last_settings: Arc::default(),
         };
         let mut applied = Applied::default();
         let (vhosts, rows): (Vec<_>, Vec<_>) = rows
@@ -119,11 +120,12 @@ impl Catalog {
                 self.known_vhost(&row.vhost)?;
                 self.next_id = self.next_id.max((id.0 & !TRANSIENT_QUEUE) + 1);
                 let QueueRow { vhost, name, spec } = row;
+                let settings = self.settings(QueueSettings::effective(&spec, &[], &[]));
                 self.put_queue(Arc::new(QueueEntry {
                     id,
                     vhost,
                     name,
-                    settings: QueueSettings::effective(&spec, &[], &[]),
+                    settings,
                     policies: Policies::default(),
                     claim: spec.session.then(Arc::default),
                     shares: Arc::default(),
@@ -212,7 +214,7 @@ impl Catalog {
         self.put_binding(
             number,
             Bound {
-                identity,
+                identity: Arc::new(identity),
                 binding,
                 stored: true,
             },

@@ -42,7 +42,7 @@ pub(crate) struct QueueEntry {
     pub name: Text,
     pub spec: QueueSpec,
     /// What `spec` and the policies that match the name come to.
-    pub settings: QueueSettings,
+    pub settings: Arc<QueueSettings>,
     /// The only connection that may use it.
     pub owner: Option<ConnectionId>,
     /// The policies that count for it.

@@ -50,15 +50,19 @@ impl Channels {
 impl Link {
     /// Has consumers go on whose channel has room again.
     pub(super) fn wake_channels(&mut self) {
-        if self.channels.freed.is_empty() {
+        let Some(channels) = self.channels.get_mut() else {
+            return;
+        };
+        if channels.freed.is_empty() {
             return;
         }
-        let freed = std::mem::take(&mut self.channels.freed);
-        for (&consumer, channel) in &self.channels.consumers {
+        let freed = std::mem::take(&mut channels.freed);
+        for (&consumer, channel) in &channels.consumers {
             if freed.contains(channel)
-                && let Some(&shard) = self.consumers.get(&consumer)
+                && let Some(feed) = self.consumers.get(&consumer)
             {
-                self.outgoing.push(shard, Op::Credit { consumer, bytes: 0 });
+                self.outgoing
+                    .push(feed.shard, Op::Credit { consumer, bytes: 0 });
             }
         }
     }

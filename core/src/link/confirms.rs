@@ -2,12 +2,12 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::id::Token;
+use crate::{id::Token, rare::Rare};
 
 /// Counts down the destinations of publishes; those with one destination are never in here.
 #[derive(Debug, Default)]
 pub(crate) struct Confirms {
-    left: FxHashMap<Token, Waiting>,
+    left: Rare<FxHashMap<Token, Waiting>>,
 }
 
 /// A publish that is not done with everywhere.
@@ -26,34 +26,37 @@ impl Confirms {
                 left: destinations,
                 refused: false,
             };
-            self.left.insert(token, waiting);
+            self.left.make().insert(token, waiting);
         }
     }
 
     /// Keeps of `tokens` those that are now done with everywhere and were not refused anywhere.
     pub(crate) fn confirmed(&mut self, tokens: &mut Vec<Token>) {
-        if !self.left.is_empty() {
+        if self.left.get().is_some_and(|left| !left.is_empty()) {
             tokens.retain(|token| self.answered(*token, false));
         }
     }
 
     /// Keeps of `tokens` those that have not been refused already.
     pub(crate) fn refused(&mut self, tokens: &mut Vec<Token>) {
-        if !self.left.is_empty() {
+        if self.left.get().is_some_and(|left| !left.is_empty()) {
             tokens.retain(|token| self.answered(*token, true));
         }
     }
 
     /// One place has answered; true if that is the answer of all.
     fn answered(&mut self, token: Token, refused: bool) -> bool {
-        let Some(waiting) = self.left.get_mut(&token) else {
+        let Some(left) = self.left.get_mut() else {
+            return true;
+        };
+        let Some(waiting) = left.get_mut(&token) else {
             return true;
         };
         waiting.left -= 1;
         let (last, was_refused) = (waiting.left == 0, waiting.refused);
         waiting.refused |= refused;
         if last {
-            self.left.remove(&token);
+            left.remove(&token);
         }
         !was_refused && (refused || last)
     }

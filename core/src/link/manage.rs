@@ -11,7 +11,7 @@ use crate::{
 impl Link {
     pub(super) fn export(&mut self, token: Token, vhost: Option<Text>, scope: Scope) {
         let (broker, by) = (self.broker.clone(), self.actor.clone());
-        self.reads.push(Box::pin(async move {
+        self.reads.make().push(Box::pin(async move {
             let result = broker.export(&by, vhost.as_ref(), scope).await;
             Event::Done {
                 token,
@@ -44,7 +44,7 @@ impl Link {
             Err(refusal) => return self.done(token, Err(refusal)),
         };
         let broker = self.broker.clone();
-        self.reads.push(Box::pin(async move {
+        self.reads.make().push(Box::pin(async move {
             let result = broker.describe_queues(&routes, &seen, name.as_ref()).await;
             let result = result.and_then(|found| match name {
                 Some(name) if found.is_empty() => Err(missing(Kind::Queue, name, vhost)),

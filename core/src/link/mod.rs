@@ -14,15 +14,19 @@ mod session;
 mod streams;
 mod transact;
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{Stream as _, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
-use tokio::task::JoinHandle;
 
 use self::{
-    channels::Channels, confirms::Confirms, logs::replaced, seats::Seats, streams::Stream,
-    transact::Transaction,
+    channels::Channels, confirms::Confirms, logs::replaced, replies::Replies, seats::Seats,
+    streams::Streams, transact::Transaction,
 };
 pub(crate) use self::{
     mailbox::Mailbox,
@@ -36,13 +40,14 @@ use crate::{
     catalog::{Actor, LogEntry, SQUARE},
     command::{Change, Command, Credentials, Fetch, FetchPartition, Isolation, OffsetSpec},
     event::{Event, Kind, Refusal, Reply, Retained},
+    few_map::FewMap,
     group::GroupInfo,
     id::{ConsumerId, Token},
     log,
     message::{Message, Origin},
     properties::Text,
     queue::{self, WINDOW},
-    replies::Taker,
+    rare::Rare,
     shard::Op,
     store::BoxFuture,
 };
@@ -51,6 +56,20 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("broker has stopped")]
 pub struct Stopped;
+
+/// Where a consumer's deliveries come from.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    shard: usize,
+    /// Bytes delivered for which the shard has had no credit back.
+    owed: usize,
+}
+
+impl Feed {
+    fn from(shard: usize) -> Feed {
+        Feed { shard, owed: 0 }
+    }
+}
 
 /// Answers of some shards.
 enum Gathered {
@@ -68,27 +87,35 @@ pub struct Link {
     /// What the connection counts for.
     seats: Seats,
     confirms: Confirms,
-    channels: Channels,
+    channels: Rare<Channels>,
     outgoing: Outgoing,
-    /// Which shard each consumer is in.
-    consumers: FxHashMap<ConsumerId, usize>,
-    /// Bytes delivered per consumer for which its shard has had no credit back.
-    owed: FxHashMap<ConsumerId, usize>,
+    /// Consumers of queues.
+    consumers: FewMap<ConsumerId, Feed>,
     /// The addresses at which this connection takes replies.
-    replies: FxHashMap<ConsumerId, (Text, Arc<Taker>)>,
-    transactions: FxHashMap<Token, Transaction>,
+    replies: Rare<FxHashMap<ConsumerId, Replies>>,
+    transactions: Rare<FxHashMap<Token, Transaction>>,
     /// Consumers of logs.
-    streams: FxHashMap<ConsumerId, Stream>,
-    /// What these read.
-    stream_reads: FuturesUnordered<BoxFuture<'static, streams::Read>>,
+    streams: Rare<Streams>,
     /// Answers of several shards to one command, until all have come.
-    gathered: FxHashMap<Token, (usize, Gathered)>,
+    gathered: Rare<FxHashMap<Token, (usize, Gathered)>>,
     /// Events that this link makes itself.
     local: Vec<Event>,
     /// Reads of logs under way.
-    reads: FuturesUnordered<BoxFuture<'static, Event>>,
-    /// A change under way.
-    defining: Option<JoinHandle<Result<Option<Reply>, Refusal>>>,
+    reads: Rare<FuturesUnordered<BoxFuture<'static, Event>>>,
+    /// A change under way. Once begun it is carried through, also when the connection goes.
+    defining: Option<BoxFuture<'static, Defined>>,
+    /// Messages have come or gone since it last rested.
+    is_busy: bool,
+}
+
+/// What became of changes, as far as no shard answers for them.
+type Defined = Vec<(Token, Result<Reply, Refusal>)>;
+
+/// Bindings that are made in one step, so that others have their turn.
+const BINDINGS_TOGETHER: usize = 256;
+
+fn is_binding(change: &Change) -> bool {
+    matches!(change, Change::Bind(_) | Change::Unbind(_))
 }
 
 impl Link {
@@ -114,237 +141,287 @@ impl Link {
             routing,
             seats: Seats::new(login_enters),
             confirms: Confirms::default(),
-            channels: Channels::default(),
+            channels: Rare::default(),
             outgoing,
-            consumers: FxHashMap::default(),
-            owed: FxHashMap::default(),
-            replies: FxHashMap::default(),
-            transactions: FxHashMap::default(),
-            streams: FxHashMap::default(),
-            stream_reads: FuturesUnordered::new(),
-            gathered: FxHashMap::default(),
+            consumers: FewMap::default(),
+            replies: Rare::default(),
+            transactions: Rare::default(),
+            streams: Rare::default(),
+            gathered: Rare::default(),
             local: Vec::new(),
-            reads: FuturesUnordered::new(),
+            reads: Rare::default(),
             defining: None,
+            is_busy: false,
         }
     }
 
     /// Routes and hands over one turn of commands, draining the vector. Waits while a shard's inbox is full and
     /// for definitions to be carried out; never for another connection.
     pub async fn submit(&mut self, commands: &mut Vec<Command>) -> Result<(), Stopped> {
-        for command in commands.drain(..) {
+        let is_slow = |command: &Command| {
+            matches!(
+                command,
+                Command::Define { .. } | Command::Transaction { .. }
+            )
+        };
+        let slow = commands.iter().position(is_slow);
+        for command in commands.drain(..slow.unwrap_or(commands.len())) {
+            self.take(command);
+        }
+        if slow.is_some() {
+            // In a box: what is rare must not make every connection larger.
+            Box::pin(self.take_slowly(commands)).await?;
+        }
+        self.wake_channels();
+        self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+
+    /// Takes commands some of which have to be waited for.
+    async fn take_slowly(&mut self, commands: &mut Vec<Command>) -> Result<(), Stopped> {
+        let mut commands = commands.drain(..).peekable();
+        while let Some(command) = commands.next() {
             match command {
-                Command::Publish {
-                    token,
-                    message,
-                    mandatory,
-                } => self.publish(token, message, mandatory, &[]),
-                Command::PublishCopies {
-                    token,
-                    message,
-                    mandatory,
-                    also,
-                } => self.publish(token, message, mandatory, &also),
-                Command::Probe { token, message } => self.probe(token, message),
-                Command::Transact { token, parts } => self.transact(token, parts),
-                Command::TakeReplies { token, consumer } => self.take_replies(token, consumer),
-                Command::FindReplies { token, address } => self.find_replies(token, address),
-                Command::Settle {
-                    consumer,
-                    deliveries,
-                    outcome,
-                } => {
-                    self.settle(consumer, deliveries, outcome);
-                }
-                Command::Attach { .. }
-                | Command::Detach { .. }
-                | Command::PublishOnce { .. }
-                | Command::Release { .. }
-                | Command::Received { .. }
-                | Command::Replay { .. }
-                | Command::Shares { .. }
-                | Command::Adopt { .. }
-                | Command::Completed { .. } => self.session_command(command),
-                Command::Append {
-                    token,
-                    log,
-                    partition,
-                    batch,
-                    transaction,
-                    id,
-                } => match self.appendable(&log, partition, id) {
-                    Ok(entry) => self.append(token, &entry, partition, batch, transaction),
-                    Err(refusal) => self.done(token, Err(refusal)),
-                },
-                Command::Fetch { token, fetch } => self.fetch(token, fetch),
-                Command::Trim {
-                    token,
-                    log,
-                    partition,
-                    to,
-                } => self.trim(token, &log, partition, to),
-                Command::DescribePartitions { token, logs } => {
-                    self.describe_partitions(token, logs)
-                }
-                Command::FindOffset {
-                    token,
-                    log,
-                    partition,
-                    at,
-                    isolation,
-                } => self.find_offset(token, &log, partition, at, isolation),
-                Command::Consume {
-                    token,
-                    consumer,
-                    queue,
-                    spec,
-                } => {
-                    if let Some(log) = self.log_named(&queue, spec.session) {
-                        self.consume_log(token, consumer, &log, spec);
-                    } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session)
-                    {
-                        let channel = spec
-                            .channel
-                            .map(|channel| self.channels.join(channel, consumer));
-                        self.outgoing.push(
-                            shard.0,
-                            Op::Consume {
-                                token,
-                                consumer,
-                                queue: shard.1,
-                                spec,
-                                channel,
-                            },
-                        );
-                    }
-                }
-                Command::Get {
-                    token,
-                    consumer,
-                    queue,
-                    auto_ack,
-                } => {
-                    if let Some(log) = self.log_named(&queue, false) {
-                        let (name, vhost) = (&log.info.name, &log.vhost);
-                        let text = format!(
-                            "basic.get not supported by stream queues queue '{name}' in vhost '{vhost}'"
-                        );
-                        self.done(token, Err(Refusal::NotImplemented(text.into())));
-                    } else if let Some(shard) = self.resolve(token, consumer, &queue, false) {
-                        self.outgoing.push(
-                            shard.0,
-                            Op::Get {
-                                token,
-                                consumer,
-                                queue: shard.1,
-                                auto_ack,
-                            },
-                        );
-                    }
-                }
-                Command::LimitChannel { channel, limit } => {
-                    self.channels.set_limit(channel, limit);
-                }
-                Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
-                    Some(&shard) => self.outgoing.push(shard, Op::Cancel { token, consumer }),
-                    None => {
-                        self.refuse_replies(consumer);
-                        self.streams.remove(&consumer);
-                        self.done(token, Ok(Reply::Ok));
-                    }
-                },
-                Command::Group {
-                    token,
-                    group,
-                    request,
-                } => self.group(token, group, request),
-                Command::ListGroups { token } => self.list_groups(token),
                 Command::Transaction { token, id, request } => {
-                    // In boxes, like definitions: what is rare must not make every connection larger.
-                    Box::pin(self.coordinate(token, id, request)).await?;
+                    self.coordinate(token, id, request).await?;
                 }
-                Command::ListTransactions { token } => {
-                    let now = (self.broker.clock)();
-                    let mut list = self.broker.transactions.lock().list(now, &self.actor.vhost);
-                    list.retain(|info| {
-                        let permit = self.routing.permit_any(Kind::TransactionalId, &info.id);
-                        permit.is_ok()
-                    });
-                    self.done(token, Ok(Reply::Transactions(list)));
-                }
-                command @ (Command::WriteMarker { .. } | Command::DescribeProducers { .. }) => {
-                    self.administer_partition(command);
-                }
-                Command::FindLogs { token, ids } => self.find_logs(token, &ids),
-                Command::Measure { token } => {
-                    self.done(token, Ok(Reply::Meters(self.broker.meters.clone())));
-                }
-                Command::ListClientQuotas { token } => {
-                    let quotas = self.list_client_quotas();
-                    self.done(token, quotas);
-                }
-                Command::Retained { token, filter } => self.look_up_retained(token, &filter),
-                Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
-                Command::Export {
-                    token,
-                    vhost,
-                    scope,
-                } => self.export(token, vhost, scope),
-                Command::DescribeQueues { token, vhost, name } => {
-                    self.describe_queues(token, vhost, name)
-                }
-                Command::DescribeExchanges { token, vhost, name } => {
-                    self.describe_exchanges(token, vhost, name)
-                }
-                Command::InitProducer { token } => {
-                    let id = self.broker.next_producer();
-                    self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
-                }
-                Command::Authenticate { token, credentials } => {
-                    self.authenticate(token, &credentials)
-                }
-                Command::FindScram { token, user, hash } => {
-                    let keys = self.routing.current().access().scram(&user, hash);
-                    self.done(token, Ok(Reply::Scram(keys)));
-                }
-                Command::Enter { token, vhost } => self.enter(token, vhost),
                 // Somebody else's session by now.
                 Command::Define {
                     token,
                     change: Change::DeclareSession { .. },
                 } if self.has_lost_its_session() => self.done(token, Ok(Reply::Ok)),
                 Command::Define { token, change } => {
+                    let may_follow = is_binding(&change);
+                    let mut changes = vec![(token, change)];
+                    while may_follow
+                        && changes.len() < BINDINGS_TOGETHER
+                        && let Some(Command::Define { token, change }) = commands.next_if(
+                            |next| matches!(next, Command::Define { change, .. } if is_binding(change)),
+                        )
+                    {
+                        changes.push((token, change));
+                    }
                     // What was published before must be there first.
                     self.outgoing.flush(&self.broker, &self.mailbox).await?;
-                    Box::pin(self.define(token, change)).await;
+                    self.define(changes).await;
                 }
+                command => self.take(command),
             }
         }
-        self.wake_channels();
-        self.outgoing.flush(&self.broker, &self.mailbox).await
+        Ok(())
+    }
+
+    /// Takes a command that nobody has to be waited for.
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Publish {
+                token,
+                message,
+                mandatory,
+            } => self.publish(token, message, mandatory, &[]),
+            Command::PublishCopies {
+                token,
+                message,
+                mandatory,
+                also,
+            } => self.publish(token, message, mandatory, &also),
+            Command::Probe { token, message } => self.probe(token, message),
+            Command::Transact { token, parts } => self.transact(token, parts),
+            Command::TakeReplies { token, consumer } => self.take_replies(token, consumer),
+            Command::FindReplies { token, address } => self.find_replies(token, address),
+            Command::Settle {
+                consumer,
+                deliveries,
+                outcome,
+            } => {
+                self.settle(consumer, deliveries, outcome);
+            }
+            Command::Attach { .. }
+            | Command::Detach { .. }
+            | Command::PublishOnce { .. }
+            | Command::Release { .. }
+            | Command::Received { .. }
+            | Command::Replay { .. }
+            | Command::Shares { .. }
+            | Command::Adopt { .. }
+            | Command::Completed { .. } => self.session_command(command),
+            Command::Append {
+                token,
+                log,
+                partition,
+                batch,
+                transaction,
+                id,
+            } => match self.appendable(&log, partition, id) {
+                Ok(entry) => self.append(token, &entry, partition, batch, transaction),
+                Err(refusal) => self.done(token, Err(refusal)),
+            },
+            Command::Fetch { token, fetch } => self.fetch(token, fetch),
+            Command::Trim {
+                token,
+                log,
+                partition,
+                to,
+            } => self.trim(token, &log, partition, to),
+            Command::DescribePartitions { token, logs } => self.describe_partitions(token, logs),
+            Command::FindOffset {
+                token,
+                log,
+                partition,
+                at,
+                isolation,
+            } => self.find_offset(token, &log, partition, at, isolation),
+            Command::Consume {
+                token,
+                consumer,
+                queue,
+                spec,
+            } => {
+                if let Some(log) = self.log_named(&queue, spec.session) {
+                    self.consume_log(token, consumer, &log, spec);
+                } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
+                    let channel = spec
+                        .channel
+                        .map(|channel| self.channels.make().join(channel, consumer));
+                    self.outgoing.push(
+                        shard.0,
+                        Op::Consume {
+                            token,
+                            consumer,
+                            queue: shard.1,
+                            spec,
+                            channel,
+                        },
+                    );
+                }
+            }
+            Command::Get {
+                token,
+                consumer,
+                queue,
+                auto_ack,
+            } => {
+                if let Some(log) = self.log_named(&queue, false) {
+                    let (name, vhost) = (&log.info.name, &log.vhost);
+                    let text = format!(
+                        "basic.get not supported by stream queues queue '{name}' in vhost '{vhost}'"
+                    );
+                    self.done(token, Err(Refusal::NotImplemented(text.into())));
+                } else if let Some(shard) = self.resolve(token, consumer, &queue, false) {
+                    self.outgoing.push(
+                        shard.0,
+                        Op::Get {
+                            token,
+                            consumer,
+                            queue: shard.1,
+                            auto_ack,
+                        },
+                    );
+                }
+            }
+            Command::LimitChannel { channel, limit } => {
+                self.channels.make().set_limit(channel, limit);
+            }
+            Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
+                Some(&Feed { shard, .. }) => {
+                    self.outgoing.push(shard, Op::Cancel { token, consumer });
+                }
+                None => {
+                    self.refuse_replies(consumer);
+                    if let Some(streams) = self.streams.get_mut() {
+                        streams.consumers.remove(&consumer);
+                    }
+                    self.done(token, Ok(Reply::Ok));
+                }
+            },
+            Command::Group {
+                token,
+                group,
+                request,
+            } => self.group(token, group, request),
+            Command::ListGroups { token } => self.list_groups(token),
+            Command::ListTransactions { token } => {
+                let now = (self.broker.clock)();
+                let mut list = self.broker.transactions.lock().list(now, &self.actor.vhost);
+                list.retain(|info| {
+                    let permit = self.routing.permit_any(Kind::TransactionalId, &info.id);
+                    permit.is_ok()
+                });
+                self.done(token, Ok(Reply::Transactions(list)));
+            }
+            command @ (Command::WriteMarker { .. } | Command::DescribeProducers { .. }) => {
+                self.administer_partition(command);
+            }
+            Command::Retained { token, filter } => self.look_up_retained(token, &filter),
+            Command::FindLogs { token, ids } => self.find_logs(token, &ids),
+            Command::Measure { token } => {
+                self.done(token, Ok(Reply::Meters(self.broker.meters.clone())));
+            }
+            Command::ListClientQuotas { token } => {
+                let quotas = self.list_client_quotas();
+                self.done(token, quotas);
+            }
+            Command::DescribeLogs { token, logs } => self.describe_logs(token, logs),
+            Command::Export {
+                token,
+                vhost,
+                scope,
+            } => self.export(token, vhost, scope),
+            Command::DescribeQueues { token, vhost, name } => {
+                self.describe_queues(token, vhost, name)
+            }
+            Command::DescribeExchanges { token, vhost, name } => {
+                self.describe_exchanges(token, vhost, name)
+            }
+            Command::InitProducer { token } => {
+                let id = self.broker.next_producer();
+                self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
+            }
+            Command::Authenticate { token, credentials } => self.authenticate(token, &credentials),
+            Command::FindScram { token, user, hash } => {
+                let keys = self.routing.current().access().scram(&user, hash);
+                self.done(token, Ok(Reply::Scram(keys)));
+            }
+            Command::Enter { token, vhost } => self.enter(token, vhost),
+            // Taken by `take_slowly`.
+            Command::Define { .. } | Command::Transaction { .. } => {}
+        }
     }
 
     /// Waits for events and appends them. Safe to drop and call again.
     pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
         loop {
-            while let Some(Some(read)) = self.stream_reads.next().now_or_never() {
-                self.stream_read(read);
-            }
             events.append(&mut self.local);
             for event in self.mailbox.take() {
                 self.received(event, events);
             }
-            while let Some(Some(event)) = self.reads.next().now_or_never() {
-                events.push(event);
-            }
+            let mailbox = self.mailbox.clone();
+            let mut arrived = pin!(mailbox.arrived());
+            poll_fn(|context| {
+                self.poll_reads(events, context);
+                if !events.is_empty() || !self.local.is_empty() {
+                    return Poll::Ready(());
+                }
+                arrived.as_mut().poll(context)
+            })
+            .await;
             if !events.is_empty() {
+                events.append(&mut self.local);
                 return Ok(());
             }
-            tokio::select! {
-                () = self.mailbox.arrived() => {}
-                Some(event) = self.reads.next() => events.push(event),
-                Some(read) = self.stream_reads.next() => self.stream_read(read),
+        }
+    }
+
+    /// Takes what reads of the store have found.
+    fn poll_reads(&mut self, events: &mut Vec<Event>, context: &mut Context<'_>) {
+        if let Some(reads) = self.reads.get_mut() {
+            while let Poll::Ready(Some(event)) = pin!(&mut *reads).poll_next(context) {
+                events.push(event);
             }
+        }
+        while let Some(streams) = self.streams.get_mut()
+            && let Poll::Ready(Some(read)) = pin!(&mut streams.reads).poll_next(context)
+        {
+            self.stream_read(read);
         }
     }
 
@@ -353,28 +430,34 @@ impl Link {
     pub async fn flushed(&mut self) -> Result<(), Stopped> {
         self.replies_read();
         self.streams_flushed();
-        for (&consumer, owed) in &mut self.owed {
-            if *owed >= WINDOW as usize / 4
-                && let Some(&shard) = self.consumers.get(&consumer)
-            {
-                let bytes = std::mem::take(owed) as u32;
-                self.outgoing.push(shard, Op::Credit { consumer, bytes });
+        for (&consumer, feed) in self.consumers.iter_mut() {
+            if feed.owed >= WINDOW as usize / 4 {
+                let bytes = std::mem::take(&mut feed.owed) as u32;
+                self.outgoing
+                    .push(feed.shard, Op::Credit { consumer, bytes });
             }
         }
         self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
-    /// The connection has had nothing to do for a while: gives back what is made anew when it is needed. Most
-    /// of all the snapshot of routes, of which an idle connection would keep an old one alive.
+    /// Whether messages have come or gone since [`Link::rest`], so that more are to be expected.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// The connection has nothing to do: gives back what is made anew when it is needed. Most of all the snapshot of
+    /// routes, of which an idle connection would keep an old one alive.
     pub fn rest(&mut self) {
+        self.is_busy = false;
         self.routing.rest();
         self.outgoing.rest();
         self.local.shrink_to_fit();
-        self.gathered.shrink_to_fit();
+        self.gathered.drop_if(FxHashMap::is_empty);
+        self.reads.drop_if(FuturesUnordered::is_empty);
     }
 
-    /// Has a change made, by a task of its own: once begun it is carried through, also when the connection goes.
-    async fn define(&mut self, token: Token, change: Change) {
+    /// Has a change made, or several bindings.
+    async fn define(&mut self, mut changes: Vec<(Token, Change)>) {
         if let Some(abandoned) = self.defining.take() {
             let _ = abandoned.await;
         }
@@ -384,15 +467,22 @@ impl Link {
             self.actor.clone(),
             self.mailbox.clone(),
         );
-        let change =
-            tokio::spawn(async move { broker.define(&actor, &mailbox, token, change).await });
-        let outcome = self.defining.insert(change).await;
+        let change = async move {
+            if changes.len() > 1 {
+                return broker.define_bindings(&actor, &mailbox, changes).await;
+            }
+            let Some((token, change)) = changes.pop() else {
+                return Vec::new();
+            };
+            let result = broker.define(&actor, &mailbox, token, change).await;
+            // Without a reply it is the owning shard that answers.
+            let answer = result.transpose().map(|result| (token, result));
+            answer.into_iter().collect()
+        };
+        let answers = self.defining.insert(Box::pin(change)).await;
         self.defining = None;
-        match outcome {
-            Ok(Ok(Some(reply))) => self.done(token, Ok(reply)),
-            Ok(Ok(None)) => {}
-            Ok(Err(refusal)) => self.done(token, Err(refusal)),
-            Err(_) => self.done(token, Err(Refusal::Stopping)),
+        for (token, result) in answers {
+            self.done(token, result);
         }
     }
 
@@ -420,7 +510,12 @@ impl Link {
                     .iter()
                     .map(|delivery| queue::size(&delivery.message))
                     .sum();
-                *self.owed.entry(consumer).or_default() += bytes;
+                if let Some(feed) = self.consumers.get_mut(&consumer) {
+                    feed.owed += bytes;
+                } else {
+                    self.owe_for_replies(consumer, bytes);
+                }
+                self.is_busy = true;
                 events.push(Event::Deliver {
                     consumer,
                     deliveries,
@@ -439,7 +534,10 @@ impl Link {
     }
 
     fn gather(&mut self, token: Token, found: Gathered, events: &mut Vec<Event>) {
-        let Some((missing, all)) = self.gathered.get_mut(&token) else {
+        let Some(gathered) = self.gathered.get_mut() else {
+            return;
+        };
+        let Some((missing, all)) = gathered.get_mut(&token) else {
             return;
         };
         match (all, found) {
@@ -449,7 +547,7 @@ impl Link {
         }
         *missing -= 1;
         if *missing == 0
-            && let Some((_, all)) = self.gathered.remove(&token)
+            && let Some((_, all)) = gathered.remove(&token)
         {
             let reply = match all {
                 Gathered::Retained(mut all) => {
@@ -476,6 +574,7 @@ impl Link {
     fn list_groups(&mut self, token: Token) {
         let shards = self.broker.shards.len();
         self.gathered
+            .make()
             .insert(token, (shards, Gathered::Groups(Vec::new())));
         for shard in 0..shards {
             let vhost = self.actor.vhost.clone();
@@ -548,8 +647,7 @@ impl Link {
         match entry {
             Some(entry) => {
                 let (shard, id) = (self.broker.shard_of_queue(entry.id), entry.id);
-                self.consumers.insert(consumer, shard);
-                self.owed.insert(consumer, 0);
+                self.consumers.insert(consumer, Feed::from(shard));
                 Some((shard, id))
             }
             None => {
@@ -569,6 +667,7 @@ impl Link {
     }
 
     fn fetch(&mut self, token: Token, fetch: Fetch) {
+        self.is_busy = true;
         let routing = &mut self.routing;
         let permit = |wanted: &FetchPartition| {
             routing
@@ -604,7 +703,7 @@ impl Link {
             self.broker.metrics.clone(),
         );
         let vhost = self.actor.vhost.clone();
-        self.reads.push(Box::pin(async move {
+        self.reads.make().push(Box::pin(async move {
             let mut partitions = log::fetch(store, vhost, tails, fetch).await;
             for (fetched, refused) in partitions.iter_mut().zip(refused) {
                 if let Some(refusal) = refused {
@@ -639,7 +738,7 @@ impl Link {
             return self.done(token, Err(refusal));
         };
         let store = self.broker.committer.store().clone();
-        self.reads.push(Box::pin(async move {
+        self.reads.make().push(Box::pin(async move {
             let result = log::find_offset(store, id, partition, tail, at, isolation).await;
             Event::Done {
                 token,
@@ -658,6 +757,7 @@ impl Link {
         }
         let shards = self.broker.shards.len();
         self.gathered
+            .make()
             .insert(token, (shards, Gathered::Retained(Vec::new())));
         for shard in 0..shards {
             let vhost = self.actor.vhost.clone();
@@ -698,7 +798,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        for (address, _) in self.replies.values() {
+        let replies = self.replies.get();
+        for Replies { address, .. } in replies.into_iter().flat_map(FxHashMap::values) {
             self.broker.replies.close(address);
         }
         let (broker, mailbox) = (self.broker.clone(), self.mailbox.clone());

@@ -78,7 +78,7 @@ impl Link {
             }
         };
         broker.transactions.wake();
-        self.reads.push(Box::pin(async move {
+        self.reads.make().push(Box::pin(async move {
             let result = broker.carry_out_decision(decision).await;
             Event::Done {
                 token,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{Attached, Link, Mailbox, Stopped};
 use crate::{
@@ -94,6 +95,7 @@ impl Link {
             also,
         } = plan;
         self.outgoing.published += 1;
+        self.is_busy = true;
         for taker in takers {
             if !taker.put(message.clone()) {
                 tracing::debug!("a reply was dropped: its requester does not read");
@@ -233,6 +235,9 @@ impl Link {
     }
 }
 
+/// Room in inboxes, by shard.
+type Permits<'b> = SmallVec<[(usize, mpsc::Permit<'b, Request>); 2]>;
+
 /// Where a message goes.
 pub(super) struct Plan {
     targets: Arc<Targets>,
@@ -275,7 +280,7 @@ pub(crate) struct Outgoing {
     published: u64,
     unroutable: u64,
     /// The session that the connection acts for.
-    pub(super) attached: Option<Attached>,
+    pub(super) attached: Option<Box<Attached>>,
     /// By the express inboxes.
     is_express: bool,
 }
@@ -327,6 +332,42 @@ impl Outgoing {
         self.bodies.shrink_to_fit();
     }
 
+    fn inboxes<'b>(&self, broker: &'b Inner) -> &'b [mpsc::Sender<Request>] {
+        if self.is_express {
+            &broker.express
+        } else {
+            &broker.shards
+        }
+    }
+
+    /// Room in the inbox of each shard that there is something for, unless one of them is full.
+    fn reserve_now<'b>(&self, broker: &'b Inner) -> Result<Option<Permits<'b>>, Stopped> {
+        let mut permits = Permits::new();
+        for (shard, ops) in self.ops.iter().enumerate() {
+            if ops.is_empty() {
+                continue;
+            }
+            match self.inboxes(broker)[shard].try_reserve() {
+                Ok(permit) => permits.push((shard, permit)),
+                Err(TrySendError::Full(())) => return Ok(None),
+                Err(TrySendError::Closed(())) => return Err(Stopped),
+            }
+        }
+        Ok(Some(permits))
+    }
+
+    /// As `reserve_now`; waits for room.
+    async fn reserve<'b>(&self, broker: &'b Inner) -> Result<Permits<'b>, Stopped> {
+        let mut permits = Permits::new();
+        for (shard, ops) in self.ops.iter().enumerate() {
+            if !ops.is_empty() {
+                let permit = self.inboxes(broker)[shard].reserve().await;
+                permits.push((shard, permit.map_err(|_| Stopped)?));
+            }
+        }
+        Ok(permits)
+    }
+
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
     /// arrive without anything awaited in between.
     pub(crate) async fn flush(
@@ -343,19 +384,12 @@ impl Outgoing {
                 std::mem::take(&mut self.unroutable),
             );
         }
-        let inboxes = if self.is_express {
-            &broker.express
-        } else {
-            &broker.shards
+        let mut permits = match self.reserve_now(broker)? {
+            Some(permits) => permits,
+            None => Box::pin(self.reserve(broker)).await?,
         };
-        let mut permits = SmallVec::<[_; 8]>::new();
-        for (shard, ops) in self.ops.iter().enumerate() {
-            if !ops.is_empty() {
-                permits.push((shard, inboxes[shard].reserve().await.map_err(|_| Stopped)?));
-            }
-        }
         let attached = self.attached.take();
-        let claimed = attached.as_ref().map(Attached::hold);
+        let claimed = attached.as_deref().map(Attached::hold);
         if let Some(None) = claimed {
             // Another connection has the session: what this one still had to say is not said.
             self.ops.iter_mut().for_each(Vec::clear);

@@ -11,6 +11,7 @@ use crate::{
     event::{Kind, Refusal},
     message::Message,
     properties::Text,
+    rare::Rare,
     snapshot::Snapshot,
     topic::Topic,
 };
@@ -22,9 +23,22 @@ const REMEMBERED_MAX: usize = 1024;
 pub(crate) struct Routing {
     snapshot: Arc<Snapshot>,
     routes: Arc<Routes>,
+    lately: Rare<Lately>,
+    permits: Permits,
+}
+
+/// Where messages of this connection went lately.
+#[derive(Debug, Default)]
+struct Lately {
     remembered: FxHashMap<Topic, (Text, Arc<Targets>)>,
     last: Option<(Text, Topic, Arc<Targets>)>,
-    permits: Permits,
+}
+
+impl Lately {
+    fn forget(&mut self) {
+        self.remembered.clear();
+        self.last = None;
+    }
 }
 
 impl Routing {
@@ -33,8 +47,7 @@ impl Routing {
         Routing {
             snapshot,
             routes,
-            remembered: FxHashMap::default(),
-            last: None,
+            lately: Rare::default(),
             permits: Permits::default(),
         }
     }
@@ -43,8 +56,7 @@ impl Routing {
     pub(crate) fn set_actor(&mut self, actor: &Actor) {
         let Actor { user, vhost, .. } = actor.clone();
         self.permits.set_actor(user, vhost);
-        self.remembered.clear();
-        self.last = None;
+        self.lately = Rare::default();
     }
 
     /// Whether the connection may do something with what has that name.
@@ -107,8 +119,9 @@ impl Routing {
     pub(crate) fn current(&mut self) -> &Arc<Routes> {
         if self.snapshot.generation() != self.routes.generation {
             self.routes = self.snapshot.load();
-            self.remembered.clear();
-            self.last = None;
+            if let Some(lately) = self.lately.get_mut() {
+                lately.forget();
+            }
         }
         &self.routes
     }
@@ -116,8 +129,7 @@ impl Routing {
     /// Lets go of the snapshot and of what was looked up, until it is asked again.
     pub(crate) fn rest(&mut self) {
         self.routes = self.snapshot.nothing();
-        self.remembered = FxHashMap::default();
-        self.last = None;
+        self.lately = Rare::default();
     }
 
     /// Where a message goes; the same `Arc` again and again for the same exchange and topic.
@@ -127,7 +139,8 @@ impl Routing {
         message: &Message,
     ) -> Result<Arc<Targets>, Refusal> {
         self.current();
-        if let Some((exchange, topic, targets)) = &self.last
+        if let Some(lately) = self.lately.get()
+            && let Some((exchange, topic, targets)) = &lately.last
             && *topic == message.topic
             && *exchange == message.exchange
         {
@@ -139,7 +152,7 @@ impl Routing {
             message.topic.clone(),
             targets.clone(),
         );
-        self.last = (!targets.by_headers).then_some(last);
+        self.lately.make().last = (!targets.by_headers).then_some(last);
         Ok(targets)
     }
 
@@ -172,7 +185,8 @@ impl Routing {
     }
 
     fn look_up(&mut self, vhost: &str, message: &Message) -> Result<Arc<Targets>, Refusal> {
-        if let Some((exchange, targets)) = self.remembered.get(&message.topic)
+        if let Some(lately) = self.lately.get()
+            && let Some((exchange, targets)) = lately.remembered.get(&message.topic)
             && *exchange == message.exchange
         {
             return Ok(targets.clone());
@@ -191,10 +205,11 @@ impl Routing {
         )?;
         let targets = Arc::new(targets);
         if !targets.by_headers {
-            if self.remembered.len() >= REMEMBERED_MAX {
-                self.remembered.clear();
+            let remembered = &mut self.lately.make().remembered;
+            if remembered.len() >= REMEMBERED_MAX {
+                remembered.clear();
             }
-            self.remembered.insert(
+            remembered.insert(
                 message.topic.clone(),
                 (message.exchange.clone(), targets.clone()),
             );

@@ -14,8 +14,8 @@ use crate::{
 pub(super) struct Seats {
     /// Its vhost is known from the start, and entered by its login.
     pub(super) login_enters: bool,
-    user: Option<Seat>,
-    vhost: Option<Seat>,
+    user: Option<Box<Seat>>,
+    vhost: Option<Box<Seat>>,
 }
 
 impl Seats {
@@ -40,7 +40,7 @@ impl Link {
                 Err(Refusal::NotAllowed(text.into()))
             }
             (seat, _) => {
-                self.seats.user = seat;
+                self.seats.user = seat.map(Box::new);
                 Ok(())
             }
         }
@@ -74,7 +74,7 @@ impl Link {
                 Err(Refusal::NotAllowed(text.into()))
             }
             (seat, _) => {
-                self.seats.vhost = seat;
+                self.seats.vhost = seat.map(Box::new);
                 Ok(())
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Link, Stopped};
+use super::{Feed, Link, Stopped};
 use crate::{
     command::{Command, Outcome},
     event::{Event, Kind, Refusal, Reply},
@@ -61,7 +61,7 @@ impl Link {
                 };
                 let (shard, connection) =
                     (self.broker.shard_of_queue(queue), self.mailbox.connection);
-                self.consumers.insert(consumer, shard);
+                self.consumers.insert(consumer, Feed::from(shard));
                 *claim.lock() = connection;
                 self.outgoing.push(
                     shard,
@@ -73,13 +73,14 @@ impl Link {
                         will,
                     },
                 );
-                self.outgoing.attached = Some(Attached {
+                let attached = Box::new(Attached {
                     queue,
                     shard,
                     claim,
                     connection,
                     client,
                 });
+                self.outgoing.attached = Some(attached);
             }
             Command::Detach { publish_will } => self.push_session(|queue| Op::Detach {
                 queue,
@@ -100,7 +101,7 @@ impl Link {
                 consumer,
                 deliveries,
             } => {
-                if let Some(&shard) = self.consumers.get(&consumer) {
+                if let Some(shard) = self.consumers.get(&consumer).map(|feed| feed.shard) {
                     self.outgoing.push(
                         shard,
                         Op::Received {
@@ -149,7 +150,7 @@ impl Link {
     }
 
     fn push_session(&mut self, op: impl FnOnce(QueueId) -> Op) {
-        if let Some(Attached { queue, shard, .. }) = self.outgoing.attached {
+        if let Some(&Attached { queue, shard, .. }) = self.outgoing.attached.as_deref() {
             self.outgoing.push(shard, op(queue));
         }
     }
@@ -189,7 +190,7 @@ impl Link {
 
     /// Publishes with the identifier stored in the same batch (MQTT 5, 4.3.3).
     fn publish_once(&mut self, token: Token, message: &Arc<Message>, packet_id: u16) {
-        let Some(Attached { queue, shard, .. }) = self.outgoing.attached else {
+        let Some(&Attached { queue, shard, .. }) = self.outgoing.attached.as_deref() else {
             let refusal = Refusal::Invalid("no session".into());
             return self.refuse(Some(token), message.clone(), refusal);
         };

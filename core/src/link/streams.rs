@@ -2,6 +2,9 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc};
 
+use futures_util::stream::FuturesUnordered;
+use rustc_hash::FxHashMap;
+
 use super::Link;
 use crate::{
     access::Operation,
@@ -18,6 +21,14 @@ use crate::{
 
 /// A read that has come back.
 pub(super) type Read = (ConsumerId, Result<Stretch, Refusal>);
+
+/// The consumers of logs of one connection.
+#[derive(Default)]
+pub(super) struct Streams {
+    pub(super) consumers: FxHashMap<ConsumerId, Stream>,
+    /// What they read.
+    pub(super) reads: FuturesUnordered<BoxFuture<'static, Read>>,
+}
 
 /// One consumer of a log.
 pub(super) struct Stream {
@@ -74,6 +85,10 @@ impl Stream {
 }
 
 impl Link {
+    fn stream(&mut self, consumer: ConsumerId) -> Option<&mut Stream> {
+        self.streams.get_mut()?.consumers.get_mut(&consumer)
+    }
+
     /// Starts a consumer of a log.
     pub(super) fn consume_log(
         &mut self,
@@ -97,7 +112,8 @@ impl Link {
         }
         if spec
             .channel
-            .is_some_and(|channel| self.channels.is_limited(channel))
+            .zip(self.channels.get())
+            .is_some_and(|(channel, channels)| channels.is_limited(channel))
         {
             let text = format!("{subject} does not support global qos");
             return self.done(token, Err(Refusal::NotImplemented(text.into())));
@@ -140,7 +156,7 @@ impl Link {
             window: WINDOW,
             _counted: log.tails.first().map(|tail| tail.consume()),
         };
-        self.streams.insert(consumer, stream);
+        self.streams.make().consumers.insert(consumer, stream);
         self.done(token, Ok(Reply::Ok));
         self.advance_stream(consumer);
     }
@@ -151,7 +167,7 @@ impl Link {
         consumer: ConsumerId,
         deliveries: RangeInclusive<DeliveryId>,
     ) -> bool {
-        let Some(stream) = self.streams.get_mut(&consumer) else {
+        let Some(stream) = self.stream(consumer) else {
             return false;
         };
         stream.settle(deliveries);
@@ -161,11 +177,11 @@ impl Link {
 
     /// All output has reached the peer's socket.
     pub(super) fn streams_flushed(&mut self) {
-        if self.streams.is_empty() {
+        let Some(streams) = self.streams.get_mut() else {
             return;
-        }
+        };
         let mut waiting = Vec::new();
-        for (consumer, stream) in &mut self.streams {
+        for (consumer, stream) in &mut streams.consumers {
             if std::mem::replace(&mut stream.window, WINDOW) <= 0 {
                 waiting.push(*consumer);
             }
@@ -177,7 +193,7 @@ impl Link {
 
     /// A read has come back.
     pub(super) fn stream_read(&mut self, (consumer, result): Read) {
-        let Some(stream) = self.streams.get_mut(&consumer) else {
+        let Some(stream) = self.stream(consumer) else {
             return;
         };
         stream.reading = false;
@@ -188,7 +204,7 @@ impl Link {
                 self.advance_stream(consumer);
             }
             Err(refusal) => {
-                self.streams.remove(&consumer);
+                self.streams.make().consumers.remove(&consumer);
                 let reason = match refusal {
                     Refusal::NotFound { .. } => CancelReason::QueueDeleted,
                     _ => {
@@ -203,7 +219,7 @@ impl Link {
 
     /// Delivers what there is as far as there is room, and reads on when nothing is left.
     fn advance_stream(&mut self, consumer: ConsumerId) {
-        let Some(stream) = self.streams.get_mut(&consumer) else {
+        let Some(stream) = self.stream(consumer) else {
             return;
         };
         let mut deliveries = Vec::new();
@@ -216,7 +232,7 @@ impl Link {
             stream.reading = true;
             let read = stream.reader.clone().read(stream.positions.clone());
             let read: BoxFuture<'static, Read> = Box::pin(async move { (consumer, read.await) });
-            self.stream_reads.push(read);
+            self.streams.make().reads.push(read);
         }
         if !deliveries.is_empty() {
             self.local.push(Event::Deliver {

@@ -61,6 +61,7 @@ impl Link {
         }
         let refusal = None;
         self.transactions
+            .make()
             .insert(token, Transaction { left, refusal });
     }
 
@@ -107,12 +108,15 @@ impl Link {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     ) -> Option<usize> {
-        let Some(&shard) = self.consumers.get(&consumer) else {
+        self.is_busy = true;
+        let Some(shard) = self.consumers.get(&consumer).map(|feed| feed.shard) else {
             self.settle_stream(consumer, deliveries);
             return None;
         };
         let count = (deliveries.end().0.saturating_add(1)).saturating_sub(deliveries.start().0);
-        self.channels.settled(consumer, count);
+        if let Some(channels) = self.channels.get_mut() {
+            channels.settled(consumer, count);
+        }
         self.outgoing.push(
             shard,
             Op::Settle {
@@ -131,12 +135,15 @@ impl Link {
         refusal: Option<&Refusal>,
         events: &mut Vec<Event>,
     ) {
-        if self.transactions.is_empty() {
+        let Some(transactions) = self.transactions.get_mut() else {
+            return;
+        };
+        if transactions.is_empty() {
             return;
         }
         let mut complete: SmallVec<[Token; 1]> = SmallVec::new();
         tokens.retain(|token| {
-            let Some(transaction) = self.transactions.get_mut(token) else {
+            let Some(transaction) = transactions.get_mut(token) else {
                 return true;
             };
             transaction.left -= 1;
@@ -149,7 +156,7 @@ impl Link {
             false
         });
         for token in complete {
-            let transaction = self.transactions.remove(&token).unwrap_or_default();
+            let transaction = transactions.remove(&token).unwrap_or_default();
             let result = transaction.refusal.map_or(Ok(Reply::Ok), Err);
             events.push(Event::Done { token, result });
         }

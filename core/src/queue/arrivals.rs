@@ -123,8 +123,9 @@ impl Queue {
         let (mut messages, mut bytes) =
             (self.ready.messages + 1, self.ready.bytes + weight(message));
         if self.entry.settings.dead_letters_must_arrive {
-            messages += self.dying_tally.messages;
-            bytes += self.dying_tally.bytes;
+            let dying = self.dying();
+            messages += dying.messages;
+            bytes += dying.bytes;
         }
         self.exceeds(messages, bytes)
     }

@@ -16,6 +16,11 @@ pub(super) struct PendingGet {
 }
 
 impl Queue {
+    /// Whether a `basic.get` waits.
+    pub(super) fn has_gets(&self) -> bool {
+        self.gets.get().is_some_and(|gets| !gets.is_empty())
+    }
+
     /// Hands messages to consumers that take them. True if messages expired that came to the head thereby.
     pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
         let at = self.entry.settings.consumer_timeout.map(|_| turn.now.wall);
@@ -73,7 +78,7 @@ impl Queue {
         }
         self.renew(turn.now.wall);
         self.read_again();
-        self.gets.push_back(PendingGet {
+        self.gets.make().push_back(PendingGet {
             connection,
             token,
             consumer,
@@ -85,8 +90,9 @@ impl Queue {
     /// Answers those who ask for one message. True if messages expired that came to the head thereby.
     pub(super) fn serve_gets(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
         let mut expired = false;
-        while !self.gets.is_empty() && (self.head().is_some() || self.is_all_in_memory()) {
-            let get = self.gets.pop_front().expect("there is a get");
+        while self.has_gets() && (self.head().is_some() || self.is_all_in_memory()) {
+            let gets = self.gets.make();
+            let get = gets.pop_front().expect("there is a get");
             let head = if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 None
             } else {
@@ -132,7 +138,7 @@ impl Queue {
     }
 
     pub(super) fn refuse_gets(&mut self, refusal: &Refusal, turn: &mut Turn) {
-        for get in self.gets.drain(..) {
+        for get in self.gets.get_mut().map(std::mem::take).unwrap_or_default() {
             let event = Event::Done {
                 token: get.token,
                 result: Err(refusal.clone()),

@@ -7,11 +7,11 @@
 //! again every [`RETRY`]. They count for the length of the queue, and when as many as may be dying at once are, nothing
 //! more is delivered that could be rejected.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::{Budget, Front, Held, Queue};
+use super::{Budget, Front, Held, Queue, Tally};
 use crate::{
     dead_letters::{DeadLetter, Reason, Undelivered},
     id::Sequence,
@@ -37,7 +37,23 @@ pub(super) struct Returned {
     retry_at: Timestamp,
 }
 
+/// What is dead and has not arrived elsewhere.
+#[derive(Default)]
+pub(super) struct Dying {
+    pub(super) messages: BTreeMap<Sequence, Held>,
+    /// Of memory.
+    bytes: usize,
+    tally: Tally,
+}
+
 impl Queue {
+    /// How many are dying.
+    pub(super) fn dying(&self) -> Tally {
+        self.dying
+            .get()
+            .map_or_else(Tally::default, |dying| dying.tally)
+    }
+
     /// When a message's time is up.
     pub(super) fn expires_at(&self, held: &Held) -> Option<Timestamp> {
         let lifetime = [held.message.expiry_ms, self.entry.settings.message_ttl]
@@ -82,7 +98,8 @@ impl Queue {
 
     /// Whether more messages may die now.
     pub(super) fn may_die(&self) -> bool {
-        self.dying.len() < DYING_MAX && self.dying_bytes < DYING_BYTES_MAX
+        let dying = self.dying.get();
+        dying.is_none_or(|dying| dying.messages.len() < DYING_MAX && dying.bytes < DYING_BYTES_MAX)
     }
 
     /// A message that is in nobody's hands any more ends.
@@ -97,9 +114,10 @@ impl Queue {
             return self.forget(&held, budget);
         }
         self.dead_letter(Some(held.sequence), held.message.clone(), reason, turn);
-        self.dying_bytes += held.size;
-        self.dying_tally.add(&held.message);
-        self.dying.insert(held.sequence, held);
+        let dying = self.dying.make();
+        dying.bytes += held.size;
+        dying.tally.add(&held.message);
+        dying.messages.insert(held.sequence, held);
     }
 
     /// Sends a message to the dead-letter exchange, if there is one.
@@ -125,9 +143,10 @@ impl Queue {
     /// Dead letters have arrived, or nobody wants them.
     pub(crate) fn buried(&mut self, sequences: &[Sequence], budget: &mut Budget) {
         for sequence in sequences {
-            if let Some(held) = self.dying.remove(sequence) {
-                self.dying_bytes -= held.size;
-                self.dying_tally.remove(&held.message);
+            let dying = self.dying.make();
+            if let Some(held) = dying.messages.remove(sequence) {
+                dying.bytes -= held.size;
+                dying.tally.remove(&held.message);
                 self.forget(&held, budget);
             }
         }
@@ -159,7 +178,7 @@ impl Queue {
             return;
         };
         for letter in returned.letters {
-            if let Some(held) = self.dying.get(&letter.sequence) {
+            if let Some(held) = self.dying.make().messages.get(&letter.sequence) {
                 turn.dead.push(DeadLetter {
                     queue: self.entry.clone(),
                     sequence: Some(letter.sequence),

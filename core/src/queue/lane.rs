@@ -49,17 +49,17 @@ pub(super) struct Backlog {
     pub(super) tally: Tally,
     pub(super) reading: bool,
     /// Why its beginning could not be read.
-    pub(super) failure: Option<Refusal>,
+    pub(super) failure: Option<Box<Refusal>>,
 }
 
 impl Backlog {
-    fn new(range: Range<Sequence>, tally: Tally) -> Backlog {
-        Backlog {
+    fn new(range: Range<Sequence>, tally: Tally) -> Box<Backlog> {
+        Box::new(Backlog {
             range,
             tally,
             reading: false,
             failure: None,
-        }
+        })
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Lane {
     /// Messages from here on came in this turn.
     pub(super) fresh_from: Sequence,
     pub(super) ready: VecDeque<Held>,
-    pub(super) backlog: Option<Backlog>,
+    pub(super) backlog: Option<Box<Backlog>>,
     /// To be written at the end of the turn, unless settled by then; with whether it stays in memory.
     pending: Vec<(Held, bool)>,
     chunks: Chunks,
@@ -207,7 +207,7 @@ impl Lane {
         let (chunks, read_to) = match loaded.found {
             Ok(found) => found,
             Err(refusal) => {
-                backlog.failure = Some(refusal);
+                backlog.failure = Some(Box::new(refusal));
                 return gain;
             }
         };

@@ -54,6 +54,7 @@ use crate::{
     event::{CancelReason, Delivery, Event, Kind, Refusal},
     id::{ConnectionId, DeliveryId, QueueId, Sequence},
     message::Message,
+    rare::Rare,
     shard::{Leaving, Turn},
     store::{
         Table, keys,
@@ -212,11 +213,9 @@ pub(crate) struct Queue {
     lanes: SmallVec<[Lane; 1]>,
     returned: BTreeMap<Sequence, Held>,
     consumers: Consumers,
-    gets: VecDeque<PendingGet>,
+    gets: Rare<VecDeque<PendingGet>>,
     /// Dead, until they have arrived elsewhere.
-    dying: BTreeMap<Sequence, Held>,
-    dying_bytes: usize,
-    dying_tally: Tally,
+    dying: Rare<dying::Dying>,
     /// Those of them that could not be delivered.
     undelivered: Option<Box<dying::Returned>>,
     /// Messages that can be delivered, in memory or not.
@@ -226,6 +225,8 @@ pub(crate) struct Queue {
     /// Some message may have a lifetime.
     timed: bool,
     counters_dirty: bool,
+    /// The store has a row of the counters.
+    counters_stored: bool,
     /// Since when nobody has used it.
     idle_since: Option<Timestamp>,
     /// Somebody consumed it since it is in memory.
@@ -246,6 +247,7 @@ impl Queue {
         counters: Option<QueueCounters>,
         now: Timestamp,
     ) -> Queue {
+        let counters_stored = counters.is_some();
         let QueueCounters { lanes, timed } = counters.unwrap_or_default();
         let mut lanes: SmallVec<[Lane; 1]> = lanes
             .into_iter()
@@ -269,15 +271,14 @@ impl Queue {
                 }
                 _ => Consumers::default(),
             },
-            gets: VecDeque::new(),
-            dying: BTreeMap::new(),
-            dying_bytes: 0,
-            dying_tally: Tally::default(),
+            gets: Rare::default(),
+            dying: Rare::default(),
             undelivered: None,
             ready,
             unsettled_count: 0,
             held_bytes: 0,
             counters_dirty: false,
+            counters_stored,
             idle_since: Some(now),
             was_consumed: false,
             is_leaving: false,
@@ -461,8 +462,7 @@ impl Queue {
     }
 
     fn read_ahead(&mut self, expired: bool, turn: &mut Turn) {
-        let wanted =
-            !self.gets.is_empty() || self.consumers.active() > 0 || expired || self.is_over();
+        let wanted = self.has_gets() || self.consumers.active() > 0 || expired || self.is_over();
         let first_is_wanted = self.timed && self.head().is_none();
         if !wanted && !first_is_wanted {
             return;
@@ -557,7 +557,12 @@ impl Queue {
     fn out_of_reach(&self, lane: Sequence) -> Tally {
         let mut tally = Tally::default();
         let unsettled = self.consumers.iter().flat_map(|consumer| consumer.held());
-        for held in unsettled.chain(self.dying.values()) {
+        for held in unsettled.chain(
+            self.dying
+                .get()
+                .into_iter()
+                .flat_map(|dying| dying.messages.values()),
+        ) {
             if held.durable && lane_of(held.sequence) == lane {
                 tally.add(&held.message);
             }
@@ -582,8 +587,10 @@ impl Queue {
         for lane in &mut self.lanes {
             lane.remove(turn);
         }
-        turn.batch
-            .delete(Table::State, keys::queue_state(self.entry.id));
+        if self.counters_stored {
+            turn.batch
+                .delete(Table::State, keys::queue_state(self.entry.id));
+        }
         budget.used -= self.held_bytes;
         self.held_bytes = 0;
         ready
@@ -610,6 +617,7 @@ impl Queue {
                 lanes: self.lanes.iter_mut().map(Lane::counters).collect(),
                 timed: self.timed,
             };
+            self.counters_stored = true;
             turn.batch.put(
                 Table::State,
                 keys::queue_state(self.entry.id),
@@ -621,7 +629,8 @@ impl Queue {
 
     /// An empty queue has no message with a lifetime.
     fn forget_lifetimes(&mut self) {
-        let empty = self.ready.messages == 0 && self.unsettled_count == 0 && self.dying.is_empty();
+        let empty =
+            self.ready.messages == 0 && self.unsettled_count == 0 && self.dying().messages == 0;
         if self.timed && empty && self.entry.settings.message_ttl.is_none() {
             self.timed = false;
         }

@@ -72,6 +72,8 @@ pub(crate) struct Session {
     will_stored: bool,
     will_dirty: bool,
     dirty: bool,
+    /// The store has a row of the session.
+    stored: bool,
 }
 
 impl Session {
@@ -82,6 +84,7 @@ impl Session {
             stored_sent_to: row.sent_to,
             releasing: row.releasing,
             received: row.received.into_iter().collect(),
+            stored: true,
             ..Session::default()
         }
     }
@@ -243,15 +246,18 @@ impl Session {
                 received: self.received().collect(),
                 away_since: away_since.filter(|_| self.connection.is_none()),
             };
+            self.stored = true;
             turn.batch
                 .put(Table::State, keys::session(queue), row.encode());
         }
-        if std::mem::take(&mut self.will_dirty) {
-            self.seal_will(queue, turn);
-        }
+        self.seal_will(queue, turn);
     }
 
-    fn seal_will(&mut self, queue: QueueId, turn: &mut Turn) {
+    /// Writes the will if it has changed.
+    pub(crate) fn seal_will(&mut self, queue: QueueId, turn: &mut Turn) {
+        if !std::mem::take(&mut self.will_dirty) {
+            return;
+        }
         match &self.will {
             Some(will) => {
                 let row = WillRow {
@@ -412,14 +418,20 @@ impl Queue {
             None if session.will_stored => turn.batch.delete(Table::State, keys::will(queue)),
             None => {}
         }
-        turn.batch.delete(Table::State, keys::session(queue));
+        if session.stored {
+            turn.batch.delete(Table::State, keys::session(queue));
+        }
     }
 
     pub(super) fn seal_session(&mut self, turn: &mut Turn) {
-        if let Some(session) = &mut self.session
-            && self.entry.spec.durable
-        {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if self.entry.spec.durable {
             session.seal(self.entry.id, self.idle_since, turn);
+        } else {
+            // The end of the broker is the end of the connection, too (MQTT 5, 3.1.2-8).
+            session.seal_will(self.entry.id, turn);
         }
     }
 }

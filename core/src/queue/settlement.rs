@@ -185,7 +185,9 @@ impl Queue {
         let active = self.consumers.active();
         let held = self.consumers.disconnect(connection);
         self.requeue_all(held, budget, turn);
-        self.gets.retain(|get| get.connection != connection);
+        if let Some(gets) = self.gets.get_mut() {
+            gets.retain(|get| get.connection != connection);
+        }
         if self.consumers.active() < active {
             self.consumer_left(budget, turn);
         }

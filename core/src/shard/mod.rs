@@ -30,6 +30,7 @@ use crate::{
     catalog::{LogEntry, QueueEntry},
     delay::{DelayEntry, Delays},
     event::{Event, Kind, Refusal, Reply},
+    few_map::FewMap,
     group::{Answers, GroupRequest, Groups},
     id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
     link::Mailbox,
@@ -52,7 +53,7 @@ pub(crate) struct Place {
 struct Connection {
     mailbox: Arc<Mailbox>,
     /// What its consumers (and gets) take from; also queues that have gone since.
-    consumers: FxHashMap<ConsumerId, QueueId>,
+    consumers: FewMap<ConsumerId, QueueId>,
 }
 
 /// A share of everything that holds messages.
@@ -220,7 +221,7 @@ impl Shard {
         let mailbox = request.from;
         self.connections.entry(from).or_insert_with(|| Connection {
             mailbox,
-            consumers: FxHashMap::default(),
+            consumers: FewMap::default(),
         });
         for op in request.ops {
             self.apply_op(from, op, turn);

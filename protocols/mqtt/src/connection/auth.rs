@@ -160,7 +160,7 @@ impl Connection {
         reader: Reader<'_>,
         effects: &mut Effects,
     ) -> Result<(), CloseReason> {
-        let loopback = self.peer.is_loopback();
+        let loopback = self.loopback;
         let Phase::Opening(opening) = &mut self.phase else {
             return Ok(());
         };

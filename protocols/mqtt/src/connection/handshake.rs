@@ -168,7 +168,7 @@ impl Connection {
         let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
-        let loopback = self.peer.is_loopback();
+        let loopback = self.loopback;
         let begun = opening.authenticate(loopback, now, &self.shared.options, effects);
         if let Err(violation) = begun {
             let version = opening.connect.version;

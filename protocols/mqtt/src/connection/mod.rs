@@ -42,7 +42,8 @@ const CONNECT_SIZE_MAX: usize = 128 * 1024;
 /// The state machine of one connection.
 pub struct Connection {
     shared: Arc<Shared>,
-    peer: Peer,
+    /// The peer is on this machine.
+    loopback: bool,
     phase: Phase,
     /// When input last came, or could come again.
     heard: Instant,
@@ -65,7 +66,7 @@ impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, peer: Peer, now: Now) -> Connection {
         Connection {
             shared,
-            peer,
+            loopback: peer.is_loopback(),
             phase: Phase::Connecting,
             heard: now.instant,
             is_short: false,

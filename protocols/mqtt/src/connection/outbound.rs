@@ -41,20 +41,33 @@ pub struct Outbound {
     waiting: VecDeque<Waiting>,
     /// Accepted deliveries that the core has not been told of.
     settled: Option<(ConsumerId, RangeInclusive<DeliveryId>)>,
-    /// As `settled`, for those that PUBREC has settled, with their packet identifiers.
+    /// Handshakes of QoS 2.
+    handshakes: Option<Box<Handshakes>>,
+    /// Messages of groups on their way into the session.
+    adopting: usize,
+    next_token: u64,
+    /// The property block of a message from another protocol.
+    block: Option<Box<BytesMut>>,
+    aliases: Aliases,
+    /// Packets written since somebody looked.
+    pub(super) sent: Passed,
+}
+
+/// Handshakes of QoS 2 on their way through the core.
+#[derive(Default)]
+struct Handshakes {
+    /// Deliveries that PUBREC has settled and the core has not been told of, with their packet identifiers.
     received: Vec<(DeliveryId, u16)>,
     /// What the core was told of by `received`, by token: PUBREL follows once that is durable.
     releasing: VecDeque<(Token, Vec<u16>)>,
     /// Packet identifiers that PUBCOMP has freed and the core has not been told of.
     completed: Vec<u16>,
-    /// Messages of groups on their way into the session.
-    adopting: usize,
-    next_token: u64,
-    /// The property block of a message from another protocol.
-    block: BytesMut,
-    aliases: Aliases,
-    /// Packets written since somebody looked.
-    pub(super) sent: Passed,
+}
+
+impl Handshakes {
+    fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.releasing.is_empty() && self.completed.is_empty()
+    }
 }
 
 /// A message of QoS 1 or 2 for the client.
@@ -88,12 +101,10 @@ impl Outbound {
             inflight: Inflight::new(window),
             waiting: VecDeque::new(),
             settled: None,
-            received: Vec::new(),
-            releasing: VecDeque::new(),
-            completed: Vec::new(),
+            handshakes: None,
             adopting: 0,
             next_token: RECEIVED,
-            block: BytesMut::new(),
+            block: None,
             aliases: Aliases::new(alias_max),
             sent: Passed::default(),
         }
@@ -107,12 +118,10 @@ impl Outbound {
     /// Gives back memory that is made anew when it is needed.
     pub fn rest(&mut self) {
         self.waiting.shrink_to_fit();
-        self.received = Vec::new();
-        self.releasing.shrink_to_fit();
-        self.completed = Vec::new();
+        self.handshakes.take_if(|it| it.is_empty());
         self.adopting = 0;
         self.inflight.rest();
-        self.block = BytesMut::new();
+        self.block = None;
     }
 
     /// Goes on where an earlier connection has left off: these were received and not released (4.4.0-1).
@@ -240,7 +249,8 @@ impl Outbound {
             }
             Some(Sent::ExactlyOnce(id)) => {
                 self.inflight.insert(packet_id, Sent::Received);
-                self.received.push((id, packet_id));
+                let handshakes = self.handshakes.get_or_insert_default();
+                handshakes.received.push((id, packet_id));
             }
             Some(Sent::Received) => {}
             Some(Sent::Released) => {
@@ -260,11 +270,10 @@ impl Outbound {
 
     /// What one [`Command::Received`] told the core is durable.
     pub fn handle_received(&mut self, token: Token, out: &mut BytesMut) {
-        while self
-            .releasing
-            .front()
-            .is_some_and(|(first, _)| *first <= token)
-            && let Some((_, packet_ids)) = self.releasing.pop_front()
+        while let Some(handshakes) = &mut self.handshakes
+            && let Some((first, _)) = handshakes.releasing.front()
+            && *first <= token
+            && let Some((_, packet_ids)) = handshakes.releasing.pop_front()
         {
             for packet_id in packet_ids {
                 self.inflight.insert(packet_id, Sent::Released);
@@ -282,7 +291,8 @@ impl Outbound {
         commands: &mut Vec<Command>,
     ) {
         if self.inflight.get(packet_id) == Some(Sent::Released) {
-            self.completed.push(packet_id);
+            let handshakes = self.handshakes.get_or_insert_default();
+            handshakes.completed.push(packet_id);
             self.free(now, packet_id, output, commands);
         }
     }
@@ -296,7 +306,11 @@ impl Outbound {
     /// Tells the core what has happened; to be called at the end of a turn.
     pub fn flush(&mut self, commands: &mut Vec<Command>) {
         self.flush_settled(commands);
-        let mut received = std::mem::take(&mut self.received).into_iter().peekable();
+        let Some(handshakes) = &mut self.handshakes else {
+            return;
+        };
+        let received = std::mem::take(&mut handshakes.received);
+        let mut received = received.into_iter().peekable();
         while let Some((first, packet_id)) = received.next() {
             let (mut last, mut packet_ids) = (first, vec![packet_id]);
             while let Some((id, packet_id)) = received.next_if(|(id, _)| *id == last.next()) {
@@ -305,15 +319,15 @@ impl Outbound {
             }
             let token = Token(self.next_token);
             self.next_token += 1;
-            self.releasing.push_back((token, packet_ids));
+            handshakes.releasing.push_back((token, packet_ids));
             commands.push(Command::Received {
                 token,
                 consumer: CONSUMER,
                 deliveries: first..=last,
             });
         }
-        if !self.completed.is_empty() {
-            let packet_ids = std::mem::take(&mut self.completed);
+        if !handshakes.completed.is_empty() {
+            let packet_ids = std::mem::take(&mut handshakes.completed);
             commands.push(Command::Completed { packet_ids });
         }
     }
@@ -544,7 +558,11 @@ fn shared(delivery: &Delivery, options: Options) -> How {
 
 /// The property block of a message: as it came from MQTT 5, or written into `scratch` when it came by another protocol
 /// or has died in a queue since.
-fn block<'a>(message: &'a Message, version: Version, scratch: &'a mut BytesMut) -> &'a [u8] {
+fn block<'a>(
+    message: &'a Message,
+    version: Version,
+    scratch: &'a mut Option<Box<BytesMut>>,
+) -> &'a [u8] {
     let dialect = message.native.dialect.id();
     let has_died = message.origin.deaths.is_some();
     if !version.is_5() || (dialect == Mqtt3.id() && !has_died) {
@@ -553,6 +571,7 @@ fn block<'a>(message: &'a Message, version: Version, scratch: &'a mut BytesMut) 
     if dialect == Mqtt5.id() && !has_died {
         return &message.native.block;
     }
+    let scratch = scratch.get_or_insert_default();
     scratch.clear();
     convert::put_block(message, scratch);
     scratch
