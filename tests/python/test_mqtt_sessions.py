@@ -315,10 +315,6 @@ def test_mqtt_3_1_2_8_a_will_is_published_when_the_broker_was_killed(own_broker,
     with Device(broker, "watcher", clean=False, expiry=3600) as watcher:
         assert watcher.next().topic == "w/stays"
         assert watcher.settle() == []
-    broker.kill()
-    broker.start()
-    with Device(broker, "watcher", clean=False, expiry=3600) as watcher:
-        assert watcher.settle() == []
 
 
 def test_mqtt_3_14_4_3_goodbye_drops_the_will(broker, name):
