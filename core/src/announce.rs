@@ -21,6 +21,7 @@ impl Inner {
                     message: message.clone(),
                     tags: target.tags,
                     best_effort: target.best_effort,
+                    promised: false,
                     body: None,
                 };
                 ops[self.shard_of_queue(queue)].push(Op::Enqueue {

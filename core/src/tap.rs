@@ -273,6 +273,7 @@ impl Tap {
                     message: message.clone(),
                     tags,
                     best_effort,
+                    promised: false,
                     body: None,
                 };
                 self.outgoing.push(

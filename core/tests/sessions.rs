@@ -9,7 +9,7 @@ use support::{Client, body, durable, message, open};
 use trivium_core::{
     Binding, BindingTag, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination,
     Event, Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription,
-    Topic, store::memory::MemoryStore,
+    Topic, Value, store::memory::MemoryStore,
 };
 
 /// A message of an MQTT client: QoS 0 is transient.
@@ -216,6 +216,83 @@ async fn a_takeover_gets_everything_again_in_order() {
         (body(&fresh.message).as_str(), fresh.redelivered),
         ("5", false)
     );
+}
+
+/// MQTT 5, 4.8.2-4: a group gives a message of QoS 2 to one member for good.
+#[tokio::test]
+async fn a_session_at_its_bound_takes_what_its_client_has_from_a_group() {
+    let (_, broker) = broker().await;
+    let mut client = Client::named(&broker, "c");
+    let spec = QueueSpec {
+        session: true,
+        arguments: vec![("x-max-length".into(), Value::I64(1))],
+        ..durable()
+    };
+    let name = "c".into();
+    client
+        .define(Change::DeclareQueue { name, spec })
+        .await
+        .expect("a session is declared");
+    client.subscribe("c", "t", 1, 1, false).await;
+    client
+        .define(Change::DeclareQueue {
+            name: "group".into(),
+            spec: durable(),
+        })
+        .await
+        .expect("it is declared");
+    let attach = |token| Command::Attach {
+        token,
+        consumer: ConsumerId(1),
+        client: "c".into(),
+        prefetch: 1,
+        will: None,
+    };
+    let reply = client.ask(attach).await;
+    assert!(matches!(reply, Ok(Reply::Session { .. })), "{reply:?}");
+    for n in 0..3 {
+        client.send(publish("t", &format!("own {n}"), 1)).await;
+    }
+    let consume = ConsumeSpec::default();
+    client.consume(2, "group", consume).await;
+    client.send(message("", "group", "shared")).await;
+    let shared = loop {
+        let delivery = client.delivery().await;
+        if body(&delivery.message) == "shared" {
+            break delivery;
+        }
+        assert_eq!(
+            body(&delivery.message),
+            "own 0",
+            "of those one is sent, one waits, one is dropped"
+        );
+    };
+    client
+        .submit(Command::Adopt {
+            consumer: ConsumerId(2),
+            delivery: shared.id,
+            message: shared.message,
+            tag: BindingTag(2),
+        })
+        .await;
+    client
+        .submit(Command::Settle {
+            consumer: ConsumerId(1),
+            deliveries: DeliveryId(1)..=DeliveryId(1),
+            outcome: Outcome::Accept,
+        })
+        .await;
+    assert_eq!(body(&client.delivery().await.message), "own 1");
+    client
+        .submit(Command::Settle {
+            consumer: ConsumerId(1),
+            deliveries: DeliveryId(2)..=DeliveryId(2),
+            outcome: Outcome::Accept,
+        })
+        .await;
+    let adopted = client.delivery().await;
+    assert_eq!(body(&adopted.message), "shared");
+    assert_eq!(adopted.tags[..], [BindingTag(2)]);
 }
 
 #[tokio::test]

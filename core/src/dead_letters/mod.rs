@@ -162,6 +162,7 @@ impl Office {
                 message: message.clone(),
                 tags: target.tags.clone(),
                 best_effort: target.best_effort,
+                promised: false,
                 body: None,
             };
             let op = Op::Enqueue {

@@ -47,6 +47,7 @@ fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
             message: message.clone(),
             tags: target.tags.clone(),
             best_effort: target.best_effort,
+            promised: false,
             body: None,
         };
         let (queue, token) = (target.queue.id, None);

@@ -110,6 +110,7 @@ impl Link {
                 message: message.clone(),
                 tags: target.tags.clone(),
                 best_effort: target.best_effort,
+                promised: false,
                 body: body.clone(),
             };
             self.outgoing.push(

@@ -118,6 +118,7 @@ impl Link {
                         message,
                         tags: tag.into(),
                         best_effort: false,
+                        promised: false,
                         body: None,
                     };
                     self.push_session(|queue| Op::Enqueue {
@@ -170,6 +171,7 @@ impl Link {
             message,
             tags: tag.into(),
             best_effort: false,
+            promised: true,
             body: None,
         };
         self.push_session(|queue| Op::Enqueue {

@@ -18,6 +18,8 @@ pub(crate) struct Arrival {
     pub(crate) tags: Tags,
     /// No subscription that matched promised delivery.
     pub(crate) best_effort: bool,
+    /// It has been delivered to the session's client by a group: there is room for it, whatever the bound.
+    pub(crate) promised: bool,
     /// Where the body is stored when other queues take it too.
     pub(crate) body: Option<(Arc<BodyChunk>, u32)>,
 }
@@ -33,7 +35,8 @@ impl Queue {
         if self.is_full_for(&arrival.message, budget, turn) {
             return Err(self.refuse(arrival.message, turn));
         }
-        if self.session.is_some() && self.has_no_room_for(&arrival, budget, turn) {
+        let is_bounded = self.session.is_some() && !arrival.promised;
+        if is_bounded && self.has_no_room_for(&arrival, budget, turn) {
             turn.count.dropped += 1;
             return Ok(());
         }
