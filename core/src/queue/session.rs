@@ -219,9 +219,14 @@ impl Session {
             return None;
         }
         self.will_at = None;
-        // Its row goes with the batch that publishes it.
-        self.will_dirty = false;
+        // Its row goes with the batch that publishes it, and not before.
+        (self.will_dirty, self.will_stored) = (false, false);
         self.will.take()
+    }
+
+    /// A will has been published and its row has gone; that of a later one is written again.
+    pub(crate) fn will_sent(&mut self) {
+        self.will_dirty |= self.will.is_some();
     }
 
     /// The will, because the session ends (MQTT 5, 3.1.3.2.2).

@@ -88,7 +88,12 @@ impl Shard {
                     session.completed(&packet_ids);
                 }
             }
-            Op::WillSent(queue) => turn.batch.delete(Table::State, keys::will(queue)),
+            Op::WillSent(queue) => {
+                turn.batch.delete(Table::State, keys::will(queue));
+                if let Some(session) = self.session_of(queue) {
+                    session.will_sent();
+                }
+            }
             _ => {}
         }
     }
