@@ -7,7 +7,7 @@ mod publish;
 mod subscribe;
 
 use crate::world::*;
-use trivium_mqtt::packet::{Publish, Qos, Reason};
+use trivium_mqtt::packet::{Packet, Publish, Qos, Reason};
 
 const NO_REASON: Reason = Reason::UNSPECIFIED;
 
@@ -36,16 +36,11 @@ fn refused_silently(flags: u8, payload: &[u8]) {
 fn kept(world: &World, topic: &str) -> Vec<Publish> {
     let mut late = world.connected(V311, "late");
     late.subscribe(topic, Qos::AtLeastOnce);
-    late.subscribe("fence", Qos::AtLeastOnce);
-    late.publish("fence", "fence");
-    let mut kept = Vec::new();
-    loop {
-        let got = late.take();
-        if got.topic == "fence" {
-            return kept;
-        }
-        kept.push(got);
-    }
+    let publish = |packet| match packet {
+        Packet::Publish(publish) => publish,
+        other => panic!("{other:?}"),
+    };
+    late.before_pong().into_iter().map(publish).collect()
 }
 
 fn retain(world: &World, payload: &str) {
