@@ -1,37 +1,38 @@
 //! Where messages go: an immutable snapshot of what is declared, published anew with every change and
 //! sharing with its predecessor everything that the change did not touch.
 
+mod table;
+mod targets;
+mod walk;
+
 use std::{borrow::Cow, hash::RandomState, sync::Arc};
 
 use imbl::OrdMap;
-use rustc_hash::{FxBuildHasher, FxHashSet};
-use smallvec::SmallVec;
 
+use self::table::Table;
 use super::{
     admin::{VHOST_LIMITS, limits_of},
     check::text_argument,
-    headers::HeaderMatch,
     policies::{Policies, Policy, Subject},
     small_map::SmallMap,
-    spread::{self, Facts, HashOn},
-    topic_trie::{Leading, TopicTrie},
 };
 use crate::{
     access::{Access, limit},
     client_quota::{ClientQuotas, QuotaEntity, QuotaValues},
-    command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec, Subscription},
+    command::{Binding, ExchangeSpec, QueueSpec},
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
-    delay::{DelayEntry, delay_ms},
-    event::{Kind, LogInfo, Refusal},
+    delay::DelayEntry,
+    event::LogInfo,
     id::{ConnectionId, LogUuid, QueueId},
     link::Claim,
     log::{Settings, Tail},
-    message::Message,
     properties::Text,
     queue::QueueSettings,
-    tags::Tags,
-    topic::{Grammar, Pattern, Topic},
+    topic::{Grammar, Topic},
 };
+
+pub(super) use self::table::{Edge, Place};
+pub(crate) use self::targets::{QueueTarget, Targets};
 
 /// A queue as declared.
 #[derive(Clone, Debug)]
@@ -68,27 +69,6 @@ pub(crate) struct LogEntry {
     pub tap: Option<Text>,
     /// Whether patterns that begin with a wildcard see what is tapped.
     pub root_wildcards: bool,
-}
-
-/// The destinations of one message.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Targets {
-    pub queues: SmallVec<[QueueTarget; 2]>,
-    pub logs: SmallVec<[Arc<LogEntry>; 1]>,
-    /// Exchanges that keep it for a while.
-    pub delays: SmallVec<[Arc<DelayEntry>; 1]>,
-    /// More than the topic had a say, so another message of the same topic may go elsewhere.
-    pub by_headers: bool,
-}
-
-/// A queue that a message goes to.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueTarget {
-    pub queue: Arc<QueueEntry>,
-    /// Of all subscriptions that matched.
-    pub tags: Tags,
-    /// It need not be kept: all that matched are subscriptions with QoS 0.
-    pub best_effort: bool,
 }
 
 /// The snapshot.
@@ -131,90 +111,6 @@ struct Exchange {
     table: Table,
     /// It keeps messages for a while.
     delay: Option<Arc<DelayEntry>>,
-}
-
-/// The bindings of an exchange, by how it routes. Each has a number.
-#[derive(Clone, Debug)]
-enum Table {
-    Direct(Names<Edges>),
-    Fanout(Edges),
-    Topic(TopicTrie<Edge>),
-    Headers(SmallMap<u64, (Arc<HeaderMatch>, Edge), FxBuildHasher>),
-    /// With the weight of each binding.
-    Hash(HashOn, Edges, SmallMap<u64, u32, FxBuildHasher>),
-    Random(Edges),
-    Modulus(Edges),
-}
-
-type Edges = SmallMap<u64, Edge, FxBuildHasher>;
-
-/// Where a binding leads.
-#[derive(Clone, Debug)]
-pub(super) struct Edge {
-    pub to: Place,
-    pub subscription: Option<Subscription>,
-}
-
-/// A destination, found.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    Queue(Arc<QueueEntry>),
-    Log(Arc<LogEntry>),
-    Exchange(Arc<str>),
-}
-
-impl Targets {
-    /// Whether the message goes nowhere.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.logs.is_empty() && self.delays.is_empty()
-    }
-
-    /// Makes the targets empty, keeping their memory.
-    #[cfg(feature = "testing")]
-    pub(crate) fn clear(&mut self) {
-        self.queues.clear();
-        self.logs.clear();
-        self.delays.clear();
-    }
-
-    fn push_queue(&mut self, queue: &Arc<QueueEntry>, subscription: Option<Subscription>) {
-        self.queues.push(QueueTarget {
-            queue: queue.clone(),
-            tags: subscription
-                .iter()
-                .map(|subscription| subscription.tag)
-                .collect(),
-            best_effort: subscription.is_some_and(|subscription| subscription.best_effort),
-        });
-    }
-
-    /// Makes each destination appear once.
-    pub(crate) fn merge(&mut self) {
-        if self.queues.len() > 1 {
-            // Each look at an id of many is a miss in the processor's cache, so one look each.
-            if self.queues.len() > 32 {
-                self.queues.sort_by_cached_key(|target| target.queue.id);
-            } else {
-                self.queues.sort_unstable_by_key(|target| target.queue.id);
-            }
-            self.queues.dedup_by(|twin, kept| {
-                let same = twin.queue.id == kept.queue.id;
-                if same {
-                    kept.tags.merge(&twin.tags);
-                    kept.best_effort &= twin.best_effort;
-                }
-                same
-            });
-        }
-        if self.logs.len() > 1 {
-            self.logs.sort_unstable_by_key(|log| log.info.id);
-            self.logs.dedup_by_key(|log| log.info.id);
-        }
-        if self.delays.len() > 1 {
-            self.delays.sort_unstable_by_key(|delay| delay.id);
-            self.delays.dedup_by_key(|delay| delay.id);
-        }
-    }
 }
 
 impl Routes {
@@ -391,75 +287,6 @@ impl Routes {
         (name.is_empty() && self.vhost_exists(vhost)) || self.exchange(vhost, name).is_some()
     }
 
-    /// Adds to `targets` where a message goes: each destination once, however many bindings match.
-    ///
-    /// `facts` is asked at most once, by exchanges that look at more than the topic. `client` is the publisher's client
-    /// identifier, which subscriptions with "no local" leave out.
-    pub(crate) fn route(
-        &self,
-        vhost: &str,
-        exchange: &str,
-        topic: &Topic,
-        facts: &mut dyn FnMut() -> Facts,
-        client: &str,
-        targets: &mut Targets,
-    ) -> Result<(), Refusal> {
-        let Some(names) = self.vhosts.get(vhost) else {
-            return Err(Refusal::NoVhost(vhost.into()));
-        };
-        if exchange.is_empty() {
-            names.route_by_name(topic, targets);
-            return Ok(());
-        }
-        if topic.is_brokers() {
-            let text = format!("topic '{}' is the broker's own", topic.text());
-            return Err(Refusal::Denied(text.into()));
-        }
-        let Some(start) = names.exchanges.get(exchange) else {
-            return Err(Refusal::NotFound {
-                kind: Kind::Exchange,
-                name: exchange.into(),
-                vhost: vhost.into(),
-            });
-        };
-        if start.spec.internal {
-            let text =
-                format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
-            return Err(Refusal::Denied(text.into()));
-        }
-        Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
-        Ok(())
-    }
-
-    /// Adds to `targets` who hears of one of the broker's own topics: as [`Routes::route`] by `amq.topic`, which takes them
-    /// from nobody else.
-    pub(crate) fn route_announced(&self, vhost: &str, topic: &Topic, targets: &mut Targets) {
-        if let Some(names) = self.vhosts.get(vhost)
-            && let Some(start) = names.exchanges.get(super::SQUARE)
-        {
-            let facts = &mut Facts::default;
-            Walk::new(names, topic, facts, "", Leading::Any, false, targets).run(start);
-        }
-    }
-
-    /// Adds to `targets` where a message goes that a delayed exchange has kept; nowhere if that has gone.
-    pub(crate) fn route_due(
-        &self,
-        delay: &DelayEntry,
-        topic: &Topic,
-        facts: &mut dyn FnMut() -> Facts,
-        client: &str,
-        targets: &mut Targets,
-    ) {
-        let names = self.vhosts.get(&*delay.vhost);
-        let start = names.and_then(|names| names.exchanges.get(&*delay.exchange));
-        if let (Some(names), Some(start)) = (names, start)
-            && start.delay.as_ref().is_some_and(|own| own.id == delay.id)
-        {
-            Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
-        }
-    }
-
     /// The delayed exchanges of all vhosts.
     pub(crate) fn delays(&self) -> impl Iterator<Item = &Arc<DelayEntry>> {
         let exchanges = self
@@ -472,56 +299,6 @@ impl Routes {
     /// What a delayed exchange is known by.
     pub(super) fn delay(&self, vhost: &str, name: &str) -> Option<&Arc<DelayEntry>> {
         self.vhosts.get(vhost)?.exchanges.get(name)?.delay.as_ref()
-    }
-
-    /// Adds to `targets` where a dead letter goes. Internal exchanges take it, and one that is not there leads nowhere.
-    pub(crate) fn route_dead(
-        &self,
-        vhost: &str,
-        message: &Message,
-        topic: &Topic,
-        targets: &mut Targets,
-    ) {
-        let Some(names) = self.vhosts.get(vhost) else {
-            return;
-        };
-        if message.exchange.is_empty() {
-            return names.route_by_name(topic, targets);
-        }
-        if topic.is_brokers() {
-            return;
-        }
-        if let Some(start) = names.exchanges.get(&*message.exchange) {
-            let mut facts = || Facts::of(message);
-            Walk::new(names, topic, &mut facts, "", Leading::Any, true, targets).run(start);
-        }
-    }
-
-    /// Adds to `targets` who is offered a record that was appended to `log`: as [`Routes::route`] by the
-    /// log's tap, but to queues only, and patterns that begin with a wildcard do not see it unless the log
-    /// opts in.
-    pub(crate) fn route_tapped(
-        &self,
-        log: &LogEntry,
-        topic: &Topic,
-        facts: &mut dyn FnMut() -> Facts,
-        targets: &mut Targets,
-    ) {
-        let Some(names) = self.vhosts.get(&log.vhost) else {
-            return;
-        };
-        let Some(start) = log.tap.as_ref().and_then(|tap| names.exchanges.get(tap)) else {
-            return;
-        };
-        if topic.is_brokers() {
-            return;
-        }
-        let leading = if log.root_wildcards {
-            Leading::Any
-        } else {
-            Leading::Literal
-        };
-        Walk::new(names, topic, facts, "", leading, false, targets).run(start);
     }
 
     /// Adds a vhost, or changes what is known about it. Whether it is new.
@@ -696,93 +473,6 @@ impl Vhost {
             &mut self.queues
         }
     }
-
-    /// What the default exchange does.
-    fn route_by_name(&self, topic: &Topic, targets: &mut Targets) {
-        let name = dots(topic);
-        if let Some(queue) = self.queues.get(&*name) {
-            targets.push_queue(queue, None);
-        } else if let Some(log) = self.logs.get(&*name) {
-            targets.logs.push(log.clone());
-        }
-        targets.merge();
-    }
-}
-
-impl Table {
-    fn new(spec: &ExchangeSpec) -> Table {
-        // The catalog has checked what a delayed exchange says.
-        match spec.routes_as().unwrap_or(ExchangeKind::Fanout) {
-            ExchangeKind::Direct => Table::Direct(Names::default()),
-            ExchangeKind::Fanout => Table::Fanout(Edges::default()),
-            ExchangeKind::Topic => Table::Topic(TopicTrie::default()),
-            ExchangeKind::Headers => Table::Headers(SmallMap::default()),
-            ExchangeKind::ConsistentHash => {
-                // The catalog has checked the arguments.
-                let on = HashOn::new(spec).unwrap_or(HashOn::RoutingKey);
-                Table::Hash(on, Edges::default(), SmallMap::default())
-            }
-            ExchangeKind::Random | ExchangeKind::LocalRandom => Table::Random(Edges::default()),
-            ExchangeKind::ModulusHash => Table::Modulus(Edges::default()),
-            ExchangeKind::Delayed => Table::Fanout(Edges::default()),
-        }
-    }
-
-    fn bind(&mut self, number: u64, binding: &Binding, edge: Edge) {
-        match self {
-            Table::Direct(keys) => {
-                let key = direct_key(binding);
-                match keys.get_mut(&*key) {
-                    Some(edges) => edges.insert(number, edge),
-                    None => {
-                        let mut edges = Edges::default();
-                        edges.insert(number, edge);
-                        keys.insert(key, edges);
-                    }
-                }
-            }
-            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
-                edges.insert(number, edge);
-            }
-            Table::Hash(_, edges, weights) => {
-                // The catalog has checked the key.
-                weights.insert(number, spread::weight(&binding.key).unwrap_or(1));
-                edges.insert(number, edge);
-            }
-            Table::Topic(trie) => trie.insert(&pattern(binding), number, edge),
-            Table::Headers(edges) => {
-                // The catalog has checked the arguments; from a damaged row none is better than a wrong one.
-                if let Ok(condition) = HeaderMatch::new(&binding.arguments) {
-                    edges.insert(number, (Arc::new(condition), edge));
-                }
-            }
-        }
-    }
-
-    fn unbind(&mut self, number: u64, binding: &Binding) {
-        match self {
-            Table::Direct(keys) => {
-                let key = direct_key(binding);
-                if let Some(edges) = keys.get_mut(&*key) {
-                    edges.remove(&number);
-                    if edges.is_empty() {
-                        keys.remove(&*key);
-                    }
-                }
-            }
-            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
-                edges.remove(&number);
-            }
-            Table::Hash(_, edges, weights) => {
-                edges.remove(&number);
-                weights.remove(&number);
-            }
-            Table::Topic(trie) => trie.remove(&pattern(binding), number),
-            Table::Headers(edges) => {
-                edges.remove(&number);
-            }
-        }
-    }
 }
 
 fn alternate(spec: &ExchangeSpec, policies: &Policies) -> Option<Text> {
@@ -792,183 +482,10 @@ fn alternate(spec: &ExchangeSpec, policies: &Policies) -> Option<Text> {
         .cloned()
 }
 
-fn direct_key(binding: &Binding) -> Text {
-    Topic::new(binding.key.clone(), binding.grammar).render(Grammar::Dots)
-}
-
-fn pattern(binding: &Binding) -> Pattern {
-    Pattern::new(binding.key.clone(), binding.grammar)
-}
-
 /// The topic as a routing key or name.
 pub(crate) fn dots(topic: &Topic) -> Cow<'_, str> {
     match topic.grammar() {
         Grammar::Dots => Cow::Borrowed(topic.text()),
         Grammar::Slashes => Cow::Owned(topic.render(Grammar::Dots).to_string()),
-    }
-}
-
-/// One message on its way through exchanges. Each exchange is visited once, so cycles end.
-struct Walk<'r, 'm> {
-    vhost: &'r Vhost,
-    topic: &'m Topic,
-    facts: Lazy<'m>,
-    client: &'m str,
-    leading: Leading,
-    /// Whether logs are destinations.
-    logs: bool,
-    targets: &'m mut Targets,
-    /// Exchanges to visit.
-    pending: SmallVec<[&'r Exchange; 4]>,
-    /// Exchanges that are or were pending. Empty until one exchange leads to another.
-    seen: FxHashSet<*const Exchange>,
-    /// Whether the exchange that is being visited has a binding that matches.
-    matched: bool,
-}
-
-/// What is known of a message, decoded when first wanted.
-enum Lazy<'m> {
-    Encoded(&'m mut dyn FnMut() -> Facts),
-    Decoded(Box<Facts>),
-}
-
-impl Lazy<'_> {
-    fn decode(&mut self) -> Box<Facts> {
-        match self {
-            Lazy::Encoded(decode) => Box::new(decode()),
-            Lazy::Decoded(facts) => std::mem::take(facts),
-        }
-    }
-}
-
-impl<'r, 'm> Walk<'r, 'm> {
-    fn new(
-        vhost: &'r Vhost,
-        topic: &'m Topic,
-        facts: &'m mut dyn FnMut() -> Facts,
-        client: &'m str,
-        leading: Leading,
-        logs: bool,
-        targets: &'m mut Targets,
-    ) -> Self {
-        let facts = Lazy::Encoded(facts);
-        let (pending, seen) = (SmallVec::new(), FxHashSet::default());
-        Walk {
-            vhost,
-            topic,
-            facts,
-            client,
-            leading,
-            logs,
-            targets,
-            pending,
-            seen,
-            matched: false,
-        }
-    }
-
-    fn run(mut self, start: &'r Exchange) {
-        self.visit(start, start);
-        while let Some(exchange) = self.pending.pop() {
-            self.visit(exchange, start);
-        }
-        self.targets.merge();
-    }
-
-    fn visit(&mut self, exchange: &'r Exchange, start: &'r Exchange) {
-        if let Some(delay) = &exchange.delay
-            && self.is_to_wait()
-        {
-            self.targets.delays.push(delay.clone());
-            return;
-        }
-        self.matched = false;
-        let topic = self.topic;
-        match &exchange.table {
-            Table::Direct(keys) => {
-                let edges = keys
-                    .get(&*dots(topic))
-                    .into_iter()
-                    .flat_map(|edges| edges.values());
-                edges.for_each(|edge| self.follow(edge, start));
-            }
-            Table::Fanout(edges) => edges.values().for_each(|edge| self.follow(edge, start)),
-            Table::Topic(trie) => {
-                trie.for_each_match(topic, self.leading, |edge| self.follow(edge, start))
-            }
-            Table::Headers(edges) => {
-                let facts = self.facts.decode();
-                let headers = &facts.properties.headers;
-                let matching = edges
-                    .values()
-                    .filter(|(condition, _)| condition.matches(headers));
-                matching.for_each(|(_, edge)| self.follow(edge, start));
-                self.facts = Lazy::Decoded(facts);
-                self.targets.by_headers = true;
-            }
-            Table::Hash(on, edges, weights) => {
-                let hash = on.hash(&dots(topic), || {
-                    let facts = self.facts.decode();
-                    self.facts = Lazy::Decoded(facts.clone());
-                    *facts
-                });
-                self.targets.by_headers |= *on != HashOn::RoutingKey;
-                let weight = |number| weights.get(&number).copied().unwrap_or(1);
-                let chosen = spread::consistent(edges.iter(), weight, hash);
-                chosen.into_iter().for_each(|edge| self.follow(edge, start));
-            }
-            Table::Random(edges) => {
-                self.targets.by_headers = true;
-                let chosen = spread::random(edges.iter());
-                chosen.into_iter().for_each(|edge| self.follow(edge, start));
-            }
-            Table::Modulus(edges) => {
-                let chosen = spread::modulus(edges.iter(), &dots(topic));
-                chosen.into_iter().for_each(|edge| self.follow(edge, start));
-            }
-        }
-        if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {
-            self.enter(alternate, start);
-        }
-    }
-
-    /// Whether the message asks a delayed exchange to keep it.
-    fn is_to_wait(&mut self) -> bool {
-        let facts = self.facts.decode();
-        let delay = delay_ms(&facts.properties.headers);
-        self.facts = Lazy::Decoded(facts);
-        self.targets.by_headers = true;
-        delay.is_some()
-    }
-
-    fn follow(&mut self, edge: &'r Edge, start: &'r Exchange) {
-        self.matched = true;
-        match &edge.to {
-            Place::Queue(queue) => {
-                let own = queue.spec.session && queue.name == self.client;
-                if !(own
-                    && edge
-                        .subscription
-                        .is_some_and(|subscription| subscription.no_local))
-                {
-                    self.targets.push_queue(queue, edge.subscription);
-                }
-            }
-            Place::Log(log) if self.logs => self.targets.logs.push(log.clone()),
-            Place::Log(_) => {}
-            Place::Exchange(name) => self.enter(name, start),
-        }
-    }
-
-    fn enter(&mut self, name: &str, start: &'r Exchange) {
-        let Some(exchange) = self.vhost.exchanges.get(name) else {
-            return;
-        };
-        if self.seen.is_empty() {
-            self.seen.insert(start);
-        }
-        if self.seen.insert(&**exchange) {
-            self.pending.push(exchange);
-        }
     }
 }

@@ -1,0 +1,87 @@
+//! Where one message goes.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{LogEntry, QueueEntry};
+use crate::{command::Subscription, delay::DelayEntry, tags::Tags};
+
+/// The destinations of one message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    pub queues: SmallVec<[QueueTarget; 2]>,
+    pub logs: SmallVec<[Arc<LogEntry>; 1]>,
+    /// Exchanges that keep it for a while.
+    pub delays: SmallVec<[Arc<DelayEntry>; 1]>,
+    /// More than the topic had a say, so another message of the same topic may go elsewhere.
+    pub by_headers: bool,
+}
+
+/// A queue that a message goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueTarget {
+    pub queue: Arc<QueueEntry>,
+    /// Of all subscriptions that matched.
+    pub tags: Tags,
+    /// It need not be kept: all that matched are subscriptions with QoS 0.
+    pub best_effort: bool,
+}
+
+impl Targets {
+    /// Whether the message goes nowhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.logs.is_empty() && self.delays.is_empty()
+    }
+
+    /// Makes the targets empty, keeping their memory.
+    #[cfg(feature = "testing")]
+    pub(crate) fn clear(&mut self) {
+        self.queues.clear();
+        self.logs.clear();
+        self.delays.clear();
+    }
+
+    pub(super) fn push_queue(
+        &mut self,
+        queue: &Arc<QueueEntry>,
+        subscription: Option<Subscription>,
+    ) {
+        self.queues.push(QueueTarget {
+            queue: queue.clone(),
+            tags: subscription
+                .iter()
+                .map(|subscription| subscription.tag)
+                .collect(),
+            best_effort: subscription.is_some_and(|subscription| subscription.best_effort),
+        });
+    }
+
+    /// Makes each destination appear once.
+    pub(crate) fn merge(&mut self) {
+        if self.queues.len() > 1 {
+            // Each look at an id of many is a miss in the processor's cache, so one look each.
+            if self.queues.len() > 32 {
+                self.queues.sort_by_cached_key(|target| target.queue.id);
+            } else {
+                self.queues.sort_unstable_by_key(|target| target.queue.id);
+            }
+            self.queues.dedup_by(|twin, kept| {
+                let same = twin.queue.id == kept.queue.id;
+                if same {
+                    kept.tags.merge(&twin.tags);
+                    kept.best_effort &= twin.best_effort;
+                }
+                same
+            });
+        }
+        if self.logs.len() > 1 {
+            self.logs.sort_unstable_by_key(|log| log.info.id);
+            self.logs.dedup_by_key(|log| log.info.id);
+        }
+        if self.delays.len() > 1 {
+            self.delays.sort_unstable_by_key(|delay| delay.id);
+            self.delays.dedup_by_key(|delay| delay.id);
+        }
+    }
+}
