@@ -14,7 +14,7 @@ use trivium_core::{
     Change, Command, Event, Offset, Reply, Text, Token,
     group::{
         AssignedLog, CommittedOffset, ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply,
-        GroupRequest,
+        GroupRequest, Join,
     },
     store::memory::MemoryStore,
 };
@@ -93,7 +93,7 @@ impl Client {
 }
 
 fn join(member: &Text) -> GroupRequest {
-    GroupRequest::Join {
+    GroupRequest::Join(Box::new(Join {
         member: member.clone(),
         instance: None,
         client: "client".into(),
@@ -103,7 +103,7 @@ fn join(member: &Text) -> GroupRequest {
         protocol_type: "consumer".into(),
         protocols: vec![("range".into(), Bytes::from_static(b"metadata"))],
         require_member_id: false,
-    }
+    }))
 }
 
 fn sync(generation: i32, member: &Text, assignments: Vec<(Text, Bytes)>) -> GroupRequest {

@@ -336,7 +336,7 @@ impl Groups {
             return None;
         }
         match request {
-            GroupRequest::Join { member, .. } if member.is_empty() => None,
+            GroupRequest::Join(join) if join.member.is_empty() => None,
             GroupRequest::ConsumerHeartbeat(heartbeat) if heartbeat.epoch == 0 => None,
             GroupRequest::Share(request) => self.unknown_share(request),
             // Its group went with an earlier process: the member begins again.
@@ -367,9 +367,9 @@ impl Groups {
                     members: members.iter().map(unknown).collect(),
                 }))
             }
-            GroupRequest::Join { .. }
-            | GroupRequest::Sync { .. }
-            | GroupRequest::Heartbeat { .. } => Some(Err(GroupError::UnknownMember)),
+            GroupRequest::Join(_) | GroupRequest::Sync { .. } | GroupRequest::Heartbeat { .. } => {
+                Some(Err(GroupError::UnknownMember))
+            }
         }
     }
 

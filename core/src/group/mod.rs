@@ -31,30 +31,34 @@ pub(crate) use share::{ShareBurial, ShareLetter};
 
 use crate::{id::Offset, properties::Text, transaction::OffsetsInTransaction};
 
+/// A member of the classic protocol that wants in, or into the next generation (JoinGroup).
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Empty for a new member.
+    pub member: Text,
+    /// Set for a static member.
+    pub instance: Option<Text>,
+    /// For ids of new members.
+    pub client: Text,
+    /// The peer's address, for descriptions.
+    pub host: Text,
+    /// Gone when silent for so long.
+    pub session_timeout: Duration,
+    /// How long the others may take to rejoin.
+    pub rebalance_timeout: Duration,
+    /// `consumer`, `connect` …
+    pub protocol_type: Text,
+    /// Names and metadata, preferred first.
+    pub protocols: Vec<(Text, Bytes)>,
+    /// Whether a new dynamic member is first sent away with an id.
+    pub require_member_id: bool,
+}
+
 /// A request to the coordinator of one group.
 #[derive(Clone, Debug)]
 pub enum GroupRequest {
     /// Enters the group or takes part in its next generation; answered when the generation is complete.
-    Join {
-        /// Empty for a new member.
-        member: Text,
-        /// Set for a static member.
-        instance: Option<Text>,
-        /// For ids of new members.
-        client: Text,
-        /// The peer's address, for descriptions.
-        host: Text,
-        /// Gone when silent for so long.
-        session_timeout: Duration,
-        /// How long the others may take to rejoin.
-        rebalance_timeout: Duration,
-        /// `consumer`, `connect` …
-        protocol_type: Text,
-        /// Names and metadata, preferred first.
-        protocols: Vec<(Text, Bytes)>,
-        /// Whether a new dynamic member is first sent away with an id.
-        require_member_id: bool,
-    },
+    Join(Box<Join>),
     /// Hands in (leader) and asks for the assignment of a generation.
     Sync {
         generation: i32,

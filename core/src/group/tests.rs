@@ -213,7 +213,7 @@ fn join_with(
             Bytes::copy_from_slice(metadata.as_bytes()),
         )
     };
-    GroupRequest::Join {
+    GroupRequest::Join(Box::new(Join {
         member: member.into(),
         instance: instance.map(Text::from),
         client: "c".into(),
@@ -223,34 +223,15 @@ fn join_with(
         protocol_type: "consumer".into(),
         protocols: protocols.iter().map(protocol).collect(),
         require_member_id: false,
-    }
+    }))
 }
 
 fn join_carefully(member: &str) -> GroupRequest {
-    match join(member) {
-        GroupRequest::Join {
-            member,
-            instance,
-            client,
-            host,
-            session_timeout,
-            rebalance_timeout,
-            protocol_type,
-            protocols,
-            ..
-        } => GroupRequest::Join {
-            member,
-            instance,
-            client,
-            host,
-            session_timeout,
-            rebalance_timeout,
-            protocol_type,
-            protocols,
-            require_member_id: true,
-        },
-        other => other,
+    let mut request = join(member);
+    if let GroupRequest::Join(join) = &mut request {
+        join.require_member_id = true;
     }
+    request
 }
 
 fn sync(member: &Joined, assignments: &[(&str, &str)]) -> GroupRequest {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::{ConsumerGroup, Member, TopicPartition, grouped};
 use crate::{
     group::{
-        AssignedLog, GroupAnswer, GroupError,
+        AssignedLog, GroupAnswer, GroupError, Join,
         directory::Directory,
         subscription::{self, Assignment, Subscription},
     },
@@ -42,18 +42,6 @@ pub(in crate::group) struct Classic {
 pub(in crate::group) enum Owes {
     Join,
     Sync,
-}
-
-/// A join, as the classic protocol has it.
-#[derive(Debug)]
-pub(in crate::group) struct ClassicJoin {
-    pub id: Text,
-    pub instance: Option<Text>,
-    pub client: Text,
-    pub host: Text,
-    pub session_timeout: Duration,
-    pub rebalance_timeout: Duration,
-    pub protocols: Vec<(Text, Bytes)>,
 }
 
 impl Classic {
@@ -81,15 +69,13 @@ impl ConsumerGroup {
         &mut self,
         now: Now,
         directory: &Directory,
-        join: ClassicJoin,
-        protocol_type: &str,
-        require_member_id: bool,
+        join: Join,
     ) -> Result<GroupAnswer, GroupError> {
         let by_all = |name: &Text| {
             let mut classic = self.members.values().filter_map(|it| it.classic.as_ref());
             classic.all(|it| it.supports(name))
         };
-        if protocol_type != subscription::CONSUMER
+        if join.protocol_type != subscription::CONSUMER
             || !join.protocols.iter().any(|(name, _)| by_all(name))
         {
             return Err(GroupError::InconsistentProtocol);
@@ -99,15 +85,15 @@ impl ConsumerGroup {
         let subscription = subscription.ok_or(GroupError::Invalid(
             "Malformed embedded consumer protocol in subscription deserialization.",
         ))?;
-        let is_new = join.id.is_empty();
+        let is_new = join.member.is_empty();
         let id = match is_new {
             true => {
                 let base = join.instance.as_ref().unwrap_or(&join.client);
                 format!("{base}-{}", uuid::Uuid::new_v4()).into()
             }
-            false => join.id.clone(),
+            false => join.member.clone(),
         };
-        if require_member_id && is_new {
+        if join.require_member_id && is_new {
             return Err(GroupError::MemberIdRequired(id));
         }
         let mut changed = self.admit_classic(now, &id, join.instance.as_ref(), is_new)?;

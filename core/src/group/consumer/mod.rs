@@ -22,10 +22,7 @@ use std::{
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-pub(super) use self::{
-    classic::{Classic, ClassicJoin},
-    member::Member,
-};
+pub(super) use self::{classic::Classic, member::Member};
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,

@@ -1,12 +1,14 @@
 //! Joining a group of the classic protocol: newcomers, static members that are back, and members that go on into the
 //! next generation.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::{Group, Joining, NEW_MEMBER_TIMEOUT, SESSION_TIMEOUTS, State};
+use super::{Group, SESSION_TIMEOUTS, State};
 use crate::{
     group::{
-        GroupAnswer, GroupError,
+        GroupAnswer, GroupError, Join,
         coordinator::{Answers, Caller},
         member::Member,
     },
@@ -14,37 +16,30 @@ use crate::{
     time::Now,
 };
 
+/// A new member has not seen its id, so it sends no heartbeats; after this its client has come back as another.
+const NEW_MEMBER_TIMEOUT: Duration = Duration::from_secs(300);
+
 impl Group {
     /// The answer, or none yet.
-    #[expect(clippy::too_many_arguments, reason = "one request")]
     pub(super) fn join(
         &mut self,
         now: Now,
         from: Caller,
-        id: Text,
-        joining: Joining,
-        protocol_type: Text,
-        require_member_id: bool,
+        joining: Join,
         answers: &mut Answers,
     ) -> Result<Option<GroupAnswer>, GroupError> {
         if !SESSION_TIMEOUTS.contains(&joining.session_timeout) {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        if !self.is_consistent(&protocol_type, &joining.protocols) {
+        if !self.is_consistent(&joining.protocol_type, &joining.protocols) {
             return Err(GroupError::InconsistentProtocol);
         }
-        if id.is_empty() {
-            return self.join_newcomer(
-                now,
-                from,
-                joining,
-                protocol_type,
-                require_member_id,
-                answers,
-            );
+        if joining.member.is_empty() {
+            return self.join_newcomer(now, from, joining, answers);
         }
+        let id = joining.member.clone();
         if joining.instance.is_none() && self.pending.remove(&id).is_some() {
-            self.admit(now, from, id, joining, protocol_type, answers);
+            self.admit(now, from, id, joining, answers);
             return Ok(None);
         }
         self.check_member(&id, joining.instance.as_ref())?;
@@ -70,9 +65,7 @@ impl Group {
         &mut self,
         now: Now,
         from: Caller,
-        joining: Joining,
-        protocol_type: Text,
-        require_member_id: bool,
+        joining: Join,
         answers: &mut Answers,
     ) -> Result<Option<GroupAnswer>, GroupError> {
         let base = joining.instance.as_ref().unwrap_or(&joining.client);
@@ -81,12 +74,12 @@ impl Group {
             if let Some(old) = self.instances.get(instance).cloned() {
                 return Ok(self.replace(now, from, &old, id, joining, answers));
             }
-        } else if require_member_id {
+        } else if joining.require_member_id {
             self.pending
                 .insert(id.clone(), now.instant + joining.session_timeout);
             return Err(GroupError::MemberIdRequired(id));
         }
-        self.admit(now, from, id, joining, protocol_type, answers);
+        self.admit(now, from, id, joining, answers);
         Ok(None)
     }
 
@@ -104,12 +97,11 @@ impl Group {
         now: Now,
         from: Caller,
         id: Text,
-        joining: Joining,
-        protocol_type: Text,
+        joining: Join,
         answers: &mut Answers,
     ) {
         if self.members.is_empty() {
-            self.protocol_type = protocol_type;
+            self.protocol_type = joining.protocol_type;
             self.leader = id.clone();
         }
         if let Some(initial) = &mut self.initial {
@@ -145,7 +137,7 @@ impl Group {
         from: Caller,
         old: &Text,
         id: Text,
-        joining: Joining,
+        joining: Join,
         answers: &mut Answers,
     ) -> Option<GroupAnswer> {
         let mut member = self.members.remove(old)?;
@@ -188,7 +180,7 @@ impl Group {
         now: Now,
         from: Caller,
         id: &Text,
-        joining: Joining,
+        joining: Join,
         answers: &mut Answers,
     ) {
         let Some(member) = self.members.get_mut(id) else {

@@ -5,9 +5,7 @@ use super::{Group, SESSION_TIMEOUTS, State};
 use crate::{
     group::{
         ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply, GroupRequest, Heartbeat,
-        consumer::{ClassicJoin, ConsumerGroup},
-        coordinator::Answers,
-        directory::Directory,
+        consumer::ConsumerGroup, coordinator::Answers, directory::Directory,
     },
     properties::Text,
     store::Batch,
@@ -37,9 +35,7 @@ impl Group {
                     .map(GroupAnswer::Share))
             }
             GroupRequest::Delete => Err(request),
-            GroupRequest::Join { .. } | GroupRequest::ConsumerHeartbeat(_)
-                if self.share.is_some() =>
-            {
+            GroupRequest::Join(_) | GroupRequest::ConsumerHeartbeat(_) if self.share.is_some() => {
                 Ok(Err(GroupError::InconsistentProtocol))
             }
             request if self.share.is_some() => {
@@ -63,11 +59,9 @@ impl Group {
                 .heartbeat_consumer(now, directory, *heartbeat, answers)
                 .map(GroupAnswer::Heartbeat));
         }
-        if let GroupRequest::Join {
-            instance, member, ..
-        } = &request
-        {
-            self.prepare_for_classic(now, directory, instance.as_ref(), member, answers);
+        if let GroupRequest::Join(join) = &request {
+            let instance = join.instance.as_ref();
+            self.prepare_for_classic(now, directory, instance, &join.member, answers);
         }
         let Some(consumers) = &mut self.consumers else {
             return Err(request);
@@ -77,30 +71,11 @@ impl Group {
                 consumers.describe(directory),
             ))),
             GroupRequest::Describe => Ok(Err(GroupError::NotFound)),
-            GroupRequest::Join {
-                member,
-                instance,
-                client,
-                host,
-                session_timeout,
-                rebalance_timeout,
-                protocol_type,
-                protocols,
-                require_member_id,
-            } => {
-                if !SESSION_TIMEOUTS.contains(&session_timeout) {
+            GroupRequest::Join(join) => {
+                if !SESSION_TIMEOUTS.contains(&join.session_timeout) {
                     return Ok(Err(GroupError::InvalidSessionTimeout));
                 }
-                let join = ClassicJoin {
-                    id: member,
-                    instance,
-                    client,
-                    host,
-                    session_timeout,
-                    rebalance_timeout,
-                    protocols,
-                };
-                Ok(consumers.join_classic(now, directory, join, &protocol_type, require_member_id))
+                Ok(consumers.join_classic(now, directory, *join))
             }
             GroupRequest::Sync {
                 generation,

@@ -52,7 +52,7 @@ fn classic_join(
     owned: &BTreeSet<u32>,
     generation: i32,
 ) -> GroupRequest {
-    GroupRequest::Join {
+    GroupRequest::Join(Box::new(Join {
         member: id.into(),
         instance: instance.map(Text::from),
         client: "c".into(),
@@ -62,7 +62,7 @@ fn classic_join(
         protocol_type: "consumer".into(),
         protocols: vec![("p".into(), metadata(owned, generation))],
         require_member_id: false,
-    }
+    }))
 }
 
 fn assignment(partitions: &[u32]) -> Bytes {
@@ -226,30 +226,10 @@ fn a_silent_consumer_counts_as_gone() {
 fn what_cannot_be_upgraded_stays_as_it_is() {
     let text = |error: GroupError| error.to_string();
     let mut world = world_with(2);
-    let connect = match classic_join("", None, &BTreeSet::new(), -1) {
-        GroupRequest::Join {
-            member,
-            instance,
-            client,
-            host,
-            session_timeout,
-            rebalance_timeout,
-            protocols,
-            require_member_id,
-            ..
-        } => GroupRequest::Join {
-            protocol_type: "connect".into(),
-            member,
-            instance,
-            client,
-            host,
-            session_timeout,
-            rebalance_timeout,
-            protocols,
-            require_member_id,
-        },
-        other => other,
-    };
+    let mut connect = classic_join("", None, &BTreeSet::new(), -1);
+    if let GroupRequest::Join(join) = &mut connect {
+        join.protocol_type = "connect".into();
+    }
     world.enter(connect);
     assert_eq!(
         text(world.beat(consumer_join("new")).unwrap_err()),

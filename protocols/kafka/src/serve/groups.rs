@@ -5,7 +5,7 @@ use std::time::Duration;
 use trivium_core::{
     Command, Refusal, Reply, Text,
     group::{
-        DescribedMember, GroupAnswer, GroupDescription, GroupError, GroupReply, GroupRequest,
+        DescribedMember, GroupAnswer, GroupDescription, GroupError, GroupReply, GroupRequest, Join,
         JoinedMember,
     },
 };
@@ -99,7 +99,7 @@ pub(crate) fn join(request: JoinGroupRequest, call: &mut Call<'_>) -> Step {
     } else {
         request.rebalance_timeout_ms
     };
-    let join = GroupRequest::Join {
+    let join = Join {
         require_member_id: call.version() >= MEMBER_ID_REQUIRED
             && request.group_instance_id.is_none(),
         member: request.member_id,
@@ -115,7 +115,12 @@ pub(crate) fn join(request: JoinGroupRequest, call: &mut Call<'_>) -> Step {
             .map(|protocol| (protocol.name, protocol.metadata))
             .collect(),
     };
-    ask(0, request.group_id, join, call);
+    ask(
+        0,
+        request.group_id,
+        GroupRequest::Join(Box::new(join)),
+        call,
+    );
     Step::Wait(Box::new(One(joined)))
 }
 
@@ -421,27 +426,18 @@ mod tests {
         bytes[3] = (bytes.len() - 4) as u8;
         script.bytes(&bytes).unwrap();
         let (token, group, request) = asked(&mut script);
-        let GroupRequest::Join {
-            client,
-            host,
-            session_timeout,
-            rebalance_timeout,
-            protocols,
-            require_member_id,
-            ..
-        } = request
-        else {
+        let GroupRequest::Join(join) = request else {
             panic!("{request:?}")
         };
         assert_eq!(
-            (&*group, &*client, &*host, require_member_id),
+            (&*group, &*join.client, &*join.host, join.require_member_id),
             ("g", "cli", "/127.0.0.1", false)
         );
         assert_eq!(
-            (session_timeout, rebalance_timeout),
+            (join.session_timeout, join.rebalance_timeout),
             (Duration::from_secs(10), Duration::from_secs(10))
         );
-        assert_eq!(protocols, [("range".into(), Bytes::from_static(b"x"))]);
+        assert_eq!(join.protocols, [("range".into(), Bytes::from_static(b"x"))]);
         script.done(token, Ok(Reply::Group(Ok(generation()))));
         let expected = b"\0\0\0\x29\0\0\0\x08\0\0\0\0\0\x03\0\x05range\0\x01m\0\x01m\0\0\0\x01\0\x01m\0\0\0\x04meta";
         let mut expected = expected.to_vec();
@@ -467,7 +463,7 @@ mod tests {
             );
             let (token, _, request) = asked(&mut script);
             assert!(
-                matches!(request, GroupRequest::Join { require_member_id, .. } if require_member_id == required)
+                matches!(request, GroupRequest::Join(join) if join.require_member_id == required)
             );
             script.done(
                 token,
