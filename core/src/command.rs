@@ -542,6 +542,19 @@ pub struct StreamSpec {
     pub from: StreamStart,
     /// Which records.
     pub filter: Option<StreamFilter>,
+    /// Whether how far it has come is kept for the next consumer of the same name, which begins there.
+    pub follow: Option<FollowSpec>,
+}
+
+/// The name that a consumer of a log goes by. Of those of one name one reads a log at a time; the others wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowSpec {
+    /// The consumer group whose offsets it reads and commits.
+    pub group: Text,
+    /// What it is called in descriptions of the group.
+    pub client: Text,
+    /// Refused if the user may not read the group; else it reads without a name then.
+    pub required: bool,
 }
 
 /// Where a consumer of a log begins.

@@ -41,7 +41,10 @@ async fn declare(client: &mut Client, name: &str, spec: QueueSpec) -> Result<Rep
 fn from(from: StreamStart, prefetch: u32) -> ConsumeSpec {
     ConsumeSpec {
         prefetch: Some(prefetch),
-        stream: Some(Box::new(StreamSpec { from, filter: None })),
+        stream: Some(Box::new(StreamSpec {
+            from,
+            ..StreamSpec::default()
+        })),
         ..ConsumeSpec::default()
     }
 }
@@ -177,6 +180,7 @@ async fn filters_look_at_the_header() {
                 values: vec!["a".into()],
                 match_unfiltered,
             }),
+            follow: None,
         })),
         ..ConsumeSpec::default()
     };

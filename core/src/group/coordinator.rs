@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest, ShareAnswer, ShareRequest,
     directory::Directory,
+    followers::{Follow, FollowStep},
     settings::GroupSettings,
     share::{ShareBurial, ShareLetter},
     state::Group,
@@ -48,6 +49,8 @@ pub(crate) struct Groups {
     deadlines: BTreeSet<(Instant, GroupName)>,
     /// The members of share groups that a connection has fetched for last: what they have is free when it ends.
     fetching: FxHashMap<ConnectionId, Vec<(GroupName, Text)>>,
+    /// The groups that consumers of streams of a connection go by.
+    following: FxHashMap<ConnectionId, BTreeSet<GroupName>>,
     /// What share groups have given up since the last time.
     letters: Vec<ShareLetter>,
     /// Groups whose offsets were found when the broker opened and whose clock has not begun.
@@ -78,6 +81,7 @@ impl Groups {
             directory: Directory::default(),
             deadlines: BTreeSet::new(),
             fetching: FxHashMap::default(),
+            following: FxHashMap::default(),
             letters: Vec::new(),
             recovered: Vec::new(),
             ended: FxHashMap::default(),
@@ -296,6 +300,33 @@ impl Groups {
         self.settle(name);
     }
 
+    /// What a consumer of a stream says to its group, which comes into being with the first.
+    pub fn follow(&mut self, now: Now, by: ConnectionId, follow: Follow, batch: &mut Batch) {
+        let Follow {
+            vhost,
+            group,
+            consumer,
+            step,
+        } = follow;
+        let name = (vhost, group);
+        if matches!(step, FollowStep::Begin(_)) {
+            let groups = self.following.entry(by).or_default();
+            groups.insert(name.clone());
+        } else if !self.groups.contains_key(&name) {
+            return;
+        }
+        let entry = entry(
+            &mut self.groups,
+            &self.settings,
+            &self.defaults,
+            self.initial_rebalance_delay,
+            name.clone(),
+        );
+        let by = (by, consumer);
+        entry.group.follow(now, &self.directory, by, step, batch);
+        self.settle(name);
+    }
+
     fn note_fetch(&mut self, by: ConnectionId, name: &GroupName, member: &Text) {
         let is_it = |(group, other): &(GroupName, Text)| other == member && group == name;
         let known = self.fetching.get(&by);
@@ -312,7 +343,13 @@ impl Groups {
     }
 
     /// A connection has ended, and with it the share sessions behind it: what their members have is for others.
-    pub fn disconnected(&mut self, connection: ConnectionId, batch: &mut Batch) {
+    pub fn disconnected(&mut self, now: Now, connection: ConnectionId, batch: &mut Batch) {
+        for name in self.following.remove(&connection).unwrap_or_default() {
+            if let Some(entry) = self.groups.get_mut(&name) {
+                entry.group.unfollow(now, connection, batch);
+                self.settle(name);
+            }
+        }
         for (name, member) in self.fetching.remove(&connection).unwrap_or_default() {
             if let Some(entry) = self.groups.get_mut(&name) {
                 entry.group.release(&member, batch);

@@ -5,6 +5,7 @@ mod assignor;
 mod consumer;
 mod coordinator;
 mod directory;
+mod followers;
 mod member;
 mod offsets;
 mod pending;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 pub use directory::LogUuid;
+pub(crate) use followers::{Beginning, Follow, FollowStep, Start};
 pub use settings::Begin;
 pub(crate) use settings::DEAD_LETTER_LOG;
 pub use share::{

@@ -12,6 +12,7 @@
 //! or asks again.
 
 mod administration;
+mod following;
 mod joining;
 mod members;
 mod membership;
@@ -36,6 +37,7 @@ use super::{
     consumer::ConsumerGroup,
     coordinator::{Answers, Caller, GroupName},
     directory::{Directory, LogUuid, TopicPartition},
+    followers::{self, Followers},
     member::Member,
     offsets::Offsets,
     pending::PendingOffsets,
@@ -77,6 +79,8 @@ pub(super) struct Group {
     consumers: Option<Box<ConsumerGroup>>,
     /// Set where it is a share group; then it is nothing else.
     share: Option<Box<ShareGroup>>,
+    /// Consumers of streams; while there are any the group has no other members.
+    followers: Followers,
     initial_rebalance_delay: Duration,
     /// When those who have not rejoined are left behind.
     join_by: Option<Instant>,
@@ -120,6 +124,7 @@ impl Group {
             uncommitted: PendingOffsets::default(),
             consumers: None,
             share: None,
+            followers: Followers::default(),
             initial_rebalance_delay,
             join_by: None,
             initial: None,
@@ -230,6 +235,13 @@ impl Group {
                 kind: "Consumer",
                 has_settings: false,
             },
+            None if !self.followers.is_empty() => GroupInfo {
+                group,
+                protocol_type: Text::from_static(followers::PROTOCOL_TYPE),
+                state: "Stable",
+                kind: "Classic",
+                has_settings: false,
+            },
             None => GroupInfo {
                 group,
                 protocol_type: self.protocol_type.clone(),
@@ -291,6 +303,10 @@ impl Group {
         answers: &mut Answers,
         batch: &mut Batch,
     ) {
+        if self.is_followed(&request) {
+            answers.push((from, Err(GroupError::InconsistentProtocol)));
+            return;
+        }
         let request = match self.handle_share(now, directory, request, batch) {
             Ok(answer) => {
                 answers.push((from, answer));

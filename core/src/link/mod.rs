@@ -2,6 +2,7 @@
 
 mod channels;
 mod confirms;
+mod follow;
 mod logs;
 mod mailbox;
 mod manage;
@@ -173,6 +174,7 @@ impl Link {
             Box::pin(self.take_slowly(commands)).await?;
         }
         self.wake_channels();
+        self.tell_positions();
         self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
@@ -327,9 +329,7 @@ impl Link {
                 }
                 None => {
                     self.refuse_replies(consumer);
-                    if let Some(streams) = self.streams.get_mut() {
-                        streams.consumers.remove(&consumer);
-                    }
+                    self.end_stream(consumer, true);
                     self.done(token, Ok(Reply::Ok));
                 }
             },
@@ -421,7 +421,7 @@ impl Link {
         while let Some(streams) = self.streams.get_mut()
             && let Poll::Ready(Some(read)) = pin!(&mut streams.reads).poll_next(context)
         {
-            self.stream_read(read);
+            self.stream_came(read);
         }
     }
 
@@ -430,6 +430,7 @@ impl Link {
     pub async fn flushed(&mut self) -> Result<(), Stopped> {
         self.replies_read();
         self.streams_flushed();
+        self.tell_positions();
         for (&consumer, feed) in self.consumers.iter_mut() {
             if feed.owed >= WINDOW as usize / 4 {
                 let bytes = std::mem::take(&mut feed.owed) as u32;

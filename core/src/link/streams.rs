@@ -5,12 +5,16 @@ use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc};
 use futures_util::stream::FuturesUnordered;
 use rustc_hash::FxHashMap;
 
-use super::Link;
+use super::{
+    Link,
+    follow::{Tracker, resumed},
+};
 use crate::{
     access::Operation,
     catalog::LogEntry,
-    command::{ConsumeSpec, StreamStart},
+    command::{ConsumeSpec, Outcome, StreamSpec},
     event::{CancelReason, Delivery, Event, Kind, Refusal, Reply},
+    group::{CommittedOffset, GroupError, Start},
     id::{ConsumerId, DeliveryId, Token},
     log::{ConsumerGuard, Position, Reader, Stretch},
     message::{Message, Origin},
@@ -19,13 +23,25 @@ use crate::{
     store::BoxFuture,
 };
 
-/// A read that has come back.
-pub(super) type Read = (ConsumerId, Result<Stretch, Refusal>);
+/// What a consumer waited for.
+pub(super) type Read = (ConsumerId, Came);
+
+/// What has come.
+pub(super) enum Came {
+    /// What it has read.
+    Records(Result<Stretch, Refusal>),
+    /// What the group says that it goes by.
+    Answer(Result<Start, GroupError>),
+    /// Its turn, after another consumer of its group.
+    Turn(Result<Start, GroupError>),
+}
 
 /// The consumers of logs of one connection.
 #[derive(Default)]
 pub(super) struct Streams {
     pub(super) consumers: FxHashMap<ConsumerId, Stream>,
+    /// How many of them go by a name.
+    pub(super) followers: usize,
     /// What they read.
     pub(super) reads: FuturesUnordered<BoxFuture<'static, Read>>,
 }
@@ -44,6 +60,10 @@ pub(super) struct Stream {
     unsettled: VecDeque<bool>,
     /// Bytes that may still be sent before the connection says that it has flushed.
     window: i64,
+    /// Set where it goes by a name.
+    pub(super) tracker: Option<Box<Tracker>>,
+    /// Its command, while its group is asked; and then until it is its turn it reads nothing.
+    pub(super) asked: Option<Token>,
     _counted: Option<ConsumerGuard>,
 }
 
@@ -57,6 +77,9 @@ impl Stream {
         self.outstanding += 1;
         self.unsettled.push_back(true);
         self.window -= queue::size(&message) as i64;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.delivered(&message);
+        }
         Delivery {
             id: self.last,
             accepted: message.timestamp.unwrap_or_default(),
@@ -68,7 +91,7 @@ impl Stream {
         }
     }
 
-    fn settle(&mut self, deliveries: RangeInclusive<DeliveryId>) {
+    fn settle(&mut self, deliveries: RangeInclusive<DeliveryId>, outcome: Outcome) {
         let first = self.last.0 + 1 - self.unsettled.len() as u64;
         let (start, end) = (
             deliveries.start().0.max(first),
@@ -76,16 +99,35 @@ impl Stream {
         );
         for delivery in start..=end {
             let unsettled = &mut self.unsettled[(delivery - first) as usize];
-            self.outstanding -= u32::from(std::mem::replace(unsettled, false));
+            let was_unsettled = std::mem::replace(unsettled, false);
+            self.outstanding -= u32::from(was_unsettled);
+            if let Some(tracker) = &mut self.tracker
+                && was_unsettled
+                && outcome == Outcome::Requeue
+            {
+                tracker.returned(DeliveryId(delivery));
+            }
         }
         while self.unsettled.front() == Some(&false) {
             self.unsettled.pop_front();
+            if let Some(tracker) = &mut self.tracker {
+                tracker.settled(DeliveryId(self.last.0 - self.unsettled.len() as u64));
+            }
+        }
+    }
+
+    /// Goes on with what the group has committed.
+    pub(super) fn resume(&mut self, offsets: &[CommittedOffset]) {
+        resumed(&mut self.positions, &self.reader.tails, offsets);
+        self.reading = false;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.start();
         }
     }
 }
 
 impl Link {
-    fn stream(&mut self, consumer: ConsumerId) -> Option<&mut Stream> {
+    pub(super) fn stream(&mut self, consumer: ConsumerId) -> Option<&mut Stream> {
         self.streams.get_mut()?.consumers.get_mut(&consumer)
     }
 
@@ -123,21 +165,30 @@ impl Link {
                 format!("invalid arg 'x-priority' for {subject} of queue type rabbit_stream_queue");
             return self.done(token, Err(Refusal::Invalid(text.into())));
         }
-        let (from, filter) = match spec.stream {
-            Some(stream) => (stream.from, stream.filter),
-            None => (StreamStart::default(), None),
+        let StreamSpec {
+            from,
+            filter,
+            follow,
+        } = spec.stream.map(|spec| *spec).unwrap_or_default();
+        let follow = match follow.map(|follow| self.may_follow(&follow).map(|may| (may, follow))) {
+            Some(Ok((true, follow))) => Some(follow),
+            Some(Err(refusal)) => return self.done(token, Err(refusal)),
+            Some(Ok((false, _))) | None => None,
         };
         let origin = Origin {
             protocol: Text::from_static("stream"),
             vhost: log.vhost.clone(),
             ..Origin::default()
         };
+        let positions: Vec<Position> = log
+            .tails
+            .iter()
+            .map(|tail| Position::start(from, tail))
+            .collect();
+        let follow = follow.map(|follow| self.ask_to_follow(consumer, log, follow, &positions));
+        let (tracker, asked) = follow.unzip();
         let stream = Stream {
-            positions: log
-                .tails
-                .iter()
-                .map(|tail| Position::start(from, tail))
-                .collect(),
+            positions,
             reader: Reader {
                 store: self.broker.committer.store().clone(),
                 vhost: log.vhost.clone(),
@@ -148,17 +199,29 @@ impl Link {
                 origin: Arc::new(origin),
             },
             ready: VecDeque::new(),
-            reading: false,
+            reading: asked.is_some(),
             prefetch,
             outstanding: 0,
             last: DeliveryId(0),
             unsettled: VecDeque::new(),
             window: WINDOW,
+            tracker: tracker.map(Box::new),
+            asked: asked.is_some().then_some(token),
             _counted: log.tails.first().map(|tail| tail.consume()),
         };
-        self.streams.make().consumers.insert(consumer, stream);
-        self.done(token, Ok(Reply::Ok));
-        self.advance_stream(consumer);
+        let streams = self.streams.make();
+        streams.consumers.insert(consumer, stream);
+        match asked {
+            // It begins when its group has answered.
+            Some(asked) => {
+                streams.followers += 1;
+                streams.reads.push(asked);
+            }
+            None => {
+                self.done(token, Ok(Reply::Ok));
+                self.advance_stream(consumer);
+            }
+        }
     }
 
     /// Makes room for more; false if the consumer is not one of a log.
@@ -166,11 +229,12 @@ impl Link {
         &mut self,
         consumer: ConsumerId,
         deliveries: RangeInclusive<DeliveryId>,
+        outcome: Outcome,
     ) -> bool {
         let Some(stream) = self.stream(consumer) else {
             return false;
         };
-        stream.settle(deliveries);
+        stream.settle(deliveries, outcome);
         self.advance_stream(consumer);
         true
     }
@@ -191,8 +255,26 @@ impl Link {
         }
     }
 
-    /// A read has come back.
-    pub(super) fn stream_read(&mut self, (consumer, result): Read) {
+    /// A consumer has ended.
+    pub(super) fn end_stream(&mut self, consumer: ConsumerId, told: bool) {
+        let streams = self.streams.get_mut();
+        if let Some(stream) = streams.and_then(|it| it.consumers.remove(&consumer)) {
+            self.end_following(consumer, stream, told);
+        }
+    }
+
+    /// Something has come that a consumer waited for.
+    pub(super) fn stream_came(&mut self, (consumer, came): Read) {
+        match came {
+            Came::Records(result) => self.stream_read(consumer, result),
+            Came::Answer(answer) => self.follow_answered(consumer, answer),
+            Came::Turn(Ok(Start::Now(offsets))) => self.follow_from(consumer, &offsets),
+            // The shard has gone, and with it the broker.
+            Came::Turn(_) => {}
+        }
+    }
+
+    fn stream_read(&mut self, consumer: ConsumerId, result: Result<Stretch, Refusal>) {
         let Some(stream) = self.stream(consumer) else {
             return;
         };
@@ -204,7 +286,7 @@ impl Link {
                 self.advance_stream(consumer);
             }
             Err(refusal) => {
-                self.streams.make().consumers.remove(&consumer);
+                self.end_stream(consumer, false);
                 let reason = match refusal {
                     Refusal::NotFound { .. } => CancelReason::QueueDeleted,
                     _ => {
@@ -218,7 +300,7 @@ impl Link {
     }
 
     /// Delivers what there is as far as there is room, and reads on when nothing is left.
-    fn advance_stream(&mut self, consumer: ConsumerId) {
+    pub(super) fn advance_stream(&mut self, consumer: ConsumerId) {
         let Some(stream) = self.stream(consumer) else {
             return;
         };
@@ -228,10 +310,16 @@ impl Link {
         {
             deliveries.push(stream.deliver(message));
         }
+        if let Some(tracker) = &mut stream.tracker
+            && stream.ready.is_empty()
+        {
+            tracker.caught_up(&stream.positions);
+        }
         if stream.takes() && !stream.reading {
             stream.reading = true;
             let read = stream.reader.clone().read(stream.positions.clone());
-            let read: BoxFuture<'static, Read> = Box::pin(async move { (consumer, read.await) });
+            let read: BoxFuture<'static, Read> =
+                Box::pin(async move { (consumer, Came::Records(read.await)) });
             self.streams.make().reads.push(read);
         }
         if !deliveries.is_empty() {

@@ -110,7 +110,7 @@ impl Link {
     ) -> Option<usize> {
         self.is_busy = true;
         let Some(shard) = self.consumers.get(&consumer).map(|feed| feed.shard) else {
-            self.settle_stream(consumer, deliveries);
+            self.settle_stream(consumer, deliveries, outcome);
             return None;
         };
         let count = (deliveries.end().0.saturating_add(1)).saturating_sub(deliveries.start().0);

@@ -103,7 +103,10 @@ impl Queue {
         let Some(stream) = &spec.stream else {
             return Ok(());
         };
+        let follows = stream.follow.as_ref();
         let argument = match stream.filter {
+            None if follows.is_some_and(|follow| !follow.required) => return Ok(()),
+            None if follows.is_some() => "x-group",
             Some(_) if stream.from == StreamStart::default() => "x-stream-filter",
             _ => "x-stream-offset",
         };

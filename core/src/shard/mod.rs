@@ -481,6 +481,9 @@ impl Shard {
                 );
                 answer(answers, turn);
             }
+            Op::Follow(follow) => {
+                self.groups.follow(turn.now, from, *follow, &mut turn.batch);
+            }
             Op::ListGroups { token, vhost } => {
                 let result = Ok(Reply::Groups(self.groups.list(&vhost)));
                 turn.free.push(from, Event::Done { token, result });
@@ -701,7 +704,7 @@ impl Shard {
     }
 
     fn disconnect(&mut self, from: ConnectionId, turn: &mut Turn) {
-        self.groups.disconnected(from, &mut turn.batch);
+        self.groups.disconnected(turn.now, from, &mut turn.batch);
         let Some(connection) = self.connections.remove(&from) else {
             return;
         };

@@ -12,7 +12,7 @@ use crate::{
     dead_letters::Undelivered,
     delay::{self, DelayEntry},
     event::Refusal,
-    group::{GroupRequest, ShareBurial},
+    group::{Follow, GroupRequest, ShareBurial},
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
     link::Mailbox,
     log::{Change, Header, Marker, NewRecord},
@@ -204,6 +204,8 @@ pub(crate) enum Op {
         /// The coordinator's number of the transaction that offsets are part of, else 0.
         transaction: u64,
     },
+    /// What a consumer of a stream says to the group that it goes by; not answered, but by what is in it.
+    Follow(Box<Follow>),
     ListGroups {
         token: Token,
         vhost: Text,

@@ -189,7 +189,7 @@ impl Channel {
                     auto_ack: no_ack,
                     prefetch: self.prefetch,
                     exclusive,
-                    stream: consume::stream(&queue, vhost, &arguments, session.now)?,
+                    stream: consume::stream(&queue, vhost, &consumer_tag, &arguments, session.now)?,
                     priority: self.priority(&queue, &arguments, &session.origin.vhost)?,
                     channel: Some(self.number),
                     ..ConsumeSpec::default()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trivium_core::{
-    Offset, StreamFilter, StreamSpec, StreamStart, Text, Timestamp, Value, stream_age,
+    FollowSpec, Offset, StreamFilter, StreamSpec, StreamStart, Text, Timestamp, Value, stream_age,
 };
 
 use crate::{
@@ -15,12 +15,18 @@ use crate::{
 pub fn stream(
     queue: &str,
     vhost: &str,
+    tag: &Text,
     arguments: &Table,
     now: Timestamp,
 ) -> Result<Option<Box<StreamSpec>>, Error> {
-    let offset = argument(arguments, "x-stream-offset");
+    // LavinMQ's clients say null for "where I was".
+    let offset = argument(arguments, "x-stream-offset").filter(|value| **value != Value::Null);
     let filter = argument(arguments, "x-stream-filter").and_then(filter_values);
-    if offset.is_none() && filter.is_none() {
+    let follow = follow(tag, arguments, offset.is_some()).map_err(|why| {
+        let text = format!("invalid arg 'x-group' for queue '{queue}' in vhost '{vhost}': {why}");
+        Error::channel(ReplyCode::PreconditionFailed, text)
+    })?;
+    if offset.is_none() && filter.is_none() && follow.is_none() {
         return Ok(None);
     }
     let from = match offset {
@@ -39,7 +45,55 @@ pub fn stream(
         values,
         match_unfiltered: match_unfiltered == Some(&Value::Bool(true)),
     });
-    Ok(Some(Box::new(StreamSpec { from, filter })))
+    Ok(Some(Box::new(StreamSpec {
+        from,
+        filter,
+        follow,
+    })))
+}
+
+/// The name that a consumer of a stream goes by, so that the broker keeps where it was: what `x-group` says, else the
+/// tag of a consumer that does not say where to begin (or wants to be tracked all the same, LavinMQ's
+/// `x-stream-automatic-offset-tracking`).
+fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<FollowSpec>, String> {
+    match argument(arguments, "x-group") {
+        Some(Value::Text(group)) if !group.is_empty() => {
+            return Ok(Some(FollowSpec {
+                group: group.clone(),
+                client: tag.clone(),
+                required: true,
+            }));
+        }
+        Some(Value::Text(_)) => return Err("it is empty".into()),
+        Some(other) => return Err(format!("expected longstr, got {}", other.type_name())),
+        None => {}
+    }
+    let tracked = argument(arguments, "x-stream-automatic-offset-tracking");
+    let tracked = tracked == Some(&Value::Bool(true)) || !has_offset;
+    Ok((tracked && !is_generated(tag)).then(|| FollowSpec {
+        group: tag.clone(),
+        client: tag.clone(),
+        required: false,
+    }))
+}
+
+/// Whether nobody chose the tag: a server's, or what client libraries make up anew for each consumer (pika's and
+/// aiormq's `ctag1.` and 32 digits, the Go client's `ctag-`, Bunny's `bunny-`, Node's and others' random ids).
+fn is_generated(tag: &str) -> bool {
+    let is_hex = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    };
+    let numbered = tag.strip_prefix("ctag").map(|rest| {
+        let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        rest.starts_with('.') || rest.starts_with('-')
+    });
+    tag.is_empty()
+        || tag.starts_with("amq.")
+        || tag.starts_with("bunny-")
+        || numbered == Some(true)
+        || tag.bytes().all(|byte| byte.is_ascii_digit())
+        || (tag.len() >= 32 && is_hex(tag))
 }
 
 /// `first`, `last`, `next`, an interval back from now, a time, or an offset.
@@ -100,7 +154,10 @@ mod tests {
             .into_iter()
             .map(|(name, value)| (name.into(), value))
             .collect();
-        stream("q", "/", &arguments, NOW).unwrap().map(|spec| *spec)
+        let tag = Text::new();
+        stream("q", "/", &tag, &arguments, NOW)
+            .unwrap()
+            .map(|spec| *spec)
     }
 
     fn from(value: Value) -> StreamStart {
@@ -123,9 +180,52 @@ mod tests {
         assert_eq!(from(Value::Text("9Y".into())), StreamStart::AtTime(0));
         for wrong in [Value::Text("soon".into()), Value::Bool(true)] {
             let arguments = vec![("x-stream-offset".into(), wrong)];
-            assert!(stream("q", "/", &arguments, NOW).is_err());
+            assert!(stream("q", "/", &Text::new(), &arguments, NOW).is_err());
         }
         assert!(parsed(vec![("x-priority", Value::I32(1))]).is_none());
+    }
+
+    #[test]
+    fn a_consumer_goes_by_its_group_or_by_a_tag_that_somebody_chose() {
+        let named = |tag: &'static str, arguments: &[(&'static str, Value)]| {
+            let arguments = arguments
+                .iter()
+                .map(|(name, value)| ((*name).into(), value.clone()));
+            let spec = stream("q", "/", &tag.into(), &arguments.collect(), NOW);
+            spec.map(|spec| {
+                spec.and_then(|spec| spec.follow)
+                    .map(|it| (it.group, it.required))
+            })
+        };
+        let text = |text: &'static str| Value::Text(text.into());
+        let by = |name: &'static str, required| Ok::<_, Error>(Some((Text::from(name), required)));
+        assert_eq!(named("audit", &[]).unwrap(), by("audit", false).unwrap());
+        let null = ("x-stream-offset", Value::Null);
+        assert_eq!(
+            named("audit", &[null]).unwrap(),
+            by("audit", false).unwrap()
+        );
+        let group = ("x-group", text("g"));
+        let first = ("x-stream-offset", text("first"));
+        assert_eq!(named("audit", &[first.clone()]).unwrap(), None);
+        let tracked = ("x-stream-automatic-offset-tracking", Value::Bool(true));
+        let found = named("audit", &[first.clone(), tracked]).unwrap();
+        assert_eq!(found, by("audit", false).unwrap());
+        assert_eq!(named("", &[first, group]).unwrap(), by("g", true).unwrap());
+        for wrong in [text(""), Value::I8(1)] {
+            assert!(named("audit", &[("x-group", wrong)]).is_err());
+        }
+        for made_up in [
+            "",
+            "amq.ctag-AbC-1",
+            "ctag1.0123456789abcdef0123456789abcdef",
+            "ctag-trivium-7",
+            "bunny-1700000000000-123",
+            "7",
+            "0b0f7a52-27a3-4a9c-93a9-0f5f7ad6c7a1",
+        ] {
+            assert_eq!(named(made_up, &[]).unwrap(), None, "{made_up}");
+        }
     }
 
     #[test]

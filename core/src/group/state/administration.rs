@@ -3,7 +3,8 @@
 use super::{Group, State};
 use crate::{
     group::{
-        GroupAnswer, GroupDescription, GroupError, GroupReply, directory::Directory, subscription,
+        GroupAnswer, GroupDescription, GroupError, GroupReply, directory::Directory, followers,
+        subscription,
     },
     properties::Text,
     store::Batch,
@@ -106,6 +107,9 @@ impl Group {
     /// Whether a member may be consuming a log. Of a group of consumers their subscriptions are known; others
     /// may consume anything.
     pub(super) fn subscribes_to(&self, directory: &Directory, log: &str) -> bool {
+        if self.followers.reads(log) {
+            return true;
+        }
         if let Some(consumers) = &self.consumers {
             let known = directory.find(&self.name.0, log);
             return known.is_some_and(|known| consumers.subscribes_to(known.uuid));
@@ -121,6 +125,14 @@ impl Group {
     }
 
     pub(super) fn describe(&self) -> GroupDescription {
+        if !self.followers.is_empty() {
+            return GroupDescription {
+                state: "Stable",
+                protocol_type: Text::from_static(followers::PROTOCOL_TYPE),
+                protocol: Text::from_static(followers::PROTOCOL),
+                members: self.followers.describe().collect(),
+            };
+        }
         GroupDescription {
             state: self.state(),
             protocol_type: self.protocol_type.clone(),

@@ -182,6 +182,7 @@ impl Group {
             && self.pending.is_empty()
             && consumers.is_none_or(|consumers| consumers.is_empty())
             && self.share.as_ref().is_none_or(|share| share.is_empty())
+            && self.followers.is_empty()
     }
 
     /// A member of the consumer protocol reads offsets under its epoch.
