@@ -109,7 +109,7 @@ def test_tags_that_libraries_make_up_leave_no_groups_behind(broker, stream):
 
 
 def test_a_name_survives_a_kill(own_broker, name):
-    broker = own_broker
+    broker = own_broker()
     with pika_channel(broker) as channel:
         declare(channel, name)
         fill(channel, name, 10)
