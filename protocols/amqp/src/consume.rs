@@ -207,7 +207,7 @@ mod tests {
         );
         let group = ("x-group", text("g"));
         let first = ("x-stream-offset", text("first"));
-        assert_eq!(named("audit", &[first.clone()]).unwrap(), None);
+        assert_eq!(named("audit", std::slice::from_ref(&first)).unwrap(), None);
         let tracked = ("x-stream-automatic-offset-tracking", Value::Bool(true));
         let found = named("audit", &[first.clone(), tracked]).unwrap();
         assert_eq!(found, by("audit", false).unwrap());
