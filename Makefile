@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers parity-amqp demo fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers parity-amqp demo demo-bridge fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +65,9 @@ lint: setup $(LIBRARY)  ## Checks formatting and lints
 
 demo: binary venv  ## One message across the three protocols, with stock Python clients
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) examples/demo.py
+
+demo-bridge: binary venv  ## A factory on one broker, a kill -9 in the middle, and an account at the end
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) examples/factory.py
 
 bench: binary  ## Micro benches, then a load on a broker of its own
 	$(CARGO) bench --workspace --features trivium-core/testing --bench routing --bench codec --bench store

@@ -13,17 +13,12 @@ Prints what went where, and exits with 1 if something did not arrive.
 
 import argparse
 import json
-import os
 import queue
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 
 import pika
 from kafka import KafkaConsumer, KafkaProducer
@@ -31,6 +26,8 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from own_broker import OwnBroker
 
 PATIENCE = 20
 # Topics of one run do not meet those of another on the same broker.
@@ -47,36 +44,10 @@ def main():
         return run(addresses)
     if any(addresses.values()):
         options.error("give all three addresses, or none to start a broker")
-    with broker() as addresses:
-        return run(addresses)
-
-
-@contextmanager
-def broker():
-    """A broker of our own, on free ports, with a data directory that goes with it."""
-    built = Path(__file__).resolve().parents[1] / "target" / "release" / "trivium"
-    binary = os.environ.get("TRIVIUM_BIN") or os.environ.get("TRIVIUM_BINARY") or str(built)
-    with tempfile.TemporaryDirectory() as data_dir:
-        listen = {f"TRIVIUM_{it}__LISTEN": "127.0.0.1:0" for it in ("AMQP", "KAFKA", "MQTT", "MQTT__WEBSOCKET", "HTTP")}
-        settings = {"TRIVIUM_DATA_DIR": data_dir, "TRIVIUM_LOG__FORMAT": "json", **listen}
-        others = {k: v for k, v in os.environ.items() if not k.startswith("TRIVIUM_")}
-        process = subprocess.Popen([binary, "serve"], env=others | settings, stderr=subprocess.PIPE, text=True)
-        try:
-            addresses, line = {}, ""
-            for line in process.stderr:
-                fields = json.loads(line)["fields"] if line.startswith("{") else {}
-                if "address" in fields:
-                    addresses[fields["protocol"]] = fields["address"]
-                if len(addresses) == 5:
-                    break
-            else:
-                raise SystemExit(f"the broker did not start: {line}")
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            print(f"a broker of our own: AMQP {addresses['amqp']}, Kafka {addresses['kafka']}, MQTT {addresses['mqtt']}")
-            yield addresses
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
+    with OwnBroker() as broker:
+        own = broker.addresses
+        print(f"a broker of our own: AMQP {own['amqp']}, Kafka {own['kafka']}, MQTT {own['mqtt']}")
+        return run(own)
 
 
 def run(addresses):
