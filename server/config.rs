@@ -3,18 +3,20 @@
 //! Defaults, then the file, then the environment, then flags; the last that names a key wins. A value is
 //! parsed into its type here, once, and trusted from then on. An error names the key and the layer.
 
+mod kafka;
 mod layers;
 mod mqtt;
 mod values;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroUsize},
     path::PathBuf,
 };
 
 use serde::Deserialize;
 
+pub use kafka::Kafka;
 pub use layers::{ConfigError, Layers};
 pub use mqtt::Mqtt;
 pub use values::{
@@ -159,47 +161,6 @@ impl Default for Amqp {
             heartbeat: 60,
             default_queue_type: DefaultQueueType::Classic,
             proxy_protocol: false,
-        }
-    }
-}
-
-/// `kafka.*`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Kafka {
-    /// Whether the protocol is spoken at all.
-    #[serde(deserialize_with = "parsed")]
-    pub enabled: bool,
-    /// Address and port to listen on.
-    #[serde(deserialize_with = "parsed")]
-    pub listen: SocketAddr,
-    /// Whether connections begin with a PROXY header.
-    #[serde(deserialize_with = "parsed")]
-    pub proxy_protocol: bool,
-    /// The host and port that clients are told to connect to; the address they reached us by when unset.
-    #[serde(deserialize_with = "parsed_some")]
-    pub advertised: Option<HostPort>,
-    /// Partitions of a topic that is created without a number.
-    #[serde(deserialize_with = "parsed")]
-    pub partitions: NonZeroU32,
-    /// Bytes of a record batch at most, in topics without a `max.message.bytes` of their own.
-    #[serde(deserialize_with = "parsed")]
-    pub max_message_bytes: NonZeroU32,
-    /// How long an empty consumer group waits for more members before its first generation.
-    #[serde(deserialize_with = "parsed")]
-    pub initial_rebalance_delay_ms: Millis,
-}
-
-impl Default for Kafka {
-    fn default() -> Kafka {
-        Kafka {
-            enabled: true,
-            listen: loopback(9092),
-            proxy_protocol: false,
-            advertised: None,
-            partitions: NonZeroU32::MIN,
-            max_message_bytes: const { NonZeroU32::new(1_048_588).unwrap() },
-            initial_rebalance_delay_ms: Millis(250),
         }
     }
 }

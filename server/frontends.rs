@@ -51,6 +51,7 @@ fn kafka(config: &Config) -> Endpoint {
         default_partitions: config.kafka.partitions.get(),
         data_dir: config.data_dir.display().to_string().into(),
         max_message_bytes: config.kafka.max_message_bytes.get() as usize,
+        group_bounds: config.kafka.group.bounds().unwrap_or_default(),
         clock: Some(crate::clock::now),
         ..trivium_kafka::Options::default()
     };

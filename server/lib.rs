@@ -308,6 +308,7 @@ fn broker_options(config: &Config) -> Options {
         session_subscriptions_max: config.mqtt.subscriptions_max,
         batch_bytes_max: config.kafka.max_message_bytes.get() as usize,
         initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
+        groups: config.kafka.group.bounds().unwrap_or_default(),
         user: config
             .user()
             .map(|(user, password)| (user.into(), password.into())),

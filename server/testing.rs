@@ -69,6 +69,7 @@ pub async fn broker() -> Broker {
         clock: crate::clock::now,
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: Duration::ZERO,
+        groups: Default::default(),
         user: None,
         default_queue_type: "classic",
     };

@@ -123,6 +123,7 @@ async fn open() -> Broker {
         session_subscriptions_max: 0,
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: std::time::Duration::ZERO,
+        groups: Default::default(),
         default_queue_type: "classic",
         user: None,
         clock,

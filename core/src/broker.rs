@@ -21,6 +21,7 @@ use crate::{
     commit::{Committer, Span},
     definitions::{Definitions, Removal},
     event::{Event, QueueInfo, Refusal, Reply},
+    group::GroupBounds,
     id::{ConnectionId, LogId, QueueId, Token},
     link::{Link, Mailbox, Stopped},
     message::{Dialect, Message, Origin},
@@ -60,6 +61,8 @@ pub struct Options {
     pub batch_bytes_max: usize,
     /// How long an empty group waits for more members before its first generation.
     pub initial_rebalance_delay: Duration,
+    /// What groups have without settings of their own, and between what these may lie.
+    pub groups: GroupBounds,
     /// Retained messages of one vhost at most; 0 is no limit.
     pub retained_messages_max: u64,
     /// As `retained_messages_max`, in bytes of topics, payloads and properties.

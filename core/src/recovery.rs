@@ -76,7 +76,7 @@ pub(crate) async fn recover(
     let (count, tails) = (options.shards, TailBudget::new(options.log_memory));
     let mut shards: Vec<Shard> = (0..count)
         .map(|index| {
-            let groups = Groups::new(options.initial_rebalance_delay);
+            let groups = Groups::new(options.initial_rebalance_delay, options.groups);
             Shard::new(
                 Place { index, count },
                 options.queue_memory / count,

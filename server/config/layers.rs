@@ -71,7 +71,10 @@ impl Layers {
         match (&config.default_user, &config.default_pass) {
             (Some(_), None) => Err(self.half("default_user", "default_pass")),
             (None, Some(_)) => Err(self.half("default_pass", "default_user")),
-            _ => Ok(config),
+            _ => match config.kafka.group.bounds() {
+                Ok(_) => Ok(config),
+                Err(text) => Err(ConfigError(text)),
+            },
         }
     }
 

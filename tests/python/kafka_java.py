@@ -12,15 +12,20 @@ TOOL_WITHIN = 90
 ARGUMENT, LINE, END = "\x1f", "\x1e", "\x04"
 
 
-def command():
-    """The command that runs a class; skips where there is no Java."""
+def jars():
+    """The folder of Apache Kafka's jars, the broker among them; skips where there is no Java."""
     interop.need("java", "javac", "mvn")
 
     def install(place):
         return ["mvn", "-B", "-q", COPY, "-DincludeScope=runtime", f"-DoutputDirectory={place / 'jars'}"]
 
+    return interop.installed("kafka-java", install, ["pom.xml"]) / "jars"
+
+
+def command():
+    """The command that runs a class; skips where there is no Java."""
+    place = jars().parent
     sources = sorted((interop.PROGRAMS / "kafka-java").glob("*.java"))
-    place = interop.installed("kafka-java", install, ["pom.xml"])
     newest = max(it.stat().st_mtime for it in sources)
     stamp = place / "compiled"
     if not stamp.exists() or stamp.stat().st_mtime < newest:

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupReply, GroupRequest, ShareAnswer, ShareRequest,
+    bounds::GroupBounds,
     directory::Directory,
     followers::{Follow, FollowStep},
     settings::GroupSettings,
@@ -43,6 +44,7 @@ pub(crate) struct Groups {
     settings: FxHashMap<GroupName, Arc<GroupSettings>>,
     /// Of all others.
     defaults: Arc<GroupSettings>,
+    bounds: GroupBounds,
     /// The logs that there are.
     directory: Directory,
     /// What is due when; holds each group that waits for something once.
@@ -72,12 +74,14 @@ struct Entry {
 }
 
 impl Groups {
-    /// No groups. A new group waits `initial_rebalance_delay` for more members before its first generation.
-    pub fn new(initial_rebalance_delay: Duration) -> Groups {
+    /// No groups. A new group waits `initial_rebalance_delay` for more members before its first generation; what it
+    /// does not set itself it has from `bounds`.
+    pub fn new(initial_rebalance_delay: Duration, bounds: GroupBounds) -> Groups {
         Groups {
             groups: FxHashMap::default(),
             settings: FxHashMap::default(),
-            defaults: Arc::default(),
+            defaults: Arc::new(GroupSettings::new(&bounds)),
+            bounds,
             directory: Directory::default(),
             deadlines: BTreeSet::new(),
             fetching: FxHashMap::default(),
@@ -91,7 +95,7 @@ impl Groups {
 
     /// Takes the settings of a group that were found when the broker opened, before anything else of it.
     pub fn recover_settings(&mut self, name: GroupName, row: Bytes) -> Result<(), StoreError> {
-        let settings = Arc::new(GroupSettings::read(row)?);
+        let settings = Arc::new(GroupSettings::read(row, &self.bounds)?);
         self.settings.insert(name, settings);
         Ok(())
     }
@@ -219,7 +223,7 @@ impl Groups {
             true => &self.defaults,
             false => current(),
         };
-        let settings = match before.changed(changes) {
+        let settings = match before.changed(changes, &self.bounds) {
             Ok(settings) => Arc::new(settings),
             Err(text) => return Some(Err(GroupError::InvalidSettings(text.into()))),
         };

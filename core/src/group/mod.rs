@@ -2,6 +2,7 @@
 //! whose subscriptions and assignments are opaque bytes to the broker).
 
 mod assignor;
+mod bounds;
 mod consumer;
 mod coordinator;
 mod directory;
@@ -20,6 +21,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 
+pub use bounds::{Bounds, GroupBounds};
 pub(crate) use coordinator::{Answers, Groups, stored_group};
 pub use directory::LogUuid;
 pub(crate) use followers::{Beginning, Follow, FollowStep, Start};

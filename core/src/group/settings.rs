@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::bounds::{Bounds, GroupBounds};
 use crate::{
     properties::Text,
     store::{
@@ -59,17 +60,19 @@ pub enum Begin {
     Ago(Duration),
 }
 
-impl Default for GroupSettings {
-    fn default() -> GroupSettings {
+impl GroupSettings {
+    /// Those of a group that has none of its own.
+    pub fn new(bounds: &GroupBounds) -> GroupSettings {
+        let millis = |bounds: Bounds| Duration::from_millis(bounds.default.into());
         GroupSettings {
             given: Vec::new(),
-            consumer_session: Duration::from_secs(45),
-            consumer_interval: Duration::from_secs(5),
-            share_session: Duration::from_secs(45),
-            share_interval: Duration::from_secs(5),
-            lock: Duration::from_secs(30),
-            deliveries_max: 5,
-            records_max: 2000,
+            consumer_session: millis(bounds.consumer_session),
+            consumer_interval: millis(bounds.consumer_interval),
+            share_session: millis(bounds.share_session),
+            share_interval: millis(bounds.share_interval),
+            lock: millis(bounds.lock),
+            deliveries_max: bounds.deliveries.default.try_into().unwrap_or(u16::MAX),
+            records_max: bounds.records.default.into(),
             begin: Begin::Latest,
             committed_only: false,
             renewable: true,
@@ -77,12 +80,10 @@ impl Default for GroupSettings {
             dead_letters_whole: false,
         }
     }
-}
 
-impl GroupSettings {
     /// Reads settings by name. What is wrong is said in a text that names the setting.
-    pub fn parse(given: Vec<(Text, Text)>) -> Result<GroupSettings, String> {
-        let mut parsed = GroupSettings::default();
+    pub fn parse(given: Vec<(Text, Text)>, bounds: &GroupBounds) -> Result<GroupSettings, String> {
+        let mut parsed = GroupSettings::new(bounds);
         for (name, value) in &given {
             let value = value.trim();
             let invalid = || format!("Invalid value {value} for configuration {name}");
@@ -142,14 +143,18 @@ impl GroupSettings {
     }
 
     /// With some of them set or, without a value, reset.
-    pub fn changed(&self, changes: &[(Text, Option<Text>)]) -> Result<GroupSettings, String> {
+    pub fn changed(
+        &self,
+        changes: &[(Text, Option<Text>)],
+        bounds: &GroupBounds,
+    ) -> Result<GroupSettings, String> {
         let mut given = self.given.clone();
         for (changed, value) in changes {
             given.retain(|(name, _)| name != changed);
             given.extend(value.clone().map(|value| (changed.clone(), value)));
         }
         given.sort();
-        GroupSettings::parse(given)
+        GroupSettings::parse(given, bounds)
     }
 
     /// As a row.
@@ -163,13 +168,13 @@ impl GroupSettings {
     }
 
     /// From a row. Settings were checked when they were made: what a newer program has written is the default here.
-    pub fn read(row: Bytes) -> Result<GroupSettings, StoreError> {
+    pub fn read(row: Bytes, bounds: &GroupBounds) -> Result<GroupSettings, StoreError> {
         let mut reader = Reader::new(row, FORMAT)?;
         let given = reader.list(|reader| Ok((reader.text()?, reader.text()?)))?;
         Ok(
-            GroupSettings::parse(given.clone()).unwrap_or_else(|_| GroupSettings {
+            GroupSettings::parse(given.clone(), bounds).unwrap_or_else(|_| GroupSettings {
                 given,
-                ..GroupSettings::default()
+                ..GroupSettings::new(bounds)
             }),
         )
     }
@@ -244,11 +249,12 @@ mod tests {
 
     #[test]
     fn settings_are_read_changed_and_stored() {
+        let bounds = GroupBounds::default();
         let given = text(&[
             ("share.auto.offset.reset", "by_duration:PT1H"),
             ("share.delivery.count.limit", "7"),
         ]);
-        let settings = GroupSettings::parse(given).unwrap();
+        let settings = GroupSettings::parse(given, &bounds).unwrap();
         assert_eq!(settings.begin, Begin::Ago(Duration::from_secs(3600)));
         assert_eq!(settings.deliveries_max, 7);
         let changes = [
@@ -258,21 +264,27 @@ mod tests {
                 Some("dlq".into()),
             ),
         ];
-        let changed = settings.changed(&changes).unwrap();
+        let changed = settings.changed(&changes, &bounds).unwrap();
         assert_eq!(
             (changed.deliveries_max, changed.dead_letters.as_deref()),
             (5, Some("dlq"))
         );
-        assert_eq!(GroupSettings::read(changed.write()).unwrap(), changed);
-        let error = settings.changed(&[("share.x".into(), Some("1".into()))]);
+        assert_eq!(
+            GroupSettings::read(changed.write(), &bounds).unwrap(),
+            changed
+        );
+        let error = settings.changed(&[("share.x".into(), Some("1".into()))], &bounds);
         assert_eq!(error.unwrap_err(), "Unknown group config name: share.x");
-        let error = settings.changed(&[("share.session.timeout.ms".into(), Some("5000".into()))]);
+        let error = settings.changed(
+            &[("share.session.timeout.ms".into(), Some("5000".into()))],
+            &bounds,
+        );
         assert!(
             error
                 .unwrap_err()
                 .contains("must be greater than share.heartbeat.interval.ms")
         );
-        let wrong = GroupSettings::parse(text(&[("share.isolation.level", "x")]));
+        let wrong = GroupSettings::parse(text(&[("share.isolation.level", "x")]), &bounds);
         assert!(wrong.unwrap_err().contains("share.isolation.level"));
     }
 

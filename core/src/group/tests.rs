@@ -33,7 +33,10 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "only differences count")]
     fn new(initial_delay_ms: u64) -> World {
         World {
-            groups: Groups::new(Duration::from_millis(initial_delay_ms)),
+            groups: Groups::new(
+                Duration::from_millis(initial_delay_ms),
+                GroupBounds::default(),
+            ),
             start: Instant::now(),
             ms: 0,
             asked: 0,

@@ -1,7 +1,10 @@
 //! The settings of groups: their names, types, defaults and bounds, those of Kafka 4.3 for consumer and share groups,
 //! and those for dead letters that Kafka has accepted for its next release (KIP-1191).
 
-use trivium_core::{Text, group::Begin};
+use trivium_core::{
+    Text,
+    group::{Begin, GroupBounds},
+};
 
 use crate::{config::Kind, topics};
 
@@ -15,8 +18,8 @@ pub(crate) struct GroupSetting {
 /// What values a setting takes.
 #[derive(Clone, Copy)]
 enum Takes {
-    /// A number of at least the first, which the broker bounds by the next two, with the names of its bounds.
-    Number(i32, [i32; 2], [&'static str; 2]),
+    /// A number of at least this, which the broker bounds further.
+    Number(i32),
     Boolean,
     Isolation,
     Reset,
@@ -44,30 +47,8 @@ const fn setting(name: &'static str, default: &'static str, takes: Takes) -> Gro
 
 /// All of them, in alphabetical order.
 pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
-    setting(
-        "consumer.heartbeat.interval.ms",
-        "5000",
-        Takes::Number(
-            1,
-            [5_000, 15_000],
-            [
-                "group.consumer.min.heartbeat.interval.ms",
-                "group.consumer.max.heartbeat.interval.ms",
-            ],
-        ),
-    ),
-    setting(
-        "consumer.session.timeout.ms",
-        "45000",
-        Takes::Number(
-            1,
-            [45_000, 60_000],
-            [
-                "group.consumer.min.session.timeout.ms",
-                "group.consumer.max.session.timeout.ms",
-            ],
-        ),
-    ),
+    setting("consumer.heartbeat.interval.ms", "5000", Takes::Number(1)),
+    setting("consumer.session.timeout.ms", "45000", Takes::Number(1)),
     setting(
         "errors.deadletterqueue.copy.record.enable",
         "false",
@@ -75,30 +56,8 @@ pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
     ),
     setting("errors.deadletterqueue.topic.name", "", Takes::Topic),
     setting("share.auto.offset.reset", "latest", Takes::Reset),
-    setting(
-        "share.delivery.count.limit",
-        "5",
-        Takes::Number(
-            2,
-            [2, 10],
-            [
-                "group.share.min.delivery.count.limit",
-                "group.share.max.delivery.count.limit",
-            ],
-        ),
-    ),
-    setting(
-        "share.heartbeat.interval.ms",
-        "5000",
-        Takes::Number(
-            1,
-            [5_000, 15_000],
-            [
-                "group.share.min.heartbeat.interval.ms",
-                "group.share.max.heartbeat.interval.ms",
-            ],
-        ),
-    ),
+    setting("share.delivery.count.limit", "5", Takes::Number(2)),
+    setting("share.heartbeat.interval.ms", "5000", Takes::Number(1)),
     setting(
         "share.isolation.level",
         "read_uncommitted",
@@ -107,44 +66,25 @@ pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
     setting(
         "share.partition.max.record.locks",
         "2000",
-        Takes::Number(
-            100,
-            [100, 10_000],
-            [
-                "group.share.min.partition.max.record.locks",
-                "group.share.max.partition.max.record.locks",
-            ],
-        ),
+        Takes::Number(100),
     ),
     setting(
         "share.record.lock.duration.ms",
         "30000",
-        Takes::Number(
-            1000,
-            [15_000, 60_000],
-            [
-                "group.share.min.record.lock.duration.ms",
-                "group.share.max.record.lock.duration.ms",
-            ],
-        ),
+        Takes::Number(1000),
     ),
     setting("share.renew.acknowledge.enable", "true", Takes::Boolean),
-    setting(
-        "share.session.timeout.ms",
-        "45000",
-        Takes::Number(
-            1,
-            [45_000, 60_000],
-            [
-                "group.share.min.session.timeout.ms",
-                "group.share.max.session.timeout.ms",
-            ],
-        ),
-    ),
+    setting("share.session.timeout.ms", "45000", Takes::Number(1)),
 ];
 
+/// The broker's settings behind a group's: the default, the least and the most.
+pub(crate) fn broker_names(name: &str) -> [String; 3] {
+    let (kind, rest) = name.split_once('.').unwrap_or((name, ""));
+    ["", "min.", "max."].map(|bound| format!("group.{kind}.{bound}{rest}"))
+}
+
 /// Whether a group can have this setting with this value, or at all; the error is for the one who set it.
-pub(crate) fn check(name: &str, value: Option<&Text>) -> Result<(), String> {
+pub(crate) fn check(name: &str, value: Option<&Text>, bounds: &GroupBounds) -> Result<(), String> {
     let found = GROUP_SETTINGS.iter().find(|setting| setting.name == name);
     let setting =
         found.ok_or_else(|| format!("Unknown group config name: {}", name.escape_debug()))?;
@@ -159,22 +99,24 @@ pub(crate) fn check(name: &str, value: Option<&Text>) -> Result<(), String> {
     };
     let value = given.trim();
     match setting.takes {
-        Takes::Number(least, [min, max], [min_name, max_name]) => {
+        Takes::Number(least) => {
             let Ok(number) = value.parse::<i32>() else {
                 return invalid("Not a number of type INT");
             };
             if number < least {
                 return invalid(&format!("Value must be at least {least}"));
             }
-            if number < min {
-                return Err(format!(
+            let (number, bounds) = (i64::from(number), bounds.of(name));
+            let [_, min_name, max_name] = broker_names(name);
+            match bounds {
+                Some(bounds) if number < bounds.min.into() => Err(format!(
                     "{name} must be greater than or equal to {min_name}"
-                ));
+                )),
+                Some(bounds) if number > bounds.max.into() => {
+                    Err(format!("{name} must be less than or equal to {max_name}"))
+                }
+                _ => Ok(()),
             }
-            if number > max {
-                return Err(format!("{name} must be less than or equal to {max_name}"));
-            }
-            Ok(())
         }
         Takes::Boolean
             if ["true", "false"]
@@ -205,7 +147,14 @@ mod tests {
     fn every_default_is_a_value_that_is_taken() {
         assert!(GROUP_SETTINGS.is_sorted_by_key(|setting| setting.name));
         for setting in GROUP_SETTINGS {
-            assert_eq!(check(setting.name, Some(&setting.default.into())), Ok(()));
+            assert_eq!(
+                check(
+                    setting.name,
+                    Some(&setting.default.into()),
+                    &GroupBounds::default()
+                ),
+                Ok(())
+            );
         }
     }
 
@@ -245,14 +194,28 @@ mod tests {
                 "Invalid value yes for configuration share.renew.acknowledge.enable: Expected value to be either true or false",
             ),
         ] {
-            assert_eq!(check(name, Some(&value.into())), Err(text.into()));
+            assert_eq!(
+                check(name, Some(&value.into()), &GroupBounds::default()),
+                Err(text.into())
+            );
         }
-        let reset = check("share.auto.offset.reset", Some(&"by_duration:x".into()));
+        let reset = check(
+            "share.auto.offset.reset",
+            Some(&"by_duration:x".into()),
+            &GroupBounds::default(),
+        );
         assert!(
             reset
                 .unwrap_err()
                 .ends_with("or of the format 'by_duration:<PnDTnHnMn.nS.>'.")
         );
-        assert!(check("errors.deadletterqueue.topic.name", Some(&"__x".into())).is_err());
+        assert!(
+            check(
+                "errors.deadletterqueue.topic.name",
+                Some(&"__x".into()),
+                &GroupBounds::default()
+            )
+            .is_err()
+        );
     }
 }

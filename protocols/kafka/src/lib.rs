@@ -33,7 +33,7 @@ pub mod wire;
 
 use std::sync::{Arc, atomic::AtomicI32};
 
-use trivium_core::{Dialect, Now, Text};
+use trivium_core::{Dialect, Now, Text, group::GroupBounds};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
 /// The Kafka protocol.
@@ -64,6 +64,8 @@ pub struct Options {
     pub max_request_size: usize,
     /// Bytes of one record batch at most.
     pub max_message_bytes: usize,
+    /// What groups have without settings of their own, and between what these may lie.
+    pub group_bounds: GroupBounds,
     /// The time, for quotas of how long requests take; without it, these do not count.
     pub clock: Option<fn() -> Now>,
     /// The next id of a fetch session. Ids are not reused, so no connection takes another's for its own.
@@ -82,6 +84,7 @@ impl Default for Options {
             default_partitions: 1,
             max_request_size: 100 * 1024 * 1024,
             max_message_bytes: 1_048_588,
+            group_bounds: GroupBounds::default(),
             clock: None,
             fetch_sessions: Arc::new(AtomicI32::new(1)),
         }

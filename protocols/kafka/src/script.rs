@@ -30,10 +30,14 @@ pub(crate) struct Script {
 impl Script {
     /// A connection that has just been accepted.
     pub(crate) fn accepted() -> Script {
+        Script::accepted_with(Options::default())
+    }
+
+    fn accepted_with(options: Options) -> Script {
         let [address, local]: [SocketAddr; 2] =
             ["127.0.0.1:50000", "127.0.0.1:9092"].map(|it| it.parse().unwrap());
         Script {
-            connection: Connection::new(Arc::new(Options::default()), Peer { address, local }),
+            connection: Connection::new(Arc::new(options), Peer { address, local }),
             input: BytesMut::new(),
             effects: Effects::new(),
             correlation_id: 0,
@@ -42,7 +46,12 @@ impl Script {
 
     /// A connection that is past its authentication.
     pub(crate) fn open() -> Script {
-        let mut script = Script::accepted();
+        Script::open_with(Options::default())
+    }
+
+    /// As `open`, with settings of the front end.
+    pub(crate) fn open_with(options: Options) -> Script {
+        let mut script = Script::accepted_with(options);
         script.bytes(&[0]).unwrap();
         let commands = script.commands();
         let [Command::Authenticate { token, .. }, Command::Measure { .. }] = commands[..] else {

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{catalog::LogEntry, command::LogSpec, event::LogInfo, id::LogId, time::Timestamp};
+use crate::{
+    catalog::LogEntry, command::LogSpec, event::LogInfo, group::GroupBounds, id::LogId,
+    time::Timestamp,
+};
 
 struct World {
     now: Now,
@@ -30,13 +33,14 @@ fn world(logs: &[(&'static str, u32)]) -> World {
     for (name, partitions) in logs {
         directory.insert(&entry(name, *partitions));
     }
+    let settings = Arc::new(GroupSettings::new(&GroupBounds::default()));
     World {
         now: Now {
             instant: Instant::now(),
             wall: Timestamp(0),
         },
         directory,
-        group: ConsumerGroup::new("/".into(), Arc::default(), 0),
+        group: ConsumerGroup::new("/".into(), settings, 0),
     }
 }
 

@@ -1,7 +1,10 @@
 //! AlterConfigs and IncrementalAlterConfigs: the settings of topics and groups, changed while they are in use.
 
 use rustc_hash::FxHashMap;
-use trivium_core::{Change, LogInfo, LogSpec, Text, group::GroupRequest};
+use trivium_core::{
+    Change, LogInfo, LogSpec, Text,
+    group::{GroupBounds, GroupRequest},
+};
 
 use crate::{
     call::{Answer, Call, Job, Step},
@@ -166,7 +169,7 @@ impl Altering {
         let open: Vec<_> = self.open(GROUP).collect();
         for (at, name) in open {
             let resource = &mut self.resources[at];
-            match group_settings(resource) {
+            match group_settings(resource, &call.session.options.group_bounds) {
                 Ok(settings) => {
                     self.left += 1;
                     let configure = GroupRequest::Configure {
@@ -300,7 +303,10 @@ fn check_resource(
 }
 
 /// What a group's coordinator is to set and reset.
-fn group_settings(resource: &Resource) -> Result<Vec<(Text, Option<Text>)>, Fault> {
+fn group_settings(
+    resource: &Resource,
+    bounds: &GroupBounds,
+) -> Result<Vec<(Text, Option<Text>)>, Fault> {
     let mut settings: Vec<(Text, Option<Text>)> = Vec::new();
     for (name, operation, value) in &resource.changes {
         if settings.iter().any(|(it, _)| it == name) {
@@ -319,7 +325,7 @@ fn group_settings(resource: &Resource) -> Result<Vec<(Text, Option<Text>)>, Faul
                 return Err((ErrorCode::INVALID_CONFIG, text));
             }
         };
-        group_config::check(name, value.as_ref())
+        group_config::check(name, value.as_ref(), bounds)
             .map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
         settings.push((name.clone(), value));
     }

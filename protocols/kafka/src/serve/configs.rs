@@ -3,7 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use trivium_core::{
     LogInfo, LogSpec, Refusal, Text,
-    group::{GroupAnswer, GroupRequest},
+    group::{GroupAnswer, GroupBounds, GroupRequest},
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     call::{Answer, Call, Job, Session, Step},
     config::{Kind, SETTINGS, Setting},
     error::ErrorCode,
-    group_config::GROUP_SETTINGS,
+    group_config::{GROUP_SETTINGS, broker_names},
     messages::describe::*,
     serve::{
         groups::{answer_of, ask},
@@ -113,7 +113,7 @@ impl Job for Describing {
         match part.checked_sub(1) {
             None => self.topics = Some(logs(answer)),
             Some(at) => {
-                self.groups.insert(at, group(answer));
+                self.groups.insert(at, group(answer, &call.session.options));
             }
         }
         self.left -= 1;
@@ -165,7 +165,7 @@ impl Describing {
 }
 
 /// The settings of a group.
-fn group(answer: Answer) -> Described {
+fn group(answer: Answer, options: &Options) -> Described {
     let given = match answer_of(answer) {
         Ok(GroupAnswer::Settings(given)) => given,
         Ok(_) => return Err((ErrorCode::UNKNOWN_SERVER_ERROR, None)),
@@ -175,11 +175,50 @@ fn group(answer: Answer) -> Described {
         let own = given.iter().find(|(name, _)| name == setting.name);
         let (value, source) = match own {
             Some((_, value)) => (value.clone(), FROM_GROUP),
-            None => (setting.default.into(), FROM_DEFAULT),
+            None => {
+                let bounds = options.group_bounds.of(setting.name);
+                let default = bounds.map(|it| it.default.to_string().into());
+                of_configuration(default, setting.default)
+            }
         };
         row(setting.name, value, setting.kind(), source)
     });
     Ok(in_force.collect())
+}
+
+/// A value of the broker's configuration, and where it is from: not Kafka's default, or that.
+fn of_configuration(value: Option<Text>, default: &'static str) -> (Text, i8) {
+    match value {
+        Some(value) if value != default => (value, FROM_BROKER),
+        _ => (default.into(), FROM_DEFAULT),
+    }
+}
+
+/// What the broker has of its own for the settings of groups: their defaults and bounds.
+fn group_bounds(options: &Options) -> impl Iterator<Item = DescribeConfigsResourceResult> {
+    let kafka = GroupBounds::default();
+    let numbers = GROUP_SETTINGS.iter().filter_map(move |setting| {
+        let bounds = options.group_bounds.of(setting.name)?;
+        Some((setting, bounds, kafka.of(setting.name)?))
+    });
+    numbers.flat_map(|(setting, bounds, kafka)| {
+        let values = [bounds.default, bounds.min, bounds.max];
+        let kafka = [kafka.default, kafka.min, kafka.max];
+        let rows = broker_names(setting.name)
+            .into_iter()
+            .zip(values)
+            .zip(kafka);
+        rows.map(|((name, value), default)| {
+            let source = match value == default {
+                true => FROM_DEFAULT,
+                false => FROM_BROKER,
+            };
+            DescribeConfigsResourceResult {
+                name: name.into(),
+                ..row("", value.to_string().into(), setting.kind(), source)
+            }
+        })
+    })
 }
 
 /// Nobody subscribes to clients' metrics here: every subscription has Kafka's defaults (KIP-714).
@@ -346,15 +385,19 @@ fn broker(name: &str, session: &Session) -> Described {
             FROM_BROKER,
         ),
     ];
+    rows.extend(group_bounds(options));
     rows.iter_mut().for_each(|row| row.read_only = true);
     Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
+    use trivium_core::Command;
+
     use super::*;
     use crate::{
         api::ApiKey,
+        messages::configs::*,
         script::{Script, log, not_found},
     };
 
@@ -448,5 +491,62 @@ mod tests {
             .map(|config| &*config.name)
             .collect();
         assert_eq!(names, ["num.partitions"]);
+    }
+
+    /// Kafka's `group.consumer.*` and `group.share.*` bound what groups may set (KIP-848, KIP-932).
+    #[test]
+    fn bounds_of_groups_are_settings_of_the_broker() {
+        let mut options = Options::default();
+        options.group_bounds.lock.min = 1000;
+        let mut script = Script::open_with(options);
+        let names = [
+            "group.consumer.max.session.timeout.ms",
+            "group.share.record.lock.duration.ms",
+            "group.share.min.record.lock.duration.ms",
+        ];
+        let request = DescribeConfigsRequest {
+            resources: vec![resource(BROKER, "1", Some(&names))],
+            ..Default::default()
+        };
+        script.send(ApiKey::DescribeConfigs, 4, &request);
+        script.describe(vec![]);
+        let response: DescribeConfigsResponse = script.response(ApiKey::DescribeConfigs, 4);
+        let configs = &response.results[0].configs;
+        let mut rows: Vec<_> = configs
+            .iter()
+            .map(|row| (&*row.name, row.value.as_deref().unwrap(), row.config_source))
+            .collect();
+        rows.sort();
+        assert_eq!(
+            rows,
+            [
+                (names[0], "60000", FROM_DEFAULT),
+                (names[2], "1000", FROM_BROKER),
+                (names[1], "30000", FROM_DEFAULT),
+            ]
+        );
+
+        let set = |value: &str| IncrementalAlterConfigsRequest {
+            resources: vec![IncrementalAlterConfigsResource {
+                resource_type: GROUP,
+                resource_name: "g".into(),
+                configs: vec![IncrementalAlterableConfig {
+                    name: "share.record.lock.duration.ms".into(),
+                    config_operation: 0,
+                    value: Some(value.into()),
+                }],
+            }],
+            ..Default::default()
+        };
+        script.send(ApiKey::IncrementalAlterConfigs, 1, &set("999"));
+        let refused: IncrementalAlterConfigsResponse =
+            script.response(ApiKey::IncrementalAlterConfigs, 1);
+        assert!(refused.responses[0].error_code.is_err());
+        script.send(ApiKey::IncrementalAlterConfigs, 1, &set("1000"));
+        let settings = script.command(|command| match command {
+            Command::Group { request, .. } => Some(request),
+            _ => None,
+        });
+        assert!(matches!(settings, GroupRequest::Configure { .. }));
     }
 }

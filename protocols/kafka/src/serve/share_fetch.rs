@@ -77,6 +77,8 @@ struct Partition {
     number: i32,
     log: Result<Text, ErrorCode>,
     position: Option<Offset>,
+    /// The group begins with it in this fetch.
+    is_new: bool,
     batches: Vec<FetchedBatch>,
     response: ShareFetchPartitionData,
     wanted: bool,
@@ -96,6 +98,7 @@ impl Partition {
             number,
             log,
             position: None,
+            is_new: false,
             batches: Vec::new(),
             response,
             wanted,
@@ -299,7 +302,10 @@ impl Fetching {
             match position {
                 Position::At(offset) => partition.position = Some(*offset),
                 Position::Full => {}
-                Position::Unknown => unknown.push((part, partition.log.clone(), partition.key().1)),
+                Position::Unknown => {
+                    partition.is_new = true;
+                    unknown.push((part, partition.log.clone(), partition.key().1));
+                }
             }
         }
         self.left = unknown.len();
@@ -393,16 +399,22 @@ impl Fetching {
         Step::Wait(Box::new(self))
     }
 
-    /// What was read is to be acquired.
+    /// What was read is to be acquired. Of the partitions that the group begins with, the first with records: Kafka
+    /// answers as soon as it has initialised one, and clients take what such a fetch returns for one partition's.
     fn acquire(mut self, fetched: Vec<Fetched>, call: &mut Call<'_>) -> Step {
         let mut reads = Vec::new();
+        let mut has_begun = false;
         let read = self
             .partitions
             .iter_mut()
             .filter(|it| it.is_readable() && it.position.is_some());
         for (partition, fetched) in read.zip(fetched) {
             match fetched.result {
+                Ok(batches) if partition.is_new && has_begun && !batches.is_empty() => {
+                    partition.position = None;
+                }
                 Ok(batches) => {
+                    has_begun |= partition.is_new && !batches.is_empty();
                     let mut read = ShareRead {
                         partition: partition.key(),
                         log_start: fetched.log_start,

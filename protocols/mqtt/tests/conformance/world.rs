@@ -85,6 +85,7 @@ impl World {
             session_subscriptions_max: 0,
             batch_bytes_max: 1_048_588,
             initial_rebalance_delay: Duration::ZERO,
+            groups: Default::default(),
             user: None,
             default_queue_type: "classic",
             clock: now,
