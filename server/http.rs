@@ -18,7 +18,7 @@ use trivium_protocol::Frontend;
 use trivium_storage::RocksStore;
 
 use crate::{
-    api,
+    api, lag,
     listen::Counters,
     metrics::{self, Kind, Sample},
     shutdown::Stop,
@@ -105,6 +105,7 @@ impl Status {
                 broker.failure().is_some().into(),
             ));
             samples.extend(broker.samples().await.into_iter().map(Sample::from));
+            samples.extend(broker.lag().await.iter().flat_map(|all| lag::samples(all)));
         }
         if let Some(store) = &self.store {
             samples.extend(store::samples(store));

@@ -11,6 +11,7 @@ mod connection;
 pub mod definitions;
 pub mod frontends;
 mod http;
+mod lag;
 mod listen;
 mod lock;
 pub mod log;

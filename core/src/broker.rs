@@ -23,6 +23,7 @@ use crate::{
     event::{Event, QueueInfo, Refusal, Reply},
     group::GroupBounds,
     id::{ConnectionId, LogId, QueueId, Token},
+    lag::{Lag, Standing},
     link::{Link, Mailbox, Stopped},
     message::{Dialect, Message, Origin},
     metrics::{Metrics, Sample},
@@ -198,6 +199,14 @@ impl Broker {
         samples
     }
 
+    /// How far all readers of logs are, of all vhosts, by vhost, kind and name.
+    pub async fn lag(&self) -> Result<Vec<Lag>, Stopped> {
+        let routes = self.inner.snapshot.load();
+        let vhosts: Vec<Text> = routes.vhosts().map(|about| about.name.clone()).collect();
+        let lag = self.inner.lag(&routes, &vhosts, false).await;
+        lag.map_err(|_| Stopped)
+    }
+
     /// Publishes messages on topics of the broker's own (`$SYS/…`), where nobody else can. They are retained for as
     /// long as the broker runs, and never stored.
     pub async fn announce(&self, vhost: &Text, messages: Vec<Arc<Message>>) -> Result<(), Stopped> {
@@ -333,6 +342,18 @@ impl Inner {
         self.metrics
             .failure()
             .map(|failure| Refusal::StorageFailed(failure.into()))
+    }
+
+    /// What a shard knows of its readers.
+    pub(crate) async fn standings(
+        &self,
+        shard: usize,
+        sessions: bool,
+    ) -> Result<Vec<Standing>, Refusal> {
+        let (reply, standings) = oneshot::channel();
+        let op = Op::Standings { sessions, reply };
+        self.send(&self.shards[shard], vec![op]).await?;
+        standings.await.map_err(|_| Refusal::Stopping)
     }
 
     async fn report(&self, shard: &mpsc::Sender<Request>) -> Option<Report> {

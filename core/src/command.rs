@@ -192,6 +192,9 @@ pub enum Command {
         vhost: Option<Text>,
         name: Option<Text>,
     },
+    /// How far readers are: groups, taps and sessions, of a vhost or of all; answered by
+    /// [`Reply::Lag`](crate::Reply::Lag). For users with a tag of management.
+    DescribeLag { token: Token, vhost: Option<Text> },
     /// The same for exchanges; answered by [`Reply::Exchanges`](crate::Reply::Exchanges).
     DescribeExchanges {
         token: Token,
@@ -553,6 +556,8 @@ pub struct FollowSpec {
     pub group: Text,
     /// What it is called in descriptions of the group.
     pub client: Text,
+    /// The protocol that it speaks, `amqp` or `mqtt`.
+    pub protocol: &'static str,
     /// Refused if the user may not read the group; else it reads without a name then.
     pub required: bool,
 }

@@ -11,6 +11,7 @@ use crate::{
     definitions::Definitions,
     group::{GroupInfo, GroupReply},
     id::{BindingTag, ConsumerId, DeliveryId, LogId, LogUuid, Offset, Token},
+    lag::Lag,
     message::Message,
     properties::{Text, Value},
     quota::ChannelQuota,
@@ -155,6 +156,8 @@ pub enum Reply {
     Definitions(Box<Definitions>),
     /// Queues as they are now.
     Queues(Vec<QueueInfo>),
+    /// How far readers are, by vhost, kind and name.
+    Lag(Vec<Lag>),
     /// Exchanges as they are now.
     Exchanges(Vec<ExchangeInfo>),
     /// Retained messages.

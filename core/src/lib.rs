@@ -25,6 +25,7 @@ mod event;
 mod few_map;
 pub mod group;
 mod id;
+mod lag;
 mod link;
 mod log;
 mod message;
@@ -63,6 +64,7 @@ pub use deaths::{Death, Deaths, Reason};
 pub use definitions::*;
 pub use event::*;
 pub use id::*;
+pub use lag::{Lag, LagPlace, ReaderKind};
 pub use link::{Link, Stopped};
 #[cfg(feature = "testing")]
 pub use log::exercise_batch;

@@ -27,6 +27,7 @@ fn as_group(from: StreamStart, group: &str) -> ConsumeSpec {
             follow: Some(FollowSpec {
                 group: group.into(),
                 client: "me".into(),
+                protocol: "amqp",
                 required: true,
             }),
         })),

@@ -1,11 +1,12 @@
 //! RabbitMQ's management API, as far as it is here: definitions, users, vhosts, permissions, policies, limits, and
-//! what exchanges and queues are like. A request is a connection of its own to the core, which decides what its
+//! what exchanges and queues are like; and, which RabbitMQ has not, how far readers of logs are. A request is a connection of its own to the core, which decides what its
 //! user may do and see; here it is only spelled in RabbitMQ's JSON.
 
 mod access;
 mod declared;
 pub mod definitions;
 mod json;
+mod lag;
 mod limits;
 mod page;
 mod policies;
@@ -41,6 +42,7 @@ pub fn router() -> Router<Arc<Status>> {
         .merge(policies::router())
         .merge(limits::router())
         .merge(declared::router())
+        .merge(lag::router())
         .fallback(async || Failure::NotFound)
         .layer(DefaultBodyLimit::max(BODY_MAX))
 }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     catalog::LogEntry,
     id::{ConnectionId, Token},
+    lag::Standing,
     log::Marker,
     properties::Text,
     store::{Batch, StoreError, Table, keys},
@@ -178,6 +179,12 @@ impl Groups {
                 .end_transaction(now, marker.producer, marker.commit, batch);
             self.settle(name);
         }
+    }
+
+    /// How far all groups are.
+    pub fn standings(&self) -> Vec<Standing> {
+        let groups = self.groups.values();
+        groups.flat_map(|entry| entry.group.standings()).collect()
     }
 
     /// All groups of a vhost.

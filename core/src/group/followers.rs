@@ -39,6 +39,8 @@ pub(crate) struct Beginning {
     pub partitions: u32,
     /// What it is called, and who asks.
     pub client: Text,
+    /// Of its connection.
+    pub protocol: &'static str,
     /// Where it begins if the group knows nothing of the log.
     pub otherwise: Vec<CommittedOffset>,
     pub reply: oneshot::Sender<Result<Start, GroupError>>,
@@ -64,6 +66,7 @@ struct Follower {
     log: Text,
     partitions: u32,
     client: Text,
+    protocol: &'static str,
     /// Set while it waits for another to end, with where it begins.
     waits: Option<(oneshot::Sender<Vec<CommittedOffset>>, Vec<CommittedOffset>)>,
 }
@@ -71,6 +74,15 @@ struct Follower {
 impl Followers {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The protocol of the one that came first.
+    pub fn protocol(&self) -> Option<&'static str> {
+        self.0.first().map(|it| it.protocol)
     }
 
     /// Whether somebody reads the log.
@@ -86,6 +98,7 @@ impl Followers {
             log: beginning.log.clone(),
             partitions: beginning.partitions,
             client: beginning.client.clone(),
+            protocol: beginning.protocol,
             waits: None,
         });
     }

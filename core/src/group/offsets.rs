@@ -49,6 +49,11 @@ impl Offsets {
         }
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &CommittedOffset> {
+        self.offsets.values()
+    }
+
     /// All, or those of the given partitions that there are.
     pub fn find(&self, partitions: Option<Vec<(Text, u32)>>) -> Vec<CommittedOffset> {
         match partitions {

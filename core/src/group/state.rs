@@ -19,6 +19,7 @@ mod membership;
 mod migration;
 mod protocols;
 mod rebalance;
+mod standing;
 mod syncing;
 mod timing;
 

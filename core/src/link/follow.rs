@@ -124,7 +124,12 @@ impl Link {
         positions: &[Position],
     ) -> (Tracker, BoxFuture<'static, Read>) {
         let (reply, answer) = oneshot::channel();
-        let FollowSpec { group, client, .. } = spec;
+        let FollowSpec {
+            group,
+            client,
+            protocol,
+            ..
+        } = spec;
         let name = &log.info.name;
         let certain = |(partition, position): (usize, &Position)| match position {
             Position::At(offset) => Some(committed(name, partition, *offset)),
@@ -134,6 +139,7 @@ impl Link {
             log: name.clone(),
             partitions: positions.len() as u32,
             client,
+            protocol,
             otherwise: positions.iter().enumerate().filter_map(certain).collect(),
             reply,
         };

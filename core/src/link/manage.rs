@@ -54,6 +54,21 @@ impl Link {
         }));
     }
 
+    /// How far the readers of a vhost, or of all that the user may look at, are.
+    pub(super) fn describe_lag(&mut self, token: Token, vhost: Option<Text>) {
+        let routes = self.routing.current().clone();
+        let seen = match routes.may_look(&self.actor.user, vhost.as_ref()) {
+            Ok(seen) => seen,
+            Err(refusal) => return self.done(token, Err(refusal)),
+        };
+        let broker = self.broker.clone();
+        self.reads.make().push(Box::pin(async move {
+            let result = broker.lag(&routes, &seen, true).await;
+            let result = result.map(Reply::Lag);
+            Event::Done { token, result }
+        }));
+    }
+
     pub(super) fn describe_exchanges(
         &mut self,
         token: Token,

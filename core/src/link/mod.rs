@@ -369,6 +369,7 @@ impl Link {
             Command::DescribeQueues { token, vhost, name } => {
                 self.describe_queues(token, vhost, name)
             }
+            Command::DescribeLag { token, vhost } => self.describe_lag(token, vhost),
             Command::DescribeExchanges { token, vhost, name } => {
                 self.describe_exchanges(token, vhost, name)
             }

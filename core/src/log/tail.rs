@@ -153,6 +153,16 @@ impl Tail {
         self.lock().bounds
     }
 
+    /// When the first record of the batch was made that holds this offset, in milliseconds, if it is in memory.
+    pub fn time_of(&self, offset: Offset) -> Option<u64> {
+        let state = self.lock();
+        let at = state.batches.partition_point(|batch| batch.last < offset);
+        let batch = state.batches.get(at)?.clone();
+        drop(state);
+        let header = super::parse(&batch.bytes).ok()?;
+        (batch.base <= offset).then_some(u64::try_from(header.base_timestamp).ok()?)
+    }
+
     /// How many consumers read it as a stream.
     pub fn consumers(&self) -> u32 {
         self.consumers.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ mod op;
 mod retained;
 mod run;
 mod sessions;
+mod standing;
 mod turn;
 mod upkeep;
 
@@ -570,6 +571,9 @@ impl Shard {
                     None => [0; 3],
                 });
                 let _ = reply.send(counts.collect());
+            }
+            Op::Standings { sessions, reply } => {
+                let _ = reply.send(self.standings(sessions));
             }
             Op::Report(reply) => {
                 let _ = reply.send(self.report());

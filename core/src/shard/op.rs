@@ -14,6 +14,7 @@ use crate::{
     event::Refusal,
     group::{Follow, GroupRequest, ShareBurial},
     id::{ConsumerId, DeliveryId, LogId, Offset, QueueId, Sequence, Token},
+    lag::Standing,
     link::Mailbox,
     log::{Change, Header, Marker, NewRecord},
     message::Message,
@@ -252,6 +253,11 @@ pub(crate) enum Op {
     ForgetRetained {
         vhost: Text,
         reply: oneshot::Sender<()>,
+    },
+    /// Answered with how far readers are, with what waits in sessions or without.
+    Standings {
+        sessions: bool,
+        reply: oneshot::Sender<Vec<Standing>>,
     },
     Report(oneshot::Sender<Report>),
     /// Answered once everything before it is committed.

@@ -61,6 +61,7 @@ fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<Foll
             return Ok(Some(FollowSpec {
                 group: group.clone(),
                 client: tag.clone(),
+                protocol: "amqp",
                 required: true,
             }));
         }
@@ -73,6 +74,7 @@ fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<Foll
     Ok((tracked && !is_generated(tag)).then(|| FollowSpec {
         group: tag.clone(),
         client: tag.clone(),
+        protocol: "amqp",
         required: false,
     }))
 }

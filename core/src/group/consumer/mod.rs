@@ -114,6 +114,10 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
     pub fn epoch(&self) -> i32 {
         self.epoch
     }

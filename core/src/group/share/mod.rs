@@ -152,6 +152,10 @@ impl ShareGroup {
         self.members.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
     pub fn has_windows(&self) -> bool {
         !self.windows.is_empty()
     }
@@ -577,7 +581,7 @@ impl ShareGroup {
         self.drop_windows(name, |(of, _)| *of == log, batch);
     }
 
-    fn offsets(&self, wanted: Option<&[TopicPartition]>) -> Vec<ShareOffset> {
+    pub fn offsets(&self, wanted: Option<&[TopicPartition]>) -> Vec<ShareOffset> {
         let is_wanted = |partition: &TopicPartition| wanted.is_none_or(|it| it.contains(partition));
         let windows = self
             .windows

@@ -1,0 +1,233 @@
+//! How far everything is that reads: consumer groups of all protocols, taps and sessions, in one list.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    broker::Inner,
+    catalog::{LogEntry, Routes},
+    event::Refusal,
+    id::{LogId, LogUuid, Offset},
+    log::Tail,
+    properties::Text,
+};
+
+/// What kind of reader one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReaderKind {
+    /// A group of Kafka's classic protocol, or one without members.
+    Classic,
+    /// A group of Kafka's consumer protocol (KIP-848).
+    Consumer,
+    /// A share group (KIP-932).
+    Share,
+    /// Consumers of streams that go by a name.
+    Stream,
+    /// The tap of a log, which offers its records to an exchange.
+    Tap,
+    /// An MQTT session, which reads no log: what is queued for its client.
+    Session,
+}
+
+impl ReaderKind {
+    /// As it is spelled.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReaderKind::Classic => "classic",
+            ReaderKind::Consumer => "consumer",
+            ReaderKind::Share => "share",
+            ReaderKind::Stream => "stream",
+            ReaderKind::Tap => "tap",
+            ReaderKind::Session => "session",
+        }
+    }
+}
+
+/// How far a reader is in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Where it is.
+    pub vhost: Text,
+    /// What it is.
+    pub kind: ReaderKind,
+    /// The protocol of its members; `None` while there are none.
+    pub protocol: Option<&'static str>,
+    /// Its name: of the group, the exchange that is offered to, or the client.
+    pub name: Text,
+    /// As [`crate::group::GroupInfo`] has it; empty for what is no group.
+    pub state: &'static str,
+    /// Its members.
+    pub members: u64,
+    /// Where it is in which log; `None` for sessions.
+    pub place: Option<LagPlace>,
+    /// Records or messages that it has still to read, or to settle.
+    pub lag: u64,
+}
+
+/// A reader's place in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LagPlace {
+    /// The log.
+    pub log: Text,
+    /// Its partition.
+    pub partition: u32,
+    /// The next record to read.
+    pub position: Offset,
+    /// The oldest record kept.
+    pub start: Offset,
+    /// Where the next record goes.
+    pub end: Offset,
+    /// How old the next record to read is, in milliseconds, if that is known without reading: records at the end are
+    /// in memory. 0 where there is none.
+    pub age_ms: Option<u64>,
+}
+
+/// What a shard knows of one of its readers.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub vhost: Text,
+    pub kind: ReaderKind,
+    pub protocol: Option<&'static str>,
+    pub name: Text,
+    pub state: &'static str,
+    pub members: u64,
+    pub at: Standpoint,
+}
+
+/// Where it is, in the shard's terms.
+#[derive(Clone, Debug)]
+pub(crate) enum Standpoint {
+    /// A group, in a log by its name.
+    Group {
+        log: Text,
+        partition: u32,
+        offset: Offset,
+    },
+    /// A share group; `ahead` records behind the offset are done with too.
+    Share {
+        log: LogUuid,
+        partition: u32,
+        offset: Offset,
+        ahead: u64,
+    },
+    /// A tap.
+    Tap {
+        log: LogId,
+        partition: u32,
+        offset: Offset,
+    },
+    /// So many messages.
+    Messages(u64),
+}
+
+impl Inner {
+    /// How far the readers in these vhosts are, by vhost, kind and name; with what waits in sessions, or without.
+    pub(crate) async fn lag(
+        &self,
+        routes: &Routes,
+        vhosts: &[Text],
+        sessions: bool,
+    ) -> Result<Vec<Lag>, Refusal> {
+        let now = (self.clock)().wall.0;
+        let tapped = vhosts.iter().flat_map(|vhost| routes.logs(vhost));
+        let tapped = tapped.filter(|entry| entry.tap.is_some());
+        let tapped: Tapped<'_> = tapped.map(|entry| (entry.info.id, entry)).collect();
+        let mut found = Vec::new();
+        for shard in 0..self.shards.len() {
+            let standings = self.standings(shard, sessions).await?;
+            let seen = standings
+                .into_iter()
+                .filter(|it| matches!(it.at, Standpoint::Tap { .. }) || vhosts.contains(&it.vhost));
+            found.extend(seen.filter_map(|standing| lag(routes, &tapped, now, standing)));
+        }
+        let order = |it: &Lag| {
+            let place = it.place.as_ref();
+            let place = place.map(|place| (place.log.clone(), place.partition));
+            (it.vhost.clone(), it.kind, it.name.clone(), place)
+        };
+        found.sort_by_cached_key(order);
+        Ok(found)
+    }
+}
+
+/// The logs that are tapped.
+type Tapped<'a> = FxHashMap<LogId, &'a Arc<LogEntry>>;
+
+/// `None` for what is in a log that is not there, or in none of the vhosts.
+fn lag(routes: &Routes, tapped: &Tapped<'_>, now: u64, standing: Standing) -> Option<Lag> {
+    let Standing {
+        mut vhost,
+        kind,
+        protocol,
+        mut name,
+        state,
+        members,
+        at,
+    } = standing;
+    let (place, lag) = match at {
+        Standpoint::Messages(count) => (None, count),
+        Standpoint::Group {
+            log,
+            partition,
+            offset,
+        } => {
+            let entry = routes.log(&vhost, &log)?;
+            let place = place(entry, partition, offset, now)?;
+            let lag = place.end.0.saturating_sub(offset.0);
+            (Some(place), lag)
+        }
+        Standpoint::Share {
+            log,
+            partition,
+            offset,
+            ahead,
+        } => {
+            let entry = routes.log_of_id(&vhost, &log)?;
+            let place = place(entry, partition, offset, now)?;
+            let lag = place.end.0.saturating_sub(offset.0);
+            (Some(place), lag.saturating_sub(ahead))
+        }
+        Standpoint::Tap {
+            log,
+            partition,
+            offset,
+        } => {
+            let entry = tapped.get(&log)?;
+            (vhost, name) = (entry.vhost.clone(), entry.tap.clone()?);
+            let place = place(entry, partition, offset, now)?;
+            let lag = place
+                .end
+                .0
+                .saturating_sub(place.position.0.max(place.start.0));
+            (Some(place), lag)
+        }
+    };
+    Some(Lag {
+        vhost,
+        kind,
+        protocol,
+        name,
+        state,
+        members,
+        place,
+        lag,
+    })
+}
+
+fn place(entry: &Arc<LogEntry>, partition: u32, position: Offset, now: u64) -> Option<LagPlace> {
+    let tail: &Arc<Tail> = entry.tails.get(partition as usize)?;
+    let bounds = tail.bounds();
+    let age_ms = match position < bounds.high_watermark {
+        true => tail.time_of(position).map(|at| now.saturating_sub(at)),
+        false => Some(0),
+    };
+    Some(LagPlace {
+        log: entry.info.name.clone(),
+        partition,
+        position,
+        start: bounds.log_start,
+        end: bounds.high_watermark,
+        age_ms,
+    })
+}
