@@ -550,7 +550,7 @@ impl Inner {
             Outcome::Queue {
                 queue,
                 created: true,
-            } => {
+            } if queue.source.is_none() => {
                 return Ok(Some(Reply::Queue {
                     name: queue.name.clone(),
                     messages: 0,

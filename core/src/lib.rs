@@ -23,6 +23,7 @@ mod definitions;
 mod delay;
 mod event;
 mod few_map;
+mod filter;
 pub mod group;
 mod id;
 mod lag;
@@ -49,6 +50,7 @@ mod topic;
 pub mod transaction;
 pub mod typed;
 mod wills;
+mod window;
 
 pub use access::{
     HashAlgorithm, PasswordHash, Permission, ScramHash, ScramKeys, TopicPermission, User,

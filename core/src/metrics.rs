@@ -17,6 +17,7 @@ pub struct Metrics {
     dropped: AtomicU64,
     expired: AtomicU64,
     unretained: AtomicU64,
+    cursor_lost: AtomicU64,
     sessions_expired: AtomicU64,
     batches: AtomicU64,
     batch_bytes: AtomicU64,
@@ -46,6 +47,7 @@ impl Metrics {
         add(&self.dropped, count.dropped);
         add(&self.expired, count.expired);
         add(&self.unretained, count.unretained);
+        add(&self.cursor_lost, count.lost);
     }
 
     pub(crate) fn published(&self, messages: u64, unroutable: u64) {
@@ -131,6 +133,11 @@ impl Metrics {
                 "trivium_messages_expired_total",
                 "Messages whose time was up",
                 &self.expired,
+            ),
+            counter(
+                "trivium_cursor_lost_total",
+                "Records that retention removed before a cursor had delivered them",
+                &self.cursor_lost,
             ),
             counter(
                 "trivium_retained_refused_total",

@@ -16,7 +16,7 @@ use crate::{
     group::Groups,
     id::{QueueId, Sequence},
     log::TailBudget,
-    queue::{DueWill, Loaded, LoadedChunk, Read},
+    queue::{CursorRead, DueWill, Loaded, LoadedChunk, Read},
     retained::Quota,
     shard::{self, Inboxes, Op, Place, Services, Shard},
     share_letters,
@@ -134,6 +134,14 @@ pub(crate) async fn recover(
         let (_, group, ..) = keys::share_window_parts(key.clone())
             .ok_or_else(|| StoreError::Corrupt("key of a share group's partition".into()))?;
         shards[shard_of_name(&group, count)].recover_share(&key, value)?;
+    }
+    for (key, value) in scan_all(store, Table::State, keys::cursors()).await? {
+        let (queue, partition) =
+            keys::cursor_parts(&key).ok_or_else(|| StoreError::corrupt("key of a cursor"))?;
+        let shard = &mut shards[shard_of_queue(queue, count)];
+        if !shard.recover_cursor(queue, partition, value)? {
+            cleanup.delete(Table::State, key);
+        }
     }
     let transactions = recover_transactions(store, now, &catalog, &shards).await?;
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
@@ -379,6 +387,26 @@ impl Loader {
             });
             let loaded = Box::new(Loaded { from, found });
             Op::Loaded { queue, loaded }
+        })
+    }
+
+    /// Reads of a log for a cursor; the operation gives it to the queue.
+    pub(crate) fn load_log(&self, read: CursorRead) -> BoxFuture<'static, Op> {
+        let store = self.store.clone();
+        Box::pin(async move {
+            let CursorRead {
+                queue,
+                scan,
+                from,
+                bytes,
+                wait,
+                ..
+            } = &read;
+            let found = scan.read(store, from, *bytes, *wait).await;
+            Op::LogLoaded {
+                queue: *queue,
+                loaded: Box::new(read.done(found)),
+            }
         })
     }
 

@@ -215,6 +215,40 @@ impl Pattern {
                 _ => Step::Token(unescape(token, self.grammar)),
             })
     }
+
+    /// Whether a topic is one of this pattern, in whatever grammar either is spelled. Takes time with the product of
+    /// their lengths at most.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        let steps: Vec<Step<'_>> = self.steps().collect();
+        let tokens: Vec<Cow<'_, str>> = topic.tokens().collect();
+        let (mut step, mut token) = (0, 0);
+        // Where to go on if what came since the last `Many` does not match: that takes one token more.
+        let mut retry = None;
+        loop {
+            let agrees = match (steps.get(step), tokens.get(token)) {
+                (None, None) => return true,
+                (Some(Step::Many), _) => {
+                    step += 1;
+                    retry = Some((step, token));
+                    continue;
+                }
+                (Some(Step::One), Some(_)) => true,
+                (Some(Step::Token(wanted)), Some(found)) => wanted == found,
+                _ => false,
+            };
+            if agrees {
+                (step, token) = (step + 1, token + 1);
+                continue;
+            }
+            match retry {
+                Some((at, from)) if from < tokens.len() => {
+                    retry = Some((at, from + 1));
+                    (step, token) = (at, from + 1);
+                }
+                _ => return false,
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +275,35 @@ mod tests {
         check("100%25", "100%25");
         check("%2E", "%252E");
         check("a%2Fb", "a/b");
+    }
+
+    #[test]
+    fn patterns_match_topics() {
+        let matches = |pattern: &str, topic: &str| {
+            let pattern = Pattern::new(pattern.into(), Grammar::Dots);
+            pattern.matches(&Topic::new(topic.into(), Grammar::Dots))
+        };
+        for (pattern, topic) in [
+            ("a", "a"),
+            ("#", ""),
+            ("#", "a.b"),
+            ("*.b", "a.b"),
+            ("a.#", "a"),
+            ("#.c.#.e", "a.c.d.c.e"),
+            ("#.*", "a"),
+            ("a%2Eb", "a%2Eb"),
+        ] {
+            assert!(matches(pattern, topic), "{pattern} {topic}");
+        }
+        for (pattern, topic) in [
+            ("a", "a.b"),
+            ("*", "a.b"),
+            ("#.c.#.e", "a.c.d"),
+            ("#.*.*", "a"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, topic), "{pattern} {topic}");
+        }
     }
 
     proptest! {

@@ -103,6 +103,15 @@ impl Catalog {
             return Err(check::not_found(kind, name, by));
         };
         place.may_be_used(by)?;
+        if let Place::Queue(queue) = &place
+            && queue.source.is_some()
+        {
+            let text = format!(
+                "queue '{}' in vhost '{}' is a cursor: its messages are those of its log, and it cannot be bound",
+                queue.name, queue.vhost
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
         Ok(place)
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Queue arguments that a declaration must repeat; RabbitMQ ignores those it does not know.
-const COMPARED: [&str; 19] = [
+const COMPARED: [&str; 22] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -33,6 +33,9 @@ const COMPARED: [&str; 19] = [
     "x-delayed-retry-min",
     "x-delayed-retry-max",
     "x-quorum-initial-group-size",
+    "x-source",
+    "x-stream-offset",
+    "x-filter",
 ];
 
 const QUEUE_TYPE: &str = "x-queue-type";

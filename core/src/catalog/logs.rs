@@ -195,6 +195,7 @@ impl Catalog {
     pub(super) fn replace_log(&mut self, log: LogEntry, applied: &mut Applied) {
         let log = Arc::new(log);
         self.routes_mut().put_log(log.clone());
+        self.refresh_cursors(&log, applied);
         for number in self.bindings.to(&End::Log(log.info.id)) {
             self.refresh_binding(number, applied);
         }
@@ -216,7 +217,10 @@ impl Catalog {
         let Some(log) = self.routes.log(&by.vhost, name).cloned() else {
             return Err(check::not_found(Kind::Log, name, by));
         };
-        let mut applied = Applied::default();
+        let mut applied = Applied {
+            unused: self.cursors_of(&log),
+            ..Applied::default()
+        };
         self.remove_bindings_to(&End::Log(log.info.id), &mut applied);
         self.routes_mut().remove_log(&log);
         applied.batch.delete(Table::Catalog, keys::log(log.info.id));

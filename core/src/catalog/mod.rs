@@ -11,6 +11,7 @@ mod bind;
 mod bindings;
 mod check;
 mod client_quotas;
+mod cursors;
 mod describe;
 mod exchanges;
 mod export;
@@ -37,6 +38,7 @@ use std::{
 
 #[cfg(feature = "testing")]
 pub use bench::Routing;
+pub(crate) use headers::HeaderMatch;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
 pub(crate) use shares::is_group;
@@ -48,7 +50,7 @@ use crate::{
     command::Change,
     delay::DelayEntry,
     event::{LogInfo, Refusal},
-    id::{ConnectionId, QueueId},
+    id::{ConnectionId, LogId, QueueId},
     metrics::Sample,
     properties::Text,
     queue::QueueSettings,
@@ -71,6 +73,8 @@ pub(crate) struct Catalog {
     /// Exclusive queues.
     owned: HashMap<ConnectionId, BTreeSet<QueueId>>,
     bindings: Bindings,
+    /// The cursors of each log.
+    cursors: BTreeMap<LogId, BTreeSet<QueueId>>,
     /// For the next queue or log.
     next_id: u64,
     /// The members of groups, by the group's queue.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Actor, Applied, Catalog, Effect, Outcome, bindings::End, check, routes::QueueEntry, streams,
+    Actor, Applied, Catalog, Effect, Outcome, bindings::End, check,
+    routes::{LogEntry, QueueEntry}, streams,
 };
 use crate::{
     access::Operation,
@@ -55,6 +56,7 @@ impl Catalog {
             return Err(check::is_a_log(log, check::queue_type(&spec)));
         }
         QueueSettings::check(name, &by.vhost, declared)?;
+        let source = self.cursor_source(by, &spec)?;
         check::not_reserved(Kind::Queue, name)?;
         if let Some(exchange) = check::text_argument(&spec.arguments, "x-dead-letter-exchange") {
             self.may(by, Operation::Read, Kind::Queue, wanted)?;
@@ -62,7 +64,7 @@ impl Catalog {
         }
         self.has_room(by, Kind::Queue, wanted)?;
         let name = fresh.unwrap_or_else(|| name.clone());
-        Ok(self.create_queue(by, name, spec))
+        Ok(self.create_sourced(by, name, spec, source))
     }
 
     /// A new queue that says nothing about its type is of the vhost's default type or the broker's, if it can be.
@@ -211,6 +213,7 @@ impl Catalog {
         let mut applied = Applied::default();
         self.remove_bindings_to(&End::Queue(id), &mut applied);
         self.forget_owner(&queue);
+        self.note_cursor(&queue, false);
         self.leave_all(&queue, &mut applied);
         self.routes_mut().remove_queue(&queue);
         if queue.spec.durable {
@@ -246,6 +249,16 @@ impl Catalog {
     }
 
     pub(super) fn create_queue(&mut self, by: &Actor, name: Text, spec: QueueSpec) -> Applied {
+        self.create_sourced(by, name, spec, None)
+    }
+
+    fn create_sourced(
+        &mut self,
+        by: &Actor,
+        name: Text,
+        spec: QueueSpec,
+        source: Option<Arc<LogEntry>>,
+    ) -> Applied {
         let mut applied = Applied::default();
         let mut id = self.next_id(spec.durable, &mut applied);
         if !spec.durable {
@@ -257,6 +270,7 @@ impl Catalog {
             id: QueueId(id),
             vhost: by.vhost.clone(),
             name,
+            source,
             settings: self.settings(policies.settings(&spec)),
             policies,
             claim: spec.session.then(Arc::default),
@@ -278,6 +292,7 @@ impl Catalog {
         if let Some(owner) = queue.owner {
             self.owned.entry(owner).or_default().insert(queue.id);
         }
+        self.note_cursor(&queue, true);
         self.queues.insert(queue.id, queue.clone());
         self.routes_mut().put_queue(queue);
     }

@@ -47,6 +47,7 @@ impl Catalog {
             queues: BTreeMap::new(),
             owned: HashMap::new(),
             bindings: Bindings::default(),
+            cursors: BTreeMap::new(),
             next_id: 1,
             default_queue_type: "classic",
             subscriptions_max: 0,
@@ -87,6 +88,7 @@ impl Catalog {
                 catalog.apply_policies(&vhost, &mut applied);
             }
         }
+        catalog.recover_cursors(&mut applied);
         catalog.renumber_transient(&mut applied);
         catalog.furnish(configured, &mut applied);
         for (key, value) in bindings {
@@ -125,6 +127,7 @@ impl Catalog {
                     id,
                     vhost,
                     name,
+                    source: None,
                     settings,
                     policies: Policies::default(),
                     claim: spec.session.then(Arc::default),

@@ -42,6 +42,8 @@ pub(crate) struct QueueEntry {
     /// The client identifier when it is a session's.
     pub name: Text,
     pub spec: QueueSpec,
+    /// The log that it is a cursor of.
+    pub source: Option<Arc<LogEntry>>,
     /// What `spec` and the policies that match the name come to.
     pub settings: Arc<QueueSettings>,
     /// The only connection that may use it.

@@ -646,6 +646,15 @@ impl Link {
         } else {
             routes.queue(vhost, name)
         };
+        let entry = entry.cloned();
+        if let Some(log) = entry.as_ref().and_then(|entry| entry.source.as_ref())
+            && let Err(refusal) =
+                self.routing
+                    .permit(Operation::Read, Kind::Log, &log.info.name)
+        {
+            self.done(token, Err(refusal));
+            return None;
+        }
         match entry {
             Some(entry) => {
                 let (shard, id) = (self.broker.shard_of_queue(entry.id), entry.id);

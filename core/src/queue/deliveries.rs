@@ -32,6 +32,9 @@ impl Queue {
             if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 break;
             }
+            if self.cursor.as_ref().is_some_and(|it| it.is_scattered(sequence)) {
+                break;
+            }
             let Some(slot) = self.consumers.next(fleeting) else {
                 break;
             };
@@ -102,7 +105,7 @@ impl Queue {
             expired |= self.expire(true, budget, turn);
             let reply = Reply::Got {
                 delivery,
-                remaining: self.ready.messages,
+                remaining: self.ready(),
             };
             turn.free.push(
                 get.connection,
@@ -116,7 +119,10 @@ impl Queue {
     }
 
     fn is_all_in_memory(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.backlog.is_none())
+        match &self.cursor {
+            Some(cursor) => !cursor.has_unread(),
+            None => self.lanes.iter().all(|lane| lane.backlog.is_none()),
+        }
     }
 
     fn deliver_get(

@@ -110,7 +110,8 @@ impl Queue {
         budget: &mut Budget,
         turn: &mut Turn,
     ) {
-        if self.entry.settings.dead_letter_exchange.is_none() || held.fleeting {
+        let nowhere = self.entry.settings.dead_letter_exchange.is_none();
+        if nowhere || held.fleeting || self.is_moved(&held) {
             return self.forget(&held, budget);
         }
         self.dead_letter(Some(held.sequence), held.message.clone(), reason, turn);

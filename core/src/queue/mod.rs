@@ -19,6 +19,7 @@ mod bodies;
 mod channel;
 mod chunks;
 mod consumers;
+mod cursor;
 mod deliveries;
 mod dying;
 mod lane;
@@ -39,6 +40,7 @@ pub(crate) use arrivals::Arrival;
 pub(crate) use bodies::BodyChunk;
 pub(crate) use channel::ChannelLimit;
 pub(crate) use consumers::WINDOW;
+pub(crate) use cursor::{CursorLoaded, CursorRead};
 pub(crate) use session::{DueWill, Session};
 pub use session::{OWN_IDS, Will};
 pub(crate) use settings::is_known;
@@ -46,6 +48,7 @@ pub use settings::{Overflow, QueueSettings, QueueType};
 
 use self::{
     consumers::Consumers,
+    cursor::Cursor,
     deliveries::PendingGet,
     lane::{Lane, lane_of, lane_start},
 };
@@ -235,6 +238,8 @@ pub(crate) struct Queue {
     is_leaving: bool,
     /// When its shard will look at it by itself, at the latest.
     alarm: Option<Timestamp>,
+    /// The log that its messages are of, and what is done with there.
+    cursor: Option<Box<Cursor>>,
     /// What else an MQTT session knows.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) touched: bool,
@@ -267,7 +272,7 @@ impl Queue {
             returned: BTreeMap::new(),
             consumers: match &entry.settings {
                 settings if settings.single_active_consumer => {
-                    Consumers::single(settings.kind == QueueType::Quorum)
+                    Consumers::single(settings.kind.counts_returns())
                 }
                 _ => Consumers::default(),
             },
@@ -283,6 +288,7 @@ impl Queue {
             was_consumed: false,
             is_leaving: false,
             alarm: None,
+            cursor: Cursor::new(&entry),
             session: (entry.spec.session && !is_group(&entry.name)).then(Box::default),
             touched: false,
             entry,
@@ -291,7 +297,10 @@ impl Queue {
 
     /// Ready messages.
     pub(crate) fn ready(&self) -> u64 {
-        self.ready.messages
+        match &self.cursor {
+            Some(cursor) => cursor.ready(),
+            None => self.ready.messages,
+        }
     }
 
     /// Bytes of the bodies of messages ready for delivery.
@@ -311,6 +320,9 @@ impl Queue {
 
     /// Goes on as its declaration or policies now say. `from` is whose wish that is.
     pub(crate) fn change(&mut self, entry: Arc<QueueEntry>, from: ConnectionId, now: Timestamp) {
+        if let (Some(cursor), Some(log)) = (&mut self.cursor, &entry.source) {
+            cursor.change(log);
+        }
         self.entry = entry;
         if let Some(session) = &mut self.session {
             session.expect(from, now.after(FIRST_CONSUMER));
@@ -338,7 +350,7 @@ impl Queue {
         expired |= self.make_room(budget, turn);
         expired |= self.serve_gets(budget, turn);
         self.give_up(turn);
-        self.read_ahead(expired, turn);
+        self.read_ahead(expired, budget, turn);
     }
 
     /// When the queue next has something to do by itself.
@@ -452,6 +464,7 @@ impl Queue {
             Front::Lane(at) => self.lanes[at].ready.pop_front()?,
         };
         self.ready.remove(&held.message);
+        self.take_from_log(held.sequence);
         Some(held)
     }
 
@@ -461,8 +474,11 @@ impl Queue {
         self.lanes.iter_mut().find(|lane| lane.start == start)
     }
 
-    fn read_ahead(&mut self, expired: bool, turn: &mut Turn) {
+    fn read_ahead(&mut self, expired: bool, budget: &Budget, turn: &mut Turn) {
         let wanted = self.has_gets() || self.consumers.active() > 0 || expired || self.is_over();
+        if self.cursor.is_some() {
+            return self.read_log(wanted, budget, turn);
+        }
         let first_is_wanted = self.timed && self.head().is_none();
         if !wanted && !first_is_wanted {
             return;
@@ -490,6 +506,9 @@ impl Queue {
     /// Tells those who wait for a backlog that cannot be read. It stays where it is, and whoever comes next
     /// has it read again.
     fn give_up(&mut self, turn: &mut Turn) {
+        if self.cursor.is_some() {
+            return self.give_up_log(turn);
+        }
         if self.head().is_some() {
             return;
         }
@@ -506,6 +525,9 @@ impl Queue {
     }
 
     fn read_again(&mut self) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.read_again();
+        }
         for backlog in self
             .lanes
             .iter_mut()
@@ -518,6 +540,9 @@ impl Queue {
     /// A message is settled for good.
     fn forget(&mut self, held: &Held, budget: &mut Budget) {
         self.release(held.size, budget);
+        if let Some(cursor) = &mut self.cursor {
+            return cursor.finish(held.sequence);
+        }
         let stored = self
             .lane_mut(held.sequence)
             .is_some_and(|lane| lane.forget(held));
@@ -536,6 +561,9 @@ impl Queue {
 
     /// Drops the ready messages; how many.
     pub(crate) fn purge(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
+        if self.cursor.is_some() {
+            return self.purge_log(budget);
+        }
         let count = self.ready.messages;
         loop {
             while let Some(held) = self.take_head() {
@@ -572,7 +600,7 @@ impl Queue {
 
     /// Empties the queue because it goes; its consumers are told. How many messages were ready.
     pub(crate) fn remove(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
-        let ready = self.ready.messages;
+        let ready = self.ready();
         let consumers = self.consumers.all_ids();
         self.cancel_all(CancelReason::QueueDeleted, turn);
         for (connection, consumer) in consumers {
@@ -584,6 +612,7 @@ impl Queue {
         let kind = Kind::Queue;
         self.refuse_gets(&Refusal::NotFound { kind, name, vhost }, turn);
         self.end_session(turn);
+        self.remove_cursor(turn);
         for lane in &mut self.lanes {
             lane.remove(turn);
         }
@@ -612,6 +641,9 @@ impl Queue {
             self.counters_dirty |= lane.seal(turn);
         }
         self.forget_lifetimes();
+        if self.cursor.is_some() {
+            return self.seal_cursor(turn);
+        }
         if std::mem::take(&mut self.counters_dirty) && self.entry.spec.durable {
             let counters = QueueCounters {
                 lanes: self.lanes.iter_mut().map(Lane::counters).collect(),

@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use crate::{
-    command::QueueSpec,
+    command::{QueueSpec, StreamStart},
     event::{Kind, Refusal},
+    filter::RecordFilter,
+    id::Offset,
     properties::{Text, Value},
 };
 
@@ -24,7 +26,14 @@ const QUORUM_PRIORITY_MAX: u8 = 31;
 /// The priority of a message in a quorum queue that has none.
 const QUORUM_PRIORITY_DEFAULT: u8 = 4;
 
-/// Which of RabbitMQ's kinds of queue one is. Both are the same engine with different rules.
+/// What a cursor is of.
+const SOURCE: &str = "x-source";
+/// Where it begins.
+const START: &str = "x-stream-offset";
+/// Which records it is for.
+const FILTER: &str = "x-filter";
+
+/// Which kind of queue one is: the same engine with different rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueType {
     /// The default.
@@ -32,6 +41,8 @@ pub enum QueueType {
     Classic,
     /// Counts deliveries and gives up on what nobody can handle.
     Quorum,
+    /// Its messages are the records of a log, which stay there.
+    Cursor,
 }
 
 impl QueueType {
@@ -40,11 +51,17 @@ impl QueueType {
         match self {
             QueueType::Classic => "classic",
             QueueType::Quorum => "quorum",
+            QueueType::Cursor => "cursor",
         }
     }
 
+    /// Whether it counts how often a message came back, and may have a limit.
+    pub(crate) fn counts_returns(self) -> bool {
+        self != QueueType::Classic
+    }
+
     fn parse(name: &str) -> Option<QueueType> {
-        [QueueType::Classic, QueueType::Quorum]
+        [QueueType::Classic, QueueType::Quorum, QueueType::Cursor]
             .into_iter()
             .find(|kind| kind.name() == name)
     }
@@ -117,10 +134,11 @@ impl QueueSettings {
             arguments: &spec.arguments,
         };
         let kind = subject.queue_type()?;
-        if kind == QueueType::Quorum && name.is_empty() {
-            return Err(invalid(
-                "Cannot declare a server-named queue for type rabbit_quorum_queue".to_owned(),
-            ));
+        if kind != QueueType::Classic && name.is_empty() {
+            return Err(invalid(format!(
+                "Cannot declare a server-named queue for type rabbit_{}_queue",
+                kind.name()
+            )));
         }
         subject.dead_letter_exchange()?;
         for known in &ARGUMENTS {
@@ -141,8 +159,28 @@ impl QueueSettings {
             )));
         }
         match kind {
-            QueueType::Quorum => subject.quorum(spec),
+            QueueType::Quorum => subject.lasting(spec),
+            QueueType::Cursor => subject.cursor(spec),
             QueueType::Classic => Ok(()),
+        }
+    }
+
+    /// The log that a queue is declared to be a cursor of.
+    pub(crate) fn source(spec: &QueueSpec) -> Option<&Text> {
+        argument(&spec.arguments, SOURCE).and_then(text)
+    }
+
+    /// Where a cursor was declared to begin.
+    pub(crate) fn start(spec: &QueueSpec) -> StreamStart {
+        let start = argument(&spec.arguments, START).map(stream_start);
+        start.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Which records a cursor was declared to be for.
+    pub(crate) fn filter(spec: &QueueSpec) -> Option<RecordFilter> {
+        match argument(&spec.arguments, FILTER)? {
+            Value::Table(table) => RecordFilter::new(table).ok(),
+            _ => None,
         }
     }
 
@@ -183,8 +221,13 @@ impl QueueSettings {
             kind,
             message_ttl: sources.least("message-ttl"),
             expires: milliseconds("expires"),
-            max_length: sources.least("max-length"),
-            max_length_bytes: sources.least("max-length-bytes"),
+            // What a log keeps is the log's to say.
+            max_length: sources
+                .least("max-length")
+                .filter(|_| kind != QueueType::Cursor),
+            max_length_bytes: sources
+                .least("max-length-bytes")
+                .filter(|_| kind != QueueType::Cursor),
             overflow: sources.overflow(),
             dead_letters_must_arrive: kind == QueueType::Quorum
                 && sources
@@ -197,6 +240,7 @@ impl QueueSettings {
             max_priority: match kind {
                 QueueType::Classic => max_priority.and_then(|max| u8::try_from(max).ok()),
                 QueueType::Quorum => Some(QUORUM_PRIORITY_MAX),
+                QueueType::Cursor => None,
             },
             single_active_consumer: matches!(
                 argument(sources.arguments, "x-single-active-consumer"),
@@ -204,7 +248,7 @@ impl QueueSettings {
             ),
             delivery_limit: match kind {
                 QueueType::Classic => None,
-                QueueType::Quorum => sources.delivery_limit(),
+                QueueType::Quorum | QueueType::Cursor => sources.delivery_limit(),
             },
             consumer_timeout: milliseconds("consumer-timeout"),
         }
@@ -213,7 +257,7 @@ impl QueueSettings {
     /// The priority that a message of the given one has in this queue.
     pub(crate) fn priority(&self, priority: Option<u8>) -> u8 {
         let default = match self.kind {
-            QueueType::Classic => 0,
+            QueueType::Classic | QueueType::Cursor => 0,
             QueueType::Quorum => QUORUM_PRIORITY_DEFAULT,
         };
         priority
@@ -300,9 +344,13 @@ pub(crate) fn is_known(name: &str) -> bool {
 /// Which kinds of queue take an argument.
 #[derive(Clone, Copy)]
 enum Kinds {
+    All,
+    /// Classic and quorum queues: those that messages are published to.
     Both,
     Classic,
     Quorum,
+    /// Quorum queues and cursors: those that count.
+    Counting,
     /// Logs do.
     Neither,
 }
@@ -310,7 +358,9 @@ enum Kinds {
 impl Kinds {
     fn takes(self, kind: QueueType) -> bool {
         match self {
-            Kinds::Both => true,
+            Kinds::All => true,
+            Kinds::Both => kind != QueueType::Cursor,
+            Kinds::Counting => kind.counts_returns(),
             Kinds::Classic => kind == QueueType::Classic,
             Kinds::Quorum => kind == QueueType::Quorum,
             Kinds::Neither => false,
@@ -334,9 +384,9 @@ const fn known(name: &'static str, kinds: Kinds, check: Check) -> Known {
 
 /// In the order in which RabbitMQ looks at them.
 static ARGUMENTS: [Known; 29] = [
-    known("x-expires", Kinds::Both, expires),
-    known("x-message-ttl", Kinds::Both, time),
-    known("x-dead-letter-routing-key", Kinds::Both, routing_key),
+    known("x-expires", Kinds::All, expires),
+    known("x-message-ttl", Kinds::All, time),
+    known("x-dead-letter-routing-key", Kinds::All, routing_key),
     known("x-dead-letter-strategy", Kinds::Quorum, strategy),
     known("x-max-length", Kinds::Both, natural),
     known("x-max-length-bytes", Kinds::Both, natural),
@@ -346,13 +396,13 @@ static ARGUMENTS: [Known; 29] = [
     known("x-overflow", Kinds::Both, overflow),
     known("x-queue-mode", Kinds::Classic, mode),
     known("x-queue-version", Kinds::Classic, version),
-    known("x-single-active-consumer", Kinds::Both, boolean),
+    known("x-single-active-consumer", Kinds::All, boolean),
     known("x-queue-master-locator", Kinds::Classic, anything),
-    known("x-queue-leader-locator", Kinds::Both, locator),
+    known("x-queue-leader-locator", Kinds::All, locator),
     known("x-quorum-initial-group-size", Kinds::Quorum, positive),
     known("x-quorum-target-group-size", Kinds::Quorum, positive),
-    known("x-delivery-limit", Kinds::Quorum, whole),
-    known("x-consumer-timeout", Kinds::Both, natural),
+    known("x-delivery-limit", Kinds::Counting, whole),
+    known("x-consumer-timeout", Kinds::All, natural),
     known("x-consumer-disconnected-timeout", Kinds::Quorum, natural),
     known("x-delayed-retry-type", Kinds::Quorum, anything),
     known("x-delayed-retry-min", Kinds::Quorum, natural),
@@ -467,6 +517,25 @@ fn boolean(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
     }
 }
 
+/// Where to begin, as consumers of streams say it.
+fn stream_start(value: &Value) -> Result<StreamStart, String> {
+    match value {
+        Value::Text(word) => match &**word {
+            "first" => Ok(StreamStart::First),
+            "last" => Ok(StreamStart::Last),
+            "next" => Ok(StreamStart::Next),
+            other => Err(format!("\"first, last, next, a number or a timestamp, not '{other}'\"")),
+        },
+        // In seconds, as AMQP has it.
+        Value::Timestamp(seconds) => Ok(StreamStart::AtTime(seconds.saturating_mul(1000))),
+        value => {
+            natural(value, &[])?;
+            let offset = u64::try_from(number(value)?).unwrap_or_default();
+            Ok(StreamStart::Offset(Offset(offset)))
+        }
+    }
+}
+
 fn number(value: &Value) -> Result<i64, String> {
     value
         .integer()
@@ -536,8 +605,38 @@ impl Subject<'_> {
         }
     }
 
-    /// A quorum queue is durable and shared.
-    fn quorum(&self, spec: &QueueSpec) -> Result<(), Refusal> {
+    /// A cursor is of a log, and begins somewhere.
+    fn cursor(&self, spec: &QueueSpec) -> Result<(), Refusal> {
+        self.lasting(spec)?;
+        match argument(self.arguments, SOURCE) {
+            Some(Value::Text(_)) => {}
+            Some(other) => {
+                let why = format!("{{unacceptable_type,{}}}", other.type_name());
+                return Err(self.invalid(SOURCE, &why));
+            }
+            None => {
+                let text =
+                    format!("{self} of type cursor needs the argument '{SOURCE}': the name of a log");
+                return Err(invalid(text));
+            }
+        }
+        if let Some(start) = argument(self.arguments, START) {
+            stream_start(start).map_err(|why| self.invalid(START, &why))?;
+        }
+        match argument(self.arguments, FILTER) {
+            None => Ok(()),
+            Some(Value::Table(table)) => RecordFilter::new(table)
+                .map(drop)
+                .map_err(|why| self.invalid(FILTER, &why)),
+            Some(other) => {
+                let why = format!("\"expected table, got {}\"", other.type_name());
+                Err(self.invalid(FILTER, &why))
+            }
+        }
+    }
+
+    /// What must not be lost is durable and shared.
+    fn lasting(&self, spec: &QueueSpec) -> Result<(), Refusal> {
         let property = if spec.auto_delete {
             "auto-delete"
         } else if spec.exclusive {

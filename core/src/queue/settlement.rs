@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use super::{Budget, ChannelLimit, Held, Queue, QueueType};
+use super::{Budget, ChannelLimit, Held, Queue};
 use crate::{
     catalog::QueueEntry,
     command::{ConsumeSpec, Outcome, StreamStart},
@@ -47,8 +47,11 @@ impl Queue {
 
     /// Puts a message back into its place, unless it has come back too often.
     fn requeue(&mut self, mut held: Held, budget: &mut Budget, turn: &mut Turn) {
+        if self.is_moved(&held) {
+            return self.release(held.size, budget);
+        }
         held.redelivered = true;
-        if self.entry.settings.kind == QueueType::Quorum {
+        if self.entry.settings.kind.counts_returns() {
             held.returns = held.returns.saturating_add(1);
             let limit = self.entry.settings.delivery_limit;
             if limit.is_some_and(|limit| u32::from(held.returns) > limit) {
@@ -57,6 +60,10 @@ impl Queue {
             if let Some(lane) = self.lane_mut(held.sequence) {
                 lane.note_return(&held);
             }
+        }
+        if let Some(cursor) = &mut self.cursor
+        {
+            cursor.release(held.sequence);
         }
         self.ready.add(&held.message);
         self.returned.insert(held.sequence, held);

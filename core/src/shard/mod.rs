@@ -122,6 +122,19 @@ impl Shard {
         self.add_queue(entry, counters, now);
     }
 
+    /// What a cursor knows of a partition; false if there is no such cursor.
+    pub(crate) fn recover_cursor(
+        &mut self,
+        queue: QueueId,
+        partition: u32,
+        row: Bytes,
+    ) -> Result<bool, StoreError> {
+        match touch(&mut self.queues, &mut self.touched_queues, queue) {
+            Some(found) => found.restore_cursor(partition, row),
+            None => Ok(false),
+        }
+    }
+
     /// The logs found in the store, and what the store holds of this shard's partitions.
     pub(crate) async fn recover_logs(
         &mut self,
@@ -421,13 +434,12 @@ impl Shard {
                     consumers,
                     created,
                 };
-                turn.free.push(
-                    from,
-                    Event::Done {
-                        token,
-                        result: Ok(reply),
-                    },
-                );
+                // Where a new cursor begins has to be known before anybody relies on it.
+                let begins = created && queue.source.is_some();
+                turn.in_order |= begins;
+                let told = if begins { &mut turn.held } else { &mut turn.free };
+                let result = Ok(reply);
+                told.push(from, Event::Done { token, result });
             }
             Op::Purge { token, queue } => {
                 let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
@@ -555,6 +567,25 @@ impl Shard {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.loaded(*loaded, &mut self.budget);
                 }
+            }
+            Op::LogLoaded { queue, loaded } => {
+                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    found.log_loaded(*loaded, &mut self.budget, turn);
+                }
+            }
+            Op::ResetCursor {
+                token,
+                queue,
+                offsets,
+            } => {
+                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
+                    Some(found) => {
+                        found.reset(&offsets, &mut self.budget);
+                        Ok(Reply::Ok)
+                    }
+                    None => Err(missing(Kind::Queue)),
+                };
+                turn.held.push(from, Event::Done { token, result });
             }
             Op::ForgetRetained { vhost, reply } => {
                 self.retained.forget(&vhost, turn);

@@ -20,7 +20,7 @@ use crate::{
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, ChannelLimit, Loaded, Will},
+    queue::{Arrival, ChannelLimit, CursorLoaded, Loaded, Will},
     topic::Pattern,
 };
 
@@ -243,6 +243,17 @@ pub(crate) enum Op {
     Loaded {
         queue: QueueId,
         loaded: Box<Loaded>,
+    },
+    /// A read of a log that a cursor asked for.
+    LogLoaded {
+        queue: QueueId,
+        loaded: Box<CursorLoaded>,
+    },
+    /// A cursor begins anew at these offsets of its partitions; confirmed when durable.
+    ResetCursor {
+        token: Token,
+        queue: QueueId,
+        offsets: Vec<(u32, Offset)>,
     },
     /// Answered with the ready messages, unsettled ones and consumers of each.
     Count {

@@ -22,7 +22,7 @@ use crate::{
     link::Mailbox,
     log::{Committed, Compaction},
     metrics::Metrics,
-    queue::{DueWill, Read},
+    queue::{CursorRead, DueWill, Read},
     recovery::Loader,
     store::StoreError,
     sweep::Sweep,
@@ -75,6 +75,7 @@ struct InFlight {
     committed: Vec<((LogId, u32), Committed)>,
     reads: Vec<Read>,
     delayed_reads: Vec<delay::Read>,
+    cursor_reads: Vec<CursorRead>,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -114,11 +115,13 @@ pub(crate) async fn run(mut shard: Shard, mut inboxes: Inboxes, services: Servic
         tokio::select! {
             biased;
             Some(result) = next_done(&mut in_flight) => {
-                let done = in_flight.pop_front().expect("a commit was under way");
+                let mut done = in_flight.pop_front().expect("a commit was under way");
                 in_flight_bytes -= done.bytes;
                 reads.extend(done.reads.iter().map(|read| services.loader.load(read)));
                 let delayed = done.delayed_reads.iter();
                 reads.extend(delayed.map(|read| services.loader.load_delayed(read)));
+                let cursors = done.cursor_reads.drain(..);
+                reads.extend(cursors.map(|read| services.loader.load_log(read)));
                 release(&mut shard, done, result, &services);
                 continue;
             }
@@ -200,7 +203,8 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
     }
     let bytes = turn.batch.bytes();
     let nothing_to_write = turn.batch.is_empty() && spans.is_empty();
-    let nothing_to_read = turn.reads.is_empty() && turn.delayed_reads.is_empty();
+    let nothing_to_read =
+        turn.reads.is_empty() && turn.delayed_reads.is_empty() && turn.cursor_reads.is_empty();
     if nothing_to_write && nothing_to_read && !turn.in_order {
         send(shard, turn.held.drain());
         return None;
@@ -224,6 +228,7 @@ fn close(shard: &Shard, mut turn: Turn, spans: &[Span], services: &Services) -> 
         committed: turn.committed,
         reads: turn.reads,
         delayed_reads: turn.delayed_reads,
+        cursor_reads: turn.cursor_reads,
         drained: turn.drained,
     })
 }

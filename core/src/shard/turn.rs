@@ -12,7 +12,7 @@ use crate::{
     group::ShareLetter,
     id::{ConnectionId, LogId, QueueId, Sequence, Token},
     log::{Committed, Compaction},
-    queue::{DueWill, Read},
+    queue::{CursorRead, DueWill, Read},
     store::Batch,
     time::Now,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Turn {
     pub(crate) reads: Vec<Read>,
     /// The same for delayed exchanges.
     pub(crate) delayed_reads: Vec<delay::Read>,
+    /// Reads of logs for cursors.
+    pub(crate) cursor_reads: Vec<CursorRead>,
     /// Messages whose time has come.
     pub(crate) due: Vec<delay::Ready>,
     /// Messages for dead-letter exchanges.
@@ -77,6 +79,8 @@ pub(crate) struct Count {
     pub(crate) dropped: u64,
     pub(crate) expired: u64,
     pub(crate) unretained: u64,
+    /// Records that retention removed before a cursor had delivered them.
+    pub(crate) lost: u64,
 }
 
 impl Turn {
@@ -88,6 +92,7 @@ impl Turn {
             free: Outbox::default(),
             reads: Vec::new(),
             delayed_reads: Vec::new(),
+            cursor_reads: Vec::new(),
             due: Vec::new(),
             dead: Vec::new(),
             share_letters: Vec::new(),

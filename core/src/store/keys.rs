@@ -163,6 +163,8 @@ mod state {
     pub const TRANSACTION: u8 = b't';
     /// `h`: what a share group knows of a partition.
     pub const SHARE_WINDOW: u8 = b'h';
+    /// `v`: what a cursor knows of a partition.
+    pub const CURSOR: u8 = b'v';
     /// `n`: the members of a group.
     pub const GROUP_MEMBERS: u8 = b'n';
     /// `c`: the settings of a group.
@@ -442,6 +444,26 @@ pub(crate) fn share_window(vhost: &str, group: &str, log: &[u8; 16], partition: 
         .bytes(log)
         .u32(partition)
         .done()
+}
+
+/// `State`: what a cursor knows of a partition.
+pub(crate) fn cursor(queue: QueueId, partition: u32) -> Bytes {
+    key(13)
+        .u8(state::CURSOR)
+        .u64(queue.0)
+        .u32(partition)
+        .done()
+}
+
+/// `State`: what all cursors know.
+pub(crate) fn cursors() -> Range<Bytes> {
+    prefix(&[state::CURSOR])
+}
+
+/// The queue and partition in the key of what a cursor knows.
+pub(crate) fn cursor_parts(key: &[u8]) -> Option<(QueueId, u32)> {
+    let partition = u32::from_be_bytes(key.get(9..)?.try_into().ok()?);
+    Some((queue_of_state(key)?, partition))
 }
 
 /// `State`: what all share groups know.

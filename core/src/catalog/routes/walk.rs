@@ -144,7 +144,10 @@ impl Vhost {
     fn route_by_name(&self, topic: &Topic, targets: &mut Targets) {
         let name = dots(topic);
         if let Some(queue) = self.queues.get(&*name) {
-            targets.push_queue(queue, None);
+            // What a cursor has comes from its log only.
+            if queue.source.is_none() {
+                targets.push_queue(queue, None);
+            }
         } else if let Some(log) = self.logs.get(&*name) {
             targets.logs.push(log.clone());
         }

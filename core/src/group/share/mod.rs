@@ -2,7 +2,6 @@
 //! became of it. A cursor over logs: what is done with is remembered per partition, the records stay where they are.
 
 mod request;
-mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -14,13 +13,9 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::window::{Fate, GivenUp, Window};
-pub use self::{
-    request::{
-        Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
-        Terms,
-    },
-    window::{Acknowledgement, Acquired},
+pub use self::request::{
+    Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
+    Terms,
 };
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
@@ -35,7 +30,9 @@ use crate::{
     properties::Text,
     store::{Batch, StoreError, Table, keys},
     time::Now,
+    window::{Fate, GivenUp, Window},
 };
+pub use crate::window::{Acknowledgement, Acquired};
 
 /// As Kafka's `group.share.max.size`.
 const MEMBERS_MAX: usize = 200;
@@ -431,7 +428,7 @@ impl ShareGroup {
         (records_max, strict): (u64, bool),
         batch: &mut Batch,
     ) -> Vec<Vec<Acquired>> {
-        let until = now.instant + self.settings.lock;
+        let until = Some(now.instant + self.settings.lock);
         let mut left = records_max;
         let mut all = Vec::with_capacity(reads.len());
         for read in reads {
@@ -473,7 +470,7 @@ impl ShareGroup {
         ranges: Vec<Acknowledged>,
         batch: &mut Batch,
     ) -> Result<(), GroupError> {
-        let (until, fate) = (now.instant + self.settings.lock, self.fate());
+        let (until, fate) = (Some(now.instant + self.settings.lock), self.fate());
         let window = self
             .windows
             .get_mut(&partition)
@@ -504,7 +501,7 @@ impl ShareGroup {
     fn release(
         &mut self,
         name: &(Text, Text),
-        is_over: impl Fn(&Text, Instant) -> bool,
+        is_over: impl Fn(&Text, Option<Instant>) -> bool,
         batch: &mut Batch,
     ) {
         let (mut changed, fate) = (Vec::new(), self.fate());
@@ -621,6 +618,7 @@ impl ShareGroup {
         if !silent.is_empty() {
             self.reassign(&name.0, directory);
         }
-        self.release(name, |_, until| until <= now.instant, batch);
+        let is_over = |until: Instant| until <= now.instant;
+        self.release(name, |_, until| until.is_some_and(is_over), batch);
     }
 }

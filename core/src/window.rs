@@ -1,11 +1,12 @@
-//! What a share group knows of one partition: which records are with whom, and which are done with.
+//! What those who share the records of a partition know of it: which are with whom, and which are done with. It is the
+//! state of a share group (KIP-932) and of a cursor, with one encoding.
 //!
 //! ```text
 //!        start                             end
 //!   done │ available, acquired, done, …     │ not looked at yet
 //! ```
-//! Only what lies between start and end takes memory, as runs of records of the same state, and the group's settings
-//! say how many records that may be. The start moves on over what is done with.
+//! Only what lies between start and end takes memory, as runs of records of the same state. Whoever owns a window bounds
+//! the records or the runs in it. The start moves on over what is done with.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
@@ -29,9 +30,9 @@ const DONE: u8 = 1;
 const DYING: u8 = 2;
 const REJECTED: u8 = 3;
 
-/// A partition of a share group.
+/// A partition as a share group or a cursor sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub(crate) struct Window {
     start: u64,
     end: u64,
     /// By first record; without gaps from start to end.
@@ -52,7 +53,8 @@ enum State {
     Available,
     Acquired {
         member: Text,
-        until: Instant,
+        /// When it is taken back; `None` is never.
+        until: Option<Instant>,
     },
     /// Given up, and on its way to the dead-letter topic.
     Dying {
@@ -90,8 +92,8 @@ pub enum Acknowledgement {
 
 /// What becomes of records that come back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fate {
-    /// After so many deliveries they are given up.
+pub(crate) struct Fate {
+    /// After so many deliveries they are given up; `u16::MAX` is never.
     pub deliveries_max: u16,
     /// What is given up goes to a dead-letter topic.
     pub has_dead_letters: bool,
@@ -99,7 +101,7 @@ pub(super) struct Fate {
 
 /// Records that nobody will get any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GivenUp {
+pub(crate) struct GivenUp {
     pub first: u64,
     pub last: u64,
     pub deliveries: u16,
@@ -144,19 +146,57 @@ impl Window {
         }
     }
 
-    /// The log begins at `to` now: what was before is gone.
-    pub fn trim(&mut self, to: Offset) {
+    /// The log begins at `to` now: what was before is gone. How many records nobody has got.
+    pub fn trim(&mut self, to: Offset) -> u64 {
         if to.0 <= self.start {
-            return;
-        }
-        if to.0 >= self.end {
-            *self = Window::new(to);
-            return;
+            return 0;
         }
         self.split(to.0);
-        self.runs = self.runs.split_off(&to.0);
+        let kept = self.runs.split_off(&to.0);
+        let missed = count_available(&self.runs) + to.0.saturating_sub(self.end);
+        self.runs = kept;
         self.start = to.0;
+        self.end = self.end.max(to.0);
         self.advance();
+        missed
+    }
+
+    /// Everything that a member could get up to `end` is done with; how many records that were.
+    pub fn finish(&mut self, end: Offset) -> u64 {
+        let end = end.0.max(self.end);
+        let count = self.available() + end - self.end;
+        if end > self.end {
+            self.extend(end - 1);
+        }
+        for run in self.runs.values_mut() {
+            if run.state == State::Available {
+                run.state = State::Done;
+            }
+        }
+        self.join_all();
+        count
+    }
+
+    /// Records in the window that a member could get.
+    pub fn available(&self) -> u64 {
+        count_available(&self.runs)
+    }
+
+    /// The first record that was not looked at.
+    pub fn end(&self) -> Offset {
+        Offset(self.end)
+    }
+
+    /// Runs of records of the same state.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// How often a record was delivered, if a member could get it.
+    pub fn is_available(&self, offset: Offset) -> Option<u16> {
+        let (_, run) = self.runs.range(..=offset.0).next_back()?;
+        let found = run.last >= offset.0 && run.state == State::Available;
+        found.then_some(run.deliveries)
     }
 
     /// Gives a member what is available of `range`, of a batch that was read: about `records_max` records, or when
@@ -167,7 +207,7 @@ impl Window {
         records_max: u64,
         strict: bool,
         member: &Text,
-        until: Instant,
+        until: Option<Instant>,
     ) -> Vec<Acquired> {
         self.extend(*range.end());
         self.split_around(&range);
@@ -195,6 +235,7 @@ impl Window {
                 deliveries: run.deliveries,
             });
         }
+        self.join(&range);
         acquired
     }
 
@@ -211,12 +252,12 @@ impl Window {
     pub fn skip(&mut self, range: RangeInclusive<u64>) {
         self.extend(*range.end());
         self.split_around(&range);
-        for (_, run) in self.runs.range_mut(range) {
+        for (_, run) in self.runs.range_mut(range.clone()) {
             if run.state == State::Available {
                 run.state = State::Done;
             }
         }
-        self.advance();
+        self.join(&range);
     }
 
     /// Whether all of `range` is with the member.
@@ -242,12 +283,12 @@ impl Window {
         &mut self,
         range: RangeInclusive<u64>,
         acknowledgement: Acknowledgement,
-        until: Instant,
+        until: Option<Instant>,
         fate: Fate,
     ) -> Vec<GivenUp> {
         self.split_around(&range);
         let mut given_up = Vec::new();
-        for (first, run) in self.runs.range_mut(range) {
+        for (first, run) in self.runs.range_mut(range.clone()) {
             match acknowledgement {
                 Acknowledgement::Gap | Acknowledgement::Accept => run.state = State::Done,
                 Acknowledgement::Release => given_up.extend(run.release(*first, fate)),
@@ -259,7 +300,7 @@ impl Window {
                 }
             }
         }
-        self.advance();
+        self.join(&range);
         given_up
     }
 
@@ -267,7 +308,7 @@ impl Window {
     pub fn release(
         &mut self,
         fate: Fate,
-        is_over: impl Fn(&Text, Instant) -> bool,
+        is_over: impl Fn(&Text, Option<Instant>) -> bool,
     ) -> (bool, Vec<GivenUp>) {
         let (mut changed, mut given_up) = (false, Vec::new());
         for (first, run) in &mut self.runs {
@@ -276,7 +317,9 @@ impl Window {
                 given_up.extend(run.release(*first, fate));
             }
         }
-        self.advance();
+        if changed {
+            self.join_all();
+        }
         (changed, given_up)
     }
 
@@ -292,18 +335,18 @@ impl Window {
     /// What was on its way has arrived, or will not.
     pub fn bury(&mut self, range: RangeInclusive<u64>) {
         self.split_around(&range);
-        for (_, run) in self.runs.range_mut(range) {
+        for (_, run) in self.runs.range_mut(range.clone()) {
             if matches!(run.state, State::Dying { .. }) {
                 run.state = State::Done;
             }
         }
-        self.advance();
+        self.join(&range);
     }
 
     /// When the first lock ends.
     pub fn next_deadline(&self) -> Option<Instant> {
         let locks = self.runs.values().filter_map(|run| match &run.state {
-            State::Acquired { until, .. } => Some(*until),
+            State::Acquired { until, .. } => *until,
             _ => None,
         });
         locks.min()
@@ -341,7 +384,7 @@ impl Window {
         self.runs.insert(at, rest);
     }
 
-    /// Moves the start over what is done with, and joins runs that have become alike.
+    /// Moves the start over what is done with.
     fn advance(&mut self) {
         while let Some(first) = self.runs.first_entry()
             && first.get().state == State::Done
@@ -349,14 +392,36 @@ impl Window {
             self.start = first.get().last + 1;
             first.remove();
         }
-        let mut joined: BTreeMap<u64, Run> = BTreeMap::new();
-        for (first, run) in std::mem::take(&mut self.runs) {
-            match joined.last_entry() {
-                Some(mut before) if before.get().is_like(&run) => before.get_mut().last = run.last,
-                _ => drop(joined.insert(first, run)),
+    }
+
+    /// Joins runs that have become alike in a range that has changed, and where it meets others.
+    fn join(&mut self, range: &RangeInclusive<u64>) {
+        let before = self.runs.range(..*range.start()).next_back();
+        let mut at = before.map_or(*range.start(), |(first, _)| *first);
+        let end = range.end().saturating_add(1);
+        while let Some((&first, run)) = self.runs.range(at..=end).next() {
+            let Some((&next, other)) = self.runs.range(first + 1..).next() else {
+                break;
+            };
+            if next > end {
+                break;
             }
+            if !run.is_like(other) {
+                at = next;
+                continue;
+            }
+            let last = other.last;
+            self.runs.remove(&next);
+            if let Some(run) = self.runs.get_mut(&first) {
+                run.last = last;
+            }
+            at = first;
         }
-        self.runs = joined;
+        self.advance();
+    }
+
+    fn join_all(&mut self) {
+        self.join(&(self.start..=self.end));
     }
 
     /// What has to survive. Who has what does not: after a restart it is available again.
@@ -435,12 +500,18 @@ impl Run {
 
     /// Available again, or given up when it was delivered as often as is allowed.
     fn release(&mut self, first: u64, fate: Fate) -> Option<GivenUp> {
-        if self.deliveries < fate.deliveries_max {
+        if self.deliveries < fate.deliveries_max || fate.deliveries_max == u16::MAX {
             self.state = State::Available;
             return None;
         }
         Some(self.give_up(first, false, fate))
     }
+}
+
+fn count_available(runs: &BTreeMap<u64, Run>) -> u64 {
+    let runs = runs.iter();
+    let open = runs.filter(|(_, run)| run.state == State::Available);
+    open.map(|(first, run)| run.last - first + 1).sum()
 }
 
 #[cfg(test)]
@@ -450,8 +521,8 @@ mod tests {
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "somewhere to count from")]
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(30)
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(30))
     }
 
     fn fate(deliveries_max: u16) -> Fate {

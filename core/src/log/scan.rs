@@ -1,0 +1,237 @@
+//! Reading a log record by record, with the offset of each: for cursors.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Position, Record, Visible, batch, convert::message_from_record, fetch, find_offset, record,
+};
+use crate::{
+    catalog::LogEntry,
+    command::{Fetch, FetchPartition, Isolation, OffsetSpec},
+    event::{Fetched, FetchedBatch, Refusal},
+    filter::RecordFilter,
+    id::Offset,
+    message::{Message, Origin},
+    properties::Text,
+    store::Store,
+    time::Timestamp,
+};
+
+/// A batch is decompressed to so many bytes at most.
+const DECOMPRESSED_MAX: usize = 64 << 20;
+/// How long a scan waits for something new before it is asked for again.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A log, and which of its records are wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    pub log: Arc<LogEntry>,
+    pub filter: Option<Arc<RecordFilter>>,
+    /// Of the messages that records become.
+    pub origin: Arc<Origin>,
+}
+
+/// What a scan found in a partition.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub partition: u32,
+    /// Where it began, a position resolved.
+    pub from: Offset,
+    /// Where the next scan goes on. What lies between and is not among the records is for nobody.
+    pub next: Offset,
+    pub log_start: Offset,
+    pub records: Vec<FoundRecord>,
+}
+
+/// A record as a message.
+#[derive(Debug)]
+pub(crate) struct FoundRecord {
+    pub offset: Offset,
+    /// Of the record.
+    pub time: Timestamp,
+    pub message: Arc<Message>,
+}
+
+impl Scan {
+    pub(crate) fn new(log: Arc<LogEntry>, filter: Option<Arc<RecordFilter>>) -> Scan {
+        let origin = Origin {
+            protocol: Text::from_static("stream"),
+            vhost: log.vhost.clone(),
+            ..Origin::default()
+        };
+        Scan {
+            log,
+            filter,
+            origin: Arc::new(origin),
+        }
+    }
+
+    /// Reads on from positions in partitions: about `bytes`, none to resolve the positions only. With `wait`, until there
+    /// is something.
+    pub(crate) async fn read(
+        &self,
+        store: Arc<dyn Store>,
+        positions: &[(u32, Position)],
+        bytes: usize,
+        wait: bool,
+    ) -> Result<Vec<Found>, Refusal> {
+        let mut from = Vec::with_capacity(positions.len());
+        for (partition, position) in positions {
+            from.push(self.resolve(&store, *partition, *position).await?);
+        }
+        if bytes == 0 {
+            let none = positions.iter().zip(from).map(|((partition, _), from)| {
+                let from = self.clamp(*partition, from);
+                self.found(*partition, from, from)
+            });
+            return Ok(none.collect());
+        }
+        let partitions = positions.iter().zip(&from);
+        let partitions = partitions.map(|((partition, _), from)| FetchPartition {
+            log: self.log.info.name.clone(),
+            id: None,
+            partition: *partition,
+            from: *from,
+            max_bytes: bytes,
+        });
+        let wanted = Fetch {
+            partitions: partitions.collect(),
+            min_bytes: 1,
+            max_bytes: bytes,
+            wait: if wait { WAIT } else { Duration::ZERO },
+            isolation: Isolation::Committed,
+        };
+        let tails = positions.iter().map(|(partition, _)| {
+            let tail = self.log.tails.get(*partition as usize)?;
+            Some((self.log.info.id, tail.clone()))
+        });
+        let fetched = fetch(store, self.log.vhost.clone(), tails.collect(), wanted).await;
+        let found = fetched.into_iter().zip(from);
+        found
+            .map(|(fetched, from)| self.take(fetched, from))
+            .collect()
+    }
+
+    fn found(&self, partition: u32, from: Offset, next: Offset) -> Found {
+        let tail = self.log.tails.get(partition as usize);
+        Found {
+            partition,
+            from,
+            next,
+            log_start: tail.map_or(from, |tail| tail.bounds().log_start),
+            records: Vec::new(),
+        }
+    }
+
+    fn clamp(&self, partition: u32, offset: Offset) -> Offset {
+        let bounds = self.log.tails.get(partition as usize);
+        bounds.map_or(offset, |tail| {
+            let bounds = tail.bounds();
+            offset.clamp(bounds.log_start, bounds.high_watermark)
+        })
+    }
+
+    /// The first record of a position.
+    async fn resolve(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: u32,
+        position: Position,
+    ) -> Result<Offset, Refusal> {
+        let Some(tail) = self.log.tails.get(partition as usize).cloned() else {
+            return Ok(Offset(0));
+        };
+        let (time, end) = match position {
+            Position::At(offset) => return Ok(offset),
+            Position::BatchOf(offset) => {
+                let wanted = FetchPartition {
+                    log: self.log.info.name.clone(),
+                    id: None,
+                    partition,
+                    from: offset,
+                    max_bytes: 1,
+                };
+                let fetch_one = Fetch {
+                    partitions: vec![wanted],
+                    min_bytes: 0,
+                    max_bytes: 1,
+                    wait: Duration::ZERO,
+                    isolation: Isolation::Committed,
+                };
+                let tails = vec![Some((self.log.info.id, tail))];
+                let fetched = fetch(store.clone(), self.log.vhost.clone(), tails, fetch_one).await;
+                let batches = fetched.into_iter().next().and_then(|it| it.result.ok());
+                let first = batches.and_then(|batches| Some(batches.first()?.base));
+                return Ok(first.unwrap_or(offset));
+            }
+            Position::Since(time, end) => (time, end),
+        };
+        let (at, isolation) = (OffsetSpec::AtTime(time), Isolation::Committed);
+        let id = self.log.info.id;
+        let found = find_offset(store.clone(), id, partition, tail, at, isolation).await?;
+        Ok(found.map_or(end, |(offset, _)| offset))
+    }
+
+    fn take(&self, fetched: Fetched, from: Offset) -> Result<Found, Refusal> {
+        let partition = fetched.partition;
+        let batches = match fetched.result {
+            Ok(batches) => batches,
+            // Retention was faster.
+            Err(Refusal::OffsetOutOfRange(_)) => {
+                let next = self.clamp(partition, from);
+                return Ok(self.found(partition, from, next));
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let mut found = self.found(partition, from, from);
+        let mut visible = Visible::new(&fetched.aborted);
+        for stored in &batches {
+            let corrupt = |error: batch::BatchError| Refusal::Corrupt(error.to_string().into());
+            let header = batch::parse(&stored.bytes).map_err(corrupt)?;
+            found.next = Offset(stored.base.0 + u64::from(header.last_offset_delta) + 1);
+            if visible.shows(stored) {
+                self.take_records(stored, &mut found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The records of a batch up to the first that cannot be read: a producer may send what it likes inside of one, and
+    /// that must not keep anybody from what comes behind.
+    fn take_records(&self, stored: &FetchedBatch, found: &mut Found) {
+        let records = match record::records(&stored.bytes, DECOMPRESSED_MAX) {
+            Ok(records) => records,
+            Err(error) => return self.left_out(found.partition, stored, &error),
+        };
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => return self.left_out(found.partition, stored, &error),
+            };
+            let offset = Offset(stored.base.0 + u64::from(record.offset_delta));
+            if offset < found.from {
+                continue;
+            }
+            let time = Timestamp(u64::try_from(record.timestamp).unwrap_or_default());
+            let message = self.message(found.partition, offset, record);
+            if self.filter.as_ref().is_none_or(|it| it.wants(&message)) {
+                found.records.push(FoundRecord {
+                    offset,
+                    time,
+                    message: Arc::new(message),
+                });
+            }
+        }
+    }
+
+    fn left_out(&self, partition: u32, stored: &FetchedBatch, error: &batch::BatchError) {
+        let log = &self.log.info.name;
+        tracing::warn!(%log, partition, base = %stored.base, %error, "a cursor leaves out records that it cannot read");
+    }
+
+    fn message(&self, partition: u32, offset: Offset, record: Record) -> Message {
+        let exchange = Text::new();
+        let name = &self.log.info.name;
+        message_from_record(name, partition, offset, record, &exchange, &self.origin)
+    }
+}
