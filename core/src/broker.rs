@@ -356,6 +356,12 @@ impl Inner {
         standings.await.map_err(|_| Refusal::Stopping)
     }
 
+    /// Sends an operation to the shard of a queue.
+    pub(crate) async fn ask_shard_of(&self, queue: QueueId, op: Op) -> Result<(), Refusal> {
+        let shard = &self.shards[self.shard_of_queue(queue)];
+        self.send(shard, vec![op]).await
+    }
+
     async fn report(&self, shard: &mpsc::Sender<Request>) -> Option<Report> {
         let (reply, report) = oneshot::channel();
         self.send(shard, vec![Op::Report(reply)]).await.ok()?;

@@ -201,6 +201,14 @@ pub enum Command {
         vhost: Option<Text>,
         name: Option<Text>,
     },
+    /// Has a cursor begin anew, in all partitions of its log or in one: what it has delivered and was not settled is not
+    /// its any more, and settling that has no effect. Answered by [`Reply::Ok`](crate::Reply::Ok).
+    ResetCursor {
+        token: Token,
+        queue: Text,
+        to: StreamStart,
+        partition: Option<u32>,
+    },
     /// A fresh producer id and epoch (Kafka idempotence); answered by [`Reply::Producer`](crate::Reply::Producer).
     InitProducer { token: Token },
     /// A request to the coordinator of a transactional id; answered by

@@ -3,6 +3,7 @@
 //! user may do and see; here it is only spelled in RabbitMQ's JSON.
 
 mod access;
+mod cursors;
 mod declared;
 pub mod definitions;
 mod json;
@@ -43,6 +44,7 @@ pub fn router() -> Router<Arc<Status>> {
         .merge(limits::router())
         .merge(declared::router())
         .merge(lag::router())
+        .merge(cursors::router())
         .fallback(async || Failure::NotFound)
         .layer(DefaultBodyLimit::max(BODY_MAX))
 }

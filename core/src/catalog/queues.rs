@@ -5,8 +5,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Actor, Applied, Catalog, Effect, Outcome, bindings::End, check,
-    routes::{LogEntry, QueueEntry}, streams,
+    Actor, Applied, Catalog, Effect, Outcome,
+    bindings::End,
+    check,
+    routes::{LogEntry, QueueEntry},
+    streams,
 };
 use crate::{
     access::Operation,

@@ -2,6 +2,7 @@
 
 mod channels;
 mod confirms;
+mod cursors;
 mod follow;
 mod logs;
 mod mailbox;
@@ -373,6 +374,12 @@ impl Link {
             Command::DescribeExchanges { token, vhost, name } => {
                 self.describe_exchanges(token, vhost, name)
             }
+            Command::ResetCursor {
+                token,
+                queue,
+                to,
+                partition,
+            } => self.reset_cursor(token, &queue, to, partition),
             Command::InitProducer { token } => {
                 let id = self.broker.next_producer();
                 self.done(token, Ok(Reply::Producer { id, epoch: 0 }));
@@ -648,9 +655,9 @@ impl Link {
         };
         let entry = entry.cloned();
         if let Some(log) = entry.as_ref().and_then(|entry| entry.source.as_ref())
-            && let Err(refusal) =
-                self.routing
-                    .permit(Operation::Read, Kind::Log, &log.info.name)
+            && let Err(refusal) = self
+                .routing
+                .permit(Operation::Read, Kind::Log, &log.info.name)
         {
             self.done(token, Err(refusal));
             return None;

@@ -436,8 +436,8 @@ impl Queue {
     /// Asks for more of the log where that is wanted.
     pub(super) fn read_log(&mut self, wanted: bool, budget: &Budget, turn: &mut Turn) {
         let in_memory = self.lanes.first().map_or(0, |lane| lane.ready.len());
-        let has_room = in_memory == 0
-            || (in_memory < READY_LOW && budget.used + READ_AHEAD <= budget.limit);
+        let has_room =
+            in_memory == 0 || (in_memory < READY_LOW && budget.used + READ_AHEAD <= budget.limit);
         if let Some(cursor) = &mut self.cursor {
             cursor.read(self.entry.id, wanted && has_room, turn);
         }

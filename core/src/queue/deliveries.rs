@@ -32,7 +32,11 @@ impl Queue {
             if self.is_choked() || self.head_must_wait_to_expire(turn) {
                 break;
             }
-            if self.cursor.as_ref().is_some_and(|it| it.is_scattered(sequence)) {
+            if self
+                .cursor
+                .as_ref()
+                .is_some_and(|it| it.is_scattered(sequence))
+            {
                 break;
             }
             let Some(slot) = self.consumers.next(fleeting) else {

@@ -524,7 +524,9 @@ fn stream_start(value: &Value) -> Result<StreamStart, String> {
             "first" => Ok(StreamStart::First),
             "last" => Ok(StreamStart::Last),
             "next" => Ok(StreamStart::Next),
-            other => Err(format!("\"first, last, next, a number or a timestamp, not '{other}'\"")),
+            other => Err(format!(
+                "\"first, last, next, a number or a timestamp, not '{other}'\""
+            )),
         },
         // In seconds, as AMQP has it.
         Value::Timestamp(seconds) => Ok(StreamStart::AtTime(seconds.saturating_mul(1000))),
@@ -615,8 +617,9 @@ impl Subject<'_> {
                 return Err(self.invalid(SOURCE, &why));
             }
             None => {
-                let text =
-                    format!("{self} of type cursor needs the argument '{SOURCE}': the name of a log");
+                let text = format!(
+                    "{self} of type cursor needs the argument '{SOURCE}': the name of a log"
+                );
                 return Err(invalid(text));
             }
         }

@@ -61,8 +61,7 @@ impl Queue {
                 lane.note_return(&held);
             }
         }
-        if let Some(cursor) = &mut self.cursor
-        {
+        if let Some(cursor) = &mut self.cursor {
             cursor.release(held.sequence);
         }
         self.ready.add(&held.message);

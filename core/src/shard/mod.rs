@@ -3,6 +3,7 @@
 //! A shard is synchronous and deterministic: [`Shard::apply`] does not await, lock, read a clock, or
 //! fail for reasons outside its input. Only [`run`] awaits.
 
+mod cursors;
 mod op;
 mod retained;
 mod run;
@@ -120,19 +121,6 @@ impl Shard {
         now: Now,
     ) {
         self.add_queue(entry, counters, now);
-    }
-
-    /// What a cursor knows of a partition; false if there is no such cursor.
-    pub(crate) fn recover_cursor(
-        &mut self,
-        queue: QueueId,
-        partition: u32,
-        row: Bytes,
-    ) -> Result<bool, StoreError> {
-        match touch(&mut self.queues, &mut self.touched_queues, queue) {
-            Some(found) => found.restore_cursor(partition, row),
-            None => Ok(false),
-        }
     }
 
     /// The logs found in the store, and what the store holds of this shard's partitions.
@@ -437,7 +425,11 @@ impl Shard {
                 // Where a new cursor begins has to be known before anybody relies on it.
                 let begins = created && queue.source.is_some();
                 turn.in_order |= begins;
-                let told = if begins { &mut turn.held } else { &mut turn.free };
+                let told = if begins {
+                    &mut turn.held
+                } else {
+                    &mut turn.free
+                };
                 let result = Ok(reply);
                 told.push(from, Event::Done { token, result });
             }
@@ -568,25 +560,7 @@ impl Shard {
                     found.loaded(*loaded, &mut self.budget);
                 }
             }
-            Op::LogLoaded { queue, loaded } => {
-                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.log_loaded(*loaded, &mut self.budget, turn);
-                }
-            }
-            Op::ResetCursor {
-                token,
-                queue,
-                offsets,
-            } => {
-                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => {
-                        found.reset(&offsets, &mut self.budget);
-                        Ok(Reply::Ok)
-                    }
-                    None => Err(missing(Kind::Queue)),
-                };
-                turn.held.push(from, Event::Done { token, result });
-            }
+            Op::LogLoaded { .. } | Op::ResetCursor { .. } => self.apply_cursor(op, turn),
             Op::ForgetRetained { vhost, reply } => {
                 self.retained.forget(&vhost, turn);
                 turn.in_order = true;

@@ -249,11 +249,11 @@ pub(crate) enum Op {
         queue: QueueId,
         loaded: Box<CursorLoaded>,
     },
-    /// A cursor begins anew at these offsets of its partitions; confirmed when durable.
+    /// A cursor begins anew at these offsets of its partitions; answered once that is committed.
     ResetCursor {
-        token: Token,
         queue: QueueId,
         offsets: Vec<(u32, Offset)>,
+        reply: oneshot::Sender<()>,
     },
     /// Answered with the ready messages, unsettled ones and consumers of each.
     Count {

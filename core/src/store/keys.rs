@@ -448,11 +448,7 @@ pub(crate) fn share_window(vhost: &str, group: &str, log: &[u8; 16], partition: 
 
 /// `State`: what a cursor knows of a partition.
 pub(crate) fn cursor(queue: QueueId, partition: u32) -> Bytes {
-    key(13)
-        .u8(state::CURSOR)
-        .u64(queue.0)
-        .u32(partition)
-        .done()
+    key(13).u8(state::CURSOR).u64(queue.0).u32(partition).done()
 }
 
 /// `State`: what all cursors know.

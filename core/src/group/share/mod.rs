@@ -24,6 +24,7 @@ use super::{
     directory::{Directory, LogUuid, TopicPartition},
     settings::{Begin, GroupSettings},
 };
+pub use crate::window::{Acknowledgement, Acquired};
 use crate::{
     command::OffsetSpec,
     id::Offset,
@@ -32,7 +33,6 @@ use crate::{
     time::Now,
     window::{Fate, GivenUp, Window},
 };
-pub use crate::window::{Acknowledgement, Acquired};
 
 /// As Kafka's `group.share.max.size`.
 const MEMBERS_MAX: usize = 200;
