@@ -17,8 +17,8 @@ use trivium_core::{
 /// Time passes in steps that no lifetime ends close to.
 const STEP: u64 = 60_000;
 
-/// A queue that what dies goes to, without arguments of its own.
-const DEAD: usize = 3;
+/// Queues with arguments; as many come behind them without any, one for what dies in each of these.
+const WITH_ARGUMENTS: usize = 3;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
@@ -97,8 +97,8 @@ impl World {
         let store = Arc::new(MemoryStore::new());
         let broker = open(store.clone()).await;
         let mut client = Client::new(&broker);
-        let mut queues: Vec<Naive> = (0..DEAD).map(|at| random(&mut rng, at)).collect();
-        queues.push(Naive::default());
+        let mut queues: Vec<Naive> = (0..WITH_ARGUMENTS).map(|at| random(&mut rng, at)).collect();
+        queues.resize_with(2 * WITH_ARGUMENTS, Naive::default);
         for (at, queue) in queues.iter().enumerate() {
             let spec = QueueSpec {
                 arguments: arguments(queue),
@@ -417,12 +417,12 @@ fn random(rng: &mut SmallRng, at: usize) -> Naive {
         length: limits.then(|| rng.random_range(1..15)),
         bytes: rng.random_bool(0.3).then(|| rng.random_range(500..9000)),
         overflow,
-        // Only to later ones: what arrives in which order from two sides is nobody's promise.
+        // What arrives in which order from two queues is nobody's promise.
         dead: rng.random_bool(0.7).then(|| {
-            if at + 1 < DEAD && rng.random_bool(0.3) {
+            if rng.random_bool(0.2) {
                 at
             } else {
-                DEAD
+                WITH_ARGUMENTS + at
             }
         }),
         max_priority: (!is_quorum && rng.random_bool(0.4)).then(|| rng.random_range(1..6)),
