@@ -106,6 +106,7 @@ impl Status {
             ));
             samples.extend(broker.samples().await.into_iter().map(Sample::from));
             samples.extend(broker.lag().await.iter().flat_map(|all| lag::samples(all)));
+            samples.extend(metrics::taps(&broker.taps()));
         }
         if let Some(store) = &self.store {
             samples.extend(store::samples(store));

@@ -1,8 +1,9 @@
 //! Metrics in Prometheus' text format: the broker's, the listeners' and the process's.
 
-use std::{fmt::Write, fs};
+use std::{collections::BTreeMap, fmt::Write, fs};
 
 use rustix::process::{Resource, getrlimit};
+use trivium_core::TapStatus;
 
 /// One value of one series.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +57,27 @@ impl From<trivium_core::Sample> for Sample {
         };
         Sample::new(sample.name, sample.help, kind, sample.value as f64)
     }
+}
+
+/// What the taps of logs have lost, the partitions of each taken together.
+pub fn taps(taps: &[TapStatus]) -> Vec<Sample> {
+    let mut logs: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for tap in taps {
+        *logs.entry((&tap.vhost, &tap.log)).or_default() += tap.lost;
+    }
+    let sample = |((vhost, log), lost): ((&str, &str), u64)| {
+        let help =
+            "Offsets that retention, a deletion or damage took before the tap had read them.";
+        Sample::new(
+            "trivium_tap_lost_records_total",
+            help,
+            Kind::Counter,
+            lost as f64,
+        )
+        .with("vhost", vhost)
+        .with("log", log)
+    };
+    logs.into_iter().map(sample).collect()
 }
 
 /// Renders samples; those of one name are grouped, in the order in which names first appear.

@@ -20,7 +20,7 @@ use crate::{
     command::{Change, Scope},
     commit::{Committer, Span},
     definitions::{Definitions, Removal},
-    event::{Event, QueueInfo, Refusal, Reply},
+    event::{Event, QueueInfo, Refusal, Reply, TapStatus},
     group::GroupBounds,
     id::{ConnectionId, LogId, QueueId, Token},
     lag::{Lag, Standing},
@@ -205,6 +205,25 @@ impl Broker {
         let vhosts: Vec<Text> = routes.vhosts().map(|about| about.name.clone()).collect();
         let lag = self.inner.lag(&routes, &vhosts, false).await;
         lag.map_err(|_| Stopped)
+    }
+
+    /// How far the tap is in each partition of the logs that are tapped, by vhost and name.
+    pub fn taps(&self) -> Vec<TapStatus> {
+        let routes = self.inner.snapshot.load();
+        let mut taps = Vec::new();
+        for log in routes.all_logs().filter(|log| log.tap.is_some()) {
+            for (partition, tail) in log.tails.iter().enumerate() {
+                taps.extend(tail.tap().map(|at| TapStatus {
+                    vhost: log.vhost.clone(),
+                    log: log.info.name.clone(),
+                    partition: partition as u32,
+                    position: at.position,
+                    end: at.end,
+                    lost: at.lost,
+                }));
+            }
+        }
+        taps
     }
 
     /// Publishes messages on topics of the broker's own (`$SYS/…`), where nobody else can. They are retained for as

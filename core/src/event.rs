@@ -190,6 +190,23 @@ pub enum Reply {
     ClientQuotas(Vec<(QuotaEntity, QuotaValues)>),
 }
 
+/// How far the tap is in a partition (DESIGN section 3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapStatus {
+    /// Where the log is.
+    pub vhost: Text,
+    /// Its name.
+    pub log: Text,
+    /// Its partition.
+    pub partition: u32,
+    /// The next record that the tap reads.
+    pub position: Offset,
+    /// Where it has read all that is committed: the lag is the difference.
+    pub end: Offset,
+    /// Offsets that were gone or damaged before it had read them, since the broker was opened.
+    pub lost: u64,
+}
+
 /// The retained message of a topic.
 #[derive(Clone, Debug)]
 pub struct Retained {

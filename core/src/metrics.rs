@@ -23,6 +23,8 @@ pub struct Metrics {
     batch_bytes: AtomicU64,
     fetched_bytes: AtomicU64,
     tapped: AtomicU64,
+    untapped: AtomicU64,
+    tap_denied: AtomicU64,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -66,6 +68,14 @@ impl Metrics {
 
     pub(crate) fn tapped(&self, records: u64) {
         add(&self.tapped, records);
+    }
+
+    pub(crate) fn untapped(&self, records: u64) {
+        add(&self.untapped, records);
+    }
+
+    pub(crate) fn tap_denied(&self, records: u64) {
+        add(&self.tap_denied, records);
     }
 
     pub(crate) fn session_expired(&self) {
@@ -168,6 +178,16 @@ impl Metrics {
                 "trivium_tapped_records_total",
                 "Records of logs offered to exchanges",
                 &self.tapped,
+            ),
+            counter(
+                "trivium_tap_unaddressed_records_total",
+                "Records of logs that were offered to nobody because mq.route.key yields no topic for them",
+                &self.untapped,
+            ),
+            counter(
+                "trivium_tap_denied_records_total",
+                "Records of logs that were offered to nobody because the user who had the log tapped may not publish there",
+                &self.tap_denied,
             ),
         ]
     }

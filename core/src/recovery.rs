@@ -316,7 +316,7 @@ pub(crate) fn start(
     let (dead, letters) = mpsc::unbounded_channel();
     let (given_up, share_letters_inbox) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
-    let signals = Arc::new(tap::Signals::default());
+    let signals = Arc::new(tap::Signals::new(inner.snapshot.clone()));
     let services = Services {
         committer: inner.committer.clone(),
         metrics: inner.metrics.clone(),

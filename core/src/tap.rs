@@ -2,7 +2,8 @@
 //!
 //! One task reads committed records behind the tails of the partitions, so that a producer never
 //! waits for it. What a record leads to is written in one storage batch with the tap's new position,
-//! so a record is offered once. Where no binding matches, batches are not even decoded.
+//! so a record is offered once. Where no binding matches and nothing asks to be retained, batches are not even decoded:
+//! the task is not woken, and the position moves along with the end of the partition, see `Tail::commit`.
 
 use std::{
     collections::VecDeque,
@@ -14,16 +15,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
 use crate::{
+    access::{Operation, Permits},
     broker::Inner,
-    catalog::{Facts, LogEntry, Targets},
+    catalog::{Facts, LEVELS_MAX, LogEntry, Routes, SQUARE, Targets, dots},
     command::{Fetch, FetchPartition, Isolation},
-    event::{FetchedBatch, Refusal},
+    delay::{self, Waiting as Delayed, delay_ms},
+    event::{FetchedBatch, Kind, Refusal},
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
     log::{self, Bounds, Visible},
-    message::Origin,
+    message::{Message, Origin},
+    properties::Text,
     queue::Arrival,
     shard::Op,
+    snapshot::Snapshot,
     store::keys::record_flags,
     topic::{Grammar, Topic},
 };
@@ -34,9 +39,13 @@ const READ_BYTES: usize = 1 << 20;
 /// A batch is decompressed to so many bytes at most.
 const DECOMPRESSED_MAX: usize = 64 << 20;
 
+/// How long until what the store could not read is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Partitions with something new, each once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Signals {
+    snapshot: Arc<Snapshot>,
     waiting: Mutex<Waiting>,
     arrived: Notify,
 }
@@ -48,6 +57,19 @@ struct Waiting {
 }
 
 impl Signals {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Signals {
+        Signals {
+            snapshot,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// That of the routes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.snapshot.generation()
+    }
+
     /// A partition has something new.
     pub(crate) fn signal(&self, partition: (LogId, u32)) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +109,7 @@ pub(crate) async fn run(
         positions,
         entries: FxHashMap::default(),
         generation: None,
+        routes: Arc::default(),
     };
     let known: Vec<_> = tap.positions.keys().copied().collect();
     known
@@ -100,6 +123,8 @@ pub(crate) async fn run(
             Err(Stop::Broker) => return,
             Err(Stop::Unreadable(reason)) => {
                 tracing::error!(log = %partition.0, partition = partition.1, %reason, "tap cannot read a log");
+                tokio::time::sleep(RETRY).await;
+                signals.signal(partition);
             }
         }
     }
@@ -120,23 +145,134 @@ struct Tap {
     mailbox: Arc<Mailbox>,
     outgoing: Outgoing,
     positions: FxHashMap<(LogId, u32), Offset>,
-    /// The logs of the current routes, by id.
-    entries: FxHashMap<LogId, Arc<LogEntry>>,
+    /// The logs of the current routes that are tapped.
+    entries: FxHashMap<LogId, Tapped>,
     generation: Option<u64>,
+    routes: Arc<Routes>,
+}
+
+/// A log and who hears of its records.
+struct Tapped {
+    entry: Arc<LogEntry>,
+    exchange: Text,
+    /// For what is offered later.
+    origin: Arc<Origin>,
+    permits: Permits,
+    /// Where all records go, if they go to one place; looked up when it is first wanted.
+    audience: Option<Audience>,
+}
+
+/// Who hears of the records of a log.
+#[derive(Clone)]
+enum Audience {
+    /// Nobody, whatever is in them.
+    Nobody,
+    /// The same for each.
+    Same(Topic, Arc<Targets>),
+    /// That is up to the record.
+    Each,
+}
+
+impl Tapped {
+    fn new(entry: &Arc<LogEntry>) -> Option<Tapped> {
+        let exchange = entry.tap.clone()?;
+        let origin = Origin {
+            protocol: "kafka".into(),
+            vhost: entry.vhost.clone(),
+            user: entry.tapped_by.clone(),
+            ..Origin::default()
+        };
+        let mut permits = Permits::default();
+        permits.set_actor(entry.tapped_by.clone(), entry.vhost.clone());
+        Some(Tapped {
+            entry: entry.clone(),
+            exchange,
+            origin: Arc::new(origin),
+            permits,
+            audience: None,
+        })
+    }
+
+    fn audience(&mut self, routes: &Routes) -> Audience {
+        if self.audience.is_none() {
+            self.audience = Some(self.look_up(routes));
+        }
+        self.audience.clone().unwrap_or(Audience::Each)
+    }
+
+    fn look_up(&mut self, routes: &Routes) -> Audience {
+        let name = &self.entry.info.name;
+        if let Some(template) = &self.entry.settings.route_key {
+            return match routes.tap_may_match(&self.entry, &template.prefix(name)) {
+                true => Audience::Each,
+                false => Audience::Nobody,
+            };
+        }
+        let topic = Topic::new(name.clone(), Grammar::Dots);
+        if !self.may_offer(routes, &topic) {
+            return Audience::Nobody;
+        }
+        let mut targets = Targets::default();
+        routes.route_tapped(&self.entry, &topic, &mut Facts::default, &mut targets);
+        if targets.by_headers {
+            Audience::Each
+        } else if targets.is_empty() {
+            Audience::Nobody
+        } else {
+            Audience::Same(topic, Arc::new(targets))
+        }
+    }
+
+    /// Whether the one who had the log tapped may publish there.
+    fn may_offer(&mut self, routes: &Routes, topic: &Topic) -> bool {
+        if self.entry.tapped_by.is_empty() {
+            return true;
+        }
+        self.permits.update(routes.access());
+        let exchange = &self.exchange;
+        let may = self
+            .permits
+            .check(Operation::Write, Kind::Exchange, exchange);
+        may.is_ok()
+            && (!self.permits.restricts_topics()
+                || !routes.is_topic_exchange(&self.entry.vhost, exchange)
+                || self
+                    .permits
+                    .check_topic(Operation::Write, exchange, &dots(topic), "")
+                    .is_ok())
+    }
+
+    /// The topic under which a record is offered; none where it has none or the broker keeps it for itself.
+    fn topic(&self, record: &log::Record) -> Option<Topic> {
+        let (settings, name) = (&self.entry.settings, &self.entry.info.name);
+        let topic = match &settings.route_key {
+            Some(template) => template.render(name, record.key.as_ref(), &record.headers)?,
+            None => Topic::new(name.clone(), Grammar::Dots),
+        };
+        let is_internal = topic.text().starts_with('$');
+        let is_deep = topic.tokens().count() > LEVELS_MAX;
+        (!is_internal && !is_deep).then_some(topic)
+    }
+}
+
+/// What a look at batches found.
+struct Looked {
+    /// The offset behind the last record looked at.
+    next: Offset,
+    /// Somebody is offered something, so that the new position needs a commit.
+    offered: bool,
+    /// Nobody ever is by these routes.
+    quiet: bool,
 }
 
 impl Tap {
     async fn offer(&mut self, partition: (LogId, u32)) -> Result<Progress, Stop> {
         self.refresh();
-        let Some(entry) = self
-            .entries
-            .get(&partition.0)
-            .filter(|entry| entry.tap.is_some())
-            .cloned()
-        else {
+        let Some(tapped) = self.entries.get(&partition.0) else {
             self.positions.remove(&partition);
             return Ok(Progress::Done);
         };
+        let entry = tapped.entry.clone();
         let Some(tail) = entry.tails.get(partition.1 as usize) else {
             return Ok(Progress::Done);
         };
@@ -145,26 +281,22 @@ impl Tap {
             last_stable,
             ..
         } = tail.bounds();
-        let from = self
-            .positions
-            .get(&partition)
-            .copied()
-            .unwrap_or_default()
-            .max(log_start);
+        let passed = tail.tap().map(|tap| tap.position).unwrap_or_default();
+        let known = self.positions.get(&partition).copied().unwrap_or_default();
+        let from = known.max(passed).max(log_start);
         if from >= last_stable {
             return Ok(Progress::Done);
         }
-        let topic = Topic::new(entry.info.name.clone(), Grammar::Dots);
-        let mut targets = Targets::default();
-        let routes = self.inner.snapshot.load();
-        routes.route_tapped(&entry, &topic, &mut Facts::default, &mut targets);
-        let next = if targets.is_empty() {
-            last_stable
-        } else {
-            self.offer_records(&entry, partition.1, from, &targets)
-                .await?
-        };
-        self.advance(&entry, partition, next).await?;
+        let Looked {
+            next,
+            offered,
+            quiet,
+        } = self.offer_records(&entry, partition.1, from).await?;
+        let quiet = self.generation.filter(|_| quiet);
+        self.positions.insert(partition, next);
+        if offered || !tail.pass(from, next, quiet) {
+            self.advance(&entry, partition, next).await?;
+        }
         Ok(if next < last_stable {
             Progress::More
         } else {
@@ -175,23 +307,34 @@ impl Tap {
     fn refresh(&mut self) {
         let generation = self.inner.snapshot.generation();
         if self.generation != Some(generation) {
-            let routes = self.inner.snapshot.load();
-            self.entries = routes
+            self.routes = self.inner.snapshot.load();
+            self.entries = self
+                .routes
                 .all_logs()
-                .map(|entry| (entry.info.id, entry.clone()))
+                .filter_map(|entry| Some((entry.info.id, Tapped::new(entry)?)))
                 .collect();
-            self.generation = Some(generation);
+            // What is looked up is as new as the routes, whatever has been published since.
+            self.generation = Some(self.routes.generation);
         }
     }
 
-    /// Queues what the records from `from` on lead to; the offset behind the last one looked at.
+    /// Queues what the records from `from` on lead to.
     async fn offer_records(
         &mut self,
         entry: &Arc<LogEntry>,
         partition: u32,
         from: Offset,
-        targets: &Targets,
-    ) -> Result<Offset, Stop> {
+    ) -> Result<Looked, Stop> {
+        let mut looked = Looked {
+            next: from,
+            offered: false,
+            quiet: false,
+        };
+        let Some(audience) = self.audience(entry.info.id) else {
+            return Ok(looked);
+        };
+        looked.quiet = matches!(audience, Audience::Nobody);
+        let tail = &entry.tails[partition as usize];
         let wanted = FetchPartition {
             log: entry.info.name.clone(),
             id: None,
@@ -206,106 +349,108 @@ impl Tap {
             wait: Duration::ZERO,
             isolation: Isolation::Committed,
         };
-        let tails = vec![Some((
-            entry.info.id,
-            entry.tails[partition as usize].clone(),
-        ))];
+        let tails = vec![Some((entry.info.id, tail.clone()))];
         let store = self.inner.committer.store().clone();
-        let fetched = log::fetch(store, entry.vhost.clone(), tails, fetch).await;
+        let fetched = log::fetch(store.clone(), entry.vhost.clone(), tails, fetch).await;
         let Some(fetched) = fetched.into_iter().next() else {
-            return Ok(from);
+            return Ok(looked);
         };
         let batches = match fetched.result {
             Ok(batches) => batches,
             // The log was deleted, or retention was faster: there is nothing to offer here.
-            Err(Refusal::NotFound { .. } | Refusal::OffsetOutOfRange(_)) => return Ok(from),
+            Err(Refusal::NotFound { .. } | Refusal::OffsetOutOfRange(_)) => return Ok(looked),
+            Err(Refusal::Corrupt(reason)) => {
+                let end = tail.bounds().last_stable;
+                let place = (entry.info.id, partition);
+                let next = log::behind_damage(&*store, place, from, end).await;
+                looked.next = next.map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
+                tail.lose(looked.next.0 - from.0);
+                tracing::error!(log = %entry.info.name, partition, %from, to = %looked.next, %reason, "tap leaves out what is damaged");
+                return Ok(looked);
+            }
             Err(refusal) => return Err(Stop::Unreadable(refusal.to_string())),
         };
-        let mut next = from;
         let mut visible = Visible::new(&fetched.aborted);
         for batch in &batches {
             let shown = visible.shows(batch);
-            next = self.offer_batch(entry, partition, from, batch, shown, targets)?;
+            let header = log::parse(&batch.bytes);
+            let header = header.map_err(|error| Stop::Unreadable(error.to_string()))?;
+            looked.next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
+            let is_captured = batch.flags & record_flags::CAPTURED != 0;
+            let is_heard = !matches!(audience, Audience::Nobody) || log::may_retain(&batch.bytes);
+            if shown && !is_captured && is_heard {
+                looked.offered |=
+                    self.offer_batch(entry, partition, from, batch, header.count, &audience);
+            }
         }
-        Ok(next)
+        Ok(looked)
     }
 
+    fn audience(&mut self, log: LogId) -> Option<Audience> {
+        let tapped = self.entries.get_mut(&log)?;
+        Some(tapped.audience(&self.routes))
+    }
+
+    /// Whether any of the records reaches somebody.
     fn offer_batch(
         &mut self,
         entry: &LogEntry,
         partition: u32,
         from: Offset,
         batch: &FetchedBatch,
-        shown: bool,
-        targets: &Targets,
-    ) -> Result<Offset, Stop> {
-        let header =
-            log::parse(&batch.bytes).map_err(|error| Stop::Unreadable(error.to_string()))?;
-        let next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
-        if batch.flags & record_flags::CAPTURED != 0 || !shown {
-            return Ok(next);
-        }
+        records: u32,
+        audience: &Audience,
+    ) -> bool {
+        let Some(tapped) = self.entries.get_mut(&entry.info.id) else {
+            return false;
+        };
         let mut offered = 0;
-        let exchange = entry.tap.clone().unwrap_or_default();
-        let origin = Arc::new(Origin {
-            protocol: "kafka".into(),
-            vhost: entry.vhost.clone(),
-            ..Origin::default()
-        });
-        for record in self.records(entry, partition, batch) {
+        for record in readable(entry, partition, batch, records) {
             let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
             if offset < from {
                 continue;
             }
-            let message = log::message_from_record(
-                &entry.info.name,
-                partition,
-                offset,
-                record,
-                &exchange,
-                &origin,
-            );
-            let message = Arc::new(message);
-            for target in &targets.queues {
-                let shard = self.inner.shard_of_queue(target.queue.id);
-                let (tags, best_effort) = (target.tags.clone(), target.best_effort);
-                let arrival = Arrival {
-                    message: message.clone(),
-                    tags,
-                    best_effort,
-                    promised: false,
-                    body: None,
-                };
-                self.outgoing.push(
-                    shard,
-                    Op::Enqueue {
-                        queue: target.queue.id,
-                        arrival,
-                        token: None,
-                    },
-                );
-                self.outgoing.spanned |= 1 << shard;
-            }
-            offered += 1;
+            let topic = match audience {
+                Audience::Same(topic, _) => Some(topic.clone()),
+                Audience::Nobody | Audience::Each => tapped.topic(&record),
+            };
+            let Some(topic) = topic else {
+                self.inner.metrics.untapped(1);
+                continue;
+            };
+            let (name, exchange) = (&entry.info.name, &tapped.exchange);
+            let mut message =
+                log::message_from_record(name, partition, offset, record, exchange, &tapped.origin);
+            // What a producer wrote into a header says nothing about where its record is offered.
+            (message.exchange, message.topic) = (exchange.clone(), topic);
+            let retains = message.retain && exchange == SQUARE;
+            let targets = match audience {
+                Audience::Same(_, targets) => targets.clone(),
+                Audience::Nobody if !retains => continue,
+                Audience::Nobody | Audience::Each => {
+                    if !tapped.may_offer(&self.routes, &message.topic) {
+                        self.inner.metrics.tap_denied(1);
+                        continue;
+                    }
+                    let mut targets = Targets::default();
+                    if matches!(audience, Audience::Each) {
+                        let mut facts = || Facts::of(&message);
+                        self.routes
+                            .route_tapped(entry, &message.topic, &mut facts, &mut targets);
+                    }
+                    Arc::new(targets)
+                }
+            };
+            offered += u64::from(push(
+                &self.inner,
+                &mut self.outgoing,
+                &targets,
+                Arc::new(message),
+                retains,
+            ));
         }
         self.inner.metrics.tapped(offered);
-        Ok(next)
-    }
-
-    /// The records of a batch up to the first that cannot be read. A producer may send what it likes inside of a
-    /// batch; that must not keep the tap from what comes behind it.
-    fn records(&self, entry: &LogEntry, partition: u32, batch: &FetchedBatch) -> Vec<log::Record> {
-        let mut readable = Vec::new();
-        let damage = match log::records(&batch.bytes, DECOMPRESSED_MAX) {
-            Ok(records) => records
-                .map(|record| record.map(|record| readable.push(record)))
-                .find_map(Result::err),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = damage {
-            tracing::warn!(log = %entry.info.name, partition, base = %batch.base, %error, "tap leaves out records that it cannot read");
-        }
-        readable
+        offered > 0
     }
 
     /// Stores the position together with what was queued.
@@ -328,10 +473,86 @@ impl Tap {
         if self.outgoing.spanned != 0 {
             self.outgoing.spanned |= 1 << shard;
         }
-        self.positions.insert(partition, next);
         self.outgoing
             .flush(&self.inner, &self.mailbox)
             .await
             .map_err(|_| Stop::Broker)
     }
+}
+
+/// The records of a batch up to the first that cannot be read. A producer may send what it likes inside of a
+/// batch; that must not keep the tap from what comes behind it.
+fn readable(
+    entry: &LogEntry,
+    partition: u32,
+    batch: &FetchedBatch,
+    count: u32,
+) -> Vec<log::Record> {
+    let mut readable = Vec::new();
+    let damage = match log::records(&batch.bytes, DECOMPRESSED_MAX) {
+        Ok(records) => records
+            .map(|record| record.map(|record| readable.push(record)))
+            .find_map(Result::err),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = damage {
+        tracing::warn!(log = %entry.info.name, partition, base = %batch.base, %error, "tap leaves out records that it cannot read");
+        let lost = u64::from(count).saturating_sub(readable.len() as u64);
+        entry.tails[partition as usize].lose(lost);
+    }
+    readable
+}
+
+/// Hands a record to all that it leads to, if it leads anywhere.
+fn push(
+    inner: &Inner,
+    outgoing: &mut Outgoing,
+    targets: &Targets,
+    message: Arc<Message>,
+    retains: bool,
+) -> bool {
+    let mut to = |shard: usize, op| {
+        outgoing.push(shard, op);
+        outgoing.spanned |= 1 << shard;
+    };
+    for target in &targets.queues {
+        let arrival = Arrival {
+            message: message.clone(),
+            tags: target.tags.clone(),
+            best_effort: target.best_effort,
+            promised: false,
+            body: None,
+        };
+        let op = Op::Enqueue {
+            queue: target.queue.id,
+            arrival,
+            token: None,
+        };
+        to(inner.shard_of_queue(target.queue.id), op);
+    }
+    for entry in &targets.delays {
+        let arrival = delay::Arrival {
+            entry: entry.clone(),
+            delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
+            waiting: Delayed {
+                message: message.clone(),
+                also: Arc::default(),
+            },
+            token: None,
+        };
+        to(
+            inner.shard_of_exchange(entry.id),
+            Op::Delay(Box::new(arrival)),
+        );
+    }
+    if retains {
+        let topic = message.topic.render(Grammar::Slashes);
+        let op = Op::Retain {
+            vhost: message.origin.vhost.clone(),
+            message,
+            token: None,
+        };
+        to(inner.shard_of_name(&topic), op);
+    }
+    retains || !targets.is_empty()
 }

@@ -292,3 +292,51 @@ async fn streams_and_queues_share_names() {
         "{refused:?}"
     );
 }
+
+/// DESIGN section 3.2: settings of logs are arguments with `x-` in front.
+#[tokio::test]
+async fn a_stream_captures_and_is_tapped_when_it_is_declared_so() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let text = |text: &'static str| Value::Text(text.into());
+    let spec = stream(&[
+        ("x-mq.bind", text("amq.topic:sensors.#")),
+        ("x-mq-tap", text("amq.topic")),
+        ("x-mq.tap.root.wildcards", Value::Bool(true)),
+    ]);
+    declare(&mut client, "s", spec.clone())
+        .await
+        .expect("the name is free");
+    declare(&mut client, "s", spec)
+        .await
+        .expect("it is the same");
+    declare(&mut client, "s", stream(&[]))
+        .await
+        .expect("nothing is said against it");
+    client.publish("amq.topic", "sensors.1", "captured").await;
+    assert_eq!(client.read("s", 0, 0).await, ["captured"]);
+    client.queue("all").await;
+    client.bind("amq.topic", "#", "all").await;
+    client.publish("", "s", "direct").await;
+    while client.get("all").await.as_deref() != Some("direct") {
+        tokio::task::yield_now().await;
+    }
+    for (other, expected) in [
+        (("x-mq.bind", text("amq.topic:else")), "x-mq.bind"),
+        (("x-mq.route.key", text("${key}")), "x-mq.route.key"),
+    ] {
+        let refusal = declare(&mut client, "s", stream(&[other])).await;
+        let refusal = refusal.expect_err("it is not the same");
+        assert!(matches!(refusal, Refusal::Inequivalent { .. }));
+        assert!(refusal.to_string().contains(expected), "{refusal}");
+    }
+    for wrong in [
+        ("x-mq.bind", text("no-colon")),
+        ("x-mq.bind", text("absent:key")),
+        ("x-mq.unheard", text("of")),
+        ("x-mq.key", Value::Bool(true)),
+    ] {
+        let refusal = declare(&mut client, "t", stream(&[wrong])).await;
+        assert!(refusal.is_err());
+    }
+}

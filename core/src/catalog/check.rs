@@ -185,7 +185,12 @@ impl Subject<'_> {
         }
     }
 
-    fn inequivalent(&self, argument: &str, received: String, current: String) -> Refusal {
+    pub(super) fn inequivalent(
+        &self,
+        argument: &str,
+        received: String,
+        current: String,
+    ) -> Refusal {
         Refusal::Inequivalent {
             kind: self.kind,
             name: self.name.clone(),

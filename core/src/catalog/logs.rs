@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
@@ -48,9 +49,10 @@ impl Catalog {
         }
         let mut applied = Applied::default();
         info.id = LogId(self.next_id(true, &mut applied));
-        let row = LogRow::write(&by.vhost, name, &uuid, spec);
-        applied.batch.put(Table::Catalog, keys::log(info.id), row);
-        let new = LogEntry::new(by.vhost.clone(), info.clone());
+        let new = LogEntry::new(by.vhost.clone(), info.clone(), by.user.clone());
+        applied
+            .batch
+            .put(Table::Catalog, keys::log(info.id), new.row());
         let policies = self.policies_of_log(&new);
         let log = Arc::new(new.under(policies));
         self.routes_mut().put_log(log.clone());
@@ -140,7 +142,12 @@ impl Catalog {
         if validate_only {
             return Ok(Outcome::Log(info).into());
         }
-        let mut applied = self.change_log(&old, info);
+        let taps = |(name, _): &(Text, _)| name == "mq.tap" || name == "mq.route.key";
+        let tapped_by = match changes.iter().any(taps) {
+            true => by.user.clone(),
+            false => old.tapped_by.clone(),
+        };
+        let mut applied = self.change_log(&old, info, tapped_by);
         // An exchange that goes with its last binding is not to go in between.
         for capture in added {
             applied.absorb(self.bind(by, capture)?);
@@ -172,7 +179,7 @@ impl Catalog {
         if validate_only {
             return Ok(Outcome::Log(info).into());
         }
-        Ok(self.change_log(&old, info))
+        Ok(self.change_log(&old, info, old.tapped_by.clone()))
     }
 
     fn configurable_log(&self, by: &Actor, name: &Text) -> Result<Arc<LogEntry>, Refusal> {
@@ -182,11 +189,12 @@ impl Catalog {
     }
 
     /// Puts a log that is there under another description.
-    fn change_log(&mut self, old: &LogEntry, info: LogInfo) -> Applied {
+    fn change_log(&mut self, old: &LogEntry, info: LogInfo, tapped_by: Text) -> Applied {
         let mut applied = Applied::default();
-        let row = LogRow::write(&old.vhost, &info.name, &info.uuid, &info.spec);
+        let log = old.changed(info.clone(), tapped_by);
+        let row = log.row();
         applied.batch.put(Table::Catalog, keys::log(info.id), row);
-        self.replace_log(old.changed(info.clone()), &mut applied);
+        self.replace_log(log, &mut applied);
         applied.outcome = Outcome::Log(info);
         applied
     }
@@ -238,22 +246,33 @@ fn check_partitions(partitions: u32) -> Result<(), Refusal> {
 }
 
 impl LogEntry {
-    pub(crate) fn new(vhost: Text, info: LogInfo) -> LogEntry {
-        LogEntry::with_tails(vhost, info, &[], Policies::default())
+    pub(crate) fn new(vhost: Text, info: LogInfo, tapped_by: Text) -> LogEntry {
+        LogEntry::with_tails(vhost, info, tapped_by, &[], Policies::default())
+    }
+
+    fn row(&self) -> Bytes {
+        LogRow::write(&self.vhost, &self.info, &self.tapped_by)
     }
 
     /// The same log under another description, with the same partitions and perhaps more.
-    fn changed(&self, info: LogInfo) -> LogEntry {
+    fn changed(&self, info: LogInfo, tapped_by: Text) -> LogEntry {
         let policies = self.policies.clone();
-        LogEntry::with_tails(self.vhost.clone(), info, &self.tails, policies)
+        LogEntry::with_tails(self.vhost.clone(), info, tapped_by, &self.tails, policies)
     }
 
     /// The same log under other policies.
     pub(super) fn under(&self, policies: Policies) -> LogEntry {
-        LogEntry::with_tails(self.vhost.clone(), self.info.clone(), &self.tails, policies)
+        let (info, tapped_by) = (self.info.clone(), self.tapped_by.clone());
+        LogEntry::with_tails(self.vhost.clone(), info, tapped_by, &self.tails, policies)
     }
 
-    fn with_tails(vhost: Text, info: LogInfo, tails: &[Arc<Tail>], policies: Policies) -> LogEntry {
+    fn with_tails(
+        vhost: Text,
+        info: LogInfo,
+        tapped_by: Text,
+        tails: &[Arc<Tail>],
+        policies: Policies,
+    ) -> LogEntry {
         let tails = (0..info.spec.partitions as usize)
             .map(|number| tails.get(number).cloned().unwrap_or_default())
             .collect();
@@ -269,6 +288,7 @@ impl LogEntry {
             policies,
             tap,
             root_wildcards,
+            tapped_by,
             vhost,
             info,
         }

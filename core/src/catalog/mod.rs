@@ -44,6 +44,7 @@ pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots
 pub(crate) use shares::is_group;
 pub(crate) use spread::Facts;
 pub use streams::max_age as stream_age;
+pub(crate) use topic_trie::LEVELS_MAX;
 
 use self::bindings::Bindings;
 use crate::{

@@ -147,7 +147,7 @@ impl Catalog {
                     spec: row.spec,
                 };
                 self.routes_mut()
-                    .put_log(Arc::new(LogEntry::new(row.vhost, info)));
+                    .put_log(Arc::new(LogEntry::new(row.vhost, info, row.tapped_by)));
             }
             Some(&keys::USER) => self.recovered_access().put_user(admin::read_user(value)?),
             Some(&keys::PERMISSION) => {

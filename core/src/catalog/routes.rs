@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::{Access, limit},
     client_quota::{ClientQuotas, QuotaEntity, QuotaValues},
-    command::{Binding, ExchangeSpec, QueueSpec},
+    command::{Binding, ExchangeKind, ExchangeSpec, QueueSpec},
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     delay::DelayEntry,
     event::LogInfo,
@@ -71,6 +71,8 @@ pub(crate) struct LogEntry {
     pub tap: Option<Text>,
     /// Whether patterns that begin with a wildcard see what is tapped.
     pub root_wildcards: bool,
+    /// Whose permissions count for what the tap offers; nobody's where that is not known.
+    pub tapped_by: Text,
 }
 
 /// The snapshot.
@@ -124,6 +126,12 @@ impl Routes {
     /// Who may do what.
     pub(crate) fn access(&self) -> &Arc<Access> {
         &self.access
+    }
+
+    /// Whether it routes by topics, so that permissions on topics count.
+    pub(crate) fn is_topic_exchange(&self, vhost: &str, exchange: &str) -> bool {
+        let spec = self.exchange(vhost, exchange);
+        spec.is_some_and(|spec| spec.routes_as() == Some(ExchangeKind::Topic))
     }
 
     pub(super) fn access_mut(&mut self) -> &mut Access {

@@ -26,8 +26,46 @@ const ARGUMENTS: [&str; 6] = [
     "x-queue-leader-locator",
 ];
 
+/// The settings that a stream may be declared with (DESIGN section 3.2).
+const SETTINGS: [&str; 8] = [
+    "mq.bind",
+    "mq.key",
+    "mq.retain.map",
+    "mq.route.key",
+    "mq.tap",
+    "mq.tap.max.lag.bytes",
+    "mq.tap.max.lag.ms",
+    "mq.tap.root.wildcards",
+];
+
+/// The setting that an argument of this name is: `x-mq.bind` is `mq.bind`, and so is `x-mq-bind`, for clients whose
+/// arguments are identifiers. None of arguments that are no such settings.
+fn setting_of(argument: &str) -> Option<Text> {
+    let name = argument
+        .strip_prefix("x-")
+        .filter(|it| it.starts_with("mq"))?;
+    Some(name.replace('-', ".").into())
+}
+
+/// The value of a setting that was given as an argument.
+fn setting_text(value: &Value) -> Option<Text> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::Bool(flag) => Some(flag.to_string().into()),
+        other => other.integer().map(|number| number.to_string().into()),
+    }
+}
+
 /// The setting of logs that keep messages with all that an AMQP publisher said.
 const ENVELOPE: &str = "mq.envelope";
+
+/// As in RabbitMQ: a stream gets what is bound to it, and its records have no keys.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("mq.bind", "off"),
+    ("mq.tap", "off"),
+    ("mq.key", "none"),
+    (ENVELOPE, "true"),
+];
 
 /// Whether a queue is declared as a stream.
 pub(super) fn is_stream(spec: &QueueSpec) -> bool {
@@ -101,8 +139,14 @@ impl LogEntry {
     pub(super) fn declared(&self) -> Vec<(Text, Value)> {
         let settings = self.info.spec.settings.iter();
         settings
-            .filter(|(name, _)| ARGUMENTS.contains(&&**name))
-            .map(|(name, value)| (name.clone(), as_declared(value)))
+            .filter_map(|(name, value)| {
+                if ARGUMENTS.contains(&&**name) {
+                    return Some((name.clone(), as_declared(value)));
+                }
+                let argument = format!("x-{name}");
+                let is_shown = SETTINGS.contains(&&**name) && !is_default(name, value);
+                is_shown.then(|| (argument.into(), Value::Text(value.clone())))
+            })
             .collect()
     }
 
@@ -133,6 +177,11 @@ impl LogEntry {
     }
 }
 
+/// Whether a setting is what a stream has that was declared without it.
+fn is_default(name: &str, value: &str) -> bool {
+    DEFAULTS.contains(&(name, value))
+}
+
 /// A stream that is declared again must be what it is.
 fn same_stream(log: &LogEntry, spec: &QueueSpec) -> Result<(), Refusal> {
     let (name, vhost) = (&log.info.name, &log.vhost);
@@ -150,6 +199,19 @@ fn same_stream(log: &LogEntry, spec: &QueueSpec) -> Result<(), Refusal> {
     subject.same_flag("durable", spec.durable, true)?;
     subject.same_flag("auto_delete", spec.auto_delete, false)?;
     let declared = log.declared();
+    let settings = &log.info.spec.settings;
+    for (argument, value) in &spec.arguments {
+        let Some(setting) = setting_of(argument) else {
+            continue;
+        };
+        let own = settings.iter().find(|(name, _)| *name == setting);
+        let (own, received) = (own.map(|(_, value)| value), setting_text(value));
+        if own != received.as_ref() {
+            let shown = |it: Option<&Text>| format!("'{}'", it.map_or("none", |it| it));
+            let (received, own) = (shown(received.as_ref()), shown(own));
+            return Err(subject.inequivalent(argument, received, own));
+        }
+    }
     ARGUMENTS
         .iter()
         .try_for_each(|argument| subject.same_argument(argument, &spec.arguments, &declared))
@@ -169,14 +231,10 @@ fn settings(name: &str, vhost: &str, spec: &QueueSpec) -> Result<Vec<(Text, Text
             "Cannot declare a server-named queue for type rabbit_stream_queue".into(),
         ));
     }
-    let mut settings: Vec<(Text, Text)> = [
-        ("mq.bind", "off"),
-        ("mq.tap", "off"),
-        ("mq.key", "none"),
-        (ENVELOPE, "true"),
-    ]
-    .map(|(name, value)| (Text::from_static(name), Text::from_static(value)))
-    .to_vec();
+    let mut settings: Vec<(Text, Text)> = DEFAULTS
+        .map(|(name, value)| (Text::from_static(name), Text::from_static(value)))
+        .to_vec();
+    let mut given: Vec<(Text, Text)> = Vec::new();
     let mut set = |name: &str, value: String| settings.push((name.into(), value.into()));
     set("max.message.bytes", RECORD_BYTES_MAX.to_string());
     let (mut retention_bytes, mut retention) = ("-1".to_owned(), "-1".to_owned());
@@ -225,6 +283,16 @@ fn settings(name: &str, vhost: &str, spec: &QueueSpec) -> Result<Vec<(Text, Text
                 _ => return Err(wrong("invalid_queue_locator_arg".into())),
             },
             "x-queue-type" => continue,
+            other if let Some(setting) = setting_of(other) => {
+                if !SETTINGS.contains(&&*setting) {
+                    return Err(wrong(format!("there is no setting {setting}")));
+                }
+                let found = value.type_name();
+                let text = setting_text(value);
+                let text = text.ok_or_else(|| wrong(format!("{{unacceptable_type,{found}}}")))?;
+                given.push((setting, text));
+                continue;
+            }
             other if is_known(other) => {
                 let text = format!(
                     "invalid arg '{other}' for {subject} of queue type rabbit_stream_queue"
@@ -238,6 +306,8 @@ fn settings(name: &str, vhost: &str, spec: &QueueSpec) -> Result<Vec<(Text, Text
     check_flags(&subject, spec)?;
     set("retention.bytes", retention_bytes);
     set("retention.ms", retention);
+    settings.retain(|(name, _)| given.iter().all(|(taken, _)| taken != name));
+    settings.extend(given);
     Ok(settings)
 }
 

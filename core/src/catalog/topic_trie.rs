@@ -113,7 +113,33 @@ impl<V: Clone> TopicTrie<V> {
     }
 }
 
+impl<V: Clone> TopicTrie<V> {
+    /// Whether a topic that begins with these tokens may match a pattern with a value of this kind.
+    pub(crate) fn may_match(
+        &self,
+        prefix: &[String],
+        leading: Leading,
+        wanted: &impl Fn(&V) -> bool,
+    ) -> bool {
+        if prefix.is_empty() && leading == Leading::Literal {
+            return self.root.tokens.values().any(|it| it.holds(wanted));
+        }
+        let mut found = false;
+        walk(&self.root, prefix.iter(), leading, &mut |state| {
+            found |= state.holds(wanted);
+        });
+        found
+    }
+}
+
 impl<V: Clone> Node<V> {
+    /// Whether this pattern, or one that goes on from it, has a value of this kind.
+    fn holds(&self, wanted: &impl Fn(&V) -> bool) -> bool {
+        self.values.values().any(wanted)
+            || self.tokens.values().any(|child| child.holds(wanted))
+            || self.one.iter().chain(&self.many).any(|it| it.holds(wanted))
+    }
+
     fn child_or_default(&mut self, step: Step<'_>) -> &mut Arc<Node<V>> {
         match step {
             Step::One => self.one.get_or_insert_default(),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{Attached, Link, Mailbox, Stopped};
 use crate::{
     broker::Inner,
-    catalog::{LogEntry, QueueTarget, Targets},
+    catalog::{LogEntry, QueueTarget, SQUARE, Targets},
     commit::Span,
     delay::{self, Waiting, delay_ms},
     event::{Event, Refusal},
@@ -161,7 +161,8 @@ impl Link {
             destinations += 1;
             shards |= 1 << shard;
         }
-        if message.retain {
+        // What is retained is on the town square.
+        if message.retain && message.exchange == SQUARE {
             let shard = self
                 .broker
                 .shard_of_name(&message.topic.render(Grammar::Slashes));

@@ -405,7 +405,9 @@ pub(crate) fn message_from_record(
             names::PRIORITY => {
                 message.priority = number().and_then(|priority| priority.try_into().ok())
             }
-            names::RETAIN => message.retain = number() == Some(1),
+            names::RETAIN => {
+                message.retain = matches!(value.as_deref(), Some(b"1" | b"true"));
+            }
             names::EXCHANGE => message.exchange = text().unwrap_or_default(),
             names::ROUTING_KEY => {
                 message.topic = Topic::new(text().unwrap_or_default(), Grammar::Dots);

@@ -322,6 +322,29 @@ async fn each(
     }
 }
 
+/// Where reading can go on when the batch that holds `from` is damaged or missing; `end` where nothing follows.
+pub(crate) async fn behind_damage(
+    store: &dyn Store,
+    partition: (LogId, u32),
+    from: Offset,
+    end: Offset,
+) -> Result<Offset, Refusal> {
+    let limit = ScanLimit {
+        entries: 1,
+        bytes: SEARCH_BYTES,
+    };
+    let keys = keys::record_batches(partition.0, partition.1, from, end);
+    let page = store.scan(Table::Records, keys, limit).await?;
+    let Some((key, value)) = page.entries.into_iter().next() else {
+        return Ok(end);
+    };
+    let next = match stored(&key, value) {
+        Ok((batch, _)) if batch.base > from => batch.base,
+        _ => keys::record_batch_last(&key).map_or(end, |(last, _)| last.next()),
+    };
+    Ok(next.max(from.next()))
+}
+
 /// A batch from the store, if it is undamaged.
 fn stored(key: &[u8], bytes: Bytes) -> Result<(LogBatch, Header), Refusal> {
     let damaged = |what: &str| Refusal::Corrupt(what.into());

@@ -17,6 +17,7 @@ mod intake;
 mod partition;
 mod producer;
 mod record;
+mod route_key;
 mod scan;
 mod segment;
 mod settings;
@@ -33,7 +34,7 @@ pub(crate) use convert::{
 };
 #[cfg(feature = "testing")]
 pub use exercise::exercise_batch;
-pub(crate) use fetch::{fetch, find_offset};
+pub(crate) use fetch::{behind_damage, fetch, find_offset};
 pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
@@ -41,5 +42,5 @@ pub(crate) use record::{Record, records, write_headers};
 pub(crate) use scan::{Found, Scan};
 pub(crate) use settings::Settings;
 pub(crate) use stream::{Position, Reader, Stretch};
-pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget};
+pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget, may_retain};
 pub use visible::Visible;

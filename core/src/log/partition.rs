@@ -25,7 +25,7 @@ use super::{
     producer::{self, Arrival, Producer},
     segment::Segment,
     settings::Settings,
-    tail::{Bounds, LogBatch, Tail},
+    tail::{Bounds, LogBatch, Tail, may_retain},
 };
 use crate::{
     event::Refusal,
@@ -58,6 +58,8 @@ pub(crate) struct Partition {
     log_start: Offset,
     /// The next record that the tap reads; `None` where there is no tap.
     tap: Option<Offset>,
+    /// The end of the last batch in which a record may ask to be retained.
+    retains_to: Offset,
     /// Full segments, oldest first, then the open one.
     segments: VecDeque<Segment>,
     /// Bytes of the full segments.
@@ -116,15 +118,19 @@ pub(crate) struct Committed {
     batches: Vec<LogBatch>,
     bounds: Bounds,
     compacted: bool,
+    retains: bool,
 }
 
 impl Committed {
-    /// Call when the commit has resolved, in the order of the commits.
-    pub fn publish(self) {
+    /// Call when the commit has resolved, in the order of the commits. Whether the tap has to look at it, by the
+    /// routes of this generation.
+    #[must_use = "the tap is to be told"]
+    pub fn publish(self, generation: u64) -> bool {
         if self.compacted {
             self.tail.release();
         }
-        self.tail.publish(self.batches, self.bounds);
+        self.tail
+            .commit(self.batches, self.bounds, generation, self.retains)
     }
 }
 
@@ -139,6 +145,7 @@ impl Partition {
             next: Offset(0),
             log_start: Offset(0),
             tap: None,
+            retains_to: Offset(0),
             segments: VecDeque::new(),
             full_bytes: 0,
             open: Segment::default(),
@@ -163,13 +170,15 @@ impl Partition {
 
     /// The next record that the tap reads.
     pub fn tap(&self) -> Option<Offset> {
-        self.tap
+        let passed = self.tail.tap().map(|tap| tap.position);
+        self.tap.map(|tap| passed.map_or(tap, |it| it.max(tap)))
     }
 
     /// Moves the tap's position, or ends the tap.
     pub fn set_tap(&mut self, tap: Option<Offset>) {
         self.turn.dirty |= self.tap != tap;
         self.tap = tap;
+        self.tail.set_tap(tap);
     }
 
     /// Appends a batch that [`super::validate`] accepted. `transaction` is the coordinator's number of the one
@@ -364,7 +373,10 @@ impl Partition {
             keys::aborted_range(self.log, self.number, self.log_start, to),
         );
         self.log_start = to;
-        self.tap = self.tap.map(|tap| tap.max(to));
+        if let Some(tap) = self.tap().filter(|tap| *tap < to) {
+            self.tail.lose(to.0 - tap.0);
+            self.set_tap(Some(to));
+        }
         self.turn.dirty = true;
         Ok(())
     }
@@ -391,12 +403,20 @@ impl Partition {
     }
 
     /// Puts what this turn did into `batch`; what it returns is to be published when the commit has resolved.
-    pub fn seal(&mut self, batch: &mut Batch) -> Option<Committed> {
+    /// `generation` is that of the routes.
+    pub fn seal(&mut self, batch: &mut Batch, generation: u64) -> Option<Committed> {
         self.pack();
         if !self.has_changed() {
             return None;
         }
         let turn = std::mem::take(&mut self.turn);
+        let retains = self.tap.is_some() && self.note_retains(&turn.batches);
+        // What nobody hears of needs no commit of its own to be behind the tap.
+        let quiet = self.tap.is_some() && self.tail.is_quiet(generation);
+        self.tap = match self.tap() {
+            Some(tap) if quiet && tap >= self.retains_to => Some(self.last_stable()),
+            tap => tap,
+        };
         for LogBatch {
             last, flags, bytes, ..
         } in &turn.batches
@@ -425,11 +445,24 @@ impl Partition {
             batches: turn.batches,
             bounds: self.bounds(),
             compacted: turn.compacted,
+            retains,
         })
+    }
+
+    /// Remembers where the tap has to look for records that ask to be retained.
+    fn note_retains(&mut self, batches: &[LogBatch]) -> bool {
+        let direct = |it: &&LogBatch| it.flags & keys::record_flags::CAPTURED == 0;
+        let mut candidates = batches.iter().rev().filter(direct);
+        let Some(batch) = candidates.find(|it| may_retain(&it.bytes)) else {
+            return false;
+        };
+        self.retains_to = batch.last.next();
+        true
     }
 
     /// Shows readers what was restored.
     fn show(&self) {
+        self.tail.set_tap(self.tap);
         self.tail.publish(Vec::new(), self.bounds());
     }
 
@@ -595,10 +628,64 @@ mod tests {
     /// Ends a turn whose commit succeeds.
     fn turn(partition: &mut Partition) -> Vec<Write> {
         let mut batch = Batch::new();
-        if let Some(committed) = partition.seal(&mut batch) {
-            committed.publish();
+        if let Some(committed) = partition.seal(&mut batch, 0) {
+            let _ = committed.publish(0);
         }
         batch.into_writes()
+    }
+
+    /// DESIGN section 3.2: retention does not remove what the tap has still to read, up to a configured lag.
+    #[test]
+    fn what_the_tap_has_to_read_outlives_retention_for_a_while() {
+        let settings = [("retention.ms", "1000"), ("mq.tap.max.lag.ms", "5000")];
+        let settings = settings.map(|(name, value)| (name.into(), value.into()));
+        let mut partition = partition(Settings::parse(&settings).unwrap());
+        partition.set_tap(Some(Offset(0)));
+        for _ in 0..3 {
+            base(&mut partition, &batch(&["a"]));
+            partition.close_segment();
+        }
+        let _ = turn(&mut partition);
+        let written = 1_000;
+        partition.set_tap(Some(Offset(1)));
+        partition.tick(at(written + 2_000));
+        assert_eq!(
+            (partition.log_start, partition.tap()),
+            (Offset(1), Some(Offset(1)))
+        );
+        let _ = turn(&mut partition);
+        assert_eq!(partition.tail().tap().unwrap().lost, 0);
+        partition.tick(at(written + 7_000));
+        assert_eq!(
+            (partition.log_start, partition.tap()),
+            (Offset(3), Some(Offset(3)))
+        );
+        assert_eq!(partition.tail().tap().unwrap().lost, 2);
+    }
+
+    /// A partition whose records nobody hears moves its tap with the batches, but not over one that may retain.
+    #[test]
+    fn a_quiet_tap_follows_without_rows_of_its_own() {
+        let mut partition = partition(Settings::default());
+        partition.set_tap(Some(Offset(0)));
+        base(&mut partition, &batch(&["a"]));
+        let mut sealed = Batch::new();
+        let committed = partition.seal(&mut sealed, 7).unwrap();
+        assert!(committed.publish(7), "the tap has to look who hears it");
+        assert!(partition.tail().pass(Offset(0), Offset(1), Some(7)));
+        base(&mut partition, &batch(&["a", "b"]));
+        let committed = partition.seal(&mut sealed, 7).unwrap();
+        assert_eq!(partition.tap, Some(Offset(3)), "stored with the batch");
+        assert!(!committed.publish(7), "nobody is woken");
+        assert_eq!(partition.tail().tap().unwrap().position, Offset(3));
+        base(&mut partition, &batch(&["a"]));
+        let committed = partition.seal(&mut sealed, 8).unwrap();
+        assert_eq!(
+            partition.tap,
+            Some(Offset(3)),
+            "by other routes it may be heard"
+        );
+        assert!(committed.publish(8));
     }
 
     fn record(value: &'static str) -> NewRecord {

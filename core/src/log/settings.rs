@@ -1,9 +1,9 @@
 //! What the settings of a log (Kafka topic configs and `mq.*`) mean to its partitions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    log::{convert::KeyRule, intake::codec_named},
+    log::{convert::KeyRule, intake::codec_named, route_key::RouteKey},
     properties::Text,
 };
 
@@ -13,6 +13,10 @@ const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 const SEGMENT_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// As Kafka's `message.timestamp.after.max.ms`.
 const TIMESTAMP_AFTER_DEFAULT: Duration = Duration::from_secs(3600);
+/// `mq.tap.max.lag.ms` where it is not set.
+const TAP_LAG_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// `mq.tap.max.lag.bytes` where it is not set.
+const TAP_LAG_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// The checked settings of a log. A partition acts on them; names that are not here are kept by the catalog only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,12 @@ pub(crate) struct Settings {
     pub envelope: bool,
     /// `mq.key`: what becomes the key of a message from another protocol.
     pub key: KeyRule,
+    /// `mq.route.key`: the topic under which the tap offers a record; none for the log's name.
+    pub route_key: Option<Arc<RouteKey>>,
+    /// `mq.tap.max.lag.ms`: what the tap has still to read outlives `retention.ms` for so long; -1 is for ever.
+    pub tap_lag: Option<Duration>,
+    /// `mq.tap.max.lag.bytes`: it may be so much more than `retention.bytes`; -1 is no bound.
+    pub tap_lag_bytes: Option<u64>,
 }
 
 /// When and how a log is compacted.
@@ -86,6 +96,9 @@ impl Default for Settings {
             batch_bytes_max: None,
             envelope: false,
             key: KeyRule::Topic,
+            route_key: None,
+            tap_lag: Some(TAP_LAG_DEFAULT),
+            tap_lag_bytes: Some(TAP_LAG_BYTES_DEFAULT),
         }
     }
 }
@@ -149,6 +162,21 @@ impl Settings {
                 }
                 "mq.envelope" => parsed.envelope = value.trim().parse().map_err(|_| invalid())?,
                 "mq.key" => parsed.key = KeyRule::parse(value).ok_or_else(invalid)?,
+                "mq.route.key" => {
+                    let template = RouteKey::parse(value);
+                    let template = template.map_err(|why| format!("{}: {why}", invalid()))?;
+                    parsed.route_key = template.map(Arc::new);
+                }
+                "mq.tap.max.lag.ms" => {
+                    let lag = unlimited(value).ok_or_else(invalid)?;
+                    parsed.tap_lag = lag.map(Duration::from_millis);
+                }
+                "mq.tap.max.lag.bytes" => {
+                    parsed.tap_lag_bytes = unlimited(value).ok_or_else(invalid)?;
+                }
+                "mq.tap.root.wildcards" => {
+                    let _: bool = value.trim().parse().map_err(|_| invalid())?;
+                }
                 _ => {}
             }
         }
@@ -229,6 +257,9 @@ mod tests {
             ("retention.bytes", "x"),
             ("cleanup.policy", ""),
             ("mq.key", "level()"),
+            ("mq.route.key", "${kee}"),
+            ("mq.tap.max.lag.ms", "-2"),
+            ("mq.tap.root.wildcards", "yes"),
         ] {
             assert!(parse(&[(name, value)]).unwrap_err().contains(name));
         }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use super::convert::names;
 use crate::{command::Isolation, event::FetchedBatch, id::Offset};
 
 /// Bytes of batches that one partition keeps at most. Readers at the tail are a few batches behind.
@@ -83,12 +84,42 @@ pub(crate) struct Tail {
 #[derive(Debug, Default)]
 struct State {
     bounds: Bounds,
+    tap: Option<Tapped>,
     closed: bool,
     /// The newest batches, without gaps, up to the high watermark.
     batches: VecDeque<LogBatch>,
     bytes: usize,
     /// Who waits, by the address of what wakes it.
     waiters: FxHashMap<usize, Arc<Notify>>,
+}
+
+/// How far the tap is.
+#[derive(Clone, Copy, Debug)]
+struct Tapped {
+    /// All before it was offered, as far as there was anybody to offer it to.
+    position: Offset,
+    /// The routes by which nobody is reached, so that the position follows the end by itself.
+    quiet: Option<u64>,
+    /// Records that went before the tap had read them, or could not be read.
+    lost: u64,
+}
+
+/// Where the tap of a partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TapPosition {
+    /// The next record that it reads.
+    pub position: Offset,
+    /// Where it would have read all that is committed.
+    pub end: Offset,
+    /// Offsets that it could not read, because retention or damage was faster, since the broker was opened.
+    pub lost: u64,
+}
+
+/// Whether a record in there may ask to be retained: not for sure, and what is compressed may always.
+pub(crate) fn may_retain(batch: &[u8]) -> bool {
+    const ATTRIBUTES_LOW: usize = 22;
+    let is_compressed = batch.get(ATTRIBUTES_LOW).is_some_and(|byte| byte & 7 != 0);
+    is_compressed || memchr::memmem::find(batch, names::RETAIN.as_bytes()).is_some()
 }
 
 /// What may be read: from `log_start` up to and without `high_watermark`.
@@ -178,6 +209,76 @@ impl Tail {
     pub fn read(&self, from: Offset, bytes_max: usize, isolation: Isolation) -> (Source, Bounds) {
         let state = self.lock();
         (state.read(from, bytes_max, isolation), state.bounds)
+    }
+
+    /// Where the tap is, if there is one.
+    pub fn tap(&self) -> Option<TapPosition> {
+        let state = self.lock();
+        state.tap.map(|tap| TapPosition {
+            position: tap.position,
+            end: state.bounds.last_stable,
+            lost: tap.lost,
+        })
+    }
+
+    /// Sets the tap's position, as it will be durable with the next commit; none ends the tap.
+    pub fn set_tap(&self, position: Option<Offset>) {
+        let mut state = self.lock();
+        state.tap = position.map(|position| Tapped {
+            position,
+            quiet: None,
+            lost: state.tap.map_or(0, |tap| tap.lost),
+        });
+    }
+
+    /// Counts records that the tap will never read.
+    pub fn lose(&self, records: u64) {
+        if let Some(tap) = &mut self.lock().tap {
+            tap.lost += records;
+        }
+    }
+
+    /// Moves the tap over records that nobody was offered, without a commit. `quiet` is the generation of the routes by
+    /// which none ever reaches anybody. Fails where a move that needs a commit is still under way.
+    pub fn pass(&self, from: Offset, to: Offset, quiet: Option<u64>) -> bool {
+        let mut state = self.lock();
+        let at_end = to == state.bounds.high_watermark;
+        let Some(tap) = state.tap.as_mut().filter(|tap| tap.position >= from) else {
+            return false;
+        };
+        tap.position = tap.position.max(to);
+        tap.quiet = quiet.filter(|_| at_end);
+        true
+    }
+
+    /// Whether what comes next, if it does not ask to be retained, moves the tap along.
+    pub fn is_quiet(&self, generation: u64) -> bool {
+        let state = self.lock();
+        state.tap.is_some_and(|tap| {
+            tap.quiet == Some(generation) && tap.position == state.bounds.last_stable
+        })
+    }
+
+    /// Makes committed batches readable and wakes who waits for them. Whether the tap has to look at them, of which
+    /// some may ask to be retained.
+    pub fn commit(
+        &self,
+        batches: Vec<LogBatch>,
+        bounds: Bounds,
+        generation: u64,
+        retains: bool,
+    ) -> bool {
+        let is_quiet = !retains && self.is_quiet(generation);
+        self.publish(batches, bounds);
+        let mut state = self.lock();
+        let Some(tap) = &mut state.tap else {
+            return false;
+        };
+        match is_quiet {
+            true => tap.position = tap.position.max(bounds.last_stable),
+            false => tap.quiet = None,
+        }
+        !is_quiet && tap.position < bounds.last_stable
     }
 
     /// Makes committed batches readable and wakes who waits for them.

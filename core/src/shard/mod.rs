@@ -603,7 +603,7 @@ impl Shard {
             if let Some(partition) = self.partitions.get_mut(&(log, number)) {
                 self.upkeep
                     .soon((log, number), partition.upkeep(), turn.now.wall);
-                let committed = partition.seal(&mut turn.batch);
+                let committed = partition.seal(&mut turn.batch, turn.generation);
                 turn.committed
                     .extend(committed.map(|committed| ((log, number), committed)));
             }

@@ -137,7 +137,7 @@ pub(crate) async fn run(mut shard: Shard, mut inboxes: Inboxes, services: Servic
             () = sleep_until(deadline) => {}
         }
         inboxes.take(&mut express, &mut common, in_flight_bytes < IN_FLIGHT_MAX);
-        let mut turn = Turn::new((services.clock)());
+        let mut turn = Turn::new((services.clock)(), services.tap.generation());
         let mut spans: Vec<Span> = Vec::new();
         for request in express.drain(..).chain(common.drain(..)) {
             spans.extend(request.span);
@@ -243,8 +243,9 @@ fn release(
     match result {
         Ok(()) => {
             for (partition, committed) in done.committed {
-                committed.publish();
-                services.tap.signal(partition);
+                if committed.publish(services.tap.generation()) {
+                    services.tap.signal(partition);
+                }
             }
             send(shard, done.held.drain());
         }

@@ -20,6 +20,8 @@ use crate::{
 /// The effects of the operations that a shard applied together.
 pub(crate) struct Turn {
     pub(crate) now: Now,
+    /// Of the routes.
+    pub(crate) generation: u64,
     /// To be committed.
     pub(crate) batch: Batch,
     /// For connections, once the batch is as durable as it must be.
@@ -84,9 +86,10 @@ pub(crate) struct Count {
 }
 
 impl Turn {
-    pub(crate) fn new(now: Now) -> Turn {
+    pub(crate) fn new(now: Now, generation: u64) -> Turn {
         Turn {
             now,
+            generation,
             batch: Batch::new(),
             held: Outbox::default(),
             free: Outbox::default(),

@@ -298,6 +298,7 @@ pub(crate) mod catalog {
         command::{
             Binding, Destination, ExchangeKind, ExchangeSpec, LogSpec, QueueSpec, Subscription,
         },
+        event::LogInfo,
         id::BindingTag,
         topic::Grammar,
     };
@@ -329,6 +330,8 @@ pub(crate) mod catalog {
         pub name: Text,
         pub uuid: [u8; 16],
         pub spec: LogSpec,
+        /// Who it is tapped for; nobody in rows of the first format.
+        pub tapped_by: Text,
     }
 
     /// A binding with its vhost; its number is in the key.
@@ -451,8 +454,14 @@ pub(crate) mod catalog {
     }
 
     impl LogRow {
-        pub(crate) fn write(vhost: &str, name: &str, uuid: &[u8; 16], spec: &LogSpec) -> Bytes {
-            let mut writer = Writer::new(FORMAT);
+        /// The second format knows who the log is tapped for.
+        const FORMAT: u8 = 2;
+
+        pub(crate) fn write(vhost: &str, info: &LogInfo, tapped_by: &str) -> Bytes {
+            let LogInfo {
+                name, uuid, spec, ..
+            } = info;
+            let mut writer = Writer::new(LogRow::FORMAT);
             writer.text(vhost);
             writer.text(name);
             writer.bytes(uuid);
@@ -461,11 +470,12 @@ pub(crate) mod catalog {
                 writer.text(name);
                 writer.text(value);
             });
+            writer.text(tapped_by);
             writer.done()
         }
 
         pub(crate) fn read(value: Bytes) -> Result<LogRow, StoreError> {
-            let mut reader = Reader::new(value, FORMAT)?;
+            let (format, mut reader) = Reader::versioned(value, LogRow::FORMAT)?;
             let (vhost, name) = (reader.text()?, reader.text()?);
             let uuid = reader.bytes()?[..]
                 .try_into()
@@ -473,7 +483,12 @@ pub(crate) mod catalog {
             let partitions = u32::try_from(reader.varint()?)
                 .map_err(|_| StoreError::Corrupt("number of partitions is out of range".into()))?;
             let settings = reader.list(|reader| Ok((reader.text()?, reader.text()?)))?;
+            let tapped_by = match format {
+                1 => Text::new(),
+                _ => reader.text()?,
+            };
             Ok(LogRow {
+                tapped_by,
                 vhost,
                 name,
                 uuid,

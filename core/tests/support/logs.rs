@@ -20,7 +20,12 @@ pub struct Producer {
 /// A v2 record batch of keyless records without headers, as a Kafka producer sends it.
 pub fn batch(values: &[&str], producer: Option<Producer>) -> Bytes {
     let records: Vec<_> = values.iter().map(|value| (None, Some(*value))).collect();
-    records_batch(&records, producer)
+    records_batch(&records, None, producer)
+}
+
+/// A record with this header and value.
+pub fn with_header(name: &str, value: &str, body: &str) -> Bytes {
+    records_batch(&[(None, Some(body))], Some((name, value)), None)
 }
 
 /// A batch of records with these keys and values; without a value it is a tombstone.
@@ -29,10 +34,14 @@ pub fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
         .iter()
         .map(|(key, value)| (Some(*key), *value))
         .collect();
-    records_batch(&records, None)
+    records_batch(&records, None, None)
 }
 
-fn records_batch(values: &[(Option<&str>, Option<&str>)], producer: Option<Producer>) -> Bytes {
+fn records_batch(
+    values: &[(Option<&str>, Option<&str>)],
+    header: Option<(&str, &str)>,
+    producer: Option<Producer>,
+) -> Bytes {
     let mut records = BytesMut::new();
     for (at, (key, value)) in values.iter().enumerate() {
         let mut record = BytesMut::new();
@@ -41,7 +50,11 @@ fn records_batch(values: &[(Option<&str>, Option<&str>)], producer: Option<Produ
         put_varint(&mut record, at as i64);
         put_text(&mut record, *key);
         put_text(&mut record, *value);
-        put_varint(&mut record, 0);
+        put_varint(&mut record, i64::from(header.is_some()));
+        if let Some((name, value)) = header {
+            put_text(&mut record, Some(name));
+            put_text(&mut record, Some(value));
+        }
         put_varint(&mut records, record.len() as i64);
         records.put_slice(&record);
     }

@@ -112,6 +112,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("mq.key", Kind::Text, "topic"),
     setting("mq.route.key", Kind::Text, "${topic}"),
     setting("mq.tap", Kind::Text, "off"),
+    setting("mq.tap.max.lag.bytes", Kind::Long(-1), "1073741824"),
+    setting("mq.tap.max.lag.ms", Kind::Long(-1), DAY),
     setting("mq.tap.root.wildcards", Kind::Boolean, "false"),
     setting("preallocate", Kind::Boolean, "false"),
     setting("remote.copy.disable", Kind::Boolean, "false"),

@@ -137,6 +137,28 @@ impl Routes {
         };
         Walk::new(names, topic, facts, "", leading, false, targets).run(start);
     }
+
+    /// Whether a record of `log` that is offered under a topic with this beginning may reach anybody.
+    pub(crate) fn tap_may_match(&self, log: &LogEntry, prefix: &[String]) -> bool {
+        let Some(names) = self.vhosts.get(&log.vhost) else {
+            return false;
+        };
+        let Some(start) = log.tap.as_ref().and_then(|tap| names.exchanges.get(tap)) else {
+            return false;
+        };
+        let leading = if log.root_wildcards {
+            Leading::Any
+        } else {
+            Leading::Literal
+        };
+        let hears = |edge: &Edge| !matches!(edge.to, Place::Log(_));
+        match &start.table {
+            Table::Topic(trie) if start.alternate.is_none() && start.delay.is_none() => {
+                trie.may_match(prefix, leading, &hears)
+            }
+            _ => true,
+        }
+    }
 }
 
 impl Vhost {

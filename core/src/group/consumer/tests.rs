@@ -24,7 +24,7 @@ fn entry(name: &'static str, partitions: u32) -> LogEntry {
             settings: Vec::new(),
         },
     };
-    LogEntry::new("/".into(), info)
+    LogEntry::new("/".into(), info, "guest".into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "somewhere to count from")]

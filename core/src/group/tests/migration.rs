@@ -25,7 +25,9 @@ fn world_with(partitions: u32) -> World {
             settings: Vec::new(),
         },
     };
-    world.groups.know_log(&LogEntry::new("/".into(), info));
+    world
+        .groups
+        .know_log(&LogEntry::new("/".into(), info, "guest".into()));
     world
 }
 

@@ -113,14 +113,14 @@ impl World {
 
     fn turn(&mut self) {
         let mut batch = Batch::new();
-        let committed = self.partition.seal(&mut batch);
+        let committed = self.partition.seal(&mut batch, 0);
         self.store
             .commit(batch, Durability::Buffered)
             .now_or_never()
             .unwrap()
             .unwrap();
         if let Some(committed) = committed {
-            committed.publish();
+            let _ = committed.publish(0);
         }
     }
 

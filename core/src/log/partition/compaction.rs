@@ -85,7 +85,7 @@ impl Partition {
     /// The end of the full segments that are old enough, decided, and read by the tap.
     fn compactable_to(&self, now: Timestamp, compact: &Compact) -> Offset {
         let mut limit = self.last_stable();
-        if let Some(tap) = self.tap {
+        if let Some(tap) = self.tap() {
             limit = limit.min(tap);
         }
         self.segments

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Partition, Producer, Segment};
+use super::{super::Settings, Partition, Producer, Segment};
 use crate::{
     id::Offset,
     shard::LOG_UPKEEP,
@@ -19,6 +19,10 @@ impl Partition {
     /// Applies retention, forgets silent producers and gives back memory that nobody needs. Call it when
     /// [`Partition::next_tick`] says, then [`Partition::seal`].
     pub fn tick(&mut self, now: Now) {
+        // What the tap passed without a commit of its own.
+        let tap = self.tap();
+        self.turn.dirty |= tap != self.tap;
+        self.tap = tap;
         if let Some(to) = self.expired(now.wall) {
             // The end of a segment is never beyond the end of the partition.
             let _ = self.trim(to);
@@ -51,21 +55,43 @@ impl Partition {
         if self.open.bytes > 0 && self.is_too_old(&self.open, now) {
             self.close_segment();
         }
-        let mut bytes = self.bytes();
+        let (mut bytes, tap) = (self.bytes(), self.tap());
         let mut to = None;
         for segment in &self.segments {
             let too_large = self
                 .settings
                 .retention_bytes
                 .is_some_and(|limit| bytes - segment.bytes >= limit);
-            let untapped = self.tap.is_some_and(|tap| tap <= segment.last);
-            if untapped || !(too_large || self.is_too_old(segment, now)) {
+            if !(too_large || self.is_too_old(segment, now)) {
+                break;
+            }
+            // The tap has time to catch up, but not for ever.
+            let is_untapped = tap.is_some_and(|tap| tap <= segment.last);
+            if is_untapped && self.tap_may_catch_up(segment, bytes, now) {
                 break;
             }
             bytes -= segment.bytes;
             to = Some(segment.last.next());
         }
         to
+    }
+
+    /// Whether a segment that retention is done with stays for the tap: neither much too old nor much too large.
+    fn tap_may_catch_up(&self, segment: &Segment, bytes: u64, now: Timestamp) -> bool {
+        let Settings {
+            retention,
+            retention_bytes,
+            tap_lag,
+            tap_lag_bytes,
+            ..
+        } = &self.settings;
+        let too_late = retention.zip(*tap_lag).is_some_and(|(age, lag)| {
+            Timestamp(segment.max_timestamp).after(age.saturating_add(lag)) < now
+        });
+        let too_many = retention_bytes
+            .zip(*tap_lag_bytes)
+            .is_some_and(|(limit, lag)| bytes - segment.bytes >= limit.saturating_add(lag));
+        !(too_late || too_many)
     }
 
     fn is_too_old(&self, segment: &Segment, now: Timestamp) -> bool {

@@ -1,0 +1,296 @@
+//! What the tap promises beside offering records (DESIGN section 3.2): addresses by `mq.route.key`, permissions, lag and
+//! losses, and that it costs nothing where nobody listens.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use support::{
+    Client, body, exchange,
+    logs::{batch, keyed, log},
+    open,
+    queues::text,
+};
+use trivium_core::{
+    Binding, Broker, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply,
+    store::{Batch, Durability, ScanLimit, Store, Table, memory::MemoryStore},
+};
+
+async fn broker() -> (Arc<MemoryStore>, Broker) {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    (store, broker)
+}
+
+async fn filled(client: &mut Client, queue: &str, count: u64) {
+    let full = async {
+        while client.queue(queue).await.0 < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), full)
+        .await
+        .expect("the tap offers what was appended");
+}
+
+async fn drained(client: &mut Client, queue: &str) -> Vec<String> {
+    let mut bodies = Vec::new();
+    while let Some(body) = client.get(queue).await {
+        bodies.push(body);
+    }
+    bodies
+}
+
+async fn with_log(client: &mut Client, name: &str, settings: &[(&'static str, &'static str)]) {
+    client
+        .log(name, log(1, settings))
+        .await
+        .expect("the name is free");
+}
+
+async fn append(client: &mut Client, log: &str, batch: Bytes) {
+    client
+        .append(log, 0, batch)
+        .await
+        .expect("the log is there");
+}
+
+/// A queue with everything under `key`.
+async fn listens(client: &mut Client, queue: &str, key: &str) {
+    client.queue(queue).await;
+    client.bind("amq.topic", key, queue).await;
+}
+
+#[tokio::test]
+async fn records_go_by_their_own_keys() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    with_log(&mut client, "commands", &[("mq.route.key", "${key}")]).await;
+    listens(&mut client, "one", "devices.1.#").await;
+    listens(&mut client, "all", "devices.*.cmd").await;
+    let records = [
+        ("devices.1.cmd", Some("a")),
+        ("devices.2.cmd", Some("b")),
+        ("devices.1.x", Some("c")),
+        ("$SYS.up", Some("never")),
+        ("devices.*.cmd", Some("a star is a name like any other")),
+    ];
+    append(&mut client, "commands", keyed(&records)).await;
+    append(&mut client, "commands", batch(&["no key"], None)).await;
+    append(
+        &mut client,
+        "commands",
+        keyed(&[("devices.9.cmd", Some("end"))]),
+    )
+    .await;
+    filled(&mut client, "all", 4).await;
+    assert_eq!(drained(&mut client, "one").await, ["a", "c"]);
+    let all = drained(&mut client, "all").await;
+    assert_eq!(all, ["a", "b", "a star is a name like any other", "end"]);
+}
+
+#[tokio::test]
+async fn a_template_makes_one_level_of_a_key() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    with_log(&mut client, "l", &[("mq.route.key", "d.${key}.out")]).await;
+    listens(&mut client, "q", "d.*.out").await;
+    let records = [("1.out.d", Some("a")), ("#", Some("b")), ("", Some("c"))];
+    append(&mut client, "l", keyed(&records)).await;
+    filled(&mut client, "q", 3).await;
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_refused_by_name() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    for (name, value) in [
+        ("mq.route.key", "${nothing}"),
+        ("mq.tap.max.lag.ms", "soon"),
+        ("mq.tap.root.wildcards", "maybe"),
+        ("mq.key", "level(0)"),
+        ("mq.bind", "no-colon"),
+    ] {
+        let refusal = client.log("l", log(1, &[(name, value)])).await.unwrap_err();
+        assert!(refusal.to_string().contains(name), "{refusal}");
+    }
+    with_log(&mut client, "l", &[]).await;
+    let wrong = Change::AlterLog {
+        name: "l".into(),
+        settings: vec![("mq.route.key".into(), Some("${".into()))],
+        validate_only: false,
+    };
+    let refusal = client.define(wrong).await.unwrap_err();
+    assert!(refusal.to_string().contains("mq.route.key"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_headers_exchange_behind_a_tap_looks_at_each_record() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    client
+        .define(Change::DeclareExchange {
+            name: "by-headers".into(),
+            spec: exchange(ExchangeKind::Headers),
+        })
+        .await
+        .expect("the name is free");
+    client.queue("q").await;
+    client
+        .define(Change::Bind(Binding {
+            source: "by-headers".into(),
+            destination: Destination::Queue("q".into()),
+            key: "".into(),
+            grammar: Grammar::Dots,
+            arguments: vec![("region".into(), text("eu"))],
+            subscription: None,
+        }))
+        .await
+        .expect("both are there");
+    with_log(&mut client, "l", &[("mq.tap", "by-headers")]).await;
+    for (region, body) in [("us", "no"), ("eu", "yes"), ("eu", "too")] {
+        append(
+            &mut client,
+            "l",
+            support::logs::with_header("region", region, body),
+        )
+        .await;
+    }
+    filled(&mut client, "q", 2).await;
+    assert_eq!(drained(&mut client, "q").await, ["yes", "too"]);
+}
+
+/// A record that nobody heard is not heard by whoever comes later, also not after a restart.
+#[tokio::test]
+async fn who_comes_later_hears_what_comes_later() {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    with_log(&mut client, "l", &[]).await;
+    append(&mut client, "l", batch(&["1"], None)).await;
+    for n in 0..20 {
+        append(&mut client, "l", batch(&[&n.to_string()], None)).await;
+    }
+    drop((client, broker));
+    let broker = open(Arc::new(store.kill(1))).await;
+    let mut client = Client::new(&broker);
+    listens(&mut client, "q", "l").await;
+    append(&mut client, "l", batch(&["heard"], None)).await;
+    filled(&mut client, "q", 1).await;
+    assert_eq!(drained(&mut client, "q").await, ["heard"]);
+}
+
+#[tokio::test]
+async fn a_header_retains_and_an_empty_value_clears() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    with_log(&mut client, "state", &[]).await;
+    append(&mut client, "state", batch(&["quiet"], None)).await;
+    append(
+        &mut client,
+        "state",
+        support::logs::with_header("mq.retain", "1", "on"),
+    )
+    .await;
+    until_retained(&mut client, "state", Some("on")).await;
+    append(&mut client, "state", batch(&["not retained"], None)).await;
+    append(
+        &mut client,
+        "state",
+        support::logs::with_header("mq.retain", "true", "off"),
+    )
+    .await;
+    until_retained(&mut client, "state", Some("off")).await;
+    append(
+        &mut client,
+        "state",
+        support::logs::with_header("mq.retain", "1", ""),
+    )
+    .await;
+    until_retained(&mut client, "state", None).await;
+}
+
+/// The bodies that are retained under a topic.
+async fn retained(client: &mut Client, topic: &str) -> Vec<String> {
+    let filter = Pattern::new(topic.into(), Grammar::Slashes);
+    let reply = client
+        .ask(|token| Command::Retained { token, filter })
+        .await;
+    let Ok(Reply::Retained(found)) = reply else {
+        panic!("not {reply:?}")
+    };
+    found.iter().map(|it| body(&it.message)).collect()
+}
+
+async fn until_retained(client: &mut Client, topic: &str, expected: Option<&str>) {
+    let reached = async {
+        loop {
+            let found = retained(client, topic).await;
+            if found.first().map(String::as_str) == expected {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), reached)
+        .await
+        .expect("the tap retains what asks for it");
+}
+
+/// A batch that is damaged in the store is left out and counted, and what comes behind it is offered.
+#[tokio::test]
+async fn damage_does_not_stop_the_tap() {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    with_log(&mut client, "l", &[]).await;
+    listens(&mut client, "q", "l").await;
+    // The record is committed, that it was offered is not.
+    store.hold();
+    let token = client.token();
+    client
+        .submit(Command::Append {
+            id: None,
+            token,
+            log: "l".into(),
+            partition: 0,
+            batch: batch(&["b", "c"], None),
+            transaction: None,
+        })
+        .await;
+    while store.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    store.release_one();
+    let store = Arc::new(store.kill(1));
+    drop((client, broker));
+    damage_records(&store).await;
+    let broker = open(store).await;
+    let mut client = Client::new(&broker);
+    append(&mut client, "l", batch(&["behind"], None)).await;
+    filled(&mut client, "q", 1).await;
+    assert_eq!(drained(&mut client, "q").await, ["behind"]);
+    let taps = broker.taps();
+    let tap = &taps[0];
+    assert_eq!((&*tap.log, tap.partition), ("l", 0));
+    assert_eq!((tap.lost, tap.position.0, tap.end.0), (2, 3, 3));
+}
+
+/// Flips a bit in every batch that is stored.
+async fn damage_records(store: &MemoryStore) {
+    let everything = Bytes::new()..Bytes::from_static(&[0xff]);
+    let limit = ScanLimit {
+        entries: 100,
+        bytes: usize::MAX,
+    };
+    let page = store.scan(Table::Records, everything, limit).await;
+    let entries = page.expect("nothing failed").entries;
+    assert_eq!(entries.len(), 1);
+    let mut batch = Batch::new();
+    for (key, value) in entries {
+        let mut value = value.to_vec();
+        *value.last_mut().expect("a batch is never empty") ^= 1;
+        batch.put(Table::Records, key, Bytes::from(value));
+    }
+    let committed = store.commit(batch, Durability::Synced).await;
+    committed.expect("nothing failed");
+}
