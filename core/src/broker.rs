@@ -189,7 +189,8 @@ impl Broker {
     pub async fn samples(&self) -> Vec<Sample> {
         let mut samples = self.inner.metrics.samples();
         let mut total = Report::default();
-        for shard in &self.inner.shards {
+        // What is asked for here does not stand behind publishers.
+        for shard in &self.inner.express {
             if let Some(report) = self.inner.report(shard).await {
                 total.add(&report);
             }
@@ -525,7 +526,7 @@ impl Inner {
             let logs = routes.logs(vhost).filter(|log| wanted(&log.info.name));
             found.extend(logs.map(|log| log.describe()));
         }
-        for (shard, places) in self.shards.iter().zip(places) {
+        for (shard, places) in self.express.iter().zip(places) {
             if places.is_empty() {
                 continue;
             }

@@ -217,10 +217,10 @@ def test_transactions(tool, broker, name):
 def test_what_kafkas_own_tests_ask_of_a_broker(tool, java, broker, name):
     """`ClientCompatibilityTest` decides by itself; the verifiable clients count."""
     tool("TopicCommand", "--create", "--topic", name)
-    supported = ["offsets-for-times", "cluster-id", "create-topics", "describe-configs", "idempotent-producer"]
+    supported = ["offsets-for-times", "cluster-id", "create-topics", "describe-configs", "idempotent-producer", "describe-acls"]
     tool(
         "ClientCompatibilityTest", "--topic", name, "--num-cluster-nodes", "1", "--expect-record-too-large-exception", "false",
-        "--describe-acls-supported", "false", *[it for what in supported for it in (f"--{what}-supported", "true")],
+        *[it for what in supported for it in (f"--{what}-supported", "true")],
     )
     verifiable = lambda which, *arguments: [  # noqa: E731
         json.loads(line) for line in subprocess.run(

@@ -8,7 +8,7 @@ use crate::{
     messages::{
         admin::*, api_versions::*, configs::*, consumer_groups::*, describe::*, fetch::*,
         group_offsets::*, groups::*, metadata::*, offsets::*, produce::*, producers::*, quotas::*,
-        share::*, topics::*, transactions::*,
+        security::*, share::*, topics::*, transactions::*,
     },
     wire::{Malformed, Reader, Wire},
 };
@@ -89,6 +89,7 @@ apis! {
     14 SyncGroup: 0..=5, flexible 4, SyncGroupRequest => SyncGroupResponse;
     15 DescribeGroups: 0..=6, flexible 5, DescribeGroupsRequest => DescribeGroupsResponse;
     16 ListGroups: 0..=5, flexible 3, ListGroupsRequest => ListGroupsResponse;
+    17 SaslHandshake: 0..=1, flexible 2, SaslHandshakeRequest => SaslHandshakeResponse;
     18 ApiVersions: 0..=4, flexible 3, ApiVersionsRequest => ApiVersionsResponse;
     19 CreateTopics: 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
     20 DeleteTopics: 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
@@ -100,10 +101,19 @@ apis! {
     26 EndTxn: 0..=5, flexible 3, EndTxnRequest => EndTxnResponse;
     27 WriteTxnMarkers: 1..=2, flexible 1, WriteTxnMarkersRequest => WriteTxnMarkersResponse;
     28 TxnOffsetCommit: 0..=5, flexible 3, TxnOffsetCommitRequest => TxnOffsetCommitResponse;
+    29 DescribeAcls: 1..=3, flexible 2, DescribeAclsRequest => DescribeAclsResponse;
+    30 CreateAcls: 1..=3, flexible 2, CreateAclsRequest => CreateAclsResponse;
+    31 DeleteAcls: 1..=3, flexible 2, DeleteAclsRequest => DeleteAclsResponse;
     32 DescribeConfigs: 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
     33 AlterConfigs: 0..=2, flexible 2, AlterConfigsRequest => AlterConfigsResponse;
+    34 AlterReplicaLogDirs: 1..=2, flexible 2, AlterReplicaLogDirsRequest => AlterReplicaLogDirsResponse;
     35 DescribeLogDirs: 1..=5, flexible 2, DescribeLogDirsRequest => DescribeLogDirsResponse;
+    36 SaslAuthenticate: 0..=2, flexible 2, SaslAuthenticateRequest => SaslAuthenticateResponse;
     37 CreatePartitions: 0..=3, flexible 2, CreatePartitionsRequest => CreatePartitionsResponse;
+    38 CreateDelegationToken: 1..=3, flexible 2, CreateDelegationTokenRequest => CreateDelegationTokenResponse;
+    39 RenewDelegationToken: 1..=2, flexible 2, RenewDelegationTokenRequest => RenewDelegationTokenResponse;
+    40 ExpireDelegationToken: 1..=2, flexible 2, ExpireDelegationTokenRequest => ExpireDelegationTokenResponse;
+    41 DescribeDelegationToken: 1..=3, flexible 2, DescribeDelegationTokenRequest => DescribeDelegationTokenResponse;
     42 DeleteGroups: 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
     43 ElectLeaders: 0..=2, flexible 2, ElectLeadersRequest => ElectLeadersResponse;
     44 IncrementalAlterConfigs: 0..=1, flexible 1, IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
@@ -112,6 +122,8 @@ apis! {
     47 OffsetDelete: 0..=0, flexible 1, OffsetDeleteRequest => OffsetDeleteResponse;
     48 DescribeClientQuotas: 0..=1, flexible 1, DescribeClientQuotasRequest => DescribeClientQuotasResponse;
     49 AlterClientQuotas: 0..=1, flexible 1, AlterClientQuotasRequest => AlterClientQuotasResponse;
+    50 DescribeUserScramCredentials: 0..=0, flexible 0, DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse;
+    51 AlterUserScramCredentials: 0..=0, flexible 0, AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse;
     55 DescribeQuorum: 0..=2, flexible 0, DescribeQuorumRequest => DescribeQuorumResponse;
     57 UpdateFeatures: 0..=2, flexible 0, UpdateFeaturesRequest => UpdateFeaturesResponse;
     60 DescribeCluster: 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
@@ -127,6 +139,8 @@ apis! {
     77 ShareGroupDescribe: 1..=1, flexible 0, ShareGroupDescribeRequest => ShareGroupDescribeResponse;
     78 ShareFetch: 1..=2, flexible 0, ShareFetchRequest => ShareFetchResponse;
     79 ShareAcknowledge: 1..=2, flexible 0, ShareAcknowledgeRequest => ShareAcknowledgeResponse;
+    80 AddRaftVoter: 0..=1, flexible 0, AddRaftVoterRequest => AddRaftVoterResponse;
+    81 RemoveRaftVoter: 0..=0, flexible 0, RemoveRaftVoterRequest => RemoveRaftVoterResponse;
     90 DescribeShareGroupOffsets: 0..=1, flexible 0, DescribeShareGroupOffsetsRequest => DescribeShareGroupOffsetsResponse;
     91 AlterShareGroupOffsets: 0..=0, flexible 0, AlterShareGroupOffsetsRequest => AlterShareGroupOffsetsResponse;
     92 DeleteShareGroupOffsets: 0..=0, flexible 0, DeleteShareGroupOffsetsRequest => DeleteShareGroupOffsetsResponse;

@@ -479,6 +479,8 @@ func franzAdminCluster() {
 		check(versions.Err)
 		fetch, _ := versions.KeyMaxVersion(1)
 		equal(fetch, 18, "the newest Fetch")
+		// By the APIs and their versions: for 4.x it looks for those between brokers and of streams groups, too.
+		equal(versions.VersionGuess(), "at least v3.9", "the release that it takes the broker for")
 		sizes := must(admin.DescribeAllLogDirs(ctx, nil))
 		partition, found := sizes[metadata.Controller].LookupPartition(topic, 0)
 		equal(found && partition.Size > 0, true, "size of the partition")

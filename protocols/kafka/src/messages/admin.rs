@@ -1,6 +1,7 @@
 //! What administrators ask of topics and of the broker: DeleteRecords (key 21), OffsetForLeaderEpoch (23),
-//! DescribeLogDirs (35), ElectLeaders (43), AlterPartitionReassignments (45), ListPartitionReassignments (46),
-//! DescribeQuorum (55), UpdateFeatures (57), UnregisterBroker (64) and DescribeTopicPartitions (75).
+//! AlterReplicaLogDirs (34), DescribeLogDirs (35), ElectLeaders (43), AlterPartitionReassignments (45),
+//! ListPartitionReassignments (46), DescribeQuorum (55), UpdateFeatures (57), UnregisterBroker (64),
+//! DescribeTopicPartitions (75), AddRaftVoter (80) and RemoveRaftVoter (81).
 
 use trivium_core::Text;
 
@@ -389,6 +390,79 @@ message! {
         name: Text;
         host: Text;
         port: u16;
+    }
+
+    /// Partitions that are to be in other directories of the broker.
+    AlterReplicaLogDirsRequest {
+        dirs: Vec<AlterReplicaLogDir>;
+    }
+
+    /// A directory.
+    AlterReplicaLogDir {
+        path: Text;
+        topics: Vec<AlterReplicaLogDirTopic>;
+    }
+
+    /// A topic.
+    AlterReplicaLogDirTopic {
+        name: Text;
+        partitions: Vec<i32>;
+    }
+
+    /// What became of them.
+    AlterReplicaLogDirsResponse {
+        throttle_time_ms: i32;
+        results: Vec<AlterReplicaLogDirTopicResult>;
+    }
+
+    /// A topic.
+    AlterReplicaLogDirTopicResult {
+        topic_name: Text;
+        partitions: Vec<AlterReplicaLogDirPartitionResult>;
+    }
+
+    /// A partition.
+    AlterReplicaLogDirPartitionResult {
+        partition_index: i32;
+        error_code: ErrorCode;
+    }
+
+    /// A controller that is to vote.
+    AddRaftVoterRequest {
+        cluster_id: Option<Text>;
+        timeout_ms: i32;
+        voter_id: i32;
+        voter_directory_id: Uuid;
+        listeners: Vec<RaftListener>;
+        ack_when_committed: bool = true => 1..;
+    }
+
+    /// Where it is reached.
+    RaftListener {
+        name: Text;
+        host: Text;
+        port: u16;
+    }
+
+    /// What became of it.
+    AddRaftVoterResponse {
+        throttle_time_ms: i32;
+        error_code: ErrorCode;
+        error_message: Option<Text>;
+    }
+
+    /// A controller that is to vote no more.
+    RemoveRaftVoterRequest {
+        cluster_id: Option<Text>;
+        voter_id: i32;
+        voter_directory_id: Uuid;
+    }
+
+    /// What became of it.
+    RemoveRaftVoterResponse {
+        throttle_time_ms: i32;
+        error_code: ErrorCode;
+        error_message: Option<Text>;
     }
 }
 

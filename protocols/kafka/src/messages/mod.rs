@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod produce;
 pub mod producers;
 pub mod quotas;
+pub mod security;
 pub mod share;
 pub mod topics;
 pub mod transactions;

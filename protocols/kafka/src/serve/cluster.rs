@@ -48,6 +48,27 @@ pub(crate) fn start(request: DescribeClusterRequest, call: &Call<'_>) -> Step {
     })
 }
 
+/// The quorum has one voter, and is none that voters come to and leave (KIP-853).
+const FIXED_QUORUM: &str = "because the kraft.version feature is 0";
+
+pub(crate) fn add_voter(_: &AddRaftVoterRequest, call: &Call<'_>) -> Step {
+    let text = format!("Cluster doesn't support adding voter {FIXED_QUORUM}");
+    call.respond(&AddRaftVoterResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        error_message: Some(text.into()),
+        ..Default::default()
+    })
+}
+
+pub(crate) fn remove_voter(_: &RemoveRaftVoterRequest, call: &Call<'_>) -> Step {
+    let text = format!("Cluster doesn't support removing voter {FIXED_QUORUM}");
+    call.respond(&RemoveRaftVoterResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        error_message: Some(text.into()),
+        ..Default::default()
+    })
+}
+
 /// The topic whose quorum Kafka's tools ask for.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 

@@ -16,6 +16,7 @@ mod metadata;
 mod partitions;
 mod produce;
 mod quotas;
+mod security;
 mod share_fetch;
 mod share_groups;
 pub(crate) mod share_session;
@@ -170,6 +171,20 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::ElectLeaders(request) => partitions::elect(request, call),
         Request::AlterPartitionReassignments(request) => partitions::reassign(request, call),
         Request::ListPartitionReassignments(request) => partitions::reassignments(request, call),
+        Request::AlterReplicaLogDirs(request) => partitions::move_dirs(request, call),
+        Request::AddRaftVoter(request) => cluster::add_voter(&request, call),
+        Request::RemoveRaftVoter(request) => cluster::remove_voter(&request, call),
+        Request::SaslHandshake(_) => security::handshake(call),
+        Request::SaslAuthenticate(_) => security::authenticate(call),
+        Request::DescribeAcls(_) => security::describe_acls(call),
+        Request::CreateAcls(request) => security::create_acls(&request, call),
+        Request::DeleteAcls(request) => security::delete_acls(&request, call),
+        Request::CreateDelegationToken(request) => security::create_token(request, call),
+        Request::RenewDelegationToken(_) => security::renew_token(call),
+        Request::ExpireDelegationToken(_) => security::expire_token(call),
+        Request::DescribeDelegationToken(_) => security::describe_tokens(call),
+        Request::DescribeUserScramCredentials(request) => security::credentials(request, call),
+        Request::AlterUserScramCredentials(request) => security::set_credentials(request, call),
         Request::DescribeTopicPartitions(request) => partitions::describe(request, call),
     }
 }

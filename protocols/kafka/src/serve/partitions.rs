@@ -376,6 +376,36 @@ pub(crate) fn log_dirs(request: DescribeLogDirsRequest, call: &mut Call<'_>) -> 
     })
 }
 
+/// There is one directory: what is to be there is there already.
+pub(crate) fn move_dirs(request: AlterReplicaLogDirsRequest, call: &mut Call<'_>) -> Step {
+    let topics = request.dirs.iter().flat_map(|dir| &dir.topics);
+    let names = topics.map(|topic| topic.name.clone()).collect();
+    measure(request, Some(names), call, |request, found, call| {
+        let mut results: Vec<AlterReplicaLogDirTopicResult> = Vec::new();
+        for dir in request.dirs {
+            let is_here = dir.path == call.session.options.data_dir;
+            for topic in dir.topics {
+                let moved = |partition: i32| AlterReplicaLogDirPartitionResult {
+                    partition_index: partition,
+                    error_code: match missing(&found, &topic.name, partition) {
+                        _ if !is_here => ErrorCode::LOG_DIR_NOT_FOUND,
+                        Some((code, _)) => code,
+                        None => ErrorCode::NONE,
+                    },
+                };
+                results.push(AlterReplicaLogDirTopicResult {
+                    partitions: topic.partitions.iter().map(|it| moved(*it)).collect(),
+                    topic_name: topic.name,
+                });
+            }
+        }
+        call.respond(&AlterReplicaLogDirsResponse {
+            results,
+            ..Default::default()
+        })
+    })
+}
+
 pub(crate) fn elect(request: ElectLeadersRequest, call: &mut Call<'_>) -> Step {
     let Some(topics) = &request.topic_partitions else {
         // Of all partitions, none needs one.
