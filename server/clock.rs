@@ -16,6 +16,15 @@ pub fn now() -> Now {
     }
 }
 
+/// The wall clock, in nanoseconds since the Unix epoch.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is where time is passed in from"
+)]
+pub fn nanoseconds() -> u64 {
+    since_epoch(SystemTime::now()).as_nanos() as u64
+}
+
 /// A clock that was never set reads as the epoch.
 fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(SystemTime::UNIX_EPOCH)

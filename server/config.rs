@@ -6,6 +6,7 @@
 mod kafka;
 mod layers;
 mod mqtt;
+mod otlp;
 mod values;
 
 use std::{
@@ -19,6 +20,7 @@ use serde::Deserialize;
 pub use kafka::Kafka;
 pub use layers::{ConfigError, Layers};
 pub use mqtt::Mqtt;
+pub use otlp::{Otlp, OtlpEndpoint};
 pub use values::{
     DefaultQueueType, Durability, Filter, FrameMax, HostPort, LogFormat, MessageSize, Millis,
     Shards, Size,
@@ -76,6 +78,8 @@ pub struct Config {
     pub definitions: Definitions,
     /// What is logged, and how.
     pub log: Log,
+    /// Where spans of messages are sent.
+    pub otlp: Otlp,
 }
 
 impl Config {
@@ -112,6 +116,7 @@ impl Default for Config {
             http: Http::default(),
             definitions: Definitions::default(),
             log: Log::default(),
+            otlp: Otlp::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     api, lag,
     listen::Counters,
     metrics::{self, Kind, Sample},
+    otlp,
     shutdown::Stop,
     store,
 };
@@ -35,6 +36,8 @@ pub struct Status {
     pub store: Option<Arc<RocksStore>>,
     /// Set once every listener accepts.
     pub broker: OnceLock<Broker>,
+    /// What came of spans; set where messages are traced.
+    pub traces: OnceLock<Arc<otlp::Counters>>,
     /// Set when the server stops.
     pub stop: Stop,
 }
@@ -107,6 +110,9 @@ impl Status {
             samples.extend(broker.samples().await.into_iter().map(Sample::from));
             samples.extend(broker.lag().await.iter().flat_map(|all| lag::samples(all)));
             samples.extend(metrics::taps(&broker.taps()));
+        }
+        if let Some(traces) = self.traces.get() {
+            samples.extend(traces.samples());
         }
         if let Some(store) = &self.store {
             samples.extend(store::samples(store));

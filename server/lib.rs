@@ -16,6 +16,7 @@ mod listen;
 mod lock;
 pub mod log;
 mod metrics;
+mod otlp;
 mod proxy;
 mod shutdown;
 mod status;
@@ -80,6 +81,7 @@ pub struct Server {
     http: Option<JoinHandle<()>>,
     watch: JoinHandle<()>,
     status: Option<JoinHandle<()>>,
+    exporter: Option<otlp::Sending>,
     _lock: Option<DirectoryLock>,
 }
 
@@ -126,6 +128,9 @@ impl Server {
             let _ = status.await;
         }
         let closed = self.broker.close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.stop().await;
+        }
         if let Some(http) = self.http {
             http.abort();
         }
@@ -176,6 +181,7 @@ impl Bound {
             frontends,
             store,
             broker: OnceLock::new(),
+            traces: OnceLock::new(),
             stop: stop.clone(),
         });
         let http = http.map(|socket| tokio::spawn(http::serve(socket, status.clone())));
@@ -210,6 +216,7 @@ impl Bound {
         if let Some(file) = &config.definitions.file {
             definitions::import_at_start(&broker, file).await?;
         }
+        let exporter = self.trace(config, &broker);
         let watch = tokio::spawn(watch::run(
             watch::Limits::new(config),
             broker.clone(),
@@ -236,8 +243,18 @@ impl Bound {
             http,
             watch,
             status,
+            exporter,
             _lock: lock,
         })
+    }
+
+    /// Has messages traced, if there is a collector to send spans to.
+    fn trace(&self, config: &Config, broker: &Broker) -> Option<otlp::Sending> {
+        let endpoint = config.otlp.endpoint.clone()?;
+        let (tracer, counters, exporter) = otlp::start(&config.otlp, endpoint);
+        broker.trace(tracer);
+        let _ = self.status.traces.set(counters);
+        Some(exporter)
     }
 
     /// Begins to publish on the broker's own topics, if MQTT is spoken and it is wanted.

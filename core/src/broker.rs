@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -34,6 +34,7 @@ use crate::{
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
     time::Now,
+    trace::Tracer,
     transaction::Transactions,
 };
 
@@ -115,6 +116,8 @@ pub(crate) struct Inner {
     pub(crate) clock: fn() -> Now,
     pub(crate) meters: Meters,
     pub(crate) batch_bytes_max: usize,
+    /// Set where messages are traced.
+    pub(crate) tracer: OnceLock<Arc<Tracer>>,
 }
 
 /// What came of removing a queue.
@@ -165,6 +168,7 @@ impl Broker {
             transactions: Transactions::new(recovered.transactions),
             clock: options.clock,
             batch_bytes_max: options.batch_bytes_max,
+            tracer: OnceLock::new(),
         });
         let tasks = recovery::start(
             &inner,
@@ -178,6 +182,11 @@ impl Broker {
             inner,
             tasks: Arc::new(Mutex::new(tasks)),
         })
+    }
+
+    /// Has messages traced that connections publish and consume from now on. The first call counts.
+    pub fn trace(&self, tracer: Arc<Tracer>) {
+        let _ = self.inner.tracer.set(tracer);
     }
 
     /// A link for a new connection. `origin` says which protocol and, where it is known, which client and vhost.

@@ -14,6 +14,7 @@ mod routing;
 mod seats;
 mod session;
 mod streams;
+mod traced;
 mod transact;
 
 use std::{
@@ -28,7 +29,7 @@ use rustc_hash::FxHashMap;
 
 use self::{
     channels::Channels, confirms::Confirms, logs::replaced, replies::Replies, seats::Seats,
-    streams::Streams, transact::Transaction,
+    streams::Streams, traced::Tracing, transact::Transaction,
 };
 pub(crate) use self::{
     mailbox::Mailbox,
@@ -100,6 +101,8 @@ pub struct Link {
     streams: Rare<Streams>,
     /// Answers of several shards to one command, until all have come.
     gathered: Rare<FxHashMap<Token, (usize, Gathered)>>,
+    /// Where messages are traced.
+    tracing: Option<Box<Tracing>>,
     /// Events that this link makes itself.
     local: Vec<Event>,
     /// Reads of logs under way.
@@ -122,6 +125,8 @@ fn is_binding(change: &Change) -> bool {
 
 impl Link {
     pub(crate) fn new(broker: Arc<Inner>, mailbox: Arc<Mailbox>, origin: Origin) -> Link {
+        let traced = |tracer| Box::new(Tracing::new(tracer, origin.protocol.clone()));
+        let tracing = broker.tracer.get().cloned().map(traced);
         let mut routing = Routing::new(broker.snapshot.clone());
         let outgoing = Outgoing::new(broker.shards.len());
         let login_enters = !origin.vhost.is_empty();
@@ -150,6 +155,7 @@ impl Link {
             transactions: Rare::default(),
             streams: Rare::default(),
             gathered: Rare::default(),
+            tracing,
             local: Vec::new(),
             reads: Rare::default(),
             defining: None,
@@ -279,6 +285,9 @@ impl Link {
                 queue,
                 spec,
             } => {
+                if !spec.session {
+                    self.trace_source(consumer, &queue);
+                }
                 if let Some(log) = self.log_named(&queue, spec.session) {
                     self.consume_log(token, consumer, &log, spec);
                 } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
@@ -324,16 +333,10 @@ impl Link {
             Command::LimitChannel { channel, limit } => {
                 self.channels.make().set_limit(channel, limit);
             }
-            Command::Cancel { token, consumer } => match self.consumers.get(&consumer) {
-                Some(&Feed { shard, .. }) => {
-                    self.outgoing.push(shard, Op::Cancel { token, consumer });
-                }
-                None => {
-                    self.refuse_replies(consumer);
-                    self.end_stream(consumer, true);
-                    self.done(token, Ok(Reply::Ok));
-                }
-            },
+            Command::Cancel { token, consumer } => {
+                self.forget_source(consumer);
+                self.cancel(token, consumer);
+            }
             Command::Group {
                 token,
                 group,
@@ -392,6 +395,19 @@ impl Link {
             Command::Enter { token, vhost } => self.enter(token, vhost),
             // Taken by `take_slowly`.
             Command::Define { .. } | Command::Transaction { .. } => {}
+        }
+    }
+
+    fn cancel(&mut self, token: Token, consumer: ConsumerId) {
+        match self.consumers.get(&consumer) {
+            Some(&Feed { shard, .. }) => {
+                self.outgoing.push(shard, Op::Cancel { token, consumer });
+            }
+            None => {
+                self.refuse_replies(consumer);
+                self.end_stream(consumer, true);
+                self.done(token, Ok(Reply::Ok));
+            }
         }
     }
 
@@ -525,6 +541,7 @@ impl Link {
                     self.owe_for_replies(consumer, bytes);
                 }
                 self.is_busy = true;
+                self.delivered(consumer, &deliveries);
                 events.push(Event::Deliver {
                     consumer,
                     deliveries,
@@ -721,6 +738,11 @@ impl Link {
             self.broker.metrics.clone(),
         );
         let vhost = self.actor.vhost.clone();
+        let from = |wanted: &FetchPartition| wanted.from;
+        let observed = self.observer().map(|observer| {
+            let from: Vec<_> = fetch.partitions.iter().map(from).collect();
+            (observer, from)
+        });
         self.reads.make().push(Box::pin(async move {
             let mut partitions = log::fetch(store, vhost, tails, fetch).await;
             for (fetched, refused) in partitions.iter_mut().zip(refused) {
@@ -733,6 +755,9 @@ impl Link {
                 .filter_map(|fetched| fetched.result.as_ref().ok())
                 .flatten();
             metrics.fetched(batches.map(|batch| batch.bytes.len() as u64).sum());
+            if let Some((observer, from)) = observed {
+                observer.fetched(&partitions, &from);
+            }
             Event::Fetched { token, partitions }
         }));
     }

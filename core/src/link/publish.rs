@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{Attached, Link, Mailbox, Stopped};
+use super::{Attached, Link, Mailbox, Stopped, traced::Publishing};
 use crate::{
     broker::Inner,
     catalog::{LogEntry, QueueTarget, SQUARE, Targets},
@@ -57,13 +57,23 @@ impl Link {
 
     /// Says why a message would be refused, if it would.
     pub(super) fn probe(&mut self, token: Token, message: Arc<Message>) {
-        if let Err(refusal) = self.plan(&message, &[]) {
+        if let Err(refusal) = self.find_plan(&message, &[]) {
             self.refuse(Some(token), message, refusal);
         }
     }
 
     /// Where a message goes, if it may go there and all of these places take it.
     pub(super) fn plan(&mut self, message: &Message, also: &[Topic]) -> Result<Plan, Refusal> {
+        match self.begin_publish(message) {
+            None => self.find_plan(message, also),
+            Some(publishing) => {
+                let plan = self.find_plan(message, also);
+                self.planned(publishing, message, plan)
+            }
+        }
+    }
+
+    fn find_plan(&mut self, message: &Message, also: &[Topic]) -> Result<Plan, Refusal> {
         let targets = self.routing.route_all(&self.actor.vhost, message, also)?;
         if let Some(refusal) = self.broker.refusal() {
             return Err(refusal);
@@ -78,6 +88,7 @@ impl Link {
             also: is_delayed.then(|| also.into()),
             targets,
             records,
+            publishing: None,
         })
     }
 
@@ -93,6 +104,7 @@ impl Link {
             records,
             takers,
             also,
+            publishing,
         } = plan;
         self.outgoing.published += 1;
         self.is_busy = true;
@@ -178,6 +190,9 @@ impl Link {
             destinations += 1;
             shards |= 1 << shard;
         }
+        if let Some(publishing) = publishing {
+            self.published(*publishing, message, Ok(destinations));
+        }
         (destinations, shards)
     }
 
@@ -245,6 +260,8 @@ pub(super) struct Plan {
     targets: Arc<Targets>,
     records: Vec<NewRecord>,
     takers: SmallVec<[Arc<Taker>; 1]>,
+    /// Where it is traced.
+    pub(super) publishing: Option<Box<Publishing>>,
     /// The other topics, where there are exchanges that route it later.
     also: Option<Arc<[Topic]>>,
 }

@@ -323,6 +323,7 @@ impl Link {
             self.streams.make().reads.push(read);
         }
         if !deliveries.is_empty() {
+            self.delivered(consumer, &deliveries);
             self.local.push(Event::Deliver {
                 consumer,
                 deliveries,

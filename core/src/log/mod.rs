@@ -38,7 +38,7 @@ pub(crate) use fetch::{behind_damage, fetch, find_offset};
 pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
-pub(crate) use record::{Record, records, write_headers};
+pub(crate) use record::{Record, headers as record_headers, records, write_headers};
 pub(crate) use scan::{Found, Scan};
 pub(crate) use settings::Settings;
 pub(crate) use stream::{Position, Reader, Stretch};
