@@ -333,7 +333,8 @@ impl Tap {
         let Some(audience) = self.audience(entry.info.id) else {
             return Ok(looked);
         };
-        looked.quiet = matches!(audience, Audience::Nobody);
+        let maps = entry.settings.retain_map;
+        looked.quiet = matches!(audience, Audience::Nobody) && !maps;
         let tail = &entry.tails[partition as usize];
         let wanted = FetchPartition {
             log: entry.info.name.clone(),
@@ -377,10 +378,19 @@ impl Tap {
             let header = header.map_err(|error| Stop::Unreadable(error.to_string()))?;
             looked.next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
             let is_captured = batch.flags & record_flags::CAPTURED != 0;
-            let is_heard = !matches!(audience, Audience::Nobody) || log::may_retain(&batch.bytes);
-            if shown && !is_captured && is_heard {
+            // What an exchange led here has been heard there.
+            let audience = match is_captured {
+                true => &Audience::Nobody,
+                false => &audience,
+            };
+            let is_heard = match audience {
+                Audience::Nobody if is_captured => maps,
+                Audience::Nobody => maps || log::may_retain(&batch.bytes),
+                Audience::Same(..) | Audience::Each => true,
+            };
+            if shown && is_heard {
                 looked.offered |=
-                    self.offer_batch(entry, partition, from, batch, header.count, &audience);
+                    self.offer_batch(entry, partition, from, batch, header.count, audience);
             }
         }
         Ok(looked)
@@ -423,6 +433,7 @@ impl Tap {
                 log::message_from_record(name, partition, offset, record, exchange, &tapped.origin);
             // What a producer wrote into a header says nothing about where its record is offered.
             (message.exchange, message.topic) = (exchange.clone(), topic);
+            message.retain |= entry.settings.retain_map;
             let retains = message.retain && exchange == SQUARE;
             let targets = match audience {
                 Audience::Same(_, targets) => targets.clone(),

@@ -219,7 +219,62 @@ async fn retained(client: &mut Client, topic: &str) -> Vec<String> {
     let Ok(Reply::Retained(found)) = reply else {
         panic!("not {reply:?}")
     };
-    found.iter().map(|it| body(&it.message)).collect()
+    let mut bodies: Vec<_> = found.iter().map(|it| body(&it.message)).collect();
+    bodies.sort();
+    bodies
+}
+
+/// A compacted log is the retained store of its keys (DESIGN section 3.4).
+#[tokio::test]
+async fn the_newest_value_of_each_key_is_retained() {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("mq.retain.map", "true"),
+        ("mq.bind", "amq.topic:plant.#"),
+    ];
+    with_log(&mut client, "plant", &settings).await;
+    let records = [
+        ("plant.1.state", Some("off")),
+        ("plant.2.state", Some("on")),
+        ("plant.1.state", Some("on")),
+        ("plant.3.state", Some("gone")),
+        ("plant.3.state", None),
+    ];
+    append(&mut client, "plant", keyed(&records)).await;
+    // What is captured counts too, retained or not.
+    client.publish("amq.topic", "plant.4.state", "new").await;
+    until_retained(&mut client, "plant/4/state", Some("new")).await;
+    assert_eq!(
+        retained(&mut client, "plant/+/state").await,
+        ["on", "on", "new"]
+    );
+    drop((client, broker));
+    let broker = open(Arc::new(store.kill(3))).await;
+    let mut client = Client::new(&broker);
+    assert_eq!(retained(&mut client, "plant/#").await, ["new", "on", "on"]);
+    append(&mut client, "plant", keyed(&[("plant.1.state", None)])).await;
+    until_retained(&mut client, "plant/1/state", None).await;
+    assert_eq!(retained(&mut client, "plant/#").await, ["new", "on"]);
+}
+
+#[tokio::test]
+async fn a_map_needs_keys_and_the_square() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    for settings in [
+        &[("mq.retain.map", "true")][..],
+        &[
+            ("mq.retain.map", "true"),
+            ("cleanup.policy", "compact"),
+            ("mq.tap", "off"),
+        ],
+        &[("mq.retain.map", "perhaps"), ("cleanup.policy", "compact")],
+    ] {
+        let refusal = client.log("l", log(1, settings)).await.unwrap_err();
+        assert!(refusal.to_string().contains("mq.retain.map"), "{refusal}");
+    }
 }
 
 async fn until_retained(client: &mut Client, topic: &str, expected: Option<&str>) {

@@ -211,7 +211,13 @@ impl Catalog {
     }
 
     fn check_tap(&self, by: &Actor, name: &Text, spec: &LogSpec) -> Result<(), Refusal> {
-        let Some(exchange) = tap(name, spec) else {
+        let maps = setting(spec, "mq.retain.map").is_some_and(|value| value == "true");
+        let tap = tap(name, spec);
+        if maps && tap.as_deref() != Some(SQUARE) {
+            let text = format!("mq.retain.map needs a log with mq.tap={SQUARE}");
+            return Err(Refusal::Invalid(text.into()));
+        }
+        let Some(exchange) = tap else {
             return Ok(());
         };
         if self.routes.exchange(&by.vhost, &exchange).is_none() {

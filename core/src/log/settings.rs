@@ -50,6 +50,9 @@ pub(crate) struct Settings {
     pub key: KeyRule,
     /// `mq.route.key`: the topic under which the tap offers a record; none for the log's name.
     pub route_key: Option<Arc<RouteKey>>,
+    /// `mq.retain.map`: the newest value of each key is the retained message of the topic that `mq.route.key` makes of it,
+    /// `${key}` if it is not set.
+    pub retain_map: bool,
     /// `mq.tap.max.lag.ms`: what the tap has still to read outlives `retention.ms` for so long; -1 is for ever.
     pub tap_lag: Option<Duration>,
     /// `mq.tap.max.lag.bytes`: it may be so much more than `retention.bytes`; -1 is no bound.
@@ -97,6 +100,7 @@ impl Default for Settings {
             envelope: false,
             key: KeyRule::Topic,
             route_key: None,
+            retain_map: false,
             tap_lag: Some(TAP_LAG_DEFAULT),
             tap_lag_bytes: Some(TAP_LAG_BYTES_DEFAULT),
         }
@@ -167,6 +171,9 @@ impl Settings {
                     let template = template.map_err(|why| format!("{}: {why}", invalid()))?;
                     parsed.route_key = template.map(Arc::new);
                 }
+                "mq.retain.map" => {
+                    parsed.retain_map = value.trim().parse().map_err(|_| invalid())?;
+                }
                 "mq.tap.max.lag.ms" => {
                     let lag = unlimited(value).ok_or_else(invalid)?;
                     parsed.tap_lag = lag.map(Duration::from_millis);
@@ -181,6 +188,13 @@ impl Settings {
             }
         }
         parsed.compact = compacts.then_some(compact);
+        if parsed.retain_map {
+            if !compacts {
+                return Err("mq.retain.map needs a log with cleanup.policy=compact".into());
+            }
+            let by_key = || RouteKey::parse("${key}").ok().flatten().map(Arc::new);
+            parsed.route_key = parsed.route_key.or_else(by_key);
+        }
         if !parsed.delete {
             (parsed.retention, parsed.retention_bytes) = (None, None);
         }
