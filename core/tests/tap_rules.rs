@@ -248,7 +248,7 @@ async fn the_newest_value_of_each_key_is_retained() {
     until_retained(&mut client, "plant/4/state", Some("new")).await;
     assert_eq!(
         retained(&mut client, "plant/+/state").await,
-        ["on", "on", "new"]
+        ["new", "on", "on"]
     );
     drop((client, broker));
     let broker = open(Arc::new(store.kill(3))).await;
