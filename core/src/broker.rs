@@ -543,9 +543,11 @@ impl Inner {
             let queues = places.iter().map(|(queue, _)| *queue).collect();
             self.send(shard, vec![Op::Count { queues, reply }]).await?;
             let counts = counts.await.map_err(|_| Refusal::Stopping)?;
-            for ((_, at), [ready, unsettled, consumers]) in places.into_iter().zip(counts) {
+            for ((_, at), [ready, unsettled, delayed, consumers]) in places.into_iter().zip(counts)
+            {
                 let info = &mut found[at];
-                (info.ready, info.unsettled, info.consumers) = (ready, unsettled, consumers);
+                (info.ready, info.unsettled) = (ready, unsettled);
+                (info.delayed, info.consumers) = (delayed, consumers);
             }
         }
         found.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));

@@ -542,6 +542,8 @@ pub struct ConsumeSpec {
     pub stream: Option<Box<StreamSpec>>,
     /// Others get nothing while one of a higher priority takes messages (`x-priority`).
     pub priority: i64,
+    /// How long it may keep a delivery unsettled, whatever its queue says (`x-consumer-timeout`).
+    pub timeout: Option<Duration>,
     /// Consumers of the connection with the same number here share the bound of [`Command::LimitChannel`].
     pub channel: Option<u16>,
 }
@@ -600,8 +602,10 @@ pub struct StreamFilter {
 pub enum Outcome {
     /// Done with it.
     Accept,
-    /// Back to its place in the queue.
+    /// Back to its place in the queue: whoever had it failed.
     Requeue,
+    /// Back to its place in the queue, and nobody has failed.
+    Release,
     /// Dropped, or dead-lettered.
     Reject,
 }

@@ -100,6 +100,8 @@ pub struct Delivery {
     pub packet_id: u16,
     /// How often it came back, in queues that limit that.
     pub returns: u16,
+    /// How many of these times count for the limit.
+    pub failures: u16,
     /// Tags of the subscriptions that matched; empty for queues without subscriptions.
     pub tags: Tags,
 }
@@ -261,6 +263,8 @@ pub struct QueueInfo {
     pub ready: u64,
     /// Messages delivered and not settled.
     pub unsettled: u64,
+    /// Messages that came back and wait for their next delivery.
+    pub delayed: u64,
     /// Consumers.
     pub consumers: u64,
 }

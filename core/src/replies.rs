@@ -102,6 +102,7 @@ impl Taker {
             redelivered: false,
             packet_id: 0,
             returns: 0,
+            failures: 0,
             tags: Default::default(),
         };
         self.mailbox.put(vec![Event::Deliver {

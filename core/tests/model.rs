@@ -229,6 +229,7 @@ impl World {
         let first = open[self.rng.random_range(0..open.len())];
         let last = first + self.rng.random_range(0..10);
         let outcome = match self.rng.random_range(0..4) {
+            0 if self.rng.random_bool(0.5) => Outcome::Release,
             0 => Outcome::Requeue,
             1 => Outcome::Reject,
             _ => Outcome::Accept,
@@ -244,7 +245,7 @@ impl World {
             .await;
         for delivery in first..=last {
             match outcome {
-                Outcome::Requeue => naive.requeue(delivery),
+                Outcome::Requeue | Outcome::Release => naive.requeue(delivery),
                 Outcome::Accept | Outcome::Reject => drop(naive.unsettled.remove(&delivery)),
             }
         }

@@ -31,6 +31,7 @@ struct Entry {
     /// In steps of time.
     expires: Option<u64>,
     returns: u32,
+    failures: u32,
     redelivered: bool,
     /// Queue and reason, the latest first.
     deaths: Vec<(usize, &'static str, i64)>,
@@ -44,6 +45,15 @@ enum Overflow {
     RejectAndBury,
 }
 
+/// Which messages wait for their next delivery, and for how many steps of time.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    failed: bool,
+    returned: bool,
+    min: u64,
+    max: u64,
+}
+
 /// A queue as RabbitMQ would have it.
 #[derive(Debug, Default)]
 struct Naive {
@@ -54,7 +64,10 @@ struct Naive {
     dead: Option<usize>,
     max_priority: Option<u8>,
     limit: Option<u32>,
+    retry: Option<Retry>,
     ready: Vec<Entry>,
+    /// What waits for its next delivery, with when it is due, by when it came back.
+    waiting: Vec<(u64, Entry)>,
     /// By delivery of the one consumer there is.
     held: Vec<(DeliveryId, Entry)>,
 }
@@ -174,6 +187,7 @@ impl World {
                 order: 0,
                 expires: lifetime.map(|steps| self.now + steps),
                 returns: 0,
+                failures: 0,
                 redelivered: false,
                 deaths: Vec::new(),
             };
@@ -248,7 +262,7 @@ impl World {
             return;
         }
         entry.expires = None;
-        entry.returns = 0;
+        (entry.returns, entry.failures) = (0, 0);
         entry.redelivered = false;
         self.arrive(to, entry);
     }
@@ -285,6 +299,10 @@ impl World {
             "deaths of {}",
             entry.body
         );
+        if naive.limit.is_some() {
+            let counts = (u32::from(got.returns), u32::from(got.failures));
+            assert_eq!(counts, (entry.returns, entry.failures), "of {}", entry.body);
+        }
         naive.held.push((got.id, entry));
     }
 
@@ -294,9 +312,10 @@ impl World {
             return;
         }
         let (delivery, entry) = held.remove(self.rng.random_range(0..held.len()));
-        let outcome = match self.rng.random_range(0..4) {
+        let outcome = match self.rng.random_range(0..5) {
             0 | 1 => Outcome::Requeue,
-            2 => Outcome::Reject,
+            2 => Outcome::Release,
+            3 => Outcome::Reject,
             _ => Outcome::Accept,
         };
         let consumer = ConsumerId(queue as u32);
@@ -310,7 +329,8 @@ impl World {
         match outcome {
             Outcome::Accept => {}
             Outcome::Reject => self.die(queue, entry, "rejected"),
-            Outcome::Requeue => self.requeue(queue, vec![entry]),
+            Outcome::Requeue => self.requeue(queue, vec![entry], true),
+            Outcome::Release => self.requeue(queue, vec![entry], false),
         }
         // From behind the settlement.
         let consumer = ConsumerId(u32::MAX);
@@ -319,13 +339,22 @@ impl World {
     }
 
     /// Messages that come back together are all in their places before any of them expires.
-    fn requeue(&mut self, at: usize, entries: Vec<Entry>) {
+    fn requeue(&mut self, at: usize, entries: Vec<Entry>, failed: bool) {
         for mut entry in entries {
             entry.redelivered = true;
             let queue = &mut self.queues[at];
             entry.returns += 1;
-            if queue.limit.is_some_and(|limit| entry.returns > limit) {
-                self.die(at, entry, "delivery_limit");
+            if failed || queue.retry.is_none() {
+                entry.failures += 1;
+                if queue.limit.is_some_and(|limit| entry.failures > limit) {
+                    self.die(at, entry, "delivery_limit");
+                    continue;
+                }
+            }
+            let waits = |retry: &Retry| if failed { retry.failed } else { retry.returned };
+            if let Some(retry) = queue.retry.filter(waits) {
+                let steps = retry.max.min(retry.min * u64::from(entry.failures.max(1)));
+                queue.waiting.push((self.now + steps, entry));
                 continue;
             }
             queue.ready.push(entry);
@@ -339,7 +368,15 @@ impl World {
         self.now += 1;
         advance(Duration::from_millis(STEP));
         for queue in 0..self.queues.len() {
+            let naive = &mut self.queues[queue];
+            let (due, wait) = std::mem::take(&mut naive.waiting)
+                .into_iter()
+                .partition::<Vec<_>, _>(|(due, _)| *due <= self.now);
+            naive.waiting = wait;
+            naive.ready.extend(due.into_iter().map(|(_, entry)| entry));
+            naive.sort();
             self.expire(queue);
+            self.make_room(queue);
         }
     }
 
@@ -351,6 +388,7 @@ impl World {
             .await
             .expect("the queue is there");
         self.queues[queue].ready.clear();
+        self.queues[queue].waiting.clear();
     }
 
     /// The connection that holds messages goes.
@@ -358,7 +396,8 @@ impl World {
         self.consumer = Client::new(&self.broker);
         for queue in 0..self.queues.len() {
             let held = std::mem::take(&mut self.queues[queue].held);
-            self.requeue(queue, held.into_iter().map(|(_, entry)| entry).collect());
+            let held = held.into_iter().map(|(_, entry)| entry).collect();
+            self.requeue(queue, held, true);
         }
         self.agree().await;
     }
@@ -427,6 +466,15 @@ fn random(rng: &mut SmallRng, at: usize) -> Naive {
         }),
         max_priority: (!is_quorum && rng.random_bool(0.4)).then(|| rng.random_range(1..6)),
         limit: is_quorum.then(|| rng.random_range(0..3)),
+        retry: (is_quorum && rng.random_bool(0.6)).then(|| {
+            let kind = rng.random_range(0..3);
+            Retry {
+                failed: kind != 0,
+                returned: kind != 1,
+                min: rng.random_range(1..3),
+                max: rng.random_range(1..5),
+            }
+        }),
         ..Naive::default()
     }
 }
@@ -458,6 +506,19 @@ fn arguments(queue: &Naive) -> Vec<(Text, Value)> {
     if let Some(limit) = queue.limit {
         put("x-queue-type", text("quorum"));
         put("x-delivery-limit", Value::I64(limit.into()));
+    }
+    if let Some(retry) = queue.retry {
+        let steps = |steps: u64| Value::I64((steps * STEP - STEP / 8) as i64);
+        put(
+            "x-delayed-retry-type",
+            text(match (retry.failed, retry.returned) {
+                (true, true) => "all",
+                (true, false) => "failed",
+                (false, _) => "returned",
+            }),
+        );
+        put("x-delayed-retry-min", steps(retry.min));
+        put("x-delayed-retry-max", steps(retry.max));
     }
     if let Some(max) = queue.max_priority {
         put("x-max-priority", Value::U8(max));

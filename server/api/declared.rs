@@ -123,8 +123,9 @@ fn write_queue(queue: &QueueInfo) -> JsonValue {
         "name": &*queue.name, "vhost": &*queue.vhost, "type": queue.kind, "state": "running",
         "durable": spec.durable, "auto_delete": spec.auto_delete, "exclusive": spec.exclusive,
         "arguments": arguments, "consumers": queue.consumers,
-        "messages": queue.ready + queue.unsettled,
+        "messages": queue.ready + queue.unsettled + queue.delayed,
         "messages_ready": queue.ready, "messages_unacknowledged": queue.unsettled,
+        "messages_delayed": queue.delayed,
         "node": "trivium@localhost",
     });
     write_policies(&queue.policies, &mut written);

@@ -117,6 +117,7 @@ impl QueueEntry {
             policies: self.policies.describe(),
             ready: 0,
             unsettled: 0,
+            delayed: 0,
             consumers: 0,
         }
     }
@@ -141,6 +142,7 @@ impl LogEntry {
             policies: self.policies.describe(),
             ready: kept.sum(),
             unsettled: 0,
+            delayed: 0,
             consumers: self.tails.first().map_or(0, |tail| tail.consumers().into()),
         }
     }

@@ -86,6 +86,7 @@ impl Stream {
             message,
             redelivered: false,
             returns: 0,
+            failures: 0,
             packet_id: 0,
             tags: Default::default(),
         }
@@ -103,7 +104,7 @@ impl Stream {
             self.outstanding -= u32::from(was_unsettled);
             if let Some(tracker) = &mut self.tracker
                 && was_unsettled
-                && outcome == Outcome::Requeue
+                && matches!(outcome, Outcome::Requeue | Outcome::Release)
             {
                 tracker.returned(DeliveryId(delivery));
             }

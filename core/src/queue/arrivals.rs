@@ -73,6 +73,7 @@ impl Queue {
             fleeting,
             redelivered: false,
             returns: 0,
+            failures: 0,
             size,
             message: arrival.message,
             tags: arrival.tags,

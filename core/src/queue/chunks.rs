@@ -14,7 +14,10 @@ use smallvec::SmallVec;
 use crate::{
     id::{QueueId, Sequence},
     shard::Turn,
-    store::{Table, keys, messages},
+    store::{
+        Table, keys,
+        messages::{self, Comeback},
+    },
 };
 
 /// Bytes of settled chunks at the head of a queue after which the store is told to forget them.
@@ -29,8 +32,8 @@ pub(crate) struct Chunk {
     pub(crate) remaining: u32,
     /// Settled runs, ascending, not touching.
     pub(crate) settled: Vec<Range<u64>>,
-    /// How often messages came back that did and are not settled, by sequence.
-    pub(crate) returns: BTreeMap<u64, u16>,
+    /// What is known of messages that came back and are not settled, by sequence.
+    pub(crate) returns: BTreeMap<u64, Comeback>,
     /// Body chunks that it refers to.
     pub(crate) bodies: SmallVec<[u64; 1]>,
     /// Size of the stored value.
@@ -42,8 +45,8 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// How often an unsettled message came back.
-    pub(crate) fn returns_of(&self, sequence: Sequence) -> u16 {
+    /// What is known of an unsettled message that may have come back.
+    pub(crate) fn returns_of(&self, sequence: Sequence) -> Comeback {
         self.returns.get(&sequence.0).copied().unwrap_or_default()
     }
 
@@ -101,9 +104,9 @@ impl Chunks {
         self.touch(sequence).settle(sequence.0);
     }
 
-    /// A stored message came back for the `count`th time.
-    pub(crate) fn returned(&mut self, sequence: Sequence, count: u16) {
-        self.touch(sequence).returns.insert(sequence.0, count);
+    /// A stored message came back, or need not wait any more.
+    pub(crate) fn returned(&mut self, sequence: Sequence, comeback: Comeback) {
+        self.touch(sequence).returns.insert(sequence.0, comeback);
     }
 
     /// The chunk of a message, whose row is to be written.

@@ -26,6 +26,8 @@ pub(crate) struct Consumer {
     /// Grows with every consumer of the queue.
     order: u64,
     prefetch: Option<u32>,
+    /// How long it may keep a delivery, whatever the queue says.
+    timeout: Option<Duration>,
     /// What the consumers of its channel share.
     channel: Option<Arc<ChannelLimit>>,
     /// Bytes that may still be sent before the connection says that it has flushed.
@@ -54,6 +56,7 @@ impl Consumer {
             order: 0,
             channel: None,
             prefetch: spec.prefetch,
+            timeout: spec.timeout,
             window: WINDOW,
             cancelled: false,
             in_ring: false,
@@ -124,6 +127,12 @@ impl Consumer {
 
     fn first_unsettled(&self) -> DeliveryId {
         DeliveryId(self.next_delivery.0 - self.unsettled.len() as u64)
+    }
+
+    /// When it has kept a delivery for too long; `limit` is its queue's.
+    fn times_out_at(&self, limit: Option<Duration>) -> Option<Timestamp> {
+        let limit = self.timeout.or(limit)?;
+        Some(self.oldest_delivery()?.after(limit))
     }
 
     /// When the oldest unsettled delivery was made.
@@ -211,15 +220,18 @@ impl Consumers {
 
     /// When the first delivery has been unsettled for too long.
     pub(crate) fn timeout(&self, limit: Option<Duration>) -> Option<Timestamp> {
-        let limit = limit?;
-        let oldest = self.iter().filter_map(Consumer::oldest_delivery).min()?;
-        Some(oldest.after(limit))
+        let times = self.iter().map(|consumer| consumer.times_out_at(limit));
+        times.flatten().min()
     }
 
-    /// Those with a delivery that has been unsettled since before `limit`.
-    pub(crate) fn overdue(&self, limit: Timestamp) -> Vec<(ConnectionId, ConsumerId)> {
+    /// Those that have kept a delivery for too long.
+    pub(crate) fn overdue(
+        &self,
+        limit: Option<Duration>,
+        now: Timestamp,
+    ) -> Vec<(ConnectionId, ConsumerId)> {
         let is_late =
-            |consumer: &&Consumer| consumer.oldest_delivery().is_some_and(|at| at <= limit);
+            |consumer: &&Consumer| consumer.times_out_at(limit).is_some_and(|at| at <= now);
         self.iter()
             .filter(is_late)
             .map(|consumer| (consumer.connection, consumer.id))
@@ -334,13 +346,15 @@ impl Consumers {
         single.chosen
     }
 
-    /// Delivers to the consumer at `slot` and gives the turn to the one behind it.
+    /// Delivers to the consumer at `slot` and gives the turn to the one behind it. `timed` says whether the queue
+    /// limits how long a delivery may be kept.
     pub(crate) fn deliver(
         &mut self,
         slot: usize,
         held: Held,
         fleeting: bool,
-        at: Option<Timestamp>,
+        timed: bool,
+        now: Timestamp,
     ) -> Option<Held> {
         let consumer = self.slots[slot]
             .as_mut()
@@ -352,6 +366,7 @@ impl Consumers {
         if let Some(ring) = ring.filter(|ring| ring.slots.front() == Some(&slot)) {
             ring.slots.rotate_left(1);
         }
+        let at = (timed || consumer.timeout.is_some()).then_some(now);
         consumer.deliver(held, fleeting, at)
     }
 

@@ -505,6 +505,7 @@ impl Queue {
                 tags: Default::default(),
                 body: None,
                 returns,
+                failures: returns,
                 redelivered: returns > 0,
                 durable: false,
                 stored: false,

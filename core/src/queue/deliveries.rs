@@ -23,7 +23,8 @@ impl Queue {
 
     /// Hands messages to consumers that take them. True if messages expired that came to the head thereby.
     pub(super) fn deliver(&mut self, budget: &mut Budget, turn: &mut Turn) -> bool {
-        let at = self.entry.settings.consumer_timeout.map(|_| turn.now.wall);
+        let at = turn.now.wall;
+        let timed = self.entry.settings.consumer_timeout.is_some();
         let mut expired = false;
         while let Some(front) = self.front()
             && let Some((fleeting, sequence)) =
@@ -47,7 +48,7 @@ impl Queue {
             }
             let held = self.take(front).expect("it was just seen");
             turn.count.delivered += 1;
-            match self.consumers.deliver(slot, held, fleeting, at) {
+            match self.consumers.deliver(slot, held, fleeting, timed, at) {
                 Some(held) => self.forget(&held, budget),
                 None => self.unsettled_count += 1,
             }

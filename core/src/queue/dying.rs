@@ -192,8 +192,9 @@ impl Queue {
         }
     }
 
-    /// Whether deliveries are put off because too many dead letters wait for their targets.
+    /// Whether deliveries are put off because too many dead letters wait for their targets, or too many messages for
+    /// their next delivery.
     pub(super) fn is_choked(&self) -> bool {
-        self.entry.settings.dead_letters_must_arrive && !self.may_die()
+        (self.entry.settings.dead_letters_must_arrive && !self.may_die()) || self.delays_too_much()
     }
 }

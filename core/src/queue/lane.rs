@@ -21,8 +21,9 @@ use crate::{
     shard::Turn,
     store::{
         Table, keys,
-        messages::{self, Counters, Progress, Stored},
+        messages::{self, Comeback, Counters, Progress, Stored},
     },
+    time::Timestamp,
 };
 
 /// Where the byte of a sequence is that says which lane it belongs to.
@@ -72,6 +73,10 @@ pub(super) struct Gain {
     pub(super) found: Tally,
     /// What it was believed to be.
     pub(super) expected: Tally,
+    /// What came into memory and has still to wait, by when it is due.
+    pub(super) delayed: Vec<(Timestamp, Held)>,
+    /// What had to wait when the broker stopped, over or not.
+    pub(super) was_delayed: Tally,
 }
 
 /// Messages of one priority.
@@ -86,6 +91,8 @@ pub(super) struct Lane {
     pub(super) backlog: Option<Box<Backlog>>,
     /// To be written at the end of the turn, unless settled by then; with whether it stays in memory.
     pending: Vec<(Held, bool)>,
+    /// Those of them that have to wait for their next delivery, with when it is due.
+    pending_delays: BTreeMap<Sequence, Timestamp>,
     chunks: Chunks,
     /// Durable messages that are not settled.
     pub(super) durable: Tally,
@@ -123,6 +130,7 @@ impl Lane {
             ready: VecDeque::new(),
             backlog: (durable.messages > 0).then(|| Backlog::new(stored, durable)),
             pending: Vec::new(),
+            pending_delays: BTreeMap::new(),
             chunks: Chunks::recovered(counters.low),
             durable,
             recovered_to: counters.next,
@@ -193,7 +201,12 @@ impl Lane {
     }
 
     /// Takes what a [`Read`] found.
-    pub(super) fn loaded(&mut self, loaded: Loaded, session: Option<&Session>) -> Gain {
+    pub(super) fn loaded(
+        &mut self,
+        loaded: Loaded,
+        session: Option<&Session>,
+        now: Timestamp,
+    ) -> Gain {
         let mut gain = Gain::default();
         // Another backlog may have begun since the one that was read was purged.
         let Some(backlog) = self
@@ -218,15 +231,19 @@ impl Lane {
                 .iter()
                 .any(|range| range.contains(&chunk.first.0))
             {
-                self.load(chunk, session, &mut gain);
+                self.load(chunk, session, now, &mut gain);
             }
         }
         if let Some(backlog) = &mut self.backlog {
+            let mut seen = gain.found;
+            gain.delayed
+                .iter()
+                .for_each(|(_, held)| seen.add(&held.message));
             gain.expected = if backlog.range.is_empty() {
                 // Whatever the counters said: nothing else is there.
                 backlog.tally
             } else {
-                backlog.tally.min(gain.found)
+                backlog.tally.min(seen)
             };
             backlog.tally.subtract(gain.expected);
         }
@@ -234,7 +251,13 @@ impl Lane {
         gain
     }
 
-    fn load(&mut self, loaded: LoadedChunk, session: Option<&Session>, gain: &mut Gain) {
+    fn load(
+        &mut self,
+        loaded: LoadedChunk,
+        session: Option<&Session>,
+        now: Timestamp,
+        gain: &mut Gain,
+    ) {
         let Some(last) = loaded.messages.last().map(|stored| stored.sequence) else {
             return;
         };
@@ -252,6 +275,7 @@ impl Lane {
             dirty: false,
         };
         let mut lost = Vec::new();
+        let mut due = Vec::new();
         for stored in loaded.messages {
             let sequence = stored.sequence;
             if chunk.settled.iter().any(|run| run.contains(&sequence.0)) {
@@ -262,6 +286,7 @@ impl Lane {
                 lost.push(sequence);
                 continue;
             }
+            let comeback = chunk.returns_of(sequence);
             let held = Held {
                 sequence,
                 size: size(&stored.message),
@@ -269,7 +294,8 @@ impl Lane {
                 accepted: stored.accepted,
                 tags: stored.tags,
                 body: None,
-                returns: chunk.returns_of(sequence),
+                returns: comeback.count,
+                failures: comeback.failures,
                 redelivered: match session {
                     Some(session) => session.was_sent(sequence),
                     None => sequence < self.recovered_to,
@@ -279,12 +305,23 @@ impl Lane {
                 fleeting: false,
             };
             gain.size += held.size;
+            if comeback.due != Timestamp::default() {
+                gain.was_delayed.add(&held.message);
+                if comeback.due > now {
+                    gain.delayed.push((comeback.due, held));
+                    continue;
+                }
+                due.push(held.clone());
+            }
             gain.found.add(&held.message);
             self.ready.push_back(held);
         }
         self.chunks.add(chunk);
         for sequence in lost {
             self.chunks.settle(sequence);
+        }
+        for held in due {
+            self.note_return(&held, None);
         }
     }
 
@@ -306,8 +343,8 @@ impl Lane {
         true
     }
 
-    /// A message came back, and that counts.
-    pub(super) fn note_return(&mut self, held: &Held) {
+    /// A message came back, and that counts; or it need not wait any more. `due` is until when it has to.
+    pub(super) fn note_return(&mut self, held: &Held, due: Option<Timestamp>) {
         if !held.durable {
             return;
         }
@@ -315,8 +352,17 @@ impl Lane {
             .pending
             .binary_search_by_key(&held.sequence, |(pending, _)| pending.sequence)
         {
-            Ok(at) => self.pending[at].0.returns = held.returns,
-            Err(_) => self.chunks.returned(held.sequence, held.returns),
+            Ok(at) => {
+                let pending = &mut self.pending[at].0;
+                (pending.returns, pending.failures) = (held.returns, held.failures);
+                match due {
+                    Some(due) => self.pending_delays.insert(held.sequence, due),
+                    None => self.pending_delays.remove(&held.sequence),
+                };
+            }
+            Err(_) => self
+                .chunks
+                .returned(held.sequence, comeback(held, due.unwrap_or_default())),
         }
     }
 
@@ -353,6 +399,7 @@ impl Lane {
             self.write_chunk(&pending[split..], false, turn);
             pending.clear();
             self.pending = pending;
+            self.pending_delays.clear();
         }
         self.chunks.seal(self.queue, self.end_of_memory(), turn);
         wrote
@@ -426,11 +473,23 @@ impl Lane {
                 .iter()
                 .filter(|(held, _)| held.stored && held.returns > 0)
             {
-                self.chunks.returned(held.sequence, held.returns);
+                let due = self.pending_delays.get(&held.sequence);
+                self.chunks.returned(
+                    held.sequence,
+                    comeback(held, due.copied().unwrap_or_default()),
+                );
             }
         }
         turn.batch
             .put(Table::Messages, keys::chunk(id, first), value);
+    }
+}
+
+fn comeback(held: &Held, due: Timestamp) -> Comeback {
+    Comeback {
+        count: held.returns,
+        failures: held.failures,
+        due,
     }
 }
 

@@ -10,6 +10,8 @@
 //! extends the backlog. Durable messages that a turn leaves unsettled are written at its end ([`Queue::seal`]);
 //! others only when they join the backlog.
 //!
+//! A message that came back may have to wait for its next delivery ([`delayed`]); until then it is in none of them.
+//!
 //! A message leaves by being settled, or it dies: its time is up, there is no room, it was rejected or came back too
 //! often. One that dies in a queue with a dead-letter exchange stays, out of reach, until it has arrived elsewhere
 //! ([`dying`]).
@@ -20,6 +22,7 @@ mod channel;
 mod chunks;
 mod consumers;
 mod cursor;
+mod delayed;
 mod deliveries;
 mod dying;
 mod lane;
@@ -91,6 +94,8 @@ pub(crate) struct Held {
     body: Option<(Arc<BodyChunk>, u32)>,
     /// How often it came back, where that is limited.
     returns: u16,
+    /// How often that counts for the limit.
+    failures: u16,
     redelivered: bool,
     /// Survives a restart while unsettled.
     durable: bool,
@@ -112,6 +117,7 @@ impl Held {
             accepted: self.accepted,
             redelivered: self.redelivered,
             returns: self.returns,
+            failures: self.failures,
             packet_id: 0,
             tags: self.tags.clone(),
         }
@@ -221,6 +227,8 @@ pub(crate) struct Queue {
     dying: Rare<dying::Dying>,
     /// Those of them that could not be delivered.
     undelivered: Option<Box<dying::Returned>>,
+    /// What came back and waits for its next delivery.
+    delayed: Rare<delayed::Delayed>,
     /// Messages that can be delivered, in memory or not.
     ready: Tally,
     unsettled_count: u64,
@@ -253,7 +261,11 @@ impl Queue {
         now: Timestamp,
     ) -> Queue {
         let counters_stored = counters.is_some();
-        let QueueCounters { lanes, timed } = counters.unwrap_or_default();
+        let QueueCounters {
+            lanes,
+            timed,
+            delayed,
+        } = counters.unwrap_or_default();
         let mut lanes: SmallVec<[Lane; 1]> = lanes
             .into_iter()
             .map(|lane| Lane::recovered(entry.id, lane))
@@ -266,7 +278,7 @@ impl Queue {
             ready.messages += lane.durable.messages;
             ready.bytes += lane.durable.bytes;
         }
-        Queue {
+        let mut queue = Queue {
             timed: timed || entry.settings.message_ttl.is_some(),
             lanes,
             returned: BTreeMap::new(),
@@ -279,6 +291,7 @@ impl Queue {
             gets: Rare::default(),
             dying: Rare::default(),
             undelivered: None,
+            delayed: Rare::default(),
             ready,
             unsettled_count: 0,
             held_bytes: 0,
@@ -292,7 +305,9 @@ impl Queue {
             session: (entry.spec.session && !is_group(&entry.name)).then(Box::default),
             touched: false,
             entry,
-        }
+        };
+        queue.recover_delayed(delayed, now);
+        queue
     }
 
     /// Ready messages.
@@ -343,6 +358,7 @@ impl Queue {
 
     /// Delivers what can be delivered, drops what must go, and asks for more of the backlog when that is wanted.
     pub(crate) fn pump(&mut self, budget: &mut Budget, turn: &mut Turn) {
+        self.return_due(turn.now.wall);
         let mut expired = self.expire(false, budget, turn);
         expired |= self.deliver(budget, turn);
         // Only now: what may not wait at all has had its chance.
@@ -360,9 +376,10 @@ impl Queue {
             .flatten();
         let leave = self.leaves_at().filter(|_| !self.is_leaving);
         let timeout = self.consumers.timeout(self.entry.settings.consumer_timeout);
+        let due = self.next_due();
         let will = self.session.as_ref().and_then(|session| session.will_at());
         let retry = self.retries_at();
-        [expiry, leave, timeout, will, retry]
+        [expiry, leave, timeout, will, retry, due]
             .into_iter()
             .flatten()
             .min()
@@ -491,14 +508,15 @@ impl Queue {
     }
 
     /// Takes what a [`Read`] found.
-    pub(crate) fn loaded(&mut self, loaded: Loaded, budget: &mut Budget) {
+    pub(crate) fn loaded(&mut self, loaded: Loaded, budget: &mut Budget, now: Timestamp) {
         let start = lane_of(loaded.from);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.start == start) else {
             return;
         };
-        let gain = lane.loaded(loaded, self.session.as_deref());
+        let gain = lane.loaded(loaded, self.session.as_deref(), now);
         self.hold(gain.size, budget);
-        self.ready.subtract(gain.expected);
+        let believed_ready = self.found_delayed(gain.delayed, gain.was_delayed, gain.expected);
+        self.ready.subtract(believed_ready);
         self.ready.messages += gain.found.messages;
         self.ready.bytes += gain.found.bytes;
     }
@@ -559,12 +577,12 @@ impl Queue {
         }
     }
 
-    /// Drops the ready messages; how many.
+    /// Drops the messages that are ready or wait for their next delivery; how many.
     pub(crate) fn purge(&mut self, budget: &mut Budget, turn: &mut Turn) -> u64 {
         if self.cursor.is_some() {
             return self.purge_log(budget);
         }
-        let count = self.ready.messages;
+        let count = self.ready.messages + self.forget_delayed(budget);
         loop {
             while let Some(held) = self.take_head() {
                 self.forget(&held, budget);
@@ -648,6 +666,7 @@ impl Queue {
             let counters = QueueCounters {
                 lanes: self.lanes.iter_mut().map(Lane::counters).collect(),
                 timed: self.timed,
+                delayed: self.delayed_counters(),
             };
             self.counters_stored = true;
             turn.batch.put(
@@ -661,8 +680,10 @@ impl Queue {
 
     /// An empty queue has no message with a lifetime.
     fn forget_lifetimes(&mut self) {
-        let empty =
-            self.ready.messages == 0 && self.unsettled_count == 0 && self.dying().messages == 0;
+        let empty = self.ready.messages == 0
+            && self.unsettled_count == 0
+            && self.dying().messages == 0
+            && self.delayed() == 0;
         if self.timed && empty && self.entry.settings.message_ttl.is_none() {
             self.timed = false;
         }

@@ -120,6 +120,29 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u32>,
     /// `x-consumer-timeout`: how long a delivery may stay unsettled.
     pub consumer_timeout: Option<Duration>,
+    /// `x-delayed-retry-type`, `-min` and `-max`: what comes back waits before it is delivered again.
+    pub delayed_retry: Option<DelayedRetry>,
+}
+
+/// How long messages wait that came back to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedRetry {
+    /// Those wait that somebody failed to handle.
+    pub failed: bool,
+    /// Those wait that came back without a failure.
+    pub returned: bool,
+    /// For each failure, and at least, in milliseconds.
+    pub min: u64,
+    /// At most, in milliseconds.
+    pub max: u64,
+}
+
+impl DelayedRetry {
+    /// How long a message waits in milliseconds that somebody has failed to handle so often.
+    pub(super) fn delay(&self, failures: u16) -> u64 {
+        let times = u64::from(failures.max(1));
+        self.min.saturating_mul(times).min(self.max)
+    }
 }
 
 impl QueueSettings {
@@ -251,6 +274,10 @@ impl QueueSettings {
                 QueueType::Quorum | QueueType::Cursor => sources.delivery_limit(),
             },
             consumer_timeout: milliseconds("consumer-timeout"),
+            delayed_retry: match kind {
+                QueueType::Classic | QueueType::Cursor => None,
+                QueueType::Quorum => sources.delayed_retry(),
+            },
         }
     }
 
@@ -315,6 +342,23 @@ impl<'a> Sources<'a> {
         self.text("overflow")
             .and_then(|name| Overflow::parse(name))
             .unwrap_or_default()
+    }
+
+    /// Without a smallest delay there is none; without a greatest one it does not grow.
+    fn delayed_retry(&self) -> Option<DelayedRetry> {
+        let (failed, returned) = match &**self.text("delayed-retry-type")? {
+            "all" => (true, true),
+            "failed" => (true, false),
+            "returned" => (false, true),
+            _ => return None,
+        };
+        let min = self.least("delayed-retry-min").filter(|min| *min > 0)?;
+        Some(DelayedRetry {
+            failed,
+            returned,
+            min,
+            max: self.least("delayed-retry-max").unwrap_or(min),
+        })
     }
 
     /// A negative number is none, which wins over any limit.
@@ -404,9 +448,9 @@ static ARGUMENTS: [Known; 29] = [
     known("x-delivery-limit", Kinds::Counting, whole),
     known("x-consumer-timeout", Kinds::All, natural),
     known("x-consumer-disconnected-timeout", Kinds::Quorum, natural),
-    known("x-delayed-retry-type", Kinds::Quorum, anything),
-    known("x-delayed-retry-min", Kinds::Quorum, natural),
-    known("x-delayed-retry-max", Kinds::Quorum, natural),
+    known("x-delayed-retry-type", Kinds::Quorum, retry_type),
+    known("x-delayed-retry-min", Kinds::Quorum, time),
+    known("x-delayed-retry-max", Kinds::Quorum, time),
     known("x-member-placement-tag", Kinds::Quorum, anything),
     known("x-max-age", Kinds::Neither, anything),
     known("x-stream-max-segment-size-bytes", Kinds::Neither, anything),
@@ -474,6 +518,14 @@ fn strategy(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
         value,
         &["at-most-once", "at-least-once"],
         "invalid_dlx_strategy",
+    )
+}
+
+fn retry_type(value: &Value, _: &[(Text, Value)]) -> Result<(), String> {
+    one_of(
+        value,
+        &["disabled", "all", "failed", "returned"],
+        "invalid_delayed_retry_type",
     )
 }
 

@@ -10,7 +10,6 @@ use crate::{
     event::{CancelReason, Event, Refusal},
     id::{ConnectionId, ConsumerId, DeliveryId},
     shard::{Leaving, Turn},
-    time::Timestamp,
 };
 
 impl Queue {
@@ -39,26 +38,35 @@ impl Queue {
             match outcome {
                 Outcome::Accept => self.forget(&held, budget),
                 Outcome::Reject => self.bury(held, Reason::Rejected, budget, turn),
-                Outcome::Requeue => self.requeue(held, budget, turn),
+                Outcome::Requeue => self.requeue(held, true, budget, turn),
+                Outcome::Release => self.requeue(held, false, budget, turn),
             }
         }
         self.consumers.free_if_done(slot);
     }
 
-    /// Puts a message back into its place, unless it has come back too often.
-    fn requeue(&mut self, mut held: Held, budget: &mut Budget, turn: &mut Turn) {
+    /// Puts a message back into its place, at once or after a while, unless it has come back too often. `failed` says
+    /// whether whoever had it did.
+    fn requeue(&mut self, mut held: Held, failed: bool, budget: &mut Budget, turn: &mut Turn) {
         if self.is_moved(&held) {
             return self.release(held.size, budget);
         }
         held.redelivered = true;
         if self.entry.settings.kind.counts_returns() {
             held.returns = held.returns.saturating_add(1);
-            let limit = self.entry.settings.delivery_limit;
-            if limit.is_some_and(|limit| u32::from(held.returns) > limit) {
-                return self.bury(held, Reason::DeliveryLimit, budget, turn);
+            if failed || self.entry.settings.delayed_retry.is_none() {
+                held.failures = held.failures.saturating_add(1);
+                let limit = self.entry.settings.delivery_limit;
+                if limit.is_some_and(|limit| u32::from(held.failures) > limit) {
+                    return self.bury(held, Reason::DeliveryLimit, budget, turn);
+                }
             }
+            let due = self.next_delivery_at(&held, failed, turn.now.wall);
             if let Some(lane) = self.lane_mut(held.sequence) {
-                lane.note_return(&held);
+                lane.note_return(&held, due);
+            }
+            if let Some(due) = due {
+                return self.hold_back(held, due);
             }
         }
         if let Some(cursor) = &mut self.cursor {
@@ -68,10 +76,10 @@ impl Queue {
         self.returned.insert(held.sequence, held);
     }
 
-    fn requeue_all(&mut self, held: Vec<Held>, budget: &mut Budget, turn: &mut Turn) {
+    fn requeue_all(&mut self, held: Vec<Held>, failed: bool, budget: &mut Budget, turn: &mut Turn) {
         self.unsettled_count -= held.len() as u64;
         for held in held {
-            self.requeue(held, budget, turn);
+            self.requeue(held, failed, budget, turn);
         }
     }
 
@@ -135,28 +143,23 @@ impl Queue {
             );
             if let Some(slot) = self.consumers.find(connection, consumer) {
                 let held = self.consumers.remove(slot);
-                self.requeue_all(held, budget, turn);
+                self.requeue_all(held, true, budget, turn);
             }
         }
     }
 
     /// Ends consumers that keep a delivery for too long; what they hold comes back.
     pub(super) fn time_out(&mut self, budget: &mut Budget, turn: &mut Turn) {
-        let Some(limit) = self.entry.settings.consumer_timeout else {
-            return;
-        };
-        let now = turn.now.wall.0;
-        let Some(limit) = now.checked_sub(limit.as_millis() as u64).map(Timestamp) else {
-            return;
-        };
+        let limit = self.entry.settings.consumer_timeout;
         let active = self.consumers.active();
-        for (connection, consumer) in self.consumers.overdue(limit) {
+        for (connection, consumer) in self.consumers.overdue(limit, turn.now.wall) {
             let reason = CancelReason::TimedOut;
             turn.free
                 .push(connection, Event::Cancelled { consumer, reason });
             if let Some(slot) = self.consumers.find(connection, consumer) {
                 let held = self.consumers.remove(slot);
-                self.requeue_all(held, budget, turn);
+                // As in RabbitMQ, to be slow is not to fail.
+                self.requeue_all(held, false, budget, turn);
             }
         }
         if self.consumers.active() < active {
@@ -193,7 +196,7 @@ impl Queue {
     ) {
         let active = self.consumers.active();
         let held = self.consumers.disconnect(connection);
-        self.requeue_all(held, budget, turn);
+        self.requeue_all(held, true, budget, turn);
         if let Some(gets) = self.gets.get_mut() {
             gets.retain(|get| get.connection != connection);
         }

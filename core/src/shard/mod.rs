@@ -557,7 +557,7 @@ impl Shard {
             }
             Op::Loaded { queue, loaded } => {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.loaded(*loaded, &mut self.budget);
+                    found.loaded(*loaded, &mut self.budget, turn.now.wall);
                 }
             }
             Op::LogLoaded { .. } | Op::ResetCursor { .. } => self.apply_cursor(op, turn),
@@ -572,8 +572,13 @@ impl Shard {
             }
             Op::Count { queues, reply } => {
                 let counts = queues.iter().map(|id| match self.queues.get(id) {
-                    Some(queue) => [queue.ready(), queue.unsettled(), queue.consumers().into()],
-                    None => [0; 3],
+                    Some(queue) => [
+                        queue.ready(),
+                        queue.unsettled(),
+                        queue.delayed(),
+                        queue.consumers().into(),
+                    ],
+                    None => [0; 4],
                 });
                 let _ = reply.send(counts.collect());
             }
@@ -835,6 +840,7 @@ impl Shard {
         for queue in self.queues.values() {
             report.ready += queue.ready();
             report.unsettled += queue.unsettled();
+            report.delayed_retries += queue.delayed();
             report.consumers += u64::from(queue.consumers());
             self.report_session(queue, &mut report);
         }

@@ -255,10 +255,10 @@ pub(crate) enum Op {
         offsets: Vec<(u32, Offset)>,
         reply: oneshot::Sender<()>,
     },
-    /// Answered with the ready messages, unsettled ones and consumers of each.
+    /// Answered with the ready messages, unsettled ones, those that wait for their next delivery, and consumers of each.
     Count {
         queues: Vec<QueueId>,
-        reply: oneshot::Sender<Vec<[u64; 3]>>,
+        reply: oneshot::Sender<Vec<[u64; 4]>>,
     },
     /// Drops the retained messages of a vhost; answered once that is committed.
     ForgetRetained {
@@ -283,6 +283,8 @@ pub(crate) struct Report {
     pub(crate) queues: u64,
     pub(crate) ready: u64,
     pub(crate) unsettled: u64,
+    /// Messages that came back and wait for their next delivery.
+    pub(crate) delayed_retries: u64,
     pub(crate) consumers: u64,
     pub(crate) held_bytes: u64,
     pub(crate) partitions: u64,
@@ -302,6 +304,7 @@ impl Report {
         self.queues += other.queues;
         self.ready += other.ready;
         self.unsettled += other.unsettled;
+        self.delayed_retries += other.delayed_retries;
         self.consumers += other.consumers;
         self.held_bytes += other.held_bytes;
         self.partitions += other.partitions;
@@ -331,6 +334,11 @@ impl Report {
                 "trivium_queue_messages_unsettled",
                 "Messages delivered and not settled",
                 self.unsettled,
+            ),
+            gauge(
+                "trivium_queue_messages_delayed_retry",
+                "Messages that came back and wait for their next delivery",
+                self.delayed_retries,
             ),
             gauge("trivium_consumers", "Consumers of queues", self.consumers),
             gauge(

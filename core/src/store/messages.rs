@@ -25,8 +25,12 @@ const CHUNK: u8 = 1;
 const BODIES: u8 = 1;
 const SETTLED: u8 = 1;
 const PROGRESS: u8 = 2;
+/// Tells returns from failures, and says when a message may be delivered again.
+const PROGRESS_WITH_DELAYS: u8 = 3;
 const COUNTERS_OF_ONE_LANE: u8 = 1;
 const COUNTERS: u8 = 2;
+/// What waits for its next delivery comes first.
+const COUNTERS_WITH_DELAYS: u8 = 3;
 const RETAINED: u8 = 1;
 
 /// The dialects a broker knows, by [`Dialect::id`].
@@ -423,24 +427,51 @@ pub(crate) fn decode_bodies(value: Bytes) -> Result<Vec<Bytes>, StoreError> {
 pub(crate) struct Progress {
     /// Settled sequences: ascending runs that do not touch.
     pub(crate) settled: Vec<Range<u64>>,
-    /// How often messages came back that did and are not settled, by sequence.
-    pub(crate) returns: BTreeMap<u64, u16>,
+    /// What is known of messages that came back and are not settled, by sequence.
+    pub(crate) returns: BTreeMap<u64, Comeback>,
+}
+
+/// What a queue that counts knows of a message that came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Comeback {
+    /// How often it did.
+    pub(crate) count: u16,
+    /// How often somebody failed to handle it.
+    pub(crate) failures: u16,
+    /// When it may be delivered again; 0 if it waits for nothing.
+    pub(crate) due: Timestamp,
+}
+
+impl Comeback {
+    /// Every time it came back was a failure, and it waits for nothing: all that the second format can say.
+    fn is_plain(&self) -> bool {
+        self.count == self.failures && self.due == Timestamp::default()
+    }
 }
 
 /// Encodes the progress of the chunk that begins at `first`.
 pub(crate) fn encode_progress(
     first: Sequence,
     settled: &[Range<u64>],
-    returns: &BTreeMap<u64, u16>,
+    returns: &BTreeMap<u64, Comeback>,
 ) -> Bytes {
     let counted = !returns.is_empty();
-    let mut writer = Writer::new(if counted { PROGRESS } else { SETTLED });
+    let delays = !returns.values().all(Comeback::is_plain);
+    let mut writer = Writer::new(match (counted, delays) {
+        (false, _) => SETTLED,
+        (true, false) => PROGRESS,
+        (true, true) => PROGRESS_WITH_DELAYS,
+    });
     if counted {
         writer.varint(returns.len() as u64);
         let mut base = first.0;
-        for (&sequence, &count) in returns {
+        for (&sequence, comeback) in returns {
             writer.varint(sequence - base);
-            writer.varint(count.into());
+            writer.varint(comeback.count.into());
+            if delays {
+                writer.varint(comeback.failures.into());
+                writer.varint(comeback.due.0);
+            }
             base = sequence;
         }
     }
@@ -455,16 +486,27 @@ pub(crate) fn encode_progress(
 
 /// Decodes what [`encode_progress`] wrote.
 pub(crate) fn decode_progress(first: Sequence, value: Bytes) -> Result<Progress, StoreError> {
-    let (format, mut reader) = Reader::versioned(value, PROGRESS)?;
+    let (format, mut reader) = Reader::versioned(value, PROGRESS_WITH_DELAYS)?;
+    let times = |reader: &mut Reader| {
+        u16::try_from(reader.varint()?)
+            .map_err(|_| StoreError::Corrupt("a message came back too often".into()))
+    };
     let mut progress = Progress::default();
-    if format == PROGRESS {
+    if format >= PROGRESS {
         let mut sequence = first.0;
         for _ in 0..reader.varint()? {
             sequence = sequence.wrapping_add(reader.varint()?);
-            let count = reader.varint()?;
-            let count = u16::try_from(count)
-                .map_err(|_| StoreError::Corrupt("a message came back too often".into()))?;
-            progress.returns.insert(sequence, count);
+            let count = times(&mut reader)?;
+            let mut comeback = Comeback {
+                count,
+                failures: count,
+                due: Timestamp::default(),
+            };
+            if format == PROGRESS_WITH_DELAYS {
+                comeback.failures = times(&mut reader)?;
+                comeback.due = Timestamp(reader.varint()?);
+            }
+            progress.returns.insert(sequence, comeback);
         }
     }
     let mut base = first.0;
@@ -483,6 +525,18 @@ pub(crate) struct QueueCounters {
     pub(crate) lanes: Vec<Counters>,
     /// Some message may have a lifetime.
     pub(crate) timed: bool,
+    /// What of it waits for its next delivery.
+    pub(crate) delayed: Delayed,
+}
+
+/// Durable messages that came back and wait for their next delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delayed {
+    pub(crate) messages: u64,
+    /// Of their bodies.
+    pub(crate) bytes: u64,
+    /// When the last of them may be delivered.
+    pub(crate) until: Timestamp,
 }
 
 /// What a lane of a durable queue knows without reading its chunks.
@@ -502,7 +556,17 @@ pub(crate) struct Counters {
 
 impl QueueCounters {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut writer = Writer::new(COUNTERS);
+        let delays = self.delayed.messages > 0;
+        let mut writer = Writer::new(if delays {
+            COUNTERS_WITH_DELAYS
+        } else {
+            COUNTERS
+        });
+        if delays {
+            writer.varint(self.delayed.messages);
+            writer.varint(self.delayed.bytes);
+            writer.varint(self.delayed.until.0);
+        }
         writer.bool(self.timed);
         writer.list(&self.lanes, |writer, lane| {
             writer.varint(lane.next.0);
@@ -520,13 +584,16 @@ impl QueueCounters {
     /// Decodes what [`QueueCounters::encode`] wrote, or what the first format had: one lane of unknown size, of which
     /// nobody knows whether its messages have lifetimes.
     pub(crate) fn decode(value: Bytes) -> Result<QueueCounters, StoreError> {
-        let is_first = value.first() == Some(&COUNTERS_OF_ONE_LANE);
-        let format = if is_first {
-            COUNTERS_OF_ONE_LANE
-        } else {
-            COUNTERS
-        };
-        let mut reader = Reader::new(value, format)?;
+        let (format, mut reader) = Reader::versioned(value, COUNTERS_WITH_DELAYS)?;
+        let is_first = format == COUNTERS_OF_ONE_LANE;
+        let mut delayed = Delayed::default();
+        if format == COUNTERS_WITH_DELAYS {
+            delayed = Delayed {
+                messages: reader.varint()?,
+                bytes: reader.varint()?,
+                until: Timestamp(reader.varint()?),
+            };
+        }
         let counters = |reader: &mut Reader| {
             Ok(Counters {
                 next: Sequence(reader.varint()?),
@@ -537,6 +604,7 @@ impl QueueCounters {
             })
         };
         Ok(QueueCounters {
+            delayed,
             timed: is_first || reader.bool()?,
             lanes: if is_first {
                 vec![counters(&mut reader)?]
@@ -669,14 +737,26 @@ mod tests {
         assert!(decode_chunk(Bytes::from_static(&[9]), &Dialects::new(vec![])).is_err());
     }
 
+    fn times(count: u16, failures: u16, due: u64) -> Comeback {
+        Comeback {
+            count,
+            failures,
+            due: Timestamp(due),
+        }
+    }
+
     #[test]
     fn progress_round_trips() {
         for (settled, returns) in [
             (vec![10..12, 15..16, 20..400], BTreeMap::new()),
-            (vec![], BTreeMap::from([(10, 1)])),
+            (vec![], BTreeMap::from([(10, times(1, 1, 0))])),
+            (
+                vec![11..12, 14..15],
+                BTreeMap::from([(10, times(3, 1, 1 << 40)), (17, times(2, 2, 0))]),
+            ),
             (
                 vec![11..13, 14..15],
-                BTreeMap::from([(10, 3), (500, u16::MAX)]),
+                BTreeMap::from([(10, times(3, 3, 0)), (500, times(u16::MAX, u16::MAX, 0))]),
             ),
         ] {
             let value = encode_progress(Sequence(10), &settled, &returns);
@@ -685,6 +765,8 @@ mod tests {
                 returns.is_empty(),
                 "old readers read it"
             );
+            let plain = returns.values().all(Comeback::is_plain);
+            assert_eq!(value[0] <= PROGRESS, plain, "old readers read it");
             let progress = Progress { settled, returns };
             assert_eq!(decode_progress(Sequence(10), value).unwrap(), progress);
         }
@@ -694,7 +776,8 @@ mod tests {
     fn damaged_progress_is_an_error() {
         for value in [
             &[][..],
-            &[3],
+            &[4],
+            &[PROGRESS_WITH_DELAYS, 1, 0, 1],
             &[PROGRESS],
             &[PROGRESS, 1, 0],
             &[PROGRESS, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 1],

@@ -91,6 +91,7 @@ fn measure_deliver(message: &Arc<Message>) -> u64 {
         redelivered: false,
         packet_id: 0,
         returns: 0,
+        failures: 0,
         tags: Default::default(),
     };
     let mut best = Duration::MAX;

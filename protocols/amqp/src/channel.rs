@@ -104,7 +104,7 @@ impl Channel {
             self.set_prefetch(0, true, effects);
         }
         self.forget_transaction();
-        self.requeue_all(effects);
+        self.requeue_all(Outcome::Requeue, effects);
     }
 
     /// Whether a message has begun to come.
@@ -148,17 +148,17 @@ impl Channel {
                 delivery_tag,
                 multiple,
                 requeue,
-            } => self.settle(delivery_tag, multiple, unaccepted(requeue), effects),
+            } => self.settle(delivery_tag, multiple, nacked(requeue), effects),
             Method::BasicReject {
                 delivery_tag,
                 requeue,
-            } => self.settle(delivery_tag, false, unaccepted(requeue), effects),
+            } => self.settle(delivery_tag, false, rejected(requeue), effects),
             Method::BasicRecoverAsync { requeue: true } => {
-                self.requeue_all(effects);
+                self.requeue_all(Outcome::Release, effects);
                 Ok(())
             }
             Method::BasicRecover { requeue: true } => {
-                self.requeue_all(effects);
+                self.requeue_all(Outcome::Release, effects);
                 self.send(Method::BasicRecoverOk {}, effects)
             }
             Method::BasicRecover { .. } | Method::BasicRecoverAsync { .. } => {
@@ -190,7 +190,8 @@ impl Channel {
                     prefetch: self.prefetch,
                     exclusive,
                     stream: consume::stream(&queue, vhost, &consumer_tag, &arguments, session.now)?,
-                    priority: self.priority(&queue, &arguments, &session.origin.vhost)?,
+                    priority: self.priority(&queue, &arguments, vhost)?,
+                    timeout: self.timeout(&queue, &arguments, vhost)?,
                     channel: Some(self.number),
                     ..ConsumeSpec::default()
                 };
@@ -369,9 +370,19 @@ fn count(messages: u64) -> u32 {
     messages.try_into().unwrap_or(u32::MAX)
 }
 
-fn unaccepted(requeue: bool) -> Outcome {
+/// RabbitMQ 4.3 takes a rejected message for one that could not be handled …
+fn rejected(requeue: bool) -> Outcome {
     if requeue {
         Outcome::Requeue
+    } else {
+        Outcome::Reject
+    }
+}
+
+/// … and one that was given back by nack for one that nobody has tried to handle.
+fn nacked(requeue: bool) -> Outcome {
+    if requeue {
+        Outcome::Release
     } else {
         Outcome::Reject
     }

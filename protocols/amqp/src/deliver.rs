@@ -10,7 +10,7 @@ use crate::{
     frame::{END, FrameKind, OVERHEAD, put_frame, put_header, put_method},
     method::Method,
     properties::{self, Basic},
-    rewrite,
+    rewrite::{self, Returns},
     wire::put_short_string,
 };
 
@@ -49,7 +49,7 @@ impl Destination<'_> {
             },
             |_| (),
         );
-        self.content(message, delivery.returns);
+        self.content(message, Returns::of(delivery));
     }
 
     /// Appends basic.get-ok and the message.
@@ -64,7 +64,7 @@ impl Destination<'_> {
             },
             |out| out.put_u32(remaining.try_into().unwrap_or(u32::MAX)),
         );
-        self.content(message, delivery.returns);
+        self.content(message, Returns::of(delivery));
     }
 
     /// Appends basic.return and the message.
@@ -78,7 +78,7 @@ impl Destination<'_> {
             },
             |_| (),
         );
-        self.content(message, 0);
+        self.content(message, Returns::default());
     }
 
     /// A method of basic whose fields are exchange and routing key with others before and behind.
@@ -105,7 +105,7 @@ impl Destination<'_> {
     }
 
     /// The content header and as many body frames as the frame size asks for.
-    fn content(&mut self, message: &Message, returns: u16) {
+    fn content(&mut self, message: &Message, returns: Returns) {
         let size = message.body.as_ref().map_or(0, |body| body.len());
         put_frame(
             self.output.buffer(),
@@ -140,11 +140,11 @@ impl Destination<'_> {
     }
 }
 
-/// The message's properties; `returns` is how often it came back to a queue that counts that.
-fn put_properties(message: &Message, returns: u16, out: &mut BytesMut) {
+/// The message's properties.
+fn put_properties(message: &Message, returns: Returns, out: &mut BytesMut) {
     if message.native.dialect.id() != Basic.id() {
         properties::encode(message, returns, out);
-    } else if returns == 0 && message.origin.deaths.is_none() {
+    } else if returns == Returns::default() && message.origin.deaths.is_none() {
         out.put_slice(&message.native.block);
     } else {
         rewrite::put_with_history(message, returns, out);

@@ -10,7 +10,8 @@ use trivium_core::{Dialect, Message, Persistence, Properties, Text, Timestamp, T
 use crate::{
     copies::{BCC, CC},
     field_table::{self, RawValue, Table},
-    foreign, rewrite,
+    foreign,
+    rewrite::Returns,
     wire::{Malformed, put_short_string},
 };
 
@@ -311,12 +312,11 @@ fn neutral_headers(bytes: &Bytes) -> Table {
     headers
 }
 
-/// Appends the property block of a message that came by another protocol (DESIGN section 3.4). `returns` is how often
-/// it came back to a queue that counts that.
-pub fn encode(message: &Message, returns: u16, out: &mut BytesMut) {
+/// Appends the property block of a message that came by another protocol (DESIGN section 3.4).
+pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
     let properties = message.properties();
     let mut headers = foreign::headers(message, &properties.headers);
-    rewrite::put_returns(returns, &mut headers);
+    returns.add_to(&mut headers);
     let at = out.len();
     out.put_u16(0);
     let mut writer = Writer {

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use trivium_core::{Message, Value};
+use trivium_core::{Delivery, Message, Value};
 
 use crate::{
     field_table::{self, Table},
@@ -38,12 +38,45 @@ pub fn without_header(block: &Bytes, name: &str) -> Result<Bytes, Malformed> {
     Ok(out.freeze())
 }
 
-/// The header that says how often a message came back.
-const RETURNS_HEADER: &str = "x-delivery-count";
+/// How often a message came back to a queue that counts that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returns {
+    /// Every time.
+    pub count: u16,
+    /// Those times that count for the limit.
+    pub failures: u16,
+}
 
-/// Appends the block of a message with what it went through since it was published: its deaths and, if it is not 0,
-/// how often it came back. A dead letter has no lifetime any more.
-pub fn put_with_history(message: &Message, returns: u16, out: &mut BytesMut) {
+impl Returns {
+    const COUNT: &str = "x-acquired-count";
+    const FAILURES: &str = "x-delivery-count";
+
+    /// What a delivery says.
+    pub fn of(delivery: &Delivery) -> Returns {
+        Returns {
+            count: delivery.returns,
+            failures: delivery.failures,
+        }
+    }
+
+    /// Sets the headers that say it, if there is anything to say.
+    pub fn add_to(self, headers: &mut Table) {
+        if self == Returns::default() {
+            return;
+        }
+        headers.retain(|(name, _)| name != Returns::COUNT && name != Returns::FAILURES);
+        for (name, times) in [
+            (Returns::FAILURES, self.failures),
+            (Returns::COUNT, self.count),
+        ] {
+            headers.push((name.into(), Value::I64(times.into())));
+        }
+    }
+}
+
+/// Appends the block of a message with what it went through since it was published: its deaths, and how often it came
+/// back. A dead letter has no lifetime any more.
+pub fn put_with_history(message: &Message, returns: Returns, out: &mut BytesMut) {
     let block = &message.native.block;
     // It was validated when it came.
     let Ok(parsed) = Block::parse(block) else {
@@ -56,7 +89,7 @@ pub fn put_with_history(message: &Message, returns: u16, out: &mut BytesMut) {
     if let Some(deaths) = &message.origin.deaths {
         deaths.add_to(&mut headers);
     }
-    put_returns(returns, &mut headers);
+    returns.add_to(&mut headers);
     let start = parsed.headers_at();
     let end = start + parsed.headers().map_or(0, |headers| 4 + headers.len());
     let expiration = parsed
@@ -73,14 +106,6 @@ pub fn put_with_history(message: &Message, returns: u16, out: &mut BytesMut) {
     let cut = expiration.unwrap_or(end..end);
     out.put_slice(&block[end..cut.start]);
     out.put_slice(&block[cut.end..]);
-}
-
-/// Sets the header that says how often a message came back, if it did.
-pub fn put_returns(returns: u16, headers: &mut Table) {
-    if returns > 0 {
-        headers.retain(|(name, _)| name != RETURNS_HEADER);
-        headers.push((RETURNS_HEADER.into(), Value::I64(returns.into())));
-    }
 }
 
 /// Where a part of a block begins.

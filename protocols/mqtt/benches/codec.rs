@@ -211,6 +211,7 @@ fn output(name: &str, version: Version, qos: Qos) {
             redelivered: false,
             packet_id: (i % 60_000) as u16 + 1,
             returns: 0,
+            failures: 0,
             tags: [trivium_core::BindingTag(qos as u64)].into_iter().collect(),
         };
         let deliveries = (0..BATCH).map(delivery).collect();

@@ -1,5 +1,7 @@
 //! The consumer's side of a channel: consumers, deliveries and what becomes of them.
 
+use std::time::Duration;
+
 use trivium_core::{CancelReason, Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
 use trivium_protocol::{Effects, Output};
 
@@ -36,22 +38,53 @@ impl Channel {
         arguments: &Table,
         vhost: &str,
     ) -> Result<i64, Error> {
-        let argument = arguments.iter().find(|(name, _)| name == "x-priority");
-        let Some((_, value)) = argument else {
-            return Ok(0);
+        let priority = self.whole_number("x-priority", queue, arguments, vhost)?;
+        Ok(priority.unwrap_or(0))
+    }
+
+    /// What `x-consumer-timeout` says, in milliseconds.
+    pub(super) fn timeout(
+        &self,
+        queue: &Text,
+        arguments: &Table,
+        vhost: &str,
+    ) -> Result<Option<Duration>, Error> {
+        const NAME: &str = "x-consumer-timeout";
+        let Some(timeout) = self.whole_number(NAME, queue, arguments, vhost)? else {
+            return Ok(None);
         };
-        value.integer().ok_or_else(|| {
-            let queue = if queue.is_empty() {
-                &self.last_queue
-            } else {
-                queue
-            };
-            let found = value.type_name();
-            let text = format!(
-                "invalid arg 'x-priority' for queue '{queue}' in vhost '{vhost}': \"expected integer, got {found}\""
-            );
-            Error::channel(ReplyCode::PreconditionFailed, text)
+        let timeout = u64::try_from(timeout).map_err(|_| {
+            self.invalid(NAME, queue, vhost, &format!("{{value_negative,{timeout}}}"))
+        })?;
+        Ok(Some(Duration::from_millis(timeout)))
+    }
+
+    fn whole_number(
+        &self,
+        name: &str,
+        queue: &Text,
+        arguments: &Table,
+        vhost: &str,
+    ) -> Result<Option<i64>, Error> {
+        let argument = arguments.iter().find(|(of, _)| of == name);
+        let Some((_, value)) = argument else {
+            return Ok(None);
+        };
+        value.integer().map(Some).ok_or_else(|| {
+            let why = format!("\"expected integer, got {}\"", value.type_name());
+            self.invalid(name, queue, vhost, &why)
         })
+    }
+
+    fn invalid(&self, argument: &str, queue: &Text, vhost: &str, why: &str) -> Error {
+        let queue = if queue.is_empty() {
+            &self.last_queue
+        } else {
+            queue
+        };
+        let text =
+            format!("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}': {why}");
+        Error::channel(ReplyCode::PreconditionFailed, text)
     }
 
     pub(super) fn consume(
@@ -245,9 +278,9 @@ impl Channel {
         Ok(())
     }
 
-    pub(super) fn requeue_all(&mut self, effects: &mut Effects) {
+    pub(super) fn requeue_all(&mut self, outcome: Outcome, effects: &mut Effects) {
         if let Some(all) = self.unsettled.take_through(0) {
-            settle_all(&mut effects.commands, all, Outcome::Requeue);
+            settle_all(&mut effects.commands, all, outcome);
         }
     }
 }

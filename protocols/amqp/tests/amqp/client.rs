@@ -577,6 +577,7 @@ pub fn delivery(id: u64, message: &Arc<Message>) -> Delivery {
         redelivered: false,
         packet_id: 0,
         returns: 0,
+        failures: 0,
         tags: Default::default(),
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use trivium_amqp::{
     field_table,
     properties::{Basic, encode},
+    rewrite::Returns,
 };
 use trivium_core::{
     Dialect, Grammar, Message, Native, Origin, Persistence, Plain, Properties, Text, Timestamp,
@@ -51,13 +52,13 @@ fn foreign(properties: Properties) -> Message {
 /// What an AMQP client would find in the encoded block.
 fn seen(message: &Message) -> Properties {
     let mut out = BytesMut::new();
-    encode(message, 0, &mut out);
+    encode(message, Returns::default(), &mut out);
     Basic.properties(&out.freeze())
 }
 
 fn block(message: &Message) -> Vec<u8> {
     let mut out = BytesMut::new();
-    encode(message, 0, &mut out);
+    encode(message, Returns::default(), &mut out);
     out.to_vec()
 }
 

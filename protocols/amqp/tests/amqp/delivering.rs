@@ -72,7 +72,7 @@ fn a_consumer_gets_messages_and_settles_them() {
         );
         assert_eq!(
             client.commands(),
-            ["settle c1 1..=1 Accept", "settle c1 2..=2 Requeue"]
+            ["settle c1 1..=1 Accept", "settle c1 2..=2 Release"]
         );
     });
 }
@@ -295,7 +295,7 @@ fn recover_gives_everything_back() {
         client.deliver(1, vec![delivery(1, &hi), delivery(2, &hi)]);
         client.frames();
         client.send(1, Method::BasicRecover { requeue: true });
-        assert_eq!(client.commands(), ["settle c1 1..=2 Requeue"]);
+        assert_eq!(client.commands(), ["settle c1 1..=2 Release"]);
         assert_eq!(client.frames(), ["1 BasicRecoverOk"]);
     });
 }

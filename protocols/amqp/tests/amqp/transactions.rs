@@ -84,7 +84,7 @@ fn acknowledgements_wait_with_the_publishes_in_order() {
         assert_eq!(
             client.commands(),
             [
-                "transact [settle c1 1..=2 Accept, publish '' a \"1\", settle c1 3..=3 Requeue, settle c1 4..=4 Reject]"
+                "transact [settle c1 1..=2 Accept, publish '' a \"1\", settle c1 3..=3 Release, settle c1 4..=4 Reject]"
             ]
         );
     });

@@ -407,6 +407,7 @@ pub fn delivery(id: u64, message: Message, tags: &[u64]) -> Delivery {
         redelivered: false,
         packet_id: id as u16,
         returns: 0,
+        failures: 0,
         tags: tags
             .iter()
             .map(|tag| trivium_core::BindingTag(*tag))
