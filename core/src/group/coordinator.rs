@@ -101,8 +101,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Takes the members of a group of the classic protocol that were found when the broker opened. Those of the
-    /// consumer protocol are not stored: they find themselves unknown and join again.
+    /// Takes the members of a group that were found when the broker opened.
     pub fn recover_members(
         &mut self,
         now: Now,

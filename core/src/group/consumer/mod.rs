@@ -10,6 +10,7 @@
 
 mod classic;
 mod member;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use std::{
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-pub(super) use self::{classic::Classic, member::Member};
+pub(super) use self::{classic::Classic, member::Member, stored::FORMAT as STORED_FORMAT};
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,
@@ -57,6 +58,8 @@ pub(super) struct ConsumerGroup {
     owners: FxHashMap<TopicPartition, Text>,
     /// The generation of the directory that the subscriptions were looked up in.
     seen: u64,
+    /// Whether the store has what it is to know of the members.
+    is_stored: bool,
 }
 
 /// What a member subscribes to.
@@ -107,6 +110,7 @@ impl ConsumerGroup {
             instances: FxHashMap::default(),
             owners: FxHashMap::default(),
             seen: 0,
+            is_stored: false,
         }
     }
 
@@ -184,7 +188,7 @@ impl ConsumerGroup {
             return Err(GroupError::UnknownMember);
         };
         member.alive_until = now.instant + self.settings.consumer_session;
-        member.classic = None;
+        self.is_stored &= member.classic.take().is_none() && !joins;
         if joins {
             (member.client, member.host) = (request.client, request.host);
             member.rack = request.rack;
@@ -265,6 +269,7 @@ impl ConsumerGroup {
         if self.members.len() >= MEMBERS_MAX {
             return Err(GroupError::Full);
         }
+        self.is_stored = false;
         let (id, instance) = (member.id.clone(), member.instance.clone());
         self.instances
             .extend(instance.map(|name| (name, id.clone())));
@@ -277,6 +282,7 @@ impl ConsumerGroup {
         let Some(mut member) = self.members.remove(old) else {
             return;
         };
+        self.is_stored = false;
         member.id = id.clone();
         member.rejoin();
         self.instances
@@ -326,6 +332,7 @@ impl ConsumerGroup {
             return Err(GroupError::UnknownMember);
         }
         if request.epoch == LEAVE_STATIC {
+            self.is_stored = false;
             if let Some(member) = self.members.get_mut(&request.member) {
                 // It keeps its place until its session ends.
                 member.epoch = LEAVE_STATIC;
@@ -349,6 +356,7 @@ impl ConsumerGroup {
         let Some(member) = self.members.remove(id) else {
             return false;
         };
+        self.is_stored = false;
         self.owners.retain(|_, owner| owner != id);
         self.target.remove(id);
         if let Some(instance) = &member.instance
@@ -395,6 +403,7 @@ impl ConsumerGroup {
         if self.epoch == self.target_epoch {
             return;
         }
+        self.is_stored = false;
         self.assignor = self.preferred_assignor();
         let members = self.members.iter();
         let partitions = members

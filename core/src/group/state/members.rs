@@ -1,4 +1,4 @@
-//! The members of a group of the classic protocol as a row, so that a restart of the broker is no rebalance: whoever
+//! The members of a group as a row, here of the classic protocol, so that a restart of the broker is no rebalance: whoever
 //! says something within its session time-out goes on in its generation.
 //!
 //! Written once for each generation, when its assignment is there, and deleted with the last member. A member that left
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Group, State};
 use crate::{
-    group::member::Member,
+    group::{consumer::STORED_FORMAT, member::Member},
     store::{
         Batch, StoreError, Table, keys,
         values::{Reader, Writer},
@@ -30,6 +30,8 @@ pub(super) enum Stored {
     Stale,
     /// All there is to be known.
     Current,
+    /// What it was under the other protocol.
+    Other,
 }
 
 impl Group {
@@ -38,15 +40,32 @@ impl Group {
         self.stored = Stored::Stale;
     }
 
+    /// The group goes on under the other protocol: what is stored is not so any more.
+    pub(super) fn protocol_changed(&mut self) {
+        if self.stored != Stored::Nothing {
+            self.stored = Stored::Other;
+        }
+    }
+
     /// Writes or deletes the row, if it is not as it should be.
     pub(super) fn store_members(&mut self, batch: &mut Batch) {
         let key = || keys::group_members(&self.name.0, &self.name.1);
+        if let Some(consumers) = self.consumers.as_mut().filter(|it| !it.is_empty()) {
+            if let Some(row) = consumers.due_row() {
+                batch.put(Table::State, key(), row);
+                self.stored = Stored::Current;
+            } else if self.stored == Stored::Other {
+                batch.delete(Table::State, key());
+                self.stored = Stored::Nothing;
+            }
+            return;
+        }
         match (self.stored, self.members.is_empty(), self.state) {
             (Stored::Stale, false, State::Stable) => {
                 batch.put(Table::State, key(), self.write_members());
                 self.stored = Stored::Current;
             }
-            (Stored::Stale | Stored::Current, true, _) => {
+            (Stored::Stale | Stored::Current, true, _) | (Stored::Other, ..) => {
                 batch.delete(Table::State, key());
                 self.stored = Stored::Nothing;
             }
@@ -79,6 +98,13 @@ impl Group {
 
     /// Takes the members that were found when the broker opened. Their sessions begin with [`Group::recovered`].
     pub fn restore_members(&mut self, row: Bytes, now: Instant) -> Result<(), StoreError> {
+        if row.first() == Some(&STORED_FORMAT) {
+            let mut consumers = self.new_consumers();
+            consumers.restore(row, now)?;
+            self.consumers = Some(Box::new(consumers));
+            self.stored = Stored::Current;
+            return Ok(());
+        }
         let mut reader = Reader::new(row, FORMAT)?;
         self.generation = reader.varint()? as u32 as i32;
         self.protocol_type = reader.text()?;
@@ -121,6 +147,9 @@ impl Group {
     pub(super) fn resume_members(&mut self, now: Now) {
         for member in self.members.values_mut() {
             member.touch(now.instant);
+        }
+        if let Some(consumers) = &mut self.consumers {
+            consumers.resume(now.instant);
         }
     }
 }

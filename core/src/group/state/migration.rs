@@ -86,6 +86,7 @@ impl Group {
         self.pending.clear();
         self.become_empty();
         self.consumers = Some(Box::new(consumers));
+        self.protocol_changed();
     }
 
     /// Once all members speak the classic protocol, it is a group of the classic protocol, and they share it out among
@@ -132,6 +133,7 @@ impl Group {
         self.leader = self.members.keys().next().cloned().unwrap_or_default();
         self.protocol = self.select_protocol();
         self.state = State::Stable;
+        self.protocol_changed();
         self.prepare(now, answers);
     }
 }

@@ -16,23 +16,29 @@ const UUID: LogUuid = [7; 16];
 
 fn world_with(partitions: u32) -> World {
     let mut world = World::new(0);
-    let info = LogInfo {
-        name: "t".into(),
-        id: LogId(1),
-        uuid: UUID,
-        spec: LogSpec {
-            partitions,
-            settings: Vec::new(),
-        },
-    };
-    world
-        .groups
-        .know_log(&LogEntry::new("/".into(), info, "guest".into()));
+    world.know(partitions);
     world
 }
 
+impl World {
+    /// The log `t` is there.
+    pub(super) fn know(&mut self, partitions: u32) {
+        let info = LogInfo {
+            name: "t".into(),
+            id: LogId(1),
+            uuid: UUID,
+            spec: LogSpec {
+                partitions,
+                settings: Vec::new(),
+            },
+        };
+        let entry = LogEntry::new("/".into(), info, "guest".into());
+        self.groups.know_log(&entry);
+    }
+}
+
 /// ConsumerProtocolSubscription, version 2.
-fn metadata(owned: &BTreeSet<u32>, generation: i32) -> Bytes {
+pub(super) fn metadata(owned: &BTreeSet<u32>, generation: i32) -> Bytes {
     let mut out = b"\0\x02\0\0\0\x01\0\x01t\xff\xff\xff\xff".to_vec();
     match owned.is_empty() {
         true => out.extend(0_i32.to_be_bytes()),
@@ -48,7 +54,7 @@ fn metadata(owned: &BTreeSet<u32>, generation: i32) -> Bytes {
     out.into()
 }
 
-fn classic_join(
+pub(super) fn classic_join(
     id: &str,
     instance: Option<&str>,
     owned: &BTreeSet<u32>,
@@ -76,7 +82,7 @@ fn partitions(assignment: &Bytes) -> BTreeSet<u32> {
     read.partitions.into_iter().flat_map(|(_, it)| it).collect()
 }
 
-fn consumer(member: &str, epoch: i32) -> ConsumerHeartbeat {
+pub(super) fn consumer(member: &str, epoch: i32) -> ConsumerHeartbeat {
     ConsumerHeartbeat {
         member: member.into(),
         epoch,
@@ -84,7 +90,7 @@ fn consumer(member: &str, epoch: i32) -> ConsumerHeartbeat {
     }
 }
 
-fn consumer_join(member: &str) -> ConsumerHeartbeat {
+pub(super) fn consumer_join(member: &str) -> ConsumerHeartbeat {
     ConsumerHeartbeat {
         rebalance_timeout: Some(Duration::from_secs(30)),
         names: Some(vec!["t".into()]),
@@ -95,7 +101,7 @@ fn consumer_join(member: &str) -> ConsumerHeartbeat {
 
 impl World {
     #[track_caller]
-    fn beat(&mut self, heartbeat: ConsumerHeartbeat) -> Result<Heartbeat, GroupError> {
+    pub(super) fn beat(&mut self, heartbeat: ConsumerHeartbeat) -> Result<Heartbeat, GroupError> {
         match self.call(GroupRequest::ConsumerHeartbeat(Box::new(heartbeat))) {
             Ok(GroupAnswer::Heartbeat(heartbeat)) => Ok(heartbeat),
             Err(error) => Err(error),
@@ -105,7 +111,7 @@ impl World {
 
     /// A stable group of the classic protocol with one member that has everything.
     #[track_caller]
-    fn classic(&mut self, instance: Option<&str>, all: &[u32]) -> Joined {
+    pub(super) fn classic(&mut self, instance: Option<&str>, all: &[u32]) -> Joined {
         let member = self.enter(classic_join("", instance, &BTreeSet::new(), -1));
         let question = self.ask(GroupRequest::Sync {
             generation: member.generation,
@@ -120,7 +126,7 @@ impl World {
     }
 
     #[track_caller]
-    fn described(&mut self) -> ConsumerDescription {
+    pub(super) fn described(&mut self) -> ConsumerDescription {
         match self.call(GroupRequest::DescribeConsumer) {
             Ok(GroupAnswer::DescribedConsumer(description)) => description,
             other => panic!("{other:?}"),
@@ -128,13 +134,13 @@ impl World {
     }
 
     #[track_caller]
-    fn synced(&mut self, member: &Joined) -> BTreeSet<u32> {
+    pub(super) fn synced(&mut self, member: &Joined) -> BTreeSet<u32> {
         let question = self.ask(sync(member, &[]));
         partitions(&self.assignment(question))
     }
 }
 
-fn set(numbers: &[u32]) -> BTreeSet<u32> {
+pub(super) fn set(numbers: &[u32]) -> BTreeSet<u32> {
     numbers.iter().copied().collect()
 }
 

@@ -1,6 +1,9 @@
 //! The broker goes down, and members go on where they were.
 
-use super::*;
+use super::{
+    migration::{classic_join, consumer, consumer_join, set},
+    *,
+};
 
 impl World {
     /// What a broker knows that opens the store as it is now.
@@ -119,4 +122,147 @@ fn a_group_without_members_leaves_no_row() {
     world.call(leave(&member.id)).unwrap();
     let mut world = world.reopened();
     assert_eq!(world.state(), "none");
+}
+
+/// Partitions of the log `t` that a member is told.
+fn told(heartbeat: &Heartbeat) -> BTreeSet<u32> {
+    let logs = heartbeat.assignment.iter().flatten();
+    logs.flat_map(|log| log.partitions.iter().copied())
+        .collect()
+}
+
+/// A group of the consumer protocol in which two members have two partitions each, in epoch 2.
+fn settled_consumers(static_name: Option<&str>) -> World {
+    let mut world = World::new(0);
+    world.know(4);
+    let first = ConsumerHeartbeat {
+        instance: static_name.map(Text::from),
+        ..consumer_join("first")
+    };
+    assert_eq!(told(&world.beat(first).unwrap()), set(&[0, 1, 2, 3]));
+    world.beat(consumer_join("second")).unwrap();
+    let kept = told(&world.beat(consumer("first", 1)).unwrap());
+    let confirmed = ConsumerHeartbeat {
+        owned: Some(kept.iter().map(|it| ([7; 16], *it)).collect()),
+        ..consumer("first", 1)
+    };
+    assert_eq!(world.beat(confirmed).unwrap().epoch, 2);
+    let second = world.beat(consumer("second", 2)).unwrap();
+    assert_eq!(&told(&second) | &kept, set(&[0, 1, 2, 3]));
+    world
+}
+
+fn reopened_with_log(world: &World) -> World {
+    let mut world = world.reopened();
+    world.know(4);
+    world
+}
+
+/// KIP-848: members, epochs and assignments are the coordinator's, and outlive it.
+#[test]
+fn members_of_the_consumer_protocol_go_on_under_their_epochs() {
+    let mut world = settled_consumers(None);
+    assert!(world.call(commit(2, "first", 7)).is_ok());
+    let before = world.described();
+    let mut world = reopened_with_log(&world);
+    let after = world.described();
+    assert_eq!((after.state, after.epoch), ("Stable", before.epoch));
+    let assigned = |it: &ConsumerDescription| -> Vec<_> {
+        let members = it.members.iter();
+        members
+            .map(|it| (it.member.clone(), it.assigned[0].partitions.clone()))
+            .collect()
+    };
+    assert_eq!(assigned(&after), assigned(&before));
+    for member in ["first", "second"] {
+        let beat = world.beat(consumer(member, 2)).unwrap();
+        assert_eq!((beat.epoch, beat.assignment), (2, None), "nothing moves");
+    }
+    assert!(world.call(commit(2, "second", 8)).is_ok());
+    assert_eq!(
+        err(world.call(commit(1, "first", 9))),
+        GroupError::StaleMemberEpoch
+    );
+    // One leaves, and the other gets all.
+    world.beat(consumer("second", -1)).unwrap();
+    let rest = world.beat(consumer("first", 2)).unwrap();
+    assert_eq!((rest.epoch, told(&rest)), (3, set(&[0, 1, 2, 3])));
+}
+
+#[test]
+fn a_silent_consumer_is_dropped_after_its_session_also_over_a_restart() {
+    let world = settled_consumers(None);
+    let mut world = reopened_with_log(&world);
+    world.pass(40_000);
+    world.beat(consumer("first", 2)).unwrap();
+    world.pass(6_000);
+    let rest = world.beat(consumer("first", 2)).unwrap();
+    assert_eq!((rest.epoch, told(&rest)), (3, set(&[0, 1, 2, 3])));
+    assert_eq!(
+        world.beat(consumer("second", 2)).unwrap_err(),
+        GroupError::UnknownMember
+    );
+}
+
+/// The store knows the last assignment that all had arrived at: who was beyond it begins again.
+#[test]
+fn whoever_was_beyond_what_is_stored_is_fenced() {
+    let mut world = settled_consumers(None);
+    world.beat(consumer("second", -1)).unwrap();
+    let stored = world.reopened();
+    assert_eq!(world.beat(consumer("first", 2)).unwrap().epoch, 3);
+    let mut world = stored;
+    world.know(4);
+    assert_eq!(
+        world.beat(consumer("first", 3)).unwrap_err(),
+        GroupError::FencedMemberEpoch
+    );
+    let again = world.beat(consumer_join("first")).unwrap();
+    assert_eq!(again.epoch, 2);
+    assert_eq!(told(&again).len(), 2, "the other's session is not over");
+}
+
+#[test]
+fn a_static_consumer_that_is_away_finds_its_place() {
+    let mut world = settled_consumers(Some("one"));
+    let before = world.described().members;
+    let had = before.iter().find(|it| it.member == "first").unwrap();
+    let had: BTreeSet<u32> = had.assigned[0].partitions.iter().copied().collect();
+    let named = |member: &str, epoch| ConsumerHeartbeat {
+        instance: Some("one".into()),
+        ..consumer(member, epoch)
+    };
+    world.beat(named("first", -2)).unwrap();
+    let mut world = reopened_with_log(&world);
+    let back = ConsumerHeartbeat {
+        instance: Some("one".into()),
+        ..consumer_join("again")
+    };
+    let back = world.beat(back).unwrap();
+    assert_eq!((back.epoch, told(&back)), (2, had));
+}
+
+/// Online migration: a member of the classic protocol in the same group goes on in its generation.
+#[test]
+fn members_of_both_protocols_go_on() {
+    let mut world = World::new(0);
+    world.know(2);
+    let old = world.classic(None, &[0, 1]);
+    world.beat(consumer_join("new")).unwrap();
+    let again = world.enter(classic_join(&old.id, None, &BTreeSet::new(), 1));
+    assert_eq!((again.generation, world.synced(&again).len()), (2, 1));
+    world.beat(consumer("new", 2)).unwrap();
+    assert_eq!(world.described().state, "Stable");
+    let mut world = world.reopened();
+    world.know(2);
+    assert!(world.call(heartbeat(&again)).is_ok());
+    assert_eq!(world.beat(consumer("new", 2)).unwrap().assignment, None);
+    // What is left when the last has gone is nothing.
+    world.beat(consumer("new", -1)).unwrap();
+    world.call(leave(&again.id)).unwrap();
+    let mut world = world.reopened();
+    assert_eq!(
+        err(world.call(heartbeat(&again))),
+        GroupError::UnknownMember
+    );
 }
