@@ -32,6 +32,7 @@ class Member:
     def __init__(self, broker, group, topics, **settings):
         self.seen = []
         self.owned = set()
+        self.rebalances = []
         self.consumer = confluent_kafka.Consumer({
             "bootstrap.servers": broker.kafka,
             "group.id": group,
@@ -43,10 +44,12 @@ class Member:
         self.consumer.subscribe(topics, on_assign=self.assigned, on_revoke=self.revoked)
 
     def assigned(self, consumer, partitions):
+        self.rebalances.append(len(partitions))
         self.owned |= {(p.topic, p.partition) for p in partitions}
         consumer.incremental_assign(partitions)
 
     def revoked(self, consumer, partitions):
+        self.rebalances.append(-len(partitions))
         self.owned -= {(p.topic, p.partition) for p in partitions}
         consumer.incremental_unassign(partitions)
 
@@ -108,19 +111,23 @@ def test_a_pattern_follows_new_topics(broker, admin, name):
     member.close()
 
 
-def test_members_find_back_after_the_broker_was_killed(own_broker, name):
+@pytest.mark.parametrize("settings", [{}, {"group.instance.id": "one"}])
+def test_a_restart_of_the_broker_is_no_rebalance_for_members(own_broker, name, settings):
     broker = own_broker()
     admin = AdminClient({"bootstrap.servers": broker.kafka})
     create(admin, name, 2)
     produce(broker, name, 10, 2)
-    member = Member(broker, name, [name])
+    member = Member(broker, name, [name], **settings, **{"enable.auto.commit": False, "reconnect.backoff.max.ms": 200})
     eventually(lambda: member.poll() or len(member.seen) == 10)
-    member.consumer.commit(asynchronous=False)
     broker.kill()
     broker.start()
     produce(broker, name, 4, 2)
     eventually(lambda: member.poll() or len(member.seen) >= 14, 40)
-    assert sorted(member.seen[10:], key=int) == ["0", "1", "2", "3"], "from where it had committed"
+    member.consumer.commit(asynchronous=False)
+    described = admin.describe_consumer_groups([name])[name].result(PATIENCE)
+    assert described.state == ConsumerGroupState.STABLE
+    assert member.rebalances == [2], "no rebalance"
+    assert len(member.seen) == 14, "nothing was read again"
     member.close()
 
 
