@@ -8,6 +8,7 @@ use crate::{
     access::ScramHash,
     client_quota::{QuotaEntity, QuotaKind},
     definitions::{Definitions, Removal},
+    event::Kind,
     group::GroupRequest,
     id::{BindingTag, ConsumerId, DeliveryId, LogUuid, Offset, Token},
     message::Message,
@@ -344,6 +345,15 @@ pub enum Change {
         group: Text,
         filter: Text,
     },
+    /// Has a session remember something that its client reads besides its subscriptions, a queue or a log, in the words of
+    /// the front end; it comes back with [`Command::Shares`]. Answered as `Bind`.
+    Read {
+        client: Text,
+        what: Text,
+        subscription: Subscription,
+    },
+    /// Ends that; answered as `Unbind`.
+    Unread { client: Text, what: Text },
     /// Removes a binding; removing one that is not there succeeds.
     Unbind(Binding),
     /// Creates a log; answered by [`Reply::Logs`](crate::Reply::Logs) with its description.
@@ -546,6 +556,8 @@ pub struct ConsumeSpec {
     pub timeout: Option<Duration>,
     /// Consumers of the connection with the same number here share the bound of [`Command::LimitChannel`].
     pub channel: Option<u16>,
+    /// What has the name must be this, a queue or a log; `None` takes either.
+    pub only: Option<Kind>,
 }
 
 /// How a consumer reads a log: what it has read stays there, and what it settles makes room for more.
@@ -570,6 +582,10 @@ pub struct FollowSpec {
     pub protocol: &'static str,
     /// Refused if the user may not read the group; else it reads without a name then.
     pub required: bool,
+    /// The name is the session's that reads: nobody has to be allowed to read the group.
+    pub own: bool,
+    /// It begins where it says, whatever was kept.
+    pub anew: bool,
 }
 
 /// Where a consumer of a log begins.

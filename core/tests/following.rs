@@ -29,6 +29,8 @@ fn as_group(from: StreamStart, group: &str) -> ConsumeSpec {
                 client: "me".into(),
                 protocol: "amqp",
                 required: true,
+                own: false,
+                anew: false,
             }),
         })),
         ..ConsumeSpec::default()

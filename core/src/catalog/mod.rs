@@ -210,6 +210,12 @@ impl Catalog {
                 group,
                 filter,
             } => self.leave(by, client, group, filter),
+            Change::Read {
+                client,
+                what,
+                subscription,
+            } => self.read(by, client, what, *subscription),
+            Change::Unread { client, what } => self.unread(by, client, what),
             Change::CreateLog {
                 name,
                 spec,

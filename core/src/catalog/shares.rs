@@ -114,6 +114,51 @@ impl Catalog {
         Ok(applied)
     }
 
+    /// A session remembers what its client reads, or with other options.
+    pub(super) fn read(
+        &mut self,
+        by: &Actor,
+        client: &Text,
+        what: &Text,
+        subscription: Subscription,
+    ) -> Result<Applied, Refusal> {
+        let Some(session) = self.routes.session(&by.vhost, client).cloned() else {
+            return Err(check::not_found(Kind::Queue, client, by));
+        };
+        if is_group(what) {
+            return Err(Refusal::Invalid("the name is a group's".into()));
+        }
+        let created = !session.shares.iter().any(|(own, _)| own == what);
+        if created {
+            self.check_subscriptions(&session)?;
+        }
+        let mut applied = Applied::default();
+        let shares = with_share(&session, what.clone(), Some(subscription));
+        self.change_shares(&session, shares, what, &mut applied);
+        applied.outcome = Outcome::Bound { created };
+        Ok(applied)
+    }
+
+    /// Ends that.
+    pub(super) fn unread(
+        &mut self,
+        by: &Actor,
+        client: &Text,
+        what: &Text,
+    ) -> Result<Applied, Refusal> {
+        let mut applied = Applied::default();
+        let session = self.routes.session(&by.vhost, client).cloned();
+        let reading = session.filter(|it| it.shares.iter().any(|(own, _)| own == what));
+        applied.outcome = Outcome::Unbound {
+            existed: reading.is_some(),
+        };
+        if let Some(session) = reading.filter(|_| !is_group(what)) {
+            let shares = with_share(&session, what.clone(), None);
+            self.change_shares(&session, shares, what, &mut applied);
+        }
+        Ok(applied)
+    }
+
     /// A session has ended, and with it its part in groups.
     pub(super) fn leave_all(&mut self, session: &QueueEntry, applied: &mut Applied) {
         self.members.remove(&session.id);
@@ -121,8 +166,8 @@ impl Catalog {
             applied
                 .batch
                 .delete(Table::Catalog, keys::share(session.id, name));
-            let queue = self.routes.session(&session.vhost, name);
-            if let Some(queue) = queue.map(|queue| queue.id) {
+            let group = self.routes.session(&session.vhost, name);
+            if let Some(queue) = group.filter(|_| is_group(name)).map(|queue| queue.id) {
                 self.remove_member(queue, session.id, applied);
             }
         }
@@ -173,13 +218,15 @@ impl Catalog {
         let Some(entry) = self.queues.get(&session).cloned() else {
             return false;
         };
-        let Some(queue) = self.routes.session(&entry.vhost, &name).map(|it| it.id) else {
-            return false;
-        };
-        self.members
-            .entry(queue)
-            .or_default()
-            .insert(session, subscription);
+        if is_group(&name) {
+            let Some(queue) = self.routes.session(&entry.vhost, &name).map(|it| it.id) else {
+                return false;
+            };
+            self.members
+                .entry(queue)
+                .or_default()
+                .insert(session, subscription);
+        }
         let shares = with_share(&entry, name, Some(subscription));
         self.put_queue(Arc::new(QueueEntry {
             shares,
@@ -199,7 +246,7 @@ impl Catalog {
     }
 }
 
-/// The groups that a session takes part in, by the names of their queues.
+/// The groups that a session takes part in, by the names of their queues, and what else its client reads.
 pub(crate) type Shares = Arc<[(Text, Subscription)]>;
 
 fn with_share(session: &QueueEntry, name: Text, subscription: Option<Subscription>) -> Shares {

@@ -36,6 +36,8 @@ pub(super) struct Tracker {
     returned: Option<DeliveryId>,
     /// Its turn has come.
     started: bool,
+    /// It begins where it says, whatever the group has.
+    pub(super) anew: bool,
 }
 
 impl Tracker {
@@ -105,6 +107,9 @@ impl Link {
     /// Whether the consumer is to be followed: who may not read the group's offsets is refused where that was asked
     /// for, and else reads the log as one without a name.
     pub(super) fn may_follow(&mut self, spec: &FollowSpec) -> Result<bool, Refusal> {
+        if spec.own {
+            return Ok(true);
+        }
         let permit = self
             .routing
             .permit(Operation::Read, Kind::Group, &spec.group);
@@ -128,6 +133,7 @@ impl Link {
             group,
             client,
             protocol,
+            anew,
             ..
         } = spec;
         let name = &log.info.name;
@@ -152,6 +158,7 @@ impl Link {
             told: vec![None; positions.len()],
             returned: None,
             started: false,
+            anew,
         };
         let asked = Box::pin(async move {
             // A shard that has gone says nothing, as for all that it was asked.

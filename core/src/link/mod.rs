@@ -288,7 +288,13 @@ impl Link {
                 if !spec.session {
                     self.trace_source(consumer, &queue);
                 }
-                if let Some(log) = self.log_named(&queue, spec.session) {
+                let log = self.log_named(&queue, spec.session);
+                let kind = log.as_ref().map_or(Kind::Queue, |_| Kind::Log);
+                if let Some(only) = spec.only.filter(|only| *only != kind) {
+                    let permit = self.routing.permit(Operation::Read, Kind::Queue, &queue);
+                    let refusal = permit.err().unwrap_or_else(|| self.not_found(only, &queue));
+                    self.done(token, Err(refusal));
+                } else if let Some(log) = log {
                     self.consume_log(token, consumer, &log, spec);
                 } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
                     let channel = spec

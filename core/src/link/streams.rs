@@ -119,7 +119,9 @@ impl Stream {
 
     /// Goes on with what the group has committed.
     pub(super) fn resume(&mut self, offsets: &[CommittedOffset]) {
-        resumed(&mut self.positions, &self.reader.tails, offsets);
+        if self.tracker.as_ref().is_none_or(|tracker| !tracker.anew) {
+            resumed(&mut self.positions, &self.reader.tails, offsets);
+        }
         self.reading = false;
         if let Some(tracker) = &mut self.tracker {
             tracker.start();

@@ -63,6 +63,8 @@ fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<Foll
                 client: tag.clone(),
                 protocol: "amqp",
                 required: true,
+                own: false,
+                anew: false,
             }));
         }
         Some(Value::Text(_)) => return Err("it is empty".into()),
@@ -76,6 +78,8 @@ fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<Foll
         client: tag.clone(),
         protocol: "amqp",
         required: false,
+        own: false,
+        anew: false,
     }))
 }
 

@@ -61,7 +61,7 @@ const AMQP_REPLY: &str = "amq.mqtt-reply.";
 /// How a reply to MQTT is addressed elsewhere.
 const MQTT_REPLY: &str = "mqtt:";
 /// How a reply to a queue is addressed in MQTT.
-pub const QUEUE_TOPIC: &str = "$queue/";
+pub use crate::reader::QUEUE as QUEUE_TOPIC;
 
 fn read(block: &Bytes, into: &mut Properties) -> Result<(), Violation> {
     let mut value = Reader::new(block, 0..block.len());

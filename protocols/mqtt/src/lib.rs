@@ -13,6 +13,7 @@ mod counters;
 mod inflight;
 mod options;
 pub mod packet;
+mod reader;
 mod subscription;
 mod takeovers;
 mod topic;

@@ -127,6 +127,7 @@ fn too_many_filters_close() {
         let wanted = trivium_mqtt::packet::Subscribe {
             packet_id: 1,
             subscription_id: None,
+            start: None,
             filters,
         };
         let result = peer.send(Packet::Subscribe(wanted));

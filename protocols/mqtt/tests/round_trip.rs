@@ -89,7 +89,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn subscribe(is_5: bool)(packet_id in 1u16.., subscription in option::of(1u32..=268_435_455), filters in prop::collection::vec((name(), qos(), any::<(bool, bool)>(), 0u8..3), 1..4)) -> Packet {
+    fn subscribe(is_5: bool)(packet_id in 1u16.., subscription in option::of(1u32..=268_435_455), start in option::of("(offset|time)=[a-z0-9]{0,8}"), filters in prop::collection::vec((name(), qos(), any::<(bool, bool)>(), 0u8..3), 1..4)) -> Packet {
         let filter = |(filter, qos, flags, handling): (Text, Qos, (bool, bool), u8)| Filter {
             filter,
             qos,
@@ -101,7 +101,7 @@ prop_compose! {
                 _ => RetainHandling::Always,
             },
         };
-        Packet::Subscribe(Subscribe { packet_id, subscription_id: subscription.filter(|_| is_5), filters: filters.into_iter().map(filter).collect() })
+        Packet::Subscribe(Subscribe { packet_id, subscription_id: subscription.filter(|_| is_5), start: start.filter(|_| is_5).map(Text::from), filters: filters.into_iter().map(filter).collect() })
     }
 }
 

@@ -110,6 +110,7 @@ fn mqtt_3_8_4_5_a_long_subscribe_is_carried_out_in_order() {
         peer.send(Packet::Subscribe(Subscribe {
             packet_id: 1,
             subscription_id: None,
+            start: None,
             filters,
         }))
         .unwrap();
@@ -369,6 +370,7 @@ fn mqtt_3_3_1_9_retain_handling() {
             peer.send(Packet::Subscribe(Subscribe {
                 packet_id: 1,
                 subscription_id: None,
+                start: None,
                 filters: vec![filter],
             }))
             .unwrap();

@@ -213,7 +213,7 @@ impl Connection {
                 },
                 Phase::Open(open),
             ) => {
-                let share = open.shares.options(consumer);
+                let share = open.shares.find(consumer);
                 for delivery in deliveries {
                     open.outbound.deliver(
                         now,
@@ -245,7 +245,15 @@ impl Connection {
                     reason: CancelReason::QueueDeleted,
                 },
                 Phase::Open(open),
-            ) if consumer != outbound::CONSUMER => open.shares.forget(consumer),
+            ) if consumer != outbound::CONSUMER => {
+                // What was read has been deleted: the client is to find out.
+                if let Some(what) = open.shares.forget(consumer) {
+                    let token = subscriptions::UNANSWERED;
+                    let command = shares::unread(token, &open.client_id, &what);
+                    effects.commands.push(command);
+                    self.close(Reason::ADMINISTRATIVE_ACTION, effects);
+                }
+            }
             // Sessions are deleted by a clean start of the same client.
             (
                 Event::Cancelled {

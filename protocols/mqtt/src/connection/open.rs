@@ -10,7 +10,7 @@ use super::{
     handshake,
     inbound::{Inbound, RELEASE},
     outbound::{Outbound, RECEIVED},
-    shares::Shares,
+    shares::{Client, Shares},
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -110,13 +110,20 @@ impl Open {
             Packet::Subscribe(subscribe) => {
                 let subscribe = self.for_bridge(subscribe);
                 self.check_answer_fits(subscribe.filters.len())?;
+                let client = Client {
+                    id: &self.client_id,
+                    lasts: self.session_expiry > 0,
+                    now,
+                };
+                let (shares, out) = (&mut self.shares, output.buffer());
                 self.subscriptions
-                    .handle_subscribe(subscribe, commands, output.buffer())?
+                    .handle_subscribe(subscribe, client, shares, commands, out)?
             }
             Packet::Unsubscribe(unsubscribe) => {
                 self.check_answer_fits(unsubscribe.filters.len())?;
+                let (shares, out) = (&mut self.shares, output.buffer());
                 self.subscriptions
-                    .handle_unsubscribe(unsubscribe, commands, output.buffer())
+                    .handle_unsubscribe(unsubscribe, shares, commands, out)
             }
             Packet::PingReq => {
                 self.tally.sent.others += 1;
@@ -274,12 +281,18 @@ impl Open {
         let Effects { output, commands } = effects;
         if let Ok(Reply::Shares(groups)) = result {
             let token = || self.subscriptions.take_token();
-            self.shares.follow(groups, token, commands);
+            let client = Client {
+                id: &self.client_id,
+                lasts: self.session_expiry > 0,
+                now,
+            };
+            self.shares.follow(client, groups, token, commands);
             return Ok(());
         }
         let Some(options) = self.subscriptions.take_retained(token) else {
+            let (shares, out) = (&mut self.shares, output.buffer());
             self.subscriptions
-                .handle_done(token, &result, commands, output.buffer());
+                .handle_done(token, &result, shares, commands, out);
             return Ok(());
         };
         if let Ok(Reply::Retained(messages)) = result {

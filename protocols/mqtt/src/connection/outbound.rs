@@ -5,18 +5,23 @@ use std::{borrow::Cow, collections::VecDeque, ops::RangeInclusive, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use trivium_core::{
-    BindingTag, Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Message, Now, Outcome,
-    Persistence, Retained, Timestamp, Token,
+    BindingTag, Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Kind, Message, Now,
+    Outcome, Persistence, Retained, Timestamp, Token, Topic,
 };
 use trivium_protocol::Output;
 
-use super::alias::{Aliases, Naming};
+use super::{
+    alias::{Aliases, Naming},
+    shares::Share,
+};
 use crate::{
     convert::{self, Mqtt3, Mqtt5},
     counters::Passed,
     inflight::{Inflight, Sent},
     packet::{Ack, Outgoing, Qos, Reason, Version, Violation, kind},
+    reader::Source,
     subscription::Options,
+    topic,
 };
 
 /// The one consumer of a connection: its session's.
@@ -89,6 +94,8 @@ struct How {
     subscriptions: SmallVec<[u32; 2]>,
     /// The subscription's, when it is a shared one.
     tag: BindingTag,
+    /// It came out of a queue, which hears whether the client could have it.
+    from_queue: bool,
 }
 
 impl Outbound {
@@ -137,13 +144,18 @@ impl Outbound {
         &mut self,
         now: Now,
         consumer: ConsumerId,
-        delivery: Delivery,
-        share: Option<Options>,
+        mut delivery: Delivery,
+        share: Option<&Share>,
         output: &mut Output,
         commands: &mut Vec<Command>,
     ) {
         let how = match share {
-            Some(options) => shared(&delivery, options),
+            Some(share) => {
+                if let Some(source) = &share.source {
+                    name_topic(&mut delivery.message, source);
+                }
+                shared(&delivery, share)
+            }
             None if consumer == CONSUMER => self.how(&delivery),
             // Its subscription has ended meanwhile: somebody else may have it.
             None => return self.give_back(consumer, delivery.id, commands),
@@ -204,6 +216,7 @@ impl Outbound {
                 retain: true,
                 subscriptions: options.identifier.into_iter().collect(),
                 tag: BindingTag::default(),
+                from_queue: false,
             };
             self.write(now, &message, accepted, &how, 0, output);
         }
@@ -350,6 +363,7 @@ impl Outbound {
             retain: false,
             subscriptions: SmallVec::new(),
             tag: BindingTag::default(),
+            from_queue: false,
         };
         for options in delivery.tags.iter().map(|tag| Options::from_tag(*tag)) {
             how.qos = how.qos.max(options.qos);
@@ -420,6 +434,9 @@ impl Outbound {
             }
         }
         if !self.write(now, &message, accepted, &how, packet_id, output) {
+            if how.from_queue {
+                return self.hand_back(now, &message, accepted, consumer, id, commands);
+            }
             return self.settle(consumer, id, commands);
         }
         let sent = match how.qos {
@@ -516,13 +533,41 @@ impl Outbound {
     }
 
     fn give_back(&self, consumer: ConsumerId, id: DeliveryId, commands: &mut Vec<Command>) {
+        self.end(consumer, id, Outcome::Requeue, commands);
+    }
+
+    fn end(
+        &self,
+        consumer: ConsumerId,
+        id: DeliveryId,
+        outcome: Outcome,
+        commands: &mut Vec<Command>,
+    ) {
         if id != SETTLED {
             commands.push(Command::Settle {
                 consumer,
                 deliveries: id..=id,
-                outcome: Outcome::Requeue,
+                outcome,
             });
         }
+    }
+
+    /// A message of a queue cannot be sent: one whose time is up goes back, for the queue to deal with; one that the client
+    /// cannot take is rejected, so that it is dead-lettered where that is wanted.
+    fn hand_back(
+        &self,
+        now: Now,
+        message: &Message,
+        accepted: Timestamp,
+        consumer: ConsumerId,
+        id: DeliveryId,
+        commands: &mut Vec<Command>,
+    ) {
+        let outcome = match remaining(message, accepted, now) {
+            None => Outcome::Requeue,
+            Some(_) => Outcome::Reject,
+        };
+        self.end(consumer, id, outcome, commands);
     }
 
     fn settle(&mut self, consumer: ConsumerId, id: DeliveryId, commands: &mut Vec<Command>) {
@@ -541,18 +586,36 @@ impl Outbound {
     }
 }
 
-/// How a message of a group is sent to this member. To this client it is never a message sent again.
-fn shared(delivery: &Delivery, options: Options) -> How {
+/// How a message of a group is sent to this member. To this client it is never a message sent again; one that comes back
+/// to a queue is, whoever had it.
+fn shared(delivery: &Delivery, share: &Share) -> How {
+    let options = share.options;
+    let is_group = share.source.is_none();
     let qos = match delivery.id {
         SETTLED => Qos::AtMostOnce,
-        _ => options.qos.min(published_qos(&delivery.message)),
+        _ if is_group => options.qos.min(published_qos(&delivery.message)),
+        // Acknowledging is between the reader and what it reads.
+        _ => options.qos,
     };
+    let of_queue = share.source.as_ref().map(|it| it.kind) == Some(Kind::Queue);
     How {
         qos,
-        dup: false,
+        dup: of_queue && delivery.redelivered && qos > Qos::AtMostOnce,
+        from_queue: of_queue,
         retain: delivery.message.retain && options.retain_as_published,
         subscriptions: options.identifier.into_iter().collect(),
         tag: options.tag(),
+    }
+}
+
+/// What is read has a topic: its own if MQTT can say it, else that of what it is read from.
+fn name_topic(message: &mut Arc<Message>, source: &Source) {
+    let topic = message.topic.render(Grammar::Slashes);
+    if topic.is_empty() || topic.len() > usize::from(u16::MAX) || !topic::is_name(&topic) {
+        *message = Arc::new(Message {
+            topic: Topic::new(source.topic(), Grammar::Slashes),
+            ..(**message).clone()
+        });
     }
 }
 

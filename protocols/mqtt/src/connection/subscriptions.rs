@@ -7,15 +7,22 @@ use trivium_core::{
     Token,
 };
 
-use super::inbound::topic_exchange;
+use super::{
+    inbound::topic_exchange,
+    shares::{self, Client, Shares},
+};
 use crate::{
     packet::{
         Filter, Packet, Qos, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
         Version, Violation,
     },
+    reader::{self, Source},
     subscription::Options,
     topic,
 };
+
+/// Of commands whose answers nobody waits for.
+pub const UNANSWERED: Token = Token(u64::MAX);
 
 /// Subscriptions under way to the core.
 pub struct Subscriptions {
@@ -53,14 +60,31 @@ struct Entry {
     /// For a subscription: what was granted, and what to do about retained messages.
     granted: Option<(Text, Options, RetainHandling)>,
     created: bool,
+    /// What is read, if anything, and whether its consumer is there already.
+    reader: Option<Box<(Source, Reading)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Starting,
+    Started,
 }
 
 impl Entry {
     fn refused(reason: Reason) -> Entry {
         Entry {
             reason: Some(reason),
+            ..Entry::asked()
+        }
+    }
+
+    /// The core has been asked.
+    fn asked() -> Entry {
+        Entry {
+            reason: None,
             granted: None,
             created: false,
+            reader: None,
         }
     }
 }
@@ -87,12 +111,15 @@ impl Subscriptions {
     pub fn handle_subscribe(
         &mut self,
         subscribe: Subscribe,
+        client: Client<'_>,
+        shares: &mut Shares,
         commands: &mut Vec<Command>,
         out: &mut BytesMut,
     ) -> Result<(), Violation> {
         let Subscribe {
             packet_id,
             subscription_id,
+            start,
             filters,
         } = subscribe;
         // 3.8.3-4
@@ -108,7 +135,14 @@ impl Subscriptions {
             .any(|filter| topic::is_shared(&filter.filter));
         let entries = filters
             .into_iter()
-            .map(|filter| self.bind(filter, subscription_id, commands))
+            .map(|filter| match reader::is_reader(&filter.filter) {
+                true => {
+                    let source = Source::parse(&filter.filter, start.as_ref());
+                    let options = Options::granted(&filter, subscription_id);
+                    self.read(source, options, client, shares, commands)
+                }
+                false => self.bind(filter, subscription_id, commands),
+            })
             .collect();
         self.begin(
             Pending {
@@ -123,6 +157,34 @@ impl Subscriptions {
             out,
         );
         Ok(())
+    }
+
+    /// Begins to read a queue or a log. QoS 2 is for queues: what a log has read stays there, so it can be read again.
+    fn read(
+        &mut self,
+        source: Option<Source>,
+        mut options: Options,
+        client: Client<'_>,
+        shares: &mut Shares,
+        commands: &mut Vec<Command>,
+    ) -> Entry {
+        let token = self.take_token();
+        let Some(source) = source.filter(|it| it.begin(client.now.wall).is_some()) else {
+            return Entry::refused(Reason::FILTER_INVALID);
+        };
+        if source.kind == trivium_core::Kind::Log {
+            options.qos = options.qos.min(Qos::AtLeastOnce);
+        }
+        let mut reading = Reading::Starting;
+        if !shares.subscribe(client, token, source.clone(), options, commands) {
+            reading = Reading::Started;
+            commands.push(shares::remember(token, &self.client_id, &source, options));
+        }
+        Entry {
+            granted: Some((source.text(), options, RetainHandling::Never)),
+            reader: Some(Box::new((source, reading))),
+            ..Entry::asked()
+        }
     }
 
     fn bind(
@@ -163,9 +225,8 @@ impl Subscriptions {
         };
         commands.push(Command::Define { token, change });
         Entry {
-            reason: None,
             granted: Some((key, options, retain_handling)),
-            created: false,
+            ..Entry::asked()
         }
     }
 
@@ -173,6 +234,7 @@ impl Subscriptions {
     pub fn handle_unsubscribe(
         &mut self,
         unsubscribe: Unsubscribe,
+        shares: &mut Shares,
         commands: &mut Vec<Command>,
         out: &mut BytesMut,
     ) {
@@ -184,7 +246,7 @@ impl Subscriptions {
         let entries = unsubscribe
             .filters
             .into_iter()
-            .map(|filter| self.unbind(filter, commands))
+            .map(|filter| self.unbind(filter, shares, commands))
             .collect();
         let packet_id = unsubscribe.packet_id;
         self.begin(
@@ -201,8 +263,17 @@ impl Subscriptions {
         );
     }
 
-    fn unbind(&mut self, filter: Text, commands: &mut Vec<Command>) -> Entry {
+    fn unbind(&mut self, filter: Text, shares: &mut Shares, commands: &mut Vec<Command>) -> Entry {
         let token = self.take_token();
+        if reader::is_reader(&filter) {
+            let Some(source) = Source::parse(&filter, None) else {
+                return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
+            };
+            // Nobody waits for the answer to the consumer's end.
+            let what = shares.unsubscribe(&source, || UNANSWERED, commands);
+            commands.push(shares::unread(token, &self.client_id, &what));
+            return Entry::asked();
+        }
         if topic::is_shared(&filter) && !topic::is_shared_filter(&filter) {
             return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
         }
@@ -215,11 +286,7 @@ impl Subscriptions {
             None => Change::Unbind(self.binding(filter, None)),
         };
         commands.push(Command::Define { token, change });
-        Entry {
-            reason: None,
-            granted: None,
-            created: false,
-        }
+        Entry::asked()
     }
 
     fn begin(&mut self, mut pending: Pending, commands: &mut Vec<Command>, out: &mut BytesMut) {
@@ -260,14 +327,15 @@ impl Subscriptions {
         &mut self,
         token: Token,
         result: &Result<Reply, Refusal>,
+        shares: &mut Shares,
         commands: &mut Vec<Command>,
         out: &mut BytesMut,
     ) {
-        if let Some(entry) = self
-            .pending
-            .as_mut()
-            .and_then(|pending| pending.next_entry(token))
-        {
+        let pending = self.pending.as_mut();
+        if let Some(entry) = pending.and_then(|pending| pending.entry(token)) {
+            if entry.reads_on(token, result, &self.client_id, shares, commands) {
+                return;
+            }
             entry.created = matches!(result, Ok(Reply::Bound { created: true }));
             entry.reason = Some(match result {
                 Ok(Reply::Unbound { existed: false }) => Reason::NO_SUBSCRIPTION_EXISTED,
@@ -275,8 +343,17 @@ impl Subscriptions {
                     .granted
                     .as_ref()
                     .map_or(Reason::SUCCESS, |(_, options, _)| Reason(options.qos as u8)),
-                Err(refusal) => failure(refusal),
+                Err(refusal) => failure(refusal, entry.reader.is_some()),
             });
+            if let Some(pending) = &mut self.pending {
+                pending.outstanding -= 1;
+            }
+        } else if result.is_ok() {
+            let token_of = || UNANSWERED;
+            shares.started(&self.client_id, token, token_of, commands);
+        } else if let Some(what) = shares.failed(token) {
+            // A queue or log that a session went on with is not there any more.
+            commands.push(shares::unread(UNANSWERED, &self.client_id, &what));
         }
         self.answer(commands, out);
     }
@@ -324,13 +401,43 @@ impl Subscriptions {
     }
 }
 
+impl Entry {
+    /// Takes an answer about what is read; true when another one is still to come.
+    fn reads_on(
+        &mut self,
+        token: Token,
+        result: &Result<Reply, Refusal>,
+        client: &Text,
+        shares: &mut Shares,
+        commands: &mut Vec<Command>,
+    ) -> bool {
+        let (Some(reader), Some((_, options, _))) = (&mut self.reader, &self.granted) else {
+            return false;
+        };
+        let (source, reading) = &mut **reader;
+        match (*reading, result) {
+            (Reading::Starting, Ok(_)) => {
+                *reading = Reading::Started;
+                shares.started(client, token, || UNANSWERED, commands);
+                commands.push(shares::remember(token, client, source, *options));
+                return true;
+            }
+            (Reading::Starting, Err(_)) => drop(shares.failed(token)),
+            (Reading::Started, Err(_)) => {
+                shares.unsubscribe(source, || UNANSWERED, commands);
+            }
+            (Reading::Started, Ok(_)) => {}
+        }
+        false
+    }
+}
+
 impl Pending {
     /// The entry that the core has answered.
-    fn next_entry(&mut self, token: Token) -> Option<&mut Entry> {
+    fn entry(&mut self, token: Token) -> Option<&mut Entry> {
         let index = token.0.checked_sub(self.first.0)?;
         let entry = self.entries.get_mut(index as usize)?;
-        self.outstanding -= usize::from(entry.reason.is_none());
-        Some(entry)
+        Some(entry).filter(|entry| entry.reason.is_none())
     }
 
     fn acknowledge(&self, version: Version, out: &mut BytesMut) {
@@ -360,9 +467,15 @@ fn in_suback(reason: Reason, version: Version) -> Reason {
     }
 }
 
-fn failure(refusal: &Refusal) -> Reason {
+fn failure(refusal: &Refusal, is_reader: bool) -> Reason {
     match refusal {
         Refusal::Denied(_) => Reason::NOT_AUTHORIZED,
+        Refusal::Locked { .. } | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
+        Refusal::NotFound { .. } | Refusal::Invalid(_) | Refusal::NotImplemented(_)
+            if is_reader =>
+        {
+            Reason::FILTER_INVALID
+        }
         Refusal::Quota(_) => Reason::QUOTA_EXCEEDED,
         _ => Reason::UNSPECIFIED,
     }

@@ -8,7 +8,10 @@ use super::{
     property::{self, Properties, id},
     wire::{Reader, VARINT_MAX, expect_flags, put_packet, put_text, put_varint},
 };
-use crate::topic;
+use crate::{
+    reader::{OFFSET_PROPERTY, TIME_PROPERTY},
+    topic,
+};
 
 /// Filters in one packet, at most: what a packet takes in memory stays in proportion to its length.
 const FILTERS_MAX: usize = 16_384;
@@ -20,6 +23,9 @@ pub struct Subscribe {
     pub packet_id: u16,
     /// Comes with each message, when set.
     pub subscription_id: Option<u32>,
+    /// Where filters that read a log begin, if they do not say it: `offset=` or `time=` and the value of the user property
+    /// for that.
+    pub start: Option<Text>,
     /// At least one.
     pub filters: Vec<Filter>,
 }
@@ -59,10 +65,10 @@ impl Subscribe {
     ) -> Result<Subscribe, Violation> {
         check_flags(first, version)?;
         let packet_id = reader.packet_id()?;
-        let subscription_id = if version.is_5() {
-            read_subscription_id(reader)?
+        let (subscription_id, start) = if version.is_5() {
+            read_properties(reader)?
         } else {
-            None
+            (None, None)
         };
         let mut filters = Vec::new();
         while reader.remaining() > 0 {
@@ -76,6 +82,7 @@ impl Subscribe {
         Ok(Subscribe {
             packet_id,
             subscription_id,
+            start,
             filters,
         })
     }
@@ -89,6 +96,14 @@ impl Subscribe {
                         out.put_u8(id::SUBSCRIPTION_ID);
                         put_varint(out, id as usize);
                     }
+                    let start = self.start.as_deref().and_then(|it| it.split_once('='));
+                    if let Some((kind, value)) = start {
+                        let name = match kind {
+                            "time" => TIME_PROPERTY,
+                            _ => OFFSET_PROPERTY,
+                        };
+                        property::put_user(out, name, value);
+                    }
                 });
             }
             for filter in &self.filters {
@@ -99,9 +114,9 @@ impl Subscribe {
     }
 }
 
-fn read_subscription_id(reader: &mut Reader<'_>) -> Result<Option<u32>, Violation> {
+fn read_properties(reader: &mut Reader<'_>) -> Result<(Option<u32>, Option<Text>), Violation> {
     let mut properties = Properties::read(reader)?;
-    let mut subscription = None;
+    let (mut subscription, mut start) = (None, None);
     while let Some(id) = properties.next_id()? {
         match id {
             id::SUBSCRIPTION_ID if subscription.is_some() => {
@@ -111,10 +126,18 @@ fn read_subscription_id(reader: &mut Reader<'_>) -> Result<Option<u32>, Violatio
                 value @ 1..=VARINT_MAX => subscription = Some(value as u32),
                 _ => return Err(Violation::protocol("subscription identifier is 0")),
             },
+            id::USER_PROPERTY => {
+                let (name, value) = (properties.value.str()?, properties.value.str()?);
+                match name {
+                    OFFSET_PROPERTY => start = Some(format!("offset={value}").into()),
+                    TIME_PROPERTY => start = Some(format!("time={value}").into()),
+                    _ => {}
+                }
+            }
             other => properties.skip_common(other)?,
         }
     }
-    Ok(subscription)
+    Ok((subscription, start))
 }
 
 fn read_filter(reader: &mut Reader<'_>) -> Result<Text, Violation> {

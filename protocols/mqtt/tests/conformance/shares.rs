@@ -72,6 +72,7 @@ fn mqtt_4_8_2_2() {
         other.send(Packet::Subscribe(Subscribe {
             packet_id: 1,
             subscription_id: None,
+            start: None,
             filters: vec![filter_of(filter, Qos::AtLeastOnce)],
         }));
         other.closed_with(Reason::MALFORMED_PACKET);

@@ -394,6 +394,7 @@ impl Client<'_> {
         self.send(Packet::Subscribe(Subscribe {
             packet_id: 77,
             subscription_id: id,
+            start: None,
             filters,
         }));
         match self.answer() {

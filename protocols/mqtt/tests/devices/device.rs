@@ -460,6 +460,7 @@ impl Device {
         self.write(&Packet::Subscribe(Subscribe {
             packet_id,
             subscription_id: None,
+            start: None,
             filters: vec![Filter {
                 filter: filter.into(),
                 qos,

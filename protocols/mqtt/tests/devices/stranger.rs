@@ -58,6 +58,7 @@ fn packet(chance: &mut Chance<'_>) -> Packet {
         6 | 7 => Packet::Subscribe(Subscribe {
             packet_id,
             subscription_id: None,
+            start: None,
             filters: vec![trivium_mqtt::packet::Filter {
                 filter: (*chance.of(&["#", "a", "+/+", "x/#", "$share/h/#"])).into(),
                 qos: *chance.of(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]),

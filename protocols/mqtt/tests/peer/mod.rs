@@ -351,6 +351,7 @@ pub fn subscribe(filter: &str, qos: Qos) -> Subscribe {
     Subscribe {
         packet_id: 7,
         subscription_id: None,
+        start: None,
         filters: vec![filter],
     }
 }
