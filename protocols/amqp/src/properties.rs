@@ -369,10 +369,16 @@ pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
 
 /// Where an AMQP client sends its reply so that it reaches the requester.
 fn reply_address(message: &Message, reply_to: &Text) -> Text {
-    if message.topic.grammar() == trivium_core::Grammar::Dots {
-        return reply_to.clone();
+    let topic = match reply_to.strip_prefix("mqtt:") {
+        // So records say it.
+        Some(topic) => topic,
+        None if message.topic.grammar() == trivium_core::Grammar::Dots => return reply_to.clone(),
+        None => reply_to,
+    };
+    if let Some(queue) = topic.strip_prefix("$queue/") {
+        return queue.into();
     }
-    let topic = Topic::new(reply_to.clone(), message.topic.grammar());
+    let topic = Topic::new(topic.into(), trivium_core::Grammar::Slashes);
     format!(
         "{MQTT_REPLY_PREFIX}{}",
         topic.render(trivium_core::Grammar::Dots)
