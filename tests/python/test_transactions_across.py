@@ -1,0 +1,162 @@
+"""One transaction over protocols: all of it or nothing, also when the broker is killed."""
+
+import threading
+
+import pika
+import pytest
+from confluent_kafka import Producer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import NewTopic
+
+from clients import PATIENCE, Device, bodies, pika_channel, take
+
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
+def create_topic(broker, topic):
+    admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+    admin.create_topics([NewTopic(topic, 1, 1)])
+    admin.close()
+
+
+def values(broker, topic):
+    """All committed records of a topic, as they are now."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.kafka, isolation_level="read_committed", enable_auto_commit=False)
+    try:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek_to_beginning(partition)
+        end, found = consumer.end_offsets([partition])[partition], []
+        while consumer.position(partition) < end:
+            for records in consumer.poll(timeout_ms=500).values():
+                found += [it.value for it in records]
+        return found
+    finally:
+        consumer.close(autocommit=False)
+
+
+def test_tx_over_queues_and_logs(broker, name):
+    """AMQP 0-9-1 tx: nothing before the commit, everything with it, nothing after a rollback."""
+    topic = f"{name}.log"
+    create_topic(broker, topic)
+    with pika_channel(broker) as channel, pika_channel(broker) as other:
+        channel.queue_declare(name, auto_delete=True)
+        channel.tx_select()
+        for end, expected in ((channel.tx_rollback, []), (channel.tx_commit, [b"yes"])):
+            body = b"yes" if expected else b"no"
+            channel.basic_publish("", name, body)
+            channel.basic_publish("", topic, body)
+            channel.basic_publish("amq.topic", topic, body)
+            assert other.queue_declare(name, passive=True).method.message_count == 0
+            assert values(broker, topic) == []
+            end()
+            assert values(broker, topic) == expected * 2
+        assert bodies(take(other, name, 1)) == [b"yes"]
+
+
+def test_consume_from_a_queue_and_write_to_a_log(broker, name):
+    """The acknowledgement and the record are in one commit; without it the message is there again."""
+    create_topic(broker, f"{name}.log")
+    with pika_channel(broker) as setup:
+        setup.queue_declare(name)
+        for number in range(10):
+            setup.basic_publish("", name, b"%d" % number)
+        for commits in (False, True):
+            with pika_channel(broker) as channel:
+                channel.tx_select()
+                for method, _, body in take(channel, name, 10, auto_ack=False):
+                    channel.basic_publish("", f"{name}.log", body)
+                    channel.basic_ack(method.delivery_tag)
+                if commits:
+                    channel.tx_commit()
+            expected = [b"%d" % it for it in range(10)] if commits else []
+            assert values(broker, f"{name}.log") == expected
+        assert setup.queue_declare(name, passive=True).method.message_count == 0
+        setup.queue_delete(name)
+
+
+def test_kafka_transaction_reaches_everybody_at_commit(broker, name):
+    """Queues and sessions by the tap, readers of the log by AMQP and MQTT, and Kafka's: all see it, or nobody."""
+    create_topic(broker, name)
+    producer = Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
+    producer.init_transactions(PATIENCE)
+    with pika_channel(broker) as channel, Device(broker) as tapped, Device(broker) as reader:
+        bound = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(bound, "amq.topic", name)
+        cursor = f"{name}-cursor"
+        channel.queue_declare(cursor, durable=True, arguments={
+            "x-queue-type": "cursor", "x-source": name, "x-stream-offset": "first",
+        })
+        tapped.subscribe(name)
+        reader.subscribe(f"$stream/{name}?offset=first")
+        streamed = []
+        channel.basic_qos(prefetch_count=100)
+        channel.basic_consume(name, lambda _c, _m, _p, body: streamed.append(body), arguments={"x-stream-offset": "first"})
+        for word, end in ((b"no", producer.abort_transaction), (b"yes", producer.commit_transaction)):
+            producer.begin_transaction()
+            for _ in range(3):
+                producer.produce(name, word)
+            producer.flush(PATIENCE)
+            assert tapped.settle() == [] and reader.settle() == []
+            end(PATIENCE)
+        assert [it.payload for it in tapped.take(3)] == [b"yes"] * 3
+        assert [it.payload for it in reader.take(3)] == [b"yes"] * 3
+        for _ in range(PATIENCE * 10):
+            if len(streamed) >= 3:
+                break
+            channel.connection.process_data_events(0.1)
+        assert streamed == [b"yes"] * 3
+    with pika_channel(broker) as channel:
+        assert bodies(take(channel, cursor, 3)) == [b"yes"] * 3
+        channel.queue_delete(cursor)
+    with Device(broker) as device:
+        assert device.settle() == []
+    assert values(broker, name) == [b"yes"] * 3
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_tx_is_whole_after_a_kill(own_broker, name, kills):
+    """Numbers move from a queue into a log and another queue, each move one commit, while the broker is killed."""
+    broker = own_broker()
+    topic, done = f"{name}.log", f"{name}-done"
+    create_topic(broker, topic)
+    count = 400
+    with pika_channel(broker) as channel:
+        channel.confirm_delivery()
+        for queue in (name, done):
+            channel.queue_declare(queue, durable=True)
+        for number in range(count):
+            channel.basic_publish("", name, b"%d" % number, PERSISTENT)
+    for _ in range(kills):
+        moved = threading.Event()
+
+        def move():
+            try:
+                with pika_channel(broker) as channel:
+                    channel.tx_select()
+                    for at in range(count):
+                        method, _, body = channel.basic_get(name)
+                        if method is None:
+                            break
+                        channel.basic_publish("", topic, body, PERSISTENT)
+                        channel.basic_publish("", done, body, PERSISTENT)
+                        channel.basic_ack(method.delivery_tag)
+                        channel.tx_commit()
+                        if at == 20:
+                            moved.set()
+            except (pika.exceptions.AMQPError, OSError):
+                pass  # the broker was killed
+
+        thread = threading.Thread(target=move)
+        thread.start()
+        moved.wait(PATIENCE)
+        broker.kill()
+        thread.join(PATIENCE)
+        broker.start()
+        with pika_channel(broker) as channel:
+            left = channel.queue_declare(name, passive=True).method.message_count
+            arrived = channel.queue_declare(done, passive=True).method.message_count
+        logged = values(broker, topic)
+        assert len(logged) == len(set(logged)) == arrived == count - left
+    with pika_channel(broker) as channel:
+        assert sorted(bodies(take(channel, done, arrived))) == sorted(logged)
