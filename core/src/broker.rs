@@ -194,6 +194,13 @@ impl Broker {
         self.inner.clone().connect(origin)
     }
 
+    /// A link for one request. It does not count for the limits of connections of its user and vhost.
+    pub fn visit(&self, origin: Origin) -> Link {
+        let mut link = self.connect(origin);
+        link.make_visit();
+        link
+    }
+
     /// Everything that is counted.
     pub async fn samples(&self) -> Vec<Sample> {
         let mut samples = self.inner.metrics.samples();
@@ -755,7 +762,7 @@ impl Inner {
         let removed = catalog.remove_vhost(vhost);
         self.carry_out(from, &removed.effects).await?;
         self.snapshot.store(catalog.routes());
-        self.forget_retained(vhost).await?;
+        self.forget_vhost(vhost).await?;
         committed.push(self.committer.commit(removed.batch, &[]).done);
         for committed in committed {
             self.durable(committed).await?;
@@ -763,12 +770,13 @@ impl Inner {
         Ok(())
     }
 
-    async fn forget_retained(&self, vhost: &Text) -> Result<(), Refusal> {
+    /// Has the shards forget what they know of a vhost beside queues and logs.
+    async fn forget_vhost(&self, vhost: &Text) -> Result<(), Refusal> {
         let mut replies = Vec::with_capacity(self.shards.len());
         for shard in &self.shards {
             let (reply, forgotten) = oneshot::channel();
             let vhost = vhost.clone();
-            self.send(shard, vec![Op::ForgetRetained { vhost, reply }])
+            self.send(shard, vec![Op::ForgetVhost { vhost, reply }])
                 .await?;
             replies.push(forgotten);
         }

@@ -166,7 +166,7 @@ impl FromRequestParts<Arc<Status>> for Session {
             ..Origin::default()
         };
         let mut session = Session {
-            link: broker.connect(origin),
+            link: broker.visit(origin),
             user: Text::new(),
             tags: Vec::new(),
             token: 0,

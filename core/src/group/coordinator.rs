@@ -257,6 +257,24 @@ impl Groups {
         }
     }
 
+    /// Forgets the groups of a vhost that goes, and the settings of those that there could be.
+    pub fn forget_vhost(&mut self, vhost: &Text, batch: &mut Batch) {
+        let groups = self.groups.keys().filter(|name| name.0 == *vhost);
+        for name in groups.cloned().collect::<Vec<_>>() {
+            if let Some(entry) = self.groups.get_mut(&name) {
+                entry.group.forget(batch);
+            }
+            self.settle(name);
+        }
+        self.settings.retain(|name, _| {
+            let goes = name.0 == *vhost;
+            if goes {
+                batch.delete(Table::State, keys::group_settings(&name.0, &name.1));
+            }
+            !goes
+        });
+    }
+
     pub fn len(&self) -> usize {
         self.groups.len()
     }

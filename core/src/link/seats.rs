@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Seats {
     /// Its vhost is known from the start, and entered by its login.
     pub(super) login_enters: bool,
+    /// It is there for one request and counts for nothing, as a request to RabbitMQ's management API.
+    pub(super) is_visit: bool,
     user: Option<Box<Seat>>,
     vhost: Option<Box<Seat>>,
 }
@@ -28,7 +30,14 @@ impl Seats {
 }
 
 impl Link {
+    pub(crate) fn make_visit(&mut self) {
+        self.seats.is_visit = true;
+    }
+
     pub(super) fn take_user_seat(&mut self, user: &User) -> Result<(), Refusal> {
+        if self.seats.is_visit {
+            return Ok(());
+        }
         let (name, limit) = (&user.name, user.limit("max-connections"));
         self.seats.user = None;
         let (census, group) = (&self.broker.census, Group::User(name.clone()));
@@ -63,6 +72,9 @@ impl Link {
             return Err(Refusal::NoVhost(vhost.clone()));
         }
         routes.access().check_vhost(vhost, user)?;
+        if self.seats.is_visit {
+            return Ok(());
+        }
         let limit = routes.vhost_limit(vhost, "max-connections");
         self.seats.vhost = None;
         let (census, group) = (&self.broker.census, Group::Vhost(vhost.clone()));

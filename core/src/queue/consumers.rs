@@ -254,11 +254,14 @@ impl Consumers {
         channel: Option<Arc<ChannelLimit>>,
     ) {
         let mut consumer = Consumer::new(connection, id, spec);
+        // Whoever is next when the chosen one goes is so at once, not when the next message comes.
+        self.elect();
         self.last_order += 1;
         consumer.order = self.last_order;
         consumer.channel = channel;
         let slot = self.insert(consumer);
         self.active += 1;
+        self.elect();
         self.enter_ring(slot);
     }
 

@@ -561,8 +561,9 @@ impl Shard {
                 }
             }
             Op::LogLoaded { .. } | Op::ResetCursor { .. } => self.apply_cursor(op, turn),
-            Op::ForgetRetained { vhost, reply } => {
+            Op::ForgetVhost { vhost, reply } => {
                 self.retained.forget(&vhost, turn);
+                self.groups.forget_vhost(&vhost, &mut turn.batch);
                 turn.in_order = true;
                 turn.drained.push(reply);
             }

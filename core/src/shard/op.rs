@@ -260,8 +260,8 @@ pub(crate) enum Op {
         queues: Vec<QueueId>,
         reply: oneshot::Sender<Vec<[u64; 4]>>,
     },
-    /// Drops the retained messages of a vhost; answered once that is committed.
-    ForgetRetained {
+    /// Drops the retained messages and groups of a vhost; answered once that is committed.
+    ForgetVhost {
         vhost: Text,
         reply: oneshot::Sender<()>,
     },

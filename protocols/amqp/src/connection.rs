@@ -35,6 +35,9 @@ pub const HANDSHAKE_FRAME_MAX: u32 = 8192;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connection.close waits for its close-ok.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long that may take when the broker stops. RabbitMQ does not wait at all then: a client that does not answer must
+/// not hold up whoever stops the broker.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection of an AMQP client.
 pub struct Connection {
@@ -348,6 +351,9 @@ impl Protocol for Connection {
             Event::Shutdown => {
                 let text = "broker forced connection closure with reason 'shutdown'";
                 self.close(ReplyCode::ConnectionForced, text, (0, 0), now, effects);
+                if let State::Closing { until } = &mut self.state {
+                    *until = (*until).min(now.instant + SHUTDOWN_TIMEOUT);
+                }
             }
             // What only other protocols ask for.
             _ => {}

@@ -149,12 +149,18 @@ impl Group {
         if !self.members.is_empty() || !self.is_idle() {
             return Err(GroupError::NotEmpty);
         }
+        self.forget(batch);
+        Ok(GroupAnswer::Ok)
+    }
+
+    /// Ends the group, whoever is in it.
+    pub fn forget(&mut self, batch: &mut Batch) {
         self.offsets.delete(&self.name, batch);
         self.uncommitted.delete(&self.name, batch);
         if let Some(share) = &mut self.share {
             share.delete(&self.name, batch);
         }
+        self.forget_members(batch);
         self.dead = true;
-        Ok(GroupAnswer::Ok)
     }
 }

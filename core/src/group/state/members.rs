@@ -47,6 +47,18 @@ impl Group {
         }
     }
 
+    /// Deletes the row, if there is one.
+    pub(super) fn forget_members(&mut self, batch: &mut Batch) {
+        if self.stored != Stored::Nothing {
+            batch.delete(
+                Table::State,
+                keys::group_members(&self.name.0, &self.name.1),
+            );
+            self.stored = Stored::Nothing;
+        }
+        self.members.clear();
+    }
+
     /// Writes or deletes the row, if it is not as it should be.
     pub(super) fn store_members(&mut self, batch: &mut Batch) {
         let key = || keys::group_members(&self.name.0, &self.name.1);

@@ -266,3 +266,38 @@ fn members_of_both_protocols_go_on() {
         GroupError::UnknownMember
     );
 }
+
+/// Nothing of a group is left for another one of its name, in another vhost of the same name.
+#[test]
+fn a_group_goes_with_its_vhost() {
+    let mut world = World::new(0);
+    let member = world.stable();
+    assert!(world.call(commit(member.generation, &member.id, 7)).is_ok());
+    let settings = vec![("consumer.session.timeout.ms".into(), Some("50000".into()))];
+    let configure = GroupRequest::Configure {
+        settings,
+        replaces: false,
+        validate_only: false,
+    };
+    assert!(world.call(configure).is_ok());
+    let rows = |world: &World| {
+        let mut rows = BTreeSet::new();
+        for write in &world.writes {
+            match write {
+                Write::Put(_, key, _) => drop(rows.insert(key.clone())),
+                Write::Delete(_, key) => drop(rows.remove(key)),
+                _ => {}
+            }
+        }
+        rows.len()
+    };
+    assert_eq!(rows(&world), 3, "members, an offset, settings");
+    let mut batch = Batch::new();
+    world.groups.forget_vhost(&"other".into(), &mut batch);
+    assert!(batch.into_writes().is_empty());
+    let mut batch = Batch::new();
+    world.groups.forget_vhost(&"/".into(), &mut batch);
+    world.take(Vec::new(), batch);
+    assert_eq!(rows(&world), 0);
+    assert_eq!(world.state(), "none");
+}
