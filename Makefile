@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers parity-amqp demo demo-bridge fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers bench-across parity-amqp demo demo-bridge fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -78,6 +78,9 @@ parity-amqp: binary venv  ## The same AMQP scenarios against RabbitMQ and Triviu
 
 bench-peers: binary  ## The same load on other brokers, side by side
 	benches/peers/run
+
+bench-across: binary venv  ## What a message costs from one protocol to another, beside peers with a bridge
+	$(PYTHON) benches/peers/across
 
 # The stable toolchain instruments for coverage when told that it may; only sanitizers need nightly, and safe
 # code has little for them to find.

@@ -43,7 +43,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Protocol {
-    /// An AMQP 0-9-1 broker: queues through the default exchange
+    /// An AMQP 0-9-1 broker: queues through an exchange, the default one unless told otherwise
     Amqp(amqp::Options),
     /// A Kafka broker: topics with partitions, uncompressed v2 batches
     Kafka(kafka::Options),

@@ -30,6 +30,8 @@ pub mod method {
     pub const CHANNEL_CLOSE_OK: u32 = 20 << 16 | 41;
     pub const QUEUE_DECLARE: u32 = 50 << 16 | 10;
     pub const QUEUE_DECLARE_OK: u32 = 50 << 16 | 11;
+    pub const QUEUE_BIND: u32 = 50 << 16 | 20;
+    pub const QUEUE_BIND_OK: u32 = 50 << 16 | 21;
     pub const QUEUE_PURGE: u32 = 50 << 16 | 30;
     pub const QUEUE_PURGE_OK: u32 = 50 << 16 | 31;
     pub const QUEUE_DELETE: u32 = 50 << 16 | 40;
@@ -180,18 +182,19 @@ pub fn string_table(fields: &[(&str, &str)]) -> Vec<u8> {
     table
 }
 
-/// A whole message to the default exchange, and where in it the first body byte is.
+/// A whole message, and where in it the first body byte is.
 pub fn message(
     channel: u16,
-    queue: &str,
+    exchange: &str,
+    key: &str,
     persistent: bool,
     body: &[u8],
     frame_max: usize,
 ) -> (Vec<u8>, usize) {
     let publish = MethodFrame::new(channel, method::BASIC_PUBLISH)
         .short(0)
-        .short_string("")
-        .short_string(queue);
+        .short_string(exchange)
+        .short_string(key);
     let mut bytes = publish.octet(0).finish();
     let mut header = Vec::new();
     header.extend(BASIC_CLASS.to_be_bytes());
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_persistent_message_is_a_method_a_header_and_a_body_frame() {
-        let (bytes, body_at) = message(1, "q", true, b"hi", 131_072);
+        let (bytes, body_at) = message(1, "", "q", true, b"hi", 131_072);
         let expected = [
             &[
                 1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE,
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_body_larger_than_a_frame_is_split() {
-        let (bytes, body_at) = message(1, "q", false, b"abcde", 11);
+        let (bytes, body_at) = message(1, "", "q", false, b"abcde", 11);
         let body: Vec<u8> = [
             &[3, 0, 1, 0, 0, 0, 3][..],
             b"abc\xCE",

@@ -1,4 +1,4 @@
-//! AMQP 0-9-1: queues through the default exchange, confirms, prefetch and acknowledgements.
+//! AMQP 0-9-1: queues through an exchange, confirms, prefetch and acknowledgements.
 
 mod codec;
 mod connection;
@@ -31,6 +31,12 @@ pub struct Options {
     /// Name of the queue; with several queues, of the first part of their names
     #[arg(short, long, default_value = "trivium-load")]
     pub queue: String,
+    /// Exchange to publish to; the queues are bound to it
+    #[arg(long, default_value = "")]
+    pub exchange: String,
+    /// Key to publish with and to bind by, instead of the queue's name
+    #[arg(long)]
+    pub key: Option<String>,
     /// Number of queues, which the connections take in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub queues: usize,
@@ -69,10 +75,14 @@ pub async fn run(options: Options) -> anyhow::Result<String> {
         options.queue.len() <= 240,
         "the name of the queue is too long"
     );
-    anyhow::ensure!(
-        options.vhost.len() <= 255,
-        "the name of the vhost is too long"
-    );
+    let key = options.key.as_deref().unwrap_or_default();
+    for (what, name) in [
+        ("vhost", options.vhost.as_str()),
+        ("exchange", &options.exchange),
+        ("key", key),
+    ] {
+        anyhow::ensure!(name.len() <= 255, "the {what} is longer than 255 bytes");
+    }
     let prefetched = u64::from(options.prefetch);
     let acks_in_time =
         options.ack_every > 0 && (prefetched == 0 || options.ack_every <= prefetched);
@@ -91,6 +101,10 @@ impl Options {
         }
     }
 
+    fn routing_key(&self, index: usize) -> String {
+        self.key.clone().unwrap_or_else(|| self.queue_name(index))
+    }
+
     fn declare(&self, name: &str) -> Vec<u8> {
         const DURABLE: u8 = 1 << 1;
         let arguments = self
@@ -106,6 +120,17 @@ impl Options {
                 0
             })
             .long_string(&arguments.collect::<Vec<u8>>())
+            .finish()
+    }
+
+    fn bind(&self, queue: &str, key: &str) -> Vec<u8> {
+        MethodFrame::new(CHANNEL, method::QUEUE_BIND)
+            .short(0)
+            .short_string(queue)
+            .short_string(&self.exchange)
+            .short_string(key)
+            .octet(0)
+            .long_string(&[])
             .finish()
     }
 
@@ -146,6 +171,14 @@ impl Target for Options {
             connection
                 .call(&self.declare(&name), method::QUEUE_DECLARE_OK)
                 .await?;
+            if !self.exchange.is_empty() {
+                connection
+                    .call(
+                        &self.bind(&name, &self.routing_key(index)),
+                        method::QUEUE_BIND_OK,
+                    )
+                    .await?;
+            }
             if self.load.mode == Mode::Both {
                 let purge = MethodFrame::new(CHANNEL, method::QUEUE_PURGE)
                     .short(0)

@@ -25,7 +25,8 @@ impl Publisher {
         let body = stamp::body(options.load.size, index as u32);
         let (message, body_at) = message(
             CHANNEL,
-            &options.queue_name(index),
+            &options.exchange,
+            &options.routing_key(index),
             options.persistent,
             &body,
             frame_max,
