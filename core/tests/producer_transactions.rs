@@ -13,7 +13,9 @@ use support::{
 use trivium_core::{
     Aborted, Broker, Command, Event, Fetch, Fetched, Isolation, Offset, OffsetSpec, Refusal, Reply,
     Text, Visible,
-    group::{CommittedOffset, GroupAnswer, GroupError, GroupReply, GroupRequest},
+    group::{
+        CommittedOffset, ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply, GroupRequest,
+    },
     store::memory::MemoryStore,
     transaction::{
         OffsetsInTransaction, ProducerIdentity, TransactionAnswer, TransactionError,
@@ -515,6 +517,34 @@ async fn offsets_of_strangers_are_refused() {
         .group(GroupRequest::CommitInTransaction(Box::new(commit)))
         .await;
     assert_eq!(reply.unwrap().unwrap_err(), GroupError::IllegalGeneration);
+}
+
+/// Older producers do not say who consumed (KAFKA-18060): that holds for groups with members too, in transactions only.
+#[tokio::test]
+async fn offsets_without_a_member_are_taken_in_a_transaction() {
+    let store = Arc::new(MemoryStore::new());
+    let (_broker, mut client) = begin(&store).await;
+    let join = ConsumerHeartbeat {
+        member: "m".into(),
+        rebalance_timeout: Some(std::time::Duration::from_secs(60)),
+        names: Some(vec!["t".into()]),
+        owned: Some(Default::default()),
+        ..Default::default()
+    };
+    let joined = client
+        .group(GroupRequest::ConsumerHeartbeat(Box::new(join)))
+        .await;
+    assert!(joined.unwrap().is_ok());
+    let producer = client.init().await;
+    assert!(client.commit_offset(producer, 4).await.unwrap().is_ok());
+    let outside = GroupRequest::Commit {
+        generation: -1,
+        member: Text::new(),
+        instance: None,
+        offsets: Vec::new(),
+    };
+    let refused = client.group(outside).await.unwrap();
+    assert_eq!(refused.unwrap_err(), GroupError::UnknownMember);
 }
 
 /// `kafka-transactions abort`: an administrator ends what a producer has open in a partition.

@@ -201,6 +201,12 @@ mod tests {
             .iter()
             .map(|it| (it.offset, it.timestamp, it.error_code.0))
             .collect();
+        // One leader, of epoch 0, has written whatever is found (KIP-320).
+        let epochs = response.topics[0].partitions.iter().map(|it| {
+            let expected = if it.offset < 0 { -1 } else { 0 };
+            (it.leader_epoch, expected)
+        });
+        assert!(epochs.clone().all(|(epoch, expected)| epoch == expected));
         let none = (-1, -1, 0);
         assert_eq!(
             told,
