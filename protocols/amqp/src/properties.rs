@@ -264,7 +264,7 @@ impl Dialect for Basic {
         };
         let bytes = |field: Option<&[u8]>| field.map(|field| block.slice_ref(field));
         let text = |field| bytes(field).and_then(|bytes| Text::try_from(bytes).ok());
-        Properties {
+        let mut properties = Properties {
             content_type: text(parsed.content_type),
             content_encoding: text(parsed.content_encoding),
             message_id: text(parsed.message_id),
@@ -275,7 +275,9 @@ impl Dialect for Basic {
             user_id: text(parsed.user_id),
             headers: bytes(parsed.headers)
                 .map_or_else(Table::new, |headers| neutral_headers(&headers)),
-        }
+        };
+        take_long(&mut properties);
+        properties
     }
 
     fn with_header(&self, block: &Bytes, name: &str, value: &Value) -> Bytes {
@@ -298,6 +300,36 @@ impl Dialect for Basic {
         changed.put_slice(&encoded);
         changed.put_slice(&block[start + headers.len()..]);
         changed.freeze()
+    }
+}
+
+/// What does not fit a property of AMQP is a header here, as [`encode`] writes it, and a property elsewhere.
+fn take_long(properties: &mut Properties) {
+    let Properties { headers, .. } = properties;
+    let mut take = |name: &str, is_free: bool| {
+        let at = headers.iter().position(|(it, _)| is_free && it == name)?;
+        match &headers[at].1 {
+            Value::Text(text) => Some((at, text.as_bytes().clone())),
+            Value::Bytes(bytes) => Some((at, bytes.clone())),
+            _ => None,
+        }
+        .map(|(at, bytes)| {
+            headers.remove(at);
+            bytes
+        })
+    };
+    let correlation_id = take("x-correlation-id", properties.correlation_id.is_none());
+    properties.correlation_id = properties.correlation_id.take().or(correlation_id);
+    let texts = [
+        ("x-message-id", &mut properties.message_id),
+        ("x-type", &mut properties.kind),
+        ("x-app-id", &mut properties.app_id),
+        ("x-content-type", &mut properties.content_type),
+        ("x-content-encoding", &mut properties.content_encoding),
+    ];
+    for (name, slot) in texts {
+        let long = take(name, slot.is_none());
+        *slot = slot.take().or(long.and_then(|it| Text::try_from(it).ok()));
     }
 }
 
