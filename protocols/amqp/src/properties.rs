@@ -349,6 +349,10 @@ pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
     let properties = message.properties();
     let mut headers = foreign::headers(message, &properties.headers);
     returns.add_to(&mut headers);
+    // A client of another protocol handed on what it was told of a message of AMQP.
+    let mark = (Text::from_static("mq.persistent"), Value::Text("0".into()));
+    let is_transient = headers.contains(&mark);
+    headers.retain(|it| *it != mark);
     let at = out.len();
     out.put_u16(0);
     let mut writer = Writer {
@@ -384,7 +388,11 @@ pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
     writer.headers();
     writer.octet(
         DELIVERY_MODE,
-        Some(if message.is_persistent() { 2 } else { 1 }),
+        Some(if message.is_persistent() && !is_transient {
+            2
+        } else {
+            1
+        }),
     );
     writer.octet(PRIORITY, message.priority);
     writer.short(CORRELATION_ID, correlation_text);
