@@ -232,3 +232,26 @@ async fn a_consumer_may_ask_for_a_time_limit_of_its_own() {
         .await;
     assert_eq!(reason, CancelReason::TimedOut);
 }
+
+#[tokio::test]
+async fn after_a_crash_each_message_is_ready_in_its_own_time() {
+    let store = store();
+    let broker = open(store.clone()).await;
+    let mut client = Client::new(&broker);
+    client.declare("q", &retrying("all", 60_000, 600_000)).await;
+    for (body, passes) in [("a", 30), ("b", 0)] {
+        client.publish("", "q", body).await;
+        client.until("q", 1).await;
+        take_and(&mut client, "q", Outcome::Requeue).await;
+        client.until("q", 0).await;
+        advance(Duration::from_secs(passes));
+    }
+    client.make_durable().await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    assert_eq!(client.count("q").await, 0);
+    for ready in [1, 2] {
+        advance(Duration::from_secs(35));
+        client.until("q", ready).await;
+    }
+}

@@ -88,7 +88,8 @@ def test_a_client_that_does_not_answer_does_not_hold_up_a_stopping_broker(own_br
     wire = Wire(broker.port("amqp")).open()
     started = time.monotonic()
     broker.stop()
-    assert time.monotonic() - started < 6
+    # A second for the answer, five for the socket, where the broker waits ten for whoever is at work.
+    assert time.monotonic() - started < 9
     closed = wire.receive(0)
     assert (closed.name, closed.code) == ("connection.close", 320)
     wire.close_socket()

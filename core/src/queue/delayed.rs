@@ -30,6 +30,8 @@ pub(super) struct Delayed {
     unread: Tally,
     /// When the last of these is due.
     unread_until: Timestamp,
+    /// When they are to be read, so that each is ready in time.
+    read_at: Option<Timestamp>,
 }
 
 impl Delayed {
@@ -81,6 +83,7 @@ impl Queue {
             self.ready.subtract(unread);
             let delayed = self.delayed.make();
             (delayed.unread, delayed.unread_until) = (unread, until);
+            delayed.read_at = Some(now);
         }
     }
 
@@ -142,6 +145,7 @@ impl Queue {
     /// Makes ready what is due.
     pub(super) fn return_due(&mut self, now: Timestamp) {
         while let Some(delayed) = self.delayed.get_mut() {
+            delayed.read_at.take_if(|at| *at <= now);
             if delayed.unread.messages > 0 && delayed.unread_until <= now {
                 let unread = std::mem::take(&mut delayed.unread);
                 self.ready.messages += unread.messages;
@@ -166,7 +170,13 @@ impl Queue {
         let delayed = self.delayed.get()?;
         let first = delayed.messages.first_key_value().map(|((due, _), _)| *due);
         let unread = (delayed.unread.messages > 0).then_some(delayed.unread_until);
-        first.into_iter().chain(unread).min()
+        [first, unread, delayed.read_at].into_iter().flatten().min()
+    }
+
+    /// Whether the store has some of which only the number is known.
+    pub(super) fn has_unread_delayed(&self) -> bool {
+        let delayed = self.delayed.get();
+        delayed.is_some_and(|delayed| delayed.unread.messages > 0)
     }
 
     /// Whether so much waits that nothing more may come back.

@@ -492,7 +492,11 @@ impl Queue {
     }
 
     fn read_ahead(&mut self, expired: bool, budget: &Budget, turn: &mut Turn) {
-        let wanted = self.has_gets() || self.consumers.active() > 0 || expired || self.is_over();
+        let wanted = self.has_gets()
+            || self.consumers.active() > 0
+            || expired
+            || self.is_over()
+            || self.has_unread_delayed();
         if self.cursor.is_some() {
             return self.read_log(wanted, budget, turn);
         }
