@@ -506,7 +506,12 @@ impl Queue {
         }
         // Without anybody who wants messages, one chunk says when the first of them expires.
         let bytes = if wanted { READ_AHEAD } else { 1 };
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.front().is_some()) {
+        // What waits for its next delivery may be in any lane.
+        if self.has_unread_delayed() {
+            self.lanes
+                .iter_mut()
+                .for_each(|lane| lane.read_ahead(bytes, turn));
+        } else if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.front().is_some()) {
             lane.read_ahead(bytes, turn);
         }
     }
