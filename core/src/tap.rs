@@ -385,7 +385,9 @@ impl Tap {
             };
             let is_heard = match audience {
                 Audience::Nobody if is_captured => maps,
-                Audience::Nobody => maps || log::may_retain(&batch.bytes),
+                Audience::Nobody => {
+                    maps || log::may_retain(&batch.bytes, entry.settings.retain_compressed)
+                }
                 Audience::Same(..) | Audience::Each => true,
             };
             if shown && is_heard {
@@ -414,6 +416,7 @@ impl Tap {
         let Some(tapped) = self.entries.get_mut(&entry.info.id) else {
             return false;
         };
+        let heeds_retain = entry.settings.retain_compressed || !log::is_compressed(&batch.bytes);
         let mut offered = 0;
         for record in readable(entry, partition, batch, records) {
             let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
@@ -433,7 +436,7 @@ impl Tap {
                 log::message_from_record(name, partition, offset, record, exchange, &tapped.origin);
             // What a producer wrote into a header says nothing about where its record is offered.
             (message.exchange, message.topic) = (exchange.clone(), topic);
-            message.retain |= entry.settings.retain_map;
+            message.retain = (message.retain && heeds_retain) || entry.settings.retain_map;
             let retains = message.retain && exchange == SQUARE;
             let targets = match audience {
                 Audience::Same(_, targets) => targets.clone(),

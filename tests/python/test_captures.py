@@ -104,13 +104,16 @@ def test_retained_from_anywhere(own_broker, name):
         channel.confirm_delivery()
         by_amqp = pika.BasicProperties(headers={"x-mqtt-retain": True})
         channel.basic_publish("amq.topic", f"{name}.amqp", b"1", by_amqp)
-    create(broker, f"{name}.kafka")
+    create(broker, f"{name}.kafka", mq_retain_compressed="true")
+    create(broker, f"{name}.packed")
     sticky = [("mq.retain", b"true")]
     for codec in ["none", "gzip", "lz4"]:
         record = {"value": codec.encode(), "headers": sticky}
         assert produce(broker, f"{name}.kafka", record, **{"compression.type": codec}) == [None]
         expected = {f"{name}/amqp": b"1", f"{name}/kafka": codec.encode()}
         eventually(lambda: retained() == expected)
+    # Where nobody asks for it, compressed batches are not looked into.
+    assert produce(broker, f"{name}.packed", {"value": b"no", "headers": sticky}, **{"compression.type": "gzip"}) == [None]
     broker.kill()
     broker.start()
     assert retained() == expected

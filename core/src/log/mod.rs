@@ -42,5 +42,5 @@ pub(crate) use record::{Record, headers as record_headers, records, write_header
 pub(crate) use scan::{Found, Scan};
 pub(crate) use settings::Settings;
 pub(crate) use stream::{Position, Reader, Stretch};
-pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget, may_retain};
+pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget, is_compressed, may_retain};
 pub use visible::Visible;

@@ -451,9 +451,10 @@ impl Partition {
 
     /// Remembers where the tap has to look for records that ask to be retained.
     fn note_retains(&mut self, batches: &[LogBatch]) -> bool {
+        let compressed_too = self.settings.retain_compressed;
         let direct = |it: &&LogBatch| it.flags & keys::record_flags::CAPTURED == 0;
         let mut candidates = batches.iter().rev().filter(direct);
-        let Some(batch) = candidates.find(|it| may_retain(&it.bytes)) else {
+        let Some(batch) = candidates.find(|it| may_retain(&it.bytes, compressed_too)) else {
             return false;
         };
         self.retains_to = batch.last.next();

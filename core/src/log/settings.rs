@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     /// `mq.retain.map`: the newest value of each key is the retained message of the topic that `mq.route.key` makes of it,
     /// `${key}` if it is not set.
     pub retain_map: bool,
+    /// `mq.retain.compressed`: compressed batches are looked into for the header `mq.retain`.
+    pub retain_compressed: bool,
     /// `mq.tap.max.lag.ms`: what the tap has still to read outlives `retention.ms` for so long; -1 is for ever.
     pub tap_lag: Option<Duration>,
     /// `mq.tap.max.lag.bytes`: it may be so much more than `retention.bytes`; -1 is no bound.
@@ -101,6 +103,7 @@ impl Default for Settings {
             key: KeyRule::Topic,
             route_key: None,
             retain_map: false,
+            retain_compressed: false,
             tap_lag: Some(TAP_LAG_DEFAULT),
             tap_lag_bytes: Some(TAP_LAG_BYTES_DEFAULT),
         }
@@ -173,6 +176,9 @@ impl Settings {
                 }
                 "mq.retain.map" => {
                     parsed.retain_map = value.trim().parse().map_err(|_| invalid())?;
+                }
+                "mq.retain.compressed" => {
+                    parsed.retain_compressed = value.trim().parse().map_err(|_| invalid())?;
                 }
                 "mq.tap.max.lag.ms" => {
                     let lag = unlimited(value).ok_or_else(invalid)?;

@@ -115,11 +115,19 @@ pub(crate) struct TapPosition {
     pub lost: u64,
 }
 
-/// Whether a record in there may ask to be retained: not for sure, and what is compressed may always.
-pub(crate) fn may_retain(batch: &[u8]) -> bool {
+/// Whether a record in there may ask to be retained: not for sure, and what is compressed may always, where that is
+/// heeded (`mq.retain.compressed`).
+pub(crate) fn may_retain(batch: &[u8], compressed_too: bool) -> bool {
+    match is_compressed(batch) {
+        true => compressed_too,
+        false => memchr::memmem::find(batch, names::RETAIN.as_bytes()).is_some(),
+    }
+}
+
+/// Whether the records of a batch are compressed.
+pub(crate) fn is_compressed(batch: &[u8]) -> bool {
     const ATTRIBUTES_LOW: usize = 22;
-    let is_compressed = batch.get(ATTRIBUTES_LOW).is_some_and(|byte| byte & 7 != 0);
-    is_compressed || memchr::memmem::find(batch, names::RETAIN.as_bytes()).is_some()
+    batch.get(ATTRIBUTES_LOW).is_some_and(|byte| byte & 7 != 0)
 }
 
 /// What may be read: from `log_start` up to and without `high_watermark`.

@@ -110,6 +110,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("min.insync.replicas", Kind::Int(1), "1"),
     setting("mq.bind", Kind::List, ""),
     setting("mq.key", Kind::Text, "topic"),
+    setting("mq.retain.compressed", Kind::Boolean, "false"),
     setting("mq.retain.map", Kind::Boolean, "false"),
     setting("mq.route.key", Kind::Text, "${topic}"),
     setting("mq.tap", Kind::Text, "off"),
