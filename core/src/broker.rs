@@ -388,7 +388,13 @@ impl Inner {
     ) -> Result<Vec<Standing>, Refusal> {
         let (reply, standings) = oneshot::channel();
         let op = Op::Standings { sessions, reply };
-        self.send(&self.shards[shard], vec![op]).await?;
+        // Whoever asks for all of it has acted before; a scrape does not stand behind publishers.
+        let way = if sessions {
+            &self.shards
+        } else {
+            &self.express
+        };
+        self.send(&way[shard], vec![op]).await?;
         standings.await.map_err(|_| Refusal::Stopping)
     }
 

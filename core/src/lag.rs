@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use crate::{
     broker::Inner,
     catalog::{LogEntry, Routes},
     event::Refusal,
-    id::{LogId, LogUuid, Offset},
+    id::{LogUuid, Offset},
     log::Tail,
     properties::Text,
 };
@@ -24,6 +22,8 @@ pub enum ReaderKind {
     Share,
     /// Consumers of streams that go by a name.
     Stream,
+    /// A queue that is a view over a log.
+    Cursor,
     /// The tap of a log, which offers its records to an exchange.
     Tap,
     /// An MQTT session, which reads no log: what is queued for its client.
@@ -38,6 +38,7 @@ impl ReaderKind {
             ReaderKind::Consumer => "consumer",
             ReaderKind::Share => "share",
             ReaderKind::Stream => "stream",
+            ReaderKind::Cursor => "cursor",
             ReaderKind::Tap => "tap",
             ReaderKind::Session => "session",
         }
@@ -111,11 +112,12 @@ pub(crate) enum Standpoint {
         offset: Offset,
         ahead: u64,
     },
-    /// A tap.
-    Tap {
-        log: LogId,
+    /// A cursor, as a share group.
+    Cursor {
+        log: Text,
         partition: u32,
         offset: Offset,
+        ahead: u64,
     },
     /// So many messages.
     Messages(u64),
@@ -130,16 +132,14 @@ impl Inner {
         sessions: bool,
     ) -> Result<Vec<Lag>, Refusal> {
         let now = (self.clock)().wall.0;
-        let tapped = vhosts.iter().flat_map(|vhost| routes.logs(vhost));
-        let tapped = tapped.filter(|entry| entry.tap.is_some());
-        let tapped: Tapped<'_> = tapped.map(|entry| (entry.info.id, entry)).collect();
-        let mut found = Vec::new();
+        let logs = vhosts.iter().flat_map(|vhost| routes.logs(vhost));
+        let mut found: Vec<Lag> = logs.flat_map(|entry| taps(entry, now)).collect();
         for shard in 0..self.shards.len() {
             let standings = self.standings(shard, sessions).await?;
             let seen = standings
                 .into_iter()
-                .filter(|it| matches!(it.at, Standpoint::Tap { .. }) || vhosts.contains(&it.vhost));
-            found.extend(seen.filter_map(|standing| lag(routes, &tapped, now, standing)));
+                .filter(|it| vhosts.contains(&it.vhost));
+            found.extend(seen.filter_map(|standing| lag(routes, now, standing)));
         }
         let order = |it: &Lag| {
             let place = it.place.as_ref();
@@ -151,16 +151,32 @@ impl Inner {
     }
 }
 
-/// The logs that are tapped.
-type Tapped<'a> = FxHashMap<LogId, &'a Arc<LogEntry>>;
+/// Of the tap of a log in each of its partitions.
+fn taps(entry: &Arc<LogEntry>, now: u64) -> impl Iterator<Item = Lag> {
+    let partitions = entry.tails.iter().zip(0..);
+    partitions.filter_map(move |(tail, partition)| {
+        let (name, at) = (entry.tap.clone()?, tail.tap()?);
+        let place = place(entry, partition, at.position, now)?;
+        Some(Lag {
+            vhost: entry.vhost.clone(),
+            kind: ReaderKind::Tap,
+            protocol: None,
+            name,
+            state: "",
+            members: 0,
+            place: Some(place),
+            lag: at.end.0.saturating_sub(at.position.0),
+        })
+    })
+}
 
-/// `None` for what is in a log that is not there, or in none of the vhosts.
-fn lag(routes: &Routes, tapped: &Tapped<'_>, now: u64, standing: Standing) -> Option<Lag> {
+/// `None` for what is in a log that is not there.
+fn lag(routes: &Routes, now: u64, standing: Standing) -> Option<Lag> {
     let Standing {
-        mut vhost,
+        vhost,
         kind,
         protocol,
-        mut name,
+        name,
         state,
         members,
         at,
@@ -188,19 +204,16 @@ fn lag(routes: &Routes, tapped: &Tapped<'_>, now: u64, standing: Standing) -> Op
             let lag = place.end.0.saturating_sub(offset.0);
             (Some(place), lag.saturating_sub(ahead))
         }
-        Standpoint::Tap {
+        Standpoint::Cursor {
             log,
             partition,
             offset,
+            ahead,
         } => {
-            let entry = tapped.get(&log)?;
-            (vhost, name) = (entry.vhost.clone(), entry.tap.clone()?);
+            let entry = routes.log(&vhost, &log)?;
             let place = place(entry, partition, offset, now)?;
-            let lag = place
-                .end
-                .0
-                .saturating_sub(place.position.0.max(place.start.0));
-            (Some(place), lag)
+            let lag = place.end.0.saturating_sub(offset.0.max(place.start.0));
+            (Some(place), lag.saturating_sub(ahead))
         }
     };
     Some(Lag {

@@ -6,7 +6,7 @@ import confluent_kafka
 import pytest
 from paho.mqtt import client as mqtt
 
-from clients import PATIENCE, eventually, pika_channel
+from clients import PATIENCE, eventually, pika_channel, take
 from management import Management
 from test_amqp_streams import declare, fill
 from test_following import Reader
@@ -68,6 +68,23 @@ def test_an_amqp_consumer_of_a_stream(broker, name):
     [group] = readers(broker, name)
     assert (group["lag"], group["lag_ms"]) == (0, 0)
     reader.close()
+
+
+def test_a_cursor(broker, name):
+    create(broker, name)
+    produce(broker, name, [str(number) for number in range(10)])
+    with pika_channel(broker) as channel:
+        channel.queue_declare(f"{name}-q", durable=True, arguments={
+            "x-queue-type": "cursor", "x-source": name, "x-stream-offset": "first",
+        })
+        taken = take(channel, f"{name}-q", 6, auto_ack=False)
+        for number in (0, 1, 3, 5):
+            channel.basic_ack(taken[number][0].delivery_tag)
+        channel.queue_declare(f"{name}-q", passive=True)
+        [cursor] = [it for it in readers(broker, name) if it["kind"] == "cursor"]
+        assert (cursor["name"], cursor["position"], cursor["log_end"], cursor["lag"]) == (f"{name}-q", 2, 10, 6)
+        assert series(broker, "trivium_group_lag", group=f"{name}-q", kind="cursor", log=name) == [6]
+        channel.queue_delete(f"{name}-q")
 
 
 def test_a_tap_and_a_session(broker, name):

@@ -18,6 +18,7 @@ use crate::{
     dead_letters::Reason,
     event::{CancelReason, Refusal},
     id::{Offset, QueueId, Sequence},
+    lag::Standpoint,
     log::{Found, Position, Scan},
     properties::Text,
     shard::Turn,
@@ -181,6 +182,21 @@ impl Cursor {
         {
             self.dirty.push(partition);
         }
+    }
+
+    /// Where it is in each partition.
+    fn standpoints(&self) -> impl Iterator<Item = Standpoint> {
+        let log = &self.scan.log.info.name;
+        let partitions = self.partitions.iter().zip(0..);
+        partitions.map(move |(partition, number)| {
+            let window = &partition.window;
+            Standpoint::Cursor {
+                log: log.clone(),
+                partition: number,
+                offset: window.start(),
+                ahead: window.looked_at() - window.unfinished(),
+            }
+        })
     }
 
     /// Records that could be delivered, those that turn out to be for nobody included.
@@ -420,6 +436,11 @@ impl Partition {
 }
 
 impl Queue {
+    /// Where it is in each partition, if it is a cursor.
+    pub(crate) fn cursor_standpoints(&self) -> impl Iterator<Item = Standpoint> {
+        self.cursor.iter().flat_map(|cursor| cursor.standpoints())
+    }
+
     /// What the store has of a cursor's partition.
     pub(crate) fn restore_cursor(
         &mut self,

@@ -1,29 +1,32 @@
 //! How far this shard's readers are.
 
 use super::Shard;
-use crate::{
-    lag::{ReaderKind, Standing, Standpoint},
-    properties::Text,
-};
+use crate::lag::{ReaderKind, Standing, Standpoint};
 
 impl Shard {
-    /// Its groups and taps, and what waits in sessions if that is asked for.
+    /// Its groups and cursors, and what waits in sessions if that is asked for.
     pub(super) fn standings(&self, sessions: bool) -> Vec<Standing> {
         let mut found = self.groups.standings();
-        let taps = self.partitions.iter().filter_map(|(id, partition)| {
-            let at = Standpoint::Tap {
-                log: id.0,
-                partition: id.1,
-                offset: partition.tap()?,
-            };
-            // What it is called is for those to say who know the log.
-            Some(reader(Text::new(), Text::new(), ReaderKind::Tap, None, at))
-        });
-        found.extend(taps);
+        found.extend(self.cursor_standings());
         if sessions {
             found.extend(self.session_standings());
         }
         found
+    }
+
+    fn cursor_standings(&self) -> impl Iterator<Item = Standing> {
+        self.queues.values().flat_map(|queue| {
+            let members = u64::from(queue.consumers());
+            queue.cursor_standpoints().map(move |at| Standing {
+                vhost: queue.entry.vhost.clone(),
+                kind: ReaderKind::Cursor,
+                protocol: (members > 0).then_some("amqp"),
+                name: queue.entry.name.clone(),
+                state: "",
+                members,
+                at,
+            })
+        })
     }
 
     fn session_standings(&self) -> impl Iterator<Item = Standing> {
@@ -33,31 +36,15 @@ impl Shard {
         });
         waiting.map(|(queue, count)| {
             let (vhost, name) = (queue.entry.vhost.clone(), queue.entry.name.clone());
-            let at = Standpoint::Messages(count);
-            let session = reader(vhost, name, ReaderKind::Session, Some("mqtt"), at);
             Standing {
+                vhost,
+                kind: ReaderKind::Session,
+                protocol: Some("mqtt"),
+                name,
+                state: "",
                 members: queue.consumers().into(),
-                ..session
+                at: Standpoint::Messages(count),
             }
         })
-    }
-}
-
-/// A reader that is no group.
-fn reader(
-    vhost: Text,
-    name: Text,
-    kind: ReaderKind,
-    protocol: Option<&'static str>,
-    at: Standpoint,
-) -> Standing {
-    Standing {
-        vhost,
-        kind,
-        protocol,
-        name,
-        state: "",
-        members: 0,
-        at,
     }
 }
