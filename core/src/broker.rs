@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    backfill,
     catalog::{Actor, Catalog, Effect, Outcome, Routes},
     census::{Census, Group},
     client_quota::Meters,
@@ -33,6 +34,7 @@ use crate::{
     shard::{EXPRESS_MAX, Inboxes, Op, Report, Request},
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
+    tap::Signals,
     time::Now,
     trace::Tracer,
     transaction::Transactions,
@@ -104,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) committer: Arc<Committer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) replies: Replies,
+    /// Partitions with something new for bindings by way of logs.
+    pub(crate) feeds: Arc<Signals>,
     pub(crate) census: Arc<Census>,
     catalog: AsyncMutex<Catalog>,
     connections: Mutex<Connections>,
@@ -153,6 +157,7 @@ impl Broker {
             shards,
             express,
             meters: Meters::new(snapshot.clone()),
+            feeds: Arc::new(Signals::new(snapshot.clone())),
             snapshot,
             committer,
             metrics,
@@ -174,6 +179,7 @@ impl Broker {
             &inner,
             recovered.shards,
             recovered.stored,
+            recovered.feeds,
             recovered.wills,
             inboxes,
             &options,
@@ -398,6 +404,16 @@ impl Inner {
         standings.await.map_err(|_| Refusal::Stopping)
     }
 
+    /// Has the logs of new bindings by way of them read.
+    fn begin_feeds(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Fed(log) = effect {
+                self.feeds.want();
+                backfill::signal_all(&self.feeds, log);
+            }
+        }
+    }
+
     /// Sends an operation to the shard of a queue.
     pub(crate) async fn ask_shard_of(&self, queue: QueueId, op: Op) -> Result<(), Refusal> {
         let shard = &self.shards[self.shard_of_queue(queue)];
@@ -453,6 +469,7 @@ impl Inner {
             (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
         self.carry_out(from, &applied.effects).await?;
         self.snapshot.store(catalog.routes());
+        self.begin_feeds(&applied.effects);
         for unused in applied.unused {
             self.remove_queue(&mut catalog, unused, false, false)
                 .await?;
@@ -507,6 +524,7 @@ impl Inner {
         let committed = (!batch.is_empty()).then(|| self.committer.commit(batch, &[]).done);
         let carried_out = self.carry_out(from, &effects).await;
         self.snapshot.store(catalog.routes());
+        self.begin_feeds(&effects);
         drop(catalog);
         let done = match committed {
             Some(committed) => carried_out.and(self.durable(committed).await),
@@ -666,6 +684,8 @@ impl Inner {
                             .await?;
                     }
                 }
+                // Once the new routes are there.
+                Effect::Fed(_) => {}
                 Effect::LogRemoved(entry) => {
                     self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {

@@ -10,6 +10,7 @@
 
 mod access;
 mod announce;
+mod backfill;
 mod broker;
 mod catalog;
 mod census;

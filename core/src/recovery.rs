@@ -4,12 +4,13 @@ use std::{collections::hash_map::Entry, ops::Range, panic::AssertUnwindSafe, syn
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    backfill,
     broker::{Inner, Options, shard_of_name, shard_of_queue},
-    catalog::Catalog,
+    catalog::{Catalog, Routes},
     compactor, dead_letters,
     delay::{self, DelayEntry, Waiting, mover},
     event::Refusal,
@@ -48,6 +49,8 @@ pub(crate) struct Recovered {
     pub(crate) stored: sweep::Stored,
     /// Wills of sessions that have ended.
     pub(crate) wills: Vec<DueWill>,
+    /// How far bindings by way of logs are.
+    pub(crate) feeds: backfill::Positions,
     /// Counts the times that this store was opened.
     pub(crate) epoch: u64,
 }
@@ -143,6 +146,7 @@ pub(crate) async fn recover(
             cleanup.delete(Table::State, key);
         }
     }
+    let feeds = recover_feeds(store, &routes, &mut cleanup).await?;
     let transactions = recover_transactions(store, now, &catalog, &shards).await?;
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
         let vhost =
@@ -161,8 +165,28 @@ pub(crate) async fn recover(
         transactions,
         stored,
         wills,
+        feeds,
         epoch,
     })
+}
+
+/// How far bindings by way of logs are; what was of others is forgotten.
+async fn recover_feeds(
+    store: &Arc<dyn Store>,
+    routes: &Routes,
+    cleanup: &mut Batch,
+) -> Result<backfill::Positions, StoreError> {
+    let is_there: FxHashSet<_> = routes.feeds().map(|it| (it.number, it.log)).collect();
+    let mut positions = backfill::Positions::default();
+    for (key, value) in scan_all(store, Table::State, keys::feeds()).await? {
+        let at =
+            keys::feed_parts(key.clone()).ok_or_else(|| StoreError::corrupt("key of a feed"))?;
+        match is_there.contains(&(at.0, at.1)) {
+            true => drop(positions.insert(at, values::read_position(value)?)),
+            false => cleanup.delete(Table::State, key),
+        }
+    }
+    Ok(positions)
 }
 
 /// Transactional ids, and what of their transactions was open when the broker went down.
@@ -298,6 +322,7 @@ pub(crate) fn start(
     inner: &Arc<Inner>,
     shards: Vec<Shard>,
     stored: sweep::Stored,
+    feeds: backfill::Positions,
     ended: Vec<DueWill>,
     inboxes: Vec<Inboxes>,
     options: &Options,
@@ -332,6 +357,7 @@ pub(crate) fn start(
         compactor,
         sweeper,
         tap: signals.clone(),
+        feeds: inner.feeds.clone(),
         clock: options.clock,
     };
     for (shard, inboxes) in shards.into_iter().zip(inboxes) {
@@ -352,6 +378,7 @@ pub(crate) fn start(
     tasks.spawn(sweep::run(inner.clone(), stored, sweeps));
     tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(mover::run(inner.clone(), ready));
+    tasks.spawn(backfill::run(inner.clone(), inner.feeds.clone(), feeds));
     tasks.spawn(tap::run(inner.clone(), signals, positions));
     tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();

@@ -7,7 +7,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -48,6 +51,7 @@ pub(crate) struct Signals {
     snapshot: Arc<Snapshot>,
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    wanted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +66,7 @@ impl Signals {
             snapshot,
             waiting: Mutex::default(),
             arrived: Notify::new(),
+            wanted: AtomicBool::new(false),
         }
     }
 
@@ -79,7 +84,16 @@ impl Signals {
         }
     }
 
-    async fn next(&self) -> (LogId, u32) {
+    /// From now on somebody wants to hear of what is new.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn next(&self) -> (LogId, u32) {
         loop {
             if let Some(partition) = self.take() {
                 return partition;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Actor, Applied, Catalog, Outcome,
     bindings::{Bound, End, ExchangeName, Identity},
-    check,
+    check, feeds,
     headers::HeaderMatch,
     is_group,
     routes::{Edge, Place, QueueEntry},
@@ -42,6 +42,9 @@ impl Catalog {
                 applied
                     .batch
                     .put(Table::Catalog, keys::binding(number), row);
+            }
+            if feeds::is_fed(binding) {
+                self.begin_feed(number, &by.vhost, binding, &mut applied);
             }
             self.put_binding(
                 number,
@@ -112,6 +115,9 @@ impl Catalog {
             );
             return Err(Refusal::Invalid(text.into()));
         }
+        if feeds::is_fed(binding) {
+            self.check_feed(by, binding)?;
+        }
         Ok(place)
     }
 
@@ -173,6 +179,12 @@ impl Catalog {
     }
 
     pub(super) fn put_binding(&mut self, number: u64, bound: Bound, place: Place) {
+        if feeds::is_fed(&bound.binding) {
+            let vhost = bound.identity.source.0.clone();
+            self.put_feed(number, &vhost, &bound.binding, &place);
+            self.bindings.insert(number, bound);
+            return;
+        }
         let edge = Edge {
             to: place,
             subscription: bound.binding.subscription,
@@ -213,7 +225,10 @@ impl Catalog {
     ) -> Option<ExchangeName> {
         let bound = self.bindings.remove(number)?;
         let source = bound.identity.source.clone();
-        self.routes_mut().unbind(&source.0, number, &bound.binding);
+        match feeds::is_fed(&bound.binding) {
+            true => self.remove_feed(number, applied),
+            false => self.routes_mut().unbind(&source.0, number, &bound.binding),
+        }
         if bound.stored {
             applied.batch.delete(Table::Catalog, keys::binding(number));
         }

@@ -15,6 +15,7 @@ mod cursors;
 mod describe;
 mod exchanges;
 mod export;
+mod feeds;
 mod headers;
 mod logs;
 mod permit;
@@ -38,6 +39,7 @@ use std::{
 
 #[cfg(feature = "testing")]
 pub use bench::Routing;
+pub(crate) use feeds::Feed;
 pub(crate) use headers::HeaderMatch;
 pub(crate) use logs::SQUARE;
 pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
@@ -147,6 +149,8 @@ pub(crate) enum Effect {
     /// Its settings are others, or it has more partitions.
     LogChanged(Arc<LogEntry>),
     LogRemoved(Arc<LogEntry>),
+    /// A binding by way of a log begins.
+    Fed(Arc<LogEntry>),
     DelayCreated(Arc<DelayEntry>),
     DelayRemoved(Arc<DelayEntry>),
 }

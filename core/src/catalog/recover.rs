@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     Applied, Catalog,
     bindings::{Bindings, Bound, Identity},
+    feeds,
     policies::{Policies, Policy},
     routes::{LogEntry, QueueEntry, Routes},
 };
@@ -211,6 +212,9 @@ impl Catalog {
             return false;
         };
         if !self.is_stored(&vhost, &binding.source, &place) {
+            return false;
+        }
+        if feeds::is_fed(&binding) && self.feed_source(&vhost, &binding).is_none() {
             return false;
         }
         let identity = Identity::new(&vhost, place.end(&vhost), &binding);

@@ -13,6 +13,7 @@ use self::table::Table;
 use super::{
     admin::{VHOST_LIMITS, limits_of},
     check::text_argument,
+    feeds::Feed,
     policies::{Policies, Policy, Subject},
     small_map::SmallMap,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Routes {
     /// By vhost, whether it is an operator's, and name.
     policies: OrdMap<(Text, bool, Text), Arc<Policy>>,
     client_quotas: Arc<ClientQuotas>,
+    /// Bindings by way of logs, by their numbers.
+    feeds: OrdMap<u64, Arc<Feed>>,
     vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
 }
 
@@ -453,6 +456,23 @@ impl Routes {
         if let Some(table) = self.table_mut(vhost, &binding.source) {
             table.bind(number, binding, edge);
         }
+    }
+
+    /// All bindings by way of logs.
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = &Arc<Feed>> {
+        self.feeds.values()
+    }
+
+    pub(super) fn feed(&self, number: u64) -> Option<&Arc<Feed>> {
+        self.feeds.get(&number)
+    }
+
+    pub(super) fn put_feed(&mut self, feed: Arc<Feed>) {
+        self.feeds.insert(feed.number, feed);
+    }
+
+    pub(super) fn remove_feed(&mut self, number: u64) -> Option<Arc<Feed>> {
+        self.feeds.remove(&number)
     }
 
     pub(super) fn unbind(&mut self, vhost: &str, number: u64, binding: &Binding) {

@@ -1,9 +1,12 @@
-//! What a shard does for cursors.
+//! What a shard does for cursors, and for bindings by way of logs.
 
 use bytes::Bytes;
 
 use super::{Op, Shard, Turn, touch};
-use crate::{id::QueueId, store::StoreError};
+use crate::{
+    id::QueueId,
+    store::{StoreError, Table, keys, values},
+};
 
 impl Shard {
     /// What a cursor knows of a partition; false if there is no such cursor.
@@ -25,6 +28,16 @@ impl Shard {
                 if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
                     found.log_loaded(*loaded, &mut self.budget, turn);
                 }
+            }
+            Op::Fed {
+                binding,
+                log,
+                partition,
+                offset,
+            } => {
+                let key = keys::feed(binding, log, partition);
+                turn.batch
+                    .put(Table::State, key, values::write_position(offset));
             }
             Op::ResetCursor {
                 queue,

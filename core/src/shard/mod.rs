@@ -560,7 +560,9 @@ impl Shard {
                     found.loaded(*loaded, &mut self.budget, turn.now.wall);
                 }
             }
-            Op::LogLoaded { .. } | Op::ResetCursor { .. } => self.apply_cursor(op, turn),
+            Op::Fed { .. } | Op::LogLoaded { .. } | Op::ResetCursor { .. } => {
+                self.apply_cursor(op, turn)
+            }
             Op::ForgetVhost { vhost, reply } => {
                 self.retained.forget(&vhost, turn);
                 self.groups.forget_vhost(&vhost, &mut turn.batch);

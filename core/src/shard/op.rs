@@ -86,6 +86,13 @@ pub(crate) enum Op {
         partition: u32,
         offset: Offset,
     },
+    /// A binding by way of a log has put everything below `offset` into its queue, which this shard owns.
+    Fed {
+        binding: u64,
+        log: LogId,
+        partition: u32,
+        offset: Offset,
+    },
     /// Stored batches of a log are replaced by what compaction has left of them.
     Compact {
         log: LogId,

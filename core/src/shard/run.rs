@@ -64,6 +64,8 @@ pub(crate) struct Services {
     pub(crate) compactor: mpsc::UnboundedSender<Compaction>,
     /// Partitions with something new for the tap.
     pub(crate) tap: Arc<crate::tap::Signals>,
+    /// The same for bindings by way of logs, while there are any.
+    pub(crate) feeds: Arc<crate::tap::Signals>,
     pub(crate) clock: fn() -> Now,
 }
 
@@ -245,6 +247,9 @@ fn release(
             for (partition, committed) in done.committed {
                 if committed.publish(services.tap.generation()) {
                     services.tap.signal(partition);
+                }
+                if services.feeds.is_wanted() {
+                    services.feeds.signal(partition);
                 }
             }
             send(shard, done.held.drain());

@@ -165,6 +165,8 @@ mod state {
     pub const SHARE_WINDOW: u8 = b'h';
     /// `v`: what a cursor knows of a partition.
     pub const CURSOR: u8 = b'v';
+    /// `b`: how far a binding by way of a log is.
+    pub const FEED: u8 = b'b';
     /// `n`: the members of a group.
     pub const GROUP_MEMBERS: u8 = b'n';
     /// `c`: the settings of a group.
@@ -460,6 +462,28 @@ pub(crate) fn cursors() -> Range<Bytes> {
 pub(crate) fn cursor_parts(key: &[u8]) -> Option<(QueueId, u32)> {
     let partition = u32::from_be_bytes(key.get(9..)?.try_into().ok()?);
     Some((queue_of_state(key)?, partition))
+}
+
+/// `State`: how far a binding by way of a log is in a partition.
+pub(crate) fn feed(binding: u64, log: LogId, partition: u32) -> Bytes {
+    key(21)
+        .u8(state::FEED)
+        .u64(binding)
+        .u64(log.0)
+        .u32(partition)
+        .done()
+}
+
+/// `State`: how far all bindings by way of logs are.
+pub(crate) fn feeds() -> Range<Bytes> {
+    prefix(&[state::FEED])
+}
+
+/// The binding, log and partition in the key of how far one is.
+pub(crate) fn feed_parts(mut key: Bytes) -> Option<(u64, LogId, u32)> {
+    key.try_get_u8().ok().filter(|kind| *kind == state::FEED)?;
+    let (binding, log) = (key.try_get_u64().ok()?, key.try_get_u64().ok()?);
+    Some((binding, LogId(log), key.try_get_u32().ok()?))
 }
 
 /// `State`: what all share groups know.

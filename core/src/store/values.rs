@@ -603,3 +603,14 @@ pub(crate) mod catalog {
         StoreError::Corrupt(format!("unknown {what} {found}").into())
     }
 }
+
+/// How far a binding by way of a log is.
+pub(crate) fn write_position(offset: crate::id::Offset) -> Bytes {
+    let mut writer = Writer::with_capacity(1, 10);
+    writer.varint(offset.0);
+    writer.done()
+}
+
+pub(crate) fn read_position(value: Bytes) -> Result<crate::id::Offset, StoreError> {
+    Ok(crate::id::Offset(Reader::new(value, 1)?.varint()?))
+}
