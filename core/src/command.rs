@@ -327,6 +327,8 @@ pub enum Change {
         if_unused: bool,
         if_empty: bool,
     },
+    /// Removes the exclusive queues of the connection, as its end would.
+    DeleteExclusiveQueues,
     /// Drops the ready messages of a queue; answered by [`Reply::Deleted`](crate::Reply::Deleted).
     PurgeQueue { name: Text },
     /// Adds a binding; adding one again replaces its tag and options.

@@ -200,6 +200,10 @@ impl Catalog {
                 if_unused,
                 if_empty,
             } => self.delete_queue(by, name, *session, *if_unused, *if_empty),
+            Change::DeleteExclusiveQueues => Ok(Applied {
+                unused: self.exclusive_queues(by.connection),
+                ..Applied::default()
+            }),
             Change::PurgeQueue { name } => self.purge_queue(by, name),
             Change::Bind(binding) => self.bind(by, binding),
             Change::Unbind(binding) => self.unbind(by, binding),

@@ -14,8 +14,8 @@ pub use direct_reply::PSEUDO_QUEUE;
 
 use rustc_hash::FxHashMap;
 use trivium_core::{
-    ChannelPlace, ChannelQuota, Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply, Text,
-    TooManyChannels,
+    Change, ChannelPlace, ChannelQuota, Command, ConsumeSpec, ConsumerId, Outcome, Refusal, Reply,
+    Text, TooManyChannels,
 };
 use trivium_protocol::{Effects, Output};
 
@@ -234,6 +234,9 @@ impl Channel {
             }
             definition => {
                 let (change, then) = self.definition(definition)?;
+                if let Change::DeclareQueue { spec, .. } = &change {
+                    session.has_exclusive_queues |= spec.exclusive;
+                }
                 session.ask(self.number, id, then, effects, |token| Command::Define {
                     token,
                     change,

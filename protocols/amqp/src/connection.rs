@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use tracing::debug;
-use trivium_core::{Command, Event, Now, Text};
+use trivium_core::{Change, Command, Event, Now, Text};
 use trivium_protocol::{CloseReason, Effects, Peer, Protocol};
 
 use self::blocking::Blocking;
@@ -202,9 +202,21 @@ impl Connection {
                     });
                 Ok(())
             }
+            (State::Running, Method::ConnectionClose { .. })
+                if self.session.has_exclusive_queues =>
+            {
+                // They have gone when the client hears of it, and nothing else is said until then.
+                self.channels.clear();
+                let change = Change::DeleteExclusiveQueues;
+                self.session
+                    .ask(0, (10, 50), Then::Left, effects, |token| Command::Define {
+                        token,
+                        change,
+                    });
+                Ok(())
+            }
             (_, Method::ConnectionClose { .. }) => {
-                self.send(&Method::ConnectionCloseOk {}, effects);
-                self.state = State::Closed;
+                self.leave(effects);
                 Ok(())
             }
             (State::Running, Method::ConnectionUpdateSecret { .. }) => {
@@ -226,12 +238,15 @@ impl Connection {
         }
         match Method::decode(frame.payload) {
             Ok(Method::ConnectionCloseOk {}) => self.state = State::Closed,
-            Ok(Method::ConnectionClose { .. }) => {
-                self.send(&Method::ConnectionCloseOk {}, effects);
-                self.state = State::Closed;
-            }
+            Ok(Method::ConnectionClose { .. }) => self.leave(effects),
             _ => {}
         }
+    }
+
+    /// The client has asked to be let go.
+    fn leave(&mut self, effects: &mut Effects) {
+        self.send(&Method::ConnectionCloseOk {}, effects);
+        self.state = State::Closed;
     }
 
     /// Closes what an error says is to be closed.

@@ -30,6 +30,8 @@ pub struct Session {
     pub turn: u64,
     /// The time of the last of them.
     pub now: Timestamp,
+    /// It has declared queues of its own.
+    pub has_exclusive_queues: bool,
     /// Whether messages may claim to be another user's.
     pub impersonator: bool,
     /// Publish tokens of channels opened from now on are greater, so that no closed channel's tokens return.
@@ -71,6 +73,8 @@ pub enum Then {
     Authenticated { mechanism: Text },
     /// connection.open-ok.
     Entered { vhost: Text },
+    /// connection.close-ok.
+    Left,
     /// This method; none if the client does not wait.
     Reply(Option<Method>),
     /// queue.declare-ok.
@@ -114,6 +118,7 @@ impl Session {
             pending: None,
             turn: 0,
             now: Timestamp::default(),
+            has_exclusive_queues: false,
             impersonator: false,
             publish_tokens: 0,
             tag_prefix,

@@ -42,6 +42,10 @@ impl Connection {
                 self.handle_authenticated(result, &mechanism, now, effects)
             }
             (Then::Entered { vhost }, _) => self.handle_entered(vhost, result, effects),
+            (Then::Left, _) => {
+                self.leave(effects);
+                Ok(())
+            }
             (then, Some(Slot::Open(channel))) => {
                 channel.handle_reply(then, result, &mut self.session, effects)
             }

@@ -308,6 +308,44 @@ fn the_client_closes() {
     });
 }
 
+/// RabbitMQ's order, on which clients rely that use the names again.
+#[test]
+fn queues_of_the_connection_have_gone_when_it_is_closed() {
+    story(|client| {
+        let declare = Method::QueueDeclare {
+            reserved_1: 0,
+            queue: "mine".into(),
+            passive: false,
+            durable: false,
+            exclusive: true,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Vec::new(),
+        };
+        client.send(1, declare);
+        client.answer(Reply::Queue {
+            name: "mine".into(),
+            messages: 0,
+            consumers: 0,
+            created: true,
+        });
+        client.frames();
+        client.commands();
+        let close = Method::ConnectionClose {
+            reply_code: 200,
+            reply_text: "bye".into(),
+            class_id: 0,
+            method_id: 0,
+        };
+        client.send(0, close);
+        assert_eq!(client.commands(), ["DeleteExclusiveQueues"]);
+        assert!(client.frames().is_empty() && !client.is_closed());
+        client.answer(Reply::Ok);
+        assert_eq!(client.frames(), ["0 ConnectionCloseOk"]);
+        assert!(client.is_closed());
+    });
+}
+
 #[test]
 fn a_shutdown_is_told_and_ends_with_close_ok_or_in_time() {
     story(|client| {
