@@ -7,9 +7,10 @@ import pika
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from paho.mqtt import client as mqtt
 from pika.exceptions import ChannelClosedByBroker
 
-from clients import PATIENCE, eventually, pika_channel, take
+from clients import PATIENCE, Device, eventually, pika_channel, take
 from management import Management
 
 
@@ -73,6 +74,33 @@ def test_competing_consumers_over_a_topic(broker, channel, name):
     for worker in workers:
         worker.join(PATIENCE)
     assert sorted(found, key=int) == numbers(350)
+
+
+def test_devices_compete_for_the_records_of_a_log(broker, channel, name):
+    """`$queue/<cursor>`: MQTT clients share the records, each once; what one had unacknowledged goes to another."""
+    topic(broker, name, 3)
+    cursor = f"{name}.work"
+    declare(channel, cursor, name, x_stream_offset="first")
+    produce(broker, name, numbers(300))
+    holder = Device(broker, manual_ack=True)
+    assert holder.subscribe(f"$queue/{cursor}") == [1]
+    held = {holder.next().payload for _ in range(10)}
+    holder.vanish()
+    with Device(broker) as one, Device(broker, version=mqtt.MQTTv311) as other:
+        assert one.subscribe(f"$queue/{cursor}") == other.subscribe(f"$queue/{cursor}") == [1]
+        eventually(lambda: one.messages.qsize() + other.messages.qsize() >= 300)
+        for batch in range(300, 500, 10):
+            produce(broker, name, numbers(10, batch))
+        eventually(lambda: one.messages.qsize() + other.messages.qsize() >= 500)
+        shares = [device.settle() for device in (one, other)]
+    assert all(shares)
+    messages = shares[0] + shares[1]
+    assert sorted((it.payload for it in messages), key=int) == numbers(500)
+    assert held <= {it.payload for it in messages if it.dup}
+    # Acknowledged for good: nobody gets them again.
+    with Device(broker) as late:
+        assert late.subscribe(f"$queue/{cursor}") == [1]
+        assert late.settle() == []
 
 
 def test_a_poison_record_is_dead_lettered(broker, channel, name):

@@ -211,6 +211,9 @@ def test_permissions(own_broker):
         for queue in ("open", "shut"):
             channel.queue_declare(queue)
             channel.queue_declare(f"{queue}-log", durable=True, arguments={"x-queue-type": "stream"})
+            # A cursor takes the right to read its log, too.
+            cursor = {"x-queue-type": "cursor", "x-source": f"{queue}-log"}
+            channel.queue_declare(f"open-view-of-{queue}", durable=True, arguments=cursor)
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.username_pw_set("reader", "secret")
     acks, published = [], []
@@ -219,9 +222,10 @@ def test_permissions(own_broker):
     client.connect("127.0.0.1", broker.port("mqtt"))
     client.loop_start()
     filters = ("$queue/open", "$queue/shut", "$queue/shut-none", "$stream/open-log", "$stream/shut-log", "$stream/shut")
+    filters += ("$queue/open-view-of-open", "$queue/open-view-of-shut")
     client.subscribe([(it, SubscribeOptions(qos=1)) for it in filters])
-    eventually(lambda: len(acks) == 6)
-    assert acks == [1, 0x87, 0x87, 1, 0x87, 0x87]
+    eventually(lambda: len(acks) == 8)
+    assert acks == [1, 0x87, 0x87, 1, 0x87, 0x87, 1, 0x87]
     # Publishing needs the right to write on the default exchange, as in AMQP.
     client.publish("$queue/open", b"x", qos=1)
     eventually(lambda: published)
