@@ -8,10 +8,15 @@ use crate::{
 };
 
 impl Inner {
-    /// What each shard has to do for these messages to be delivered and retained.
-    pub(crate) fn announcements(&self, vhost: &Text, messages: Vec<Arc<Message>>) -> Vec<Vec<Op>> {
+    /// What each shard has to do for these messages to be retained, and then to be delivered.
+    pub(crate) fn announcements(
+        &self,
+        vhost: &Text,
+        messages: Vec<Arc<Message>>,
+    ) -> [Vec<Vec<Op>>; 2] {
         let routes = self.snapshot.load();
-        let mut ops: Vec<Vec<Op>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let none = || self.shards.iter().map(|_| Vec::new()).collect();
+        let (mut retain, mut deliver): (Vec<Vec<Op>>, Vec<Vec<Op>>) = (none(), none());
         for message in messages {
             let mut targets = Targets::default();
             routes.route_announced(vhost, &message.topic, &mut targets);
@@ -24,7 +29,7 @@ impl Inner {
                     promised: false,
                     body: None,
                 };
-                ops[self.shard_of_queue(queue)].push(Op::Enqueue {
+                deliver[self.shard_of_queue(queue)].push(Op::Enqueue {
                     queue,
                     arrival,
                     token: None,
@@ -32,8 +37,8 @@ impl Inner {
             }
             let shard = self.shard_of_name(&message.topic.render(Grammar::Slashes));
             let vhost = vhost.clone();
-            ops[shard].push(Op::Announce { vhost, message });
+            retain[shard].push(Op::Announce { vhost, message });
         }
-        ops
+        [retain, deliver]
     }
 }

@@ -253,7 +253,10 @@ impl Broker {
     /// long as the broker runs, and never stored.
     pub async fn announce(&self, vhost: &Text, messages: Vec<Arc<Message>>) -> Result<(), Stopped> {
         let ops = self.inner.announcements(vhost, messages);
-        for (shard, ops) in self.inner.shards.iter().zip(ops) {
+        let ops = ops
+            .into_iter()
+            .flat_map(|ops| self.inner.shards.iter().zip(ops));
+        for (shard, ops) in ops {
             if !ops.is_empty() {
                 self.inner.send(shard, ops).await.map_err(|_| Stopped)?;
             }

@@ -8,7 +8,7 @@ use crate::{
     access::ScramHash,
     client_quota::{QuotaEntity, QuotaKind},
     definitions::{Definitions, Removal},
-    event::Kind,
+    event::{Kind, Retained},
     group::GroupRequest,
     id::{BindingTag, ConsumerId, DeliveryId, LogUuid, Offset, Token},
     message::Message,
@@ -79,10 +79,15 @@ pub enum Command {
         consumer: ConsumerId,
         deliveries: RangeInclusive<DeliveryId>,
     },
-    /// Puts retained messages into the session of the attached client, as if a subscription with this tag had matched.
+    /// Follows the answer to each [`Command::Retained`] of an attached client, also when nothing was found. Puts
+    /// `messages` into the client's session, as if a subscription with this tag had matched; those of `direct` are the
+    /// front end's to send once [`Reply::Replayed`](crate::Reply::Replayed) says so, which comes unless there are none.
+    /// A message is left out of both when a newer one on its topic has come to the session since the lookup began.
     Replay {
+        token: Token,
         messages: Vec<Arc<Message>>,
         tag: BindingTag,
+        direct: Vec<Retained>,
     },
     /// The groups that the attached client is a member of; answered by [`Reply::Shares`](crate::Reply::Shares).
     Shares { token: Token },
@@ -172,7 +177,8 @@ pub enum Command {
         group: Text,
         request: GroupRequest,
     },
-    /// The retained messages that match; answered by [`Reply::Retained`](crate::Reply::Retained).
+    /// The retained messages that match; answered by [`Reply::Retained`](crate::Reply::Retained). A client that is
+    /// attached to a session answers with [`Command::Replay`].
     Retained { token: Token, filter: Pattern },
     /// What logs there are; answered by [`Reply::Logs`](crate::Reply::Logs).
     DescribeLogs {

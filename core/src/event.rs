@@ -164,6 +164,8 @@ pub enum Reply {
     Exchanges(Vec<ExchangeInfo>),
     /// Retained messages.
     Retained(Vec<Retained>),
+    /// Those of [`Command::Replay`](crate::Command::Replay) that are to be sent now: nothing newer has been delivered.
+    Replayed(Vec<Retained>),
     /// Descriptions; a named log that is not there is an `Err`.
     Logs(Vec<Result<LogInfo, Refusal>>),
     /// A connection has its session: what its client has published and not released, and what it has received

@@ -23,6 +23,11 @@ impl<T: Default> Rare<T> {
         self.0.get_or_insert_default()
     }
 
+    /// What there is, empty if there is nothing.
+    pub(crate) fn into_inner(self) -> T {
+        self.0.map(|it| *it).unwrap_or_default()
+    }
+
     /// Lets go of it if it is of no use now.
     pub(crate) fn drop_if(&mut self, useless: impl FnOnce(&T) -> bool) {
         self.0.take_if(|it| useless(it));

@@ -804,6 +804,7 @@ impl Link {
         {
             return self.done(token, Err(refusal));
         }
+        self.announce_lookup();
         let shards = self.broker.shards.len();
         self.gathered
             .make()

@@ -17,6 +17,7 @@ use crate::{
     log::{self, NewRecord},
     message::Message,
     queue::{Arrival, BodyChunk},
+    rare::Rare,
     replies::Taker,
     shard::{Op, Request},
     topic::{Grammar, Topic},
@@ -179,14 +180,13 @@ impl Link {
                 .broker
                 .shard_of_name(&message.topic.render(Grammar::Slashes));
             let vhost = self.actor.vhost.clone();
-            self.outgoing.push(
-                shard,
-                Op::Retain {
-                    vhost,
-                    message: message.clone(),
-                    token,
-                },
-            );
+            let retain = Op::Retain {
+                vhost,
+                message: message.clone(),
+                token,
+            };
+            // Whoever gets it finds it retained.
+            self.outgoing.push_first(shard, retain);
             destinations += 1;
             shards |= 1 << shard;
         }
@@ -291,6 +291,8 @@ fn records(
 /// What a turn of a connection has for each shard.
 pub(crate) struct Outgoing {
     ops: Vec<Vec<Op>>,
+    /// What is to be in the inboxes before any of `ops` is.
+    first: Rare<Vec<(usize, Vec<Op>)>>,
     visited: u64,
     /// Shards with parts of publishes that went to several.
     pub(crate) spanned: u64,
@@ -308,6 +310,7 @@ impl Outgoing {
     pub(crate) fn new(shards: usize) -> Outgoing {
         Outgoing {
             ops: (0..shards).map(|_| Vec::new()).collect(),
+            first: Rare::default(),
             visited: 0,
             spanned: 0,
             body_chunk: None,
@@ -329,6 +332,39 @@ impl Outgoing {
 
     pub(crate) fn push(&mut self, shard: usize, op: Op) {
         self.ops[shard].push(op);
+    }
+
+    /// As `push`, for what its shard is to hear before any shard hears anything else of this turn, and in a request of
+    /// its own: two shards may each have to hear something first.
+    pub(super) fn push_first(&mut self, shard: usize, op: Op) {
+        if self.ops.len() == 1 {
+            return self.push(shard, op);
+        }
+        let first = self.first.make();
+        match first.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, ops)) => ops.push(op),
+            None => first.push((shard, vec![op])),
+        }
+    }
+
+    /// What is retained and delivered in one shard comes in two requests, and is to be one batch.
+    fn keep_retained_together(&mut self) {
+        for (shard, ops) in self.first.get().into_iter().flatten() {
+            let retains = ops.iter().any(|op| matches!(op, Op::Retain { .. }));
+            if retains && !self.ops[*shard].is_empty() {
+                self.spanned |= 1 << shard;
+            }
+        }
+    }
+
+    /// The shards that there are requests for, those that go first in front.
+    fn receivers(&self) -> impl Iterator<Item = usize> {
+        let first = self.first.get().into_iter().flatten();
+        let rest = self.ops.iter().enumerate();
+        let rest = rest.filter(|(_, ops)| !ops.is_empty());
+        first
+            .map(|(shard, _)| *shard)
+            .chain(rest.map(|(shard, _)| shard))
     }
 
     /// Shards that have ever heard of this connection.
@@ -362,10 +398,7 @@ impl Outgoing {
     /// Room in the inbox of each shard that there is something for, unless one of them is full.
     fn reserve_now<'b>(&self, broker: &'b Inner) -> Result<Option<Permits<'b>>, Stopped> {
         let mut permits = Permits::new();
-        for (shard, ops) in self.ops.iter().enumerate() {
-            if ops.is_empty() {
-                continue;
-            }
+        for shard in self.receivers() {
             match self.inboxes(broker)[shard].try_reserve() {
                 Ok(permit) => permits.push((shard, permit)),
                 Err(TrySendError::Full(())) => return Ok(None),
@@ -375,16 +408,22 @@ impl Outgoing {
         Ok(Some(permits))
     }
 
-    /// As `reserve_now`; waits for room.
+    /// As `reserve_now`; waits for room. All connections wait for shards in the same order, and for all the room that they
+    /// want of one at once: otherwise each could hold what another waits for.
     async fn reserve<'b>(&self, broker: &'b Inner) -> Result<Permits<'b>, Stopped> {
         let mut permits = Permits::new();
-        for (shard, ops) in self.ops.iter().enumerate() {
-            if !ops.is_empty() {
-                let permit = self.inboxes(broker)[shard].reserve().await;
-                permits.push((shard, permit.map_err(|_| Stopped)?));
+        for (shard, inbox) in self.inboxes(broker).iter().enumerate() {
+            let wanted = self.receivers().filter(|of| *of == shard).count();
+            if wanted > 0 {
+                let room = inbox.reserve_many(wanted).await.map_err(|_| Stopped)?;
+                permits.extend(room.map(|permit| (shard, permit)));
             }
         }
-        Ok(permits)
+        let take = |shard| {
+            let at = permits.iter().position(|(of, _)| *of == shard)?;
+            Some(permits.swap_remove(at))
+        };
+        Ok(self.receivers().filter_map(take).collect())
     }
 
     /// Hands over what there is. Room is reserved in all inboxes first, so that the parts of a span
@@ -412,17 +451,26 @@ impl Outgoing {
         if let Some(None) = claimed {
             // Another connection has the session: what this one still had to say is not said.
             self.ops.iter_mut().for_each(Vec::clear);
+            self.first = Rare::default();
             self.spanned = 0;
             permits.clear();
         }
+        self.keep_retained_together();
         let spanned = std::mem::take(&mut self.spanned);
         let span = (spanned != 0).then(|| Span {
             id: broker.next_span(),
-            parts: spanned.count_ones(),
+            parts: permits
+                .iter()
+                .filter(|(shard, _)| spanned & (1 << shard) != 0)
+                .count() as u32,
         });
+        let mut first = std::mem::take(&mut self.first).into_inner().into_iter();
         for (shard, permit) in permits {
             self.visited |= 1 << shard;
-            let ops = std::mem::take(&mut self.ops[shard]);
+            let ops = match first.next() {
+                Some((_, ops)) => ops,
+                None => std::mem::take(&mut self.ops[shard]),
+            };
             let span = span.filter(|_| spanned & (1 << shard) != 0);
             permit.send(Request {
                 from: from.clone(),

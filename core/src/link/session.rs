@@ -9,7 +9,7 @@ use crate::{
     id::{BindingTag, ConnectionId, ConsumerId, DeliveryId, QueueId, Token},
     message::Message,
     properties::Text,
-    queue::{Arrival, DueWill},
+    queue::{Arrival, DueWill, Replay},
     shard::Op,
 };
 
@@ -112,21 +112,19 @@ impl Link {
                     );
                 }
             }
-            Command::Replay { messages, tag } => {
-                for message in messages {
-                    let arrival = Arrival {
-                        message,
-                        tags: tag.into(),
-                        best_effort: false,
-                        promised: false,
-                        body: None,
-                    };
-                    self.push_session(|queue| Op::Enqueue {
-                        queue,
-                        arrival,
-                        token: None,
-                    });
-                }
+            Command::Replay {
+                token,
+                messages,
+                tag,
+                direct,
+            } => {
+                let replay = Box::new(Replay {
+                    token,
+                    messages,
+                    tag,
+                    direct,
+                });
+                self.push_session(|queue| Op::Replay { queue, replay });
             }
             Command::Shares { token } => {
                 let client = self.outgoing.attached.as_ref().map(|it| it.client.clone());
@@ -147,6 +145,13 @@ impl Link {
                 self.push_session(|queue| Op::Completed { queue, packet_ids });
             }
             _ => {}
+        }
+    }
+
+    /// The session, if there is one, is to know before any shard answers.
+    pub(super) fn announce_lookup(&mut self) {
+        if let Some(&Attached { queue, shard, .. }) = self.outgoing.attached.as_deref() {
+            self.outgoing.push_first(shard, Op::LookUp(queue));
         }
     }
 

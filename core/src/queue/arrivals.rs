@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BodyChunk, Budget, Held, Lane, Overflow, Queue, lane_start, size, weight};
+use super::{BodyChunk, Budget, Held, Lane, Overflow, Queue, lane_start, overtaken, size, weight};
 use crate::{dead_letters::Reason, event::Refusal, message::Message, shard::Turn, tags::Tags};
 
 /// A queue may hold so much in memory even when the shard's budget is spent.
@@ -65,6 +65,9 @@ impl Queue {
             return;
         }
         self.ready.add(message);
+        if message.retain && !arrival.promised {
+            overtaken::note(&mut self.session, message);
+        }
         let held = Held {
             sequence: lane.next_sequence(fleeting),
             accepted: turn.now.wall,

@@ -7,12 +7,13 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{Budget, Queue};
+use super::{Budget, Queue, overtaken::Overtaken};
 use crate::{
     command::ConsumeSpec,
     event::{Refusal, Reply},
     id::{ConnectionId, ConsumerId, DeliveryId, QueueId, Sequence},
     message::Message,
+    rare::Rare,
     shard::Turn,
     store::{
         Table, keys,
@@ -65,6 +66,8 @@ pub(crate) struct Session {
     releasing: Vec<u16>,
     /// Identifiers of messages that the client has published and not yet released.
     received: BTreeSet<u16>,
+    /// Lookups of retained messages that are under way.
+    pub(super) overtaken: Rare<Overtaken>,
     will: Option<Box<Will>>,
     /// When the will is to be published, once the client has gone.
     will_at: Option<Timestamp>,
@@ -175,6 +178,8 @@ impl Session {
         will: Option<Box<Will>>,
     ) -> Option<Box<Will>> {
         self.awaited_until = None;
+        // Those of the connection before come to nothing.
+        self.overtaken = Rare::default();
         let taken_over = self.connection.replace(connection).is_some();
         let old = std::mem::replace(&mut self.will, will);
         self.will_at = None;
@@ -202,6 +207,7 @@ impl Session {
             return None;
         }
         self.connection = None;
+        self.overtaken = Rare::default();
         self.dirty = true;
         self.will_at = self.will.as_ref().map(|will| now.after(will.wait(expires)));
         self.will_dirty |= self.will.is_some();

@@ -375,6 +375,8 @@ impl Shard {
             | Op::Release { .. }
             | Op::Received { .. }
             | Op::Completed { .. }
+            | Op::LookUp(_)
+            | Op::Replay { .. }
             | Op::WillSent(_) => self.apply_session(from, op, turn),
             Op::Fence { token } => confirm(from, Some(token), turn),
             Op::Credit { consumer, bytes } => {

@@ -20,7 +20,7 @@ use crate::{
     message::Message,
     metrics::Sample,
     properties::Text,
-    queue::{Arrival, ChannelLimit, CursorLoaded, Loaded, Will},
+    queue::{Arrival, ChannelLimit, CursorLoaded, Loaded, Replay, Will},
     topic::Pattern,
 };
 
@@ -233,6 +233,13 @@ pub(crate) enum Op {
         token: Token,
         vhost: Text,
         filter: Pattern,
+    },
+    /// The client of a session looks retained messages up.
+    LookUp(QueueId),
+    /// What a lookup has found comes to the session that it was for.
+    Replay {
+        queue: QueueId,
+        replay: Box<Replay>,
     },
     /// Dead letters of a queue have arrived where they were to go.
     Buried {

@@ -3,7 +3,7 @@
 use super::{Report, Shard, Turn, confirm, missing, touch};
 use crate::{
     catalog::is_group,
-    event::{Event, Kind},
+    event::{Event, Kind, Reply},
     id::{ConnectionId, QueueId},
     queue::Queue,
     shard::Op,
@@ -86,6 +86,24 @@ impl Shard {
             Op::Completed { queue, packet_ids } => {
                 if let Some(session) = self.session_of(queue) {
                     session.completed(&packet_ids);
+                }
+            }
+            Op::LookUp(queue) => {
+                if let Some(found) = self.queues.get_mut(&queue) {
+                    found.look_up();
+                }
+            }
+            Op::Replay { queue, replay } => {
+                let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
+                let (token, is_told) = (replay.token, !replay.direct.is_empty());
+                // A session that has gone gets nothing, but its client does not wait for the answer.
+                let direct = match touch(queues, touched, queue) {
+                    Some(found) => found.replay(*replay, &mut self.budget, turn),
+                    None => Vec::new(),
+                };
+                if is_told {
+                    let result = Ok(Reply::Replayed(direct));
+                    turn.free.push(from, Event::Done { token, result });
                 }
             }
             Op::WillSent(queue) => {

@@ -49,6 +49,7 @@ fn answer(command: Command) -> Option<Event> {
         Command::Define { token, change: Change::Bind(_) } => done(token, Reply::Bound { created: true }),
         Command::Define { token, .. } | Command::Consume { token, .. } => done(token, Reply::Ok),
         Command::Retained { token, .. } => done(token, Reply::Retained(Vec::new())),
+        Command::Replay { token, direct, .. } => done(token, Reply::Replayed(direct)),
         Command::Publish { token: Some(token), .. } => Some(Event::Confirmed { tokens: vec![token] }),
         _ => None,
     }

@@ -9,7 +9,7 @@ use super::{
     breach::{Breaches, Rule},
     handshake,
     inbound::{Inbound, RELEASE},
-    outbound::{Outbound, RECEIVED},
+    outbound::{self, Outbound, RECEIVED},
     shares::{Client, Shares},
     subscriptions::Subscriptions,
 };
@@ -295,9 +295,17 @@ impl Open {
                 .handle_done(token, &result, shares, commands, out);
             return Ok(());
         };
-        if let Ok(Reply::Retained(messages)) = result {
-            self.outbound
-                .send_retained(now, messages, options, output, commands);
+        match result {
+            Ok(Reply::Retained(found)) => {
+                let more = outbound::replay(now, found, options, token, commands);
+                self.subscriptions
+                    .retained
+                    .extend(more.then_some((token, options)));
+            }
+            Ok(Reply::Replayed(found)) => {
+                self.outbound.send_retained(now, found, options, output);
+            }
+            _ => {}
         }
         Ok(())
     }

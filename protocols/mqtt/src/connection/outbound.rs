@@ -190,39 +190,24 @@ impl Outbound {
         );
     }
 
-    /// Sends the retained messages that match a new subscription (3.3.1-8: with RETAIN). Those of QoS 1 and 2 go
-    /// through the session, so that they get identifiers and are not lost with the connection.
+    /// Sends the retained messages of QoS 0 that match a new subscription (3.3.1-8: with RETAIN).
     pub fn send_retained(
         &mut self,
         now: Now,
         retained: Vec<Retained>,
         options: Options,
         output: &mut Output,
-        commands: &mut Vec<Command>,
     ) {
-        let options = Options {
-            replay: true,
-            ..options
+        let how = How {
+            qos: Qos::AtMostOnce,
+            dup: false,
+            retain: true,
+            subscriptions: options.identifier.into_iter().collect(),
+            tag: BindingTag::default(),
+            from_queue: false,
         };
-        let mut messages = Vec::new();
         for Retained { message, accepted } in retained {
-            if options.qos.min(published_qos(&message)) > Qos::AtMostOnce {
-                messages.extend(aged(message, accepted, now));
-                continue;
-            }
-            let how = How {
-                qos: Qos::AtMostOnce,
-                dup: false,
-                retain: true,
-                subscriptions: options.identifier.into_iter().collect(),
-                tag: BindingTag::default(),
-                from_queue: false,
-            };
             self.write(now, &message, accepted, &how, 0, output);
-        }
-        if !messages.is_empty() {
-            let tag = options.tag();
-            commands.push(Command::Replay { messages, tag });
         }
     }
 
@@ -584,6 +569,36 @@ impl Outbound {
         self.flush_settled(commands);
         self.settled = Some((consumer, id..=id));
     }
+}
+
+/// Has retained messages sent that match a new subscription, unless newer ones have come. Those of QoS 1 and 2 go through
+/// the session, so that they get identifiers and are not lost with the connection. Whether there are others, which
+/// [`Outbound::send_retained`] is to send.
+pub fn replay(
+    now: Now,
+    retained: Vec<Retained>,
+    options: Options,
+    token: Token,
+    commands: &mut Vec<Command>,
+) -> bool {
+    let options = Options {
+        replay: true,
+        ..options
+    };
+    let (promised, direct): (Vec<_>, Vec<_>) = retained
+        .into_iter()
+        .partition(|it| options.qos.min(published_qos(&it.message)) > Qos::AtMostOnce);
+    let messages = promised
+        .into_iter()
+        .filter_map(|it| aged(it.message, it.accepted, now));
+    let are_direct = !direct.is_empty();
+    commands.push(Command::Replay {
+        token,
+        messages: messages.collect(),
+        tag: options.tag(),
+        direct,
+    });
+    are_direct
 }
 
 /// How a message of a group is sent to this member. To this client it is never a message sent again; one that comes back

@@ -31,7 +31,7 @@ pub struct Subscriptions {
     next: Token,
     pending: Option<Pending>,
     /// Retained messages asked for, and for which subscription.
-    retained: FxHashMap<Token, Options>,
+    pub(super) retained: FxHashMap<Token, Options>,
     /// Packets written since somebody looked.
     sent: u32,
 }
@@ -102,9 +102,10 @@ impl Subscriptions {
         }
     }
 
-    /// Whether a SUBSCRIBE or UNSUBSCRIBE is being carried out; no input is taken meanwhile.
+    /// Whether a SUBSCRIBE or UNSUBSCRIBE is being carried out; no input is taken meanwhile, so that what the client
+    /// publishes next comes back to it behind the retained messages.
     pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || !self.retained.is_empty()
     }
 
     /// Takes a SUBSCRIBE.
