@@ -27,9 +27,10 @@ const ARGUMENTS: [&str; 6] = [
 ];
 
 /// The settings that a stream may be declared with (DESIGN section 3.2).
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "mq.bind",
     "mq.key",
+    "mq.retain.compressed",
     "mq.retain.map",
     "mq.route.key",
     "mq.tap",
