@@ -6,7 +6,7 @@ import confluent_kafka
 import pytest
 from paho.mqtt import client as mqtt
 
-from clients import PATIENCE, eventually, pika_channel, take
+from clients import PATIENCE, Device, eventually, pika_channel, take
 from management import Management
 from test_amqp_streams import declare, fill
 from test_following import Reader
@@ -68,6 +68,24 @@ def test_an_amqp_consumer_of_a_stream(broker, name):
     [group] = readers(broker, name)
     assert (group["lag"], group["lag_ms"]) == (0, 0)
     reader.close()
+
+
+def test_an_mqtt_reader_of_a_log(broker, name):
+    create(broker, name)
+    produce(broker, name, [str(number) for number in range(10)])
+    client, group = f"{name}-reader", f"mqtt.{name}-reader"
+    with Device(broker, client, clean=True, expiry=60) as device:
+        device.subscribe(f"$stream/{name}?offset=first", qos=1)
+        eventually(lambda: [it["lag"] for it in readers(broker, group)] == [0])
+        [found] = readers(broker, group)
+        assert (found["kind"], found["protocol"], found["members"], found["position"]) == ("stream", "mqtt", 1, 10)
+        assert series(broker, "trivium_group_offset", group=group, kind="stream", log=name) == [10]
+    produce(broker, name, ["10", "11", "12"])
+    eventually(lambda: [(it["lag"], it["members"]) for it in readers(broker, group)] == [(3, 0)])
+    as_kafka_sees_it = confluent_kafka.Consumer({"bootstrap.servers": broker.kafka, "group.id": group})
+    [committed] = as_kafka_sees_it.committed([confluent_kafka.TopicPartition(name, 0)], PATIENCE)
+    as_kafka_sees_it.close()
+    assert committed.offset == 10
 
 
 def test_a_cursor(broker, name):
