@@ -205,6 +205,41 @@ def test_a_context_stays_with_dead_letters_delayed_messages_and_wills(broker, na
         assert carries(properties.headers, parent)
 
 
+def test_a_context_stays_with_retained_messages_requests_and_readers_of_logs(broker, name):
+    _, _, parent = context(79)
+    with pika_channel(broker) as channel:
+        retained = amqp_properties(parent, headers={"x-mqtt-retain": True})
+        channel.basic_publish("amq.topic", f"{name}.state", b"on", retained)
+        client = MqttClient(broker, f"{name}-c")
+        client.subscribe(f"{name}/answers")
+        client.subscribe(f"{name}/state")
+        assert carries(client.next(), parent)
+        channel.basic_publish("amq.topic", f"{name}.state", b"", retained)  # clears
+        client.next()
+
+        channel.queue_declare(f"{name}-q", exclusive=True)
+        channel.queue_bind(f"{name}-q", "amq.topic", f"{name}.ask")
+        request = user_properties(parent)
+        request.ResponseTopic = f"{name}/answers"
+        client.client.publish(f"{name}/ask", b"", 1, properties=request)
+        client.client.loop(0.1)
+        [(_, asked, _)] = take(channel, f"{name}-q", 1)
+        assert carries(asked.headers, parent)
+        channel.basic_publish("", asked.reply_to, b"", amqp_properties(parent))
+        assert carries(client.next(), parent)
+
+        create(broker, f"{name}.log")
+        produce_kafka(broker, f"{name}.log", parent)
+        client.subscribe(f"$stream/{name}.log?offset=first")
+        assert carries(client.next(), parent)
+        cursor = {"x-queue-type": "cursor", "x-source": f"{name}.log", "x-stream-offset": "first"}
+        channel.queue_declare(f"{name}-cursor", durable=True, arguments=cursor)
+        [(_, properties, _)] = take(channel, f"{name}-cursor", 1)
+        assert carries(properties.headers, parent)
+        channel.queue_delete(f"{name}-cursor")
+        client.close()
+
+
 def test_spans_of_one_publish_by_mqtt_lead_to_both_consumers(own_broker, collector, name):
     broker = otlp(own_broker, collector.endpoint, otlp__service_name="shop")
     trace, parent, header = context(4711)
