@@ -6,7 +6,7 @@ use axum::{Router, body::Bytes, extract::Path, http::StatusCode, routing::post};
 use serde_json::Value as JsonValue;
 use trivium_core::{Command, Offset, StreamStart};
 
-use super::{Failure, Names, Session, access::body};
+use super::{Failure, Names, Session, access::body, queues::enter};
 use crate::http::Status;
 
 pub(super) fn router() -> Router<Arc<Status>> {
@@ -30,8 +30,7 @@ async fn reset(
         .map(u32::try_from)
         .transpose()
         .map_err(|_| Failure::BadRequest("partition is out of range".to_owned()))?;
-    let vhost = vhost.into();
-    session.ask(|token| Command::Enter { token, vhost }).await?;
+    enter(&mut session, vhost).await?;
     let queue = name.into();
     let reset = |token| Command::ResetCursor {
         token,

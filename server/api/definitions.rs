@@ -477,7 +477,7 @@ fn read_exchange(it: &Object<'_>, vhost: Option<&str>) -> Result<ExchangeDefinit
     })
 }
 
-fn read_queue(it: &Object<'_>, vhost: Option<&str>) -> Result<QueueDefinition, String> {
+pub(super) fn read_queue(it: &Object<'_>, vhost: Option<&str>) -> Result<QueueDefinition, String> {
     let mut arguments = it.table("arguments")?;
     let declared = arguments.iter().any(|(name, _)| name == "x-queue-type");
     if let Some(kind) = it.text("type")?.filter(|_| !declared) {

@@ -11,6 +11,7 @@ mod lag;
 mod limits;
 mod page;
 mod policies;
+mod queues;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -45,6 +46,7 @@ pub fn router() -> Router<Arc<Status>> {
         .merge(declared::router())
         .merge(lag::router())
         .merge(cursors::router())
+        .merge(queues::router())
         .fallback(async || Failure::NotFound)
         .layer(DefaultBodyLimit::max(BODY_MAX))
 }
