@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    broker::Inner, catalog::Targets, message::Message, properties::Text, queue::Arrival, shard::Op,
-    topic::Grammar,
+    broker::Inner, catalog::Targets, message::Message, properties::Text, shard::Op, topic::Grammar,
 };
 
 impl Inner {
@@ -21,19 +20,8 @@ impl Inner {
             let mut targets = Targets::default();
             routes.route_announced(vhost, &message.topic, &mut targets);
             for target in targets.queues {
-                let queue = target.queue.id;
-                let arrival = Arrival {
-                    message: message.clone(),
-                    tags: target.tags,
-                    best_effort: target.best_effort,
-                    promised: false,
-                    body: None,
-                };
-                deliver[self.shard_of_queue(queue)].push(Op::Enqueue {
-                    queue,
-                    arrival,
-                    token: None,
-                });
+                let (shard, op) = self.to_queue(&target, &message, None);
+                deliver[shard].push(op);
             }
             let shard = self.shard_of_name(&message.topic.render(Grammar::Slashes));
             let vhost = vhost.clone();

@@ -10,14 +10,15 @@ use smallvec::SmallVec;
 
 use crate::{
     broker::Inner,
-    catalog::{Feed, LogEntry},
+    catalog::{Feed, LogEntry, Routes},
     command::Isolation,
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
     log::{Position, Scan},
     queue::Arrival,
     shard::Op,
-    tap::Signals,
+    signals::Signals,
+    tags::Tags,
 };
 
 /// Bytes of batches read at once for one binding and partition, before others have their turn.
@@ -28,22 +29,18 @@ pub(crate) type Positions = FxHashMap<(u64, LogId, u32), Offset>;
 
 /// Runs the bindings by way of logs. `positions` are where they were when the broker was last open.
 pub(crate) async fn run(inner: Arc<Inner>, signals: Arc<Signals>, positions: Positions) {
-    let routes = inner.snapshot.load();
-    for feed in routes.feeds() {
-        signals.want();
-        if let Some(log) = routes.log(&feed.vhost, &feed.log_name) {
-            signal_all(&signals, log);
-        }
-    }
-    let known = routes.feeds().map(|feed| (feed.number, feed.created));
     let mut backfill = Backfill {
-        known: known.collect(),
+        routes: inner.snapshot.load(),
         mailbox: Arc::new(Mailbox::new(ConnectionId(0))),
         outgoing: Outgoing::new(inner.shards.len()),
         inner,
         positions,
     };
-    drop(routes);
+    for feed in backfill.routes.feeds() {
+        if let Some(log) = backfill.routes.log(&feed.vhost, &feed.log_name) {
+            signals.signal_all(log);
+        }
+    }
     loop {
         let partition = signals.next().await;
         match backfill.feed(partition).await {
@@ -51,13 +48,6 @@ pub(crate) async fn run(inner: Arc<Inner>, signals: Arc<Signals>, positions: Pos
             Ok(false) => {}
             Err(Ended) => return,
         }
-    }
-}
-
-/// Has all partitions of a log looked at.
-pub(crate) fn signal_all(signals: &Signals, log: &LogEntry) {
-    for partition in 0..log.tails.len() as u32 {
-        signals.signal((log.info.id, partition));
     }
 }
 
@@ -69,19 +59,18 @@ struct Backfill {
     mailbox: Arc<Mailbox>,
     outgoing: Outgoing,
     positions: Positions,
-    /// The bindings that positions are of, by their numbers.
-    known: FxHashMap<u64, u64>,
+    routes: Arc<Routes>,
 }
 
 impl Backfill {
     /// Goes on with the bindings by way of a partition; whether there is more.
     async fn feed(&mut self, (log, partition): (LogId, u32)) -> Result<bool, Ended> {
-        let routes = self.inner.snapshot.load();
-        let feeds = routes.feeds().filter(|feed| feed.log == log);
-        let feeds: SmallVec<[Arc<Feed>; 4]> = feeds.cloned().collect();
+        self.refresh();
+        let feeds = self.routes.feeds_of(log).cloned();
+        let feeds: SmallVec<[Arc<Feed>; 4]> = feeds.collect();
         let mut more = false;
         for feed in feeds {
-            let Some(entry) = routes.log(&feed.vhost, &feed.log_name).cloned() else {
+            let Some(entry) = self.routes.log(&feed.vhost, &feed.log_name).cloned() else {
                 continue;
             };
             if entry.info.id == log && (partition as usize) < entry.tails.len() {
@@ -91,16 +80,22 @@ impl Backfill {
         Ok(more)
     }
 
+    /// Takes notice of bindings that have come or gone.
+    fn refresh(&mut self) {
+        if self.routes.generation != self.inner.snapshot.generation() {
+            self.routes = self.inner.snapshot.load();
+            let routes = &self.routes;
+            self.positions
+                .retain(|(number, log, _), _| routes.has_feed(*log, *number));
+        }
+    }
+
     async fn go_on(
         &mut self,
         feed: &Feed,
         entry: Arc<LogEntry>,
         partition: u32,
     ) -> Result<bool, Ended> {
-        if self.known.insert(feed.number, feed.created) != Some(feed.created) {
-            self.positions
-                .retain(|(number, ..), _| *number != feed.number);
-        }
         let key = (feed.number, feed.log, partition);
         let tail = entry.tails[partition as usize].clone();
         let at = match self.positions.get(&key) {
@@ -129,19 +124,8 @@ impl Backfill {
         let (shard, queue) = (self.inner.shard_of_queue(feed.queue.id), feed.queue.id);
         for record in found.records {
             if feed.wants(&record.message) {
-                let arrival = Arrival {
-                    message: record.message,
-                    tags: Default::default(),
-                    best_effort: false,
-                    promised: false,
-                    body: None,
-                };
-                let token = None;
-                let op = Op::Enqueue {
-                    queue,
-                    arrival,
-                    token,
-                };
+                let arrival = Arrival::new(record.message, Tags::default());
+                let (shard, op) = self.inner.enqueue(queue, arrival, None);
                 self.outgoing.push(shard, op);
             }
         }

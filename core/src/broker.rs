@@ -14,7 +14,6 @@ use tokio::{
 };
 
 use crate::{
-    backfill,
     catalog::{Actor, Catalog, Effect, Outcome, Routes},
     census::{Census, Group},
     client_quota::Meters,
@@ -32,9 +31,9 @@ use crate::{
     recovery,
     replies::Replies,
     shard::{EXPRESS_MAX, Inboxes, Op, Report, Request},
+    signals::Signals,
     snapshot::Snapshot,
     store::{Batch, BoxFuture, Durability, Store, StoreError},
-    tap::Signals,
     time::Now,
     trace::Tracer,
     transaction::Transactions,
@@ -411,8 +410,7 @@ impl Inner {
     fn begin_feeds(&self, effects: &[Effect]) {
         for effect in effects {
             if let Effect::Fed(log) = effect {
-                self.feeds.want();
-                backfill::signal_all(&self.feeds, log);
+                self.feeds.signal_all(log);
             }
         }
     }

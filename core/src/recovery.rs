@@ -4,7 +4,7 @@ use std::{collections::hash_map::Entry, ops::Range, panic::AssertUnwindSafe, syn
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     retained::Quota,
     shard::{self, Inboxes, Op, Place, Services, Shard},
     share_letters,
+    signals::Signals,
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Dialects, Progress, QueueCounters, Stored},
@@ -176,12 +177,11 @@ async fn recover_feeds(
     routes: &Routes,
     cleanup: &mut Batch,
 ) -> Result<backfill::Positions, StoreError> {
-    let is_there: FxHashSet<_> = routes.feeds().map(|it| (it.number, it.log)).collect();
     let mut positions = backfill::Positions::default();
     for (key, value) in scan_all(store, Table::State, keys::feeds()).await? {
         let at =
             keys::feed_parts(key.clone()).ok_or_else(|| StoreError::corrupt("key of a feed"))?;
-        match is_there.contains(&(at.0, at.1)) {
+        match routes.has_feed(at.1, at.0) {
             true => drop(positions.insert(at, values::read_position(value)?)),
             false => cleanup.delete(Table::State, key),
         }
@@ -341,7 +341,7 @@ pub(crate) fn start(
     let (dead, letters) = mpsc::unbounded_channel();
     let (given_up, share_letters_inbox) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
-    let signals = Arc::new(tap::Signals::new(inner.snapshot.clone()));
+    let signals = Arc::new(Signals::new(inner.snapshot.clone()));
     let services = Services {
         committer: inner.committer.clone(),
         metrics: inner.metrics.clone(),

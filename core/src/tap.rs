@@ -5,33 +5,23 @@
 //! so a record is offered once. Where no binding matches and nothing asks to be retained, batches are not even decoded:
 //! the task is not woken, and the position moves along with the end of the partition, see `Tail::commit`.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::Notify;
+use rustc_hash::FxHashMap;
 
 use crate::{
     access::{Operation, Permits},
     broker::Inner,
     catalog::{Facts, LEVELS_MAX, LogEntry, Routes, SQUARE, Targets, dots},
     command::{Fetch, FetchPartition, Isolation},
-    delay::{self, Waiting as Delayed, delay_ms},
     event::{FetchedBatch, Kind, Refusal},
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
     log::{self, Bounds, Visible},
     message::{Message, Origin},
     properties::Text,
-    queue::Arrival,
     shard::Op,
-    snapshot::Snapshot,
+    signals::Signals,
     store::keys::record_flags,
     topic::{Grammar, Topic},
 };
@@ -44,71 +34,6 @@ const DECOMPRESSED_MAX: usize = 64 << 20;
 
 /// How long until what the store could not read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Partitions with something new, each once.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    snapshot: Arc<Snapshot>,
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
-    wanted: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    order: VecDeque<(LogId, u32)>,
-    known: FxHashSet<(LogId, u32)>,
-}
-
-impl Signals {
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Signals {
-        Signals {
-            snapshot,
-            waiting: Mutex::default(),
-            arrived: Notify::new(),
-            wanted: AtomicBool::new(false),
-        }
-    }
-
-    /// That of the routes.
-    pub(crate) fn generation(&self) -> u64 {
-        self.snapshot.generation()
-    }
-
-    /// A partition has something new.
-    pub(crate) fn signal(&self, partition: (LogId, u32)) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.known.insert(partition) {
-            waiting.order.push_back(partition);
-            self.arrived.notify_one();
-        }
-    }
-
-    /// From now on somebody wants to hear of what is new.
-    pub(crate) fn want(&self) {
-        self.wanted.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
-    }
-
-    pub(crate) async fn next(&self) -> (LogId, u32) {
-        loop {
-            if let Some(partition) = self.take() {
-                return partition;
-            }
-            self.arrived.notified().await;
-        }
-    }
-
-    fn take(&self) -> Option<(LogId, u32)> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let partition = waiting.order.pop_front()?;
-        waiting.known.remove(&partition);
-        Some(partition)
-    }
-}
 
 /// Runs the tap of a broker. `positions` are where it was when the broker was last open.
 pub(crate) async fn run(
@@ -539,48 +464,24 @@ fn push(
     message: Arc<Message>,
     retains: bool,
 ) -> bool {
-    let mut to = |shard: usize, op| {
+    let queues = targets.queues.iter();
+    let queues = queues.map(|target| inner.to_queue(target, &message, None));
+    let delays = targets.delays.iter();
+    let delays = delays.map(|entry| inner.to_delay(entry, &message, Arc::default(), None));
+    for (shard, op) in queues.chain(delays) {
         outgoing.push(shard, op);
         outgoing.spanned |= 1 << shard;
-    };
-    for target in &targets.queues {
-        let arrival = Arrival {
-            message: message.clone(),
-            tags: target.tags.clone(),
-            best_effort: target.best_effort,
-            promised: false,
-            body: None,
-        };
-        let op = Op::Enqueue {
-            queue: target.queue.id,
-            arrival,
-            token: None,
-        };
-        to(inner.shard_of_queue(target.queue.id), op);
-    }
-    for entry in &targets.delays {
-        let arrival = delay::Arrival {
-            entry: entry.clone(),
-            delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
-            waiting: Delayed {
-                message: message.clone(),
-                also: Arc::default(),
-            },
-            token: None,
-        };
-        to(
-            inner.shard_of_exchange(entry.id),
-            Op::Delay(Box::new(arrival)),
-        );
     }
     if retains {
-        let topic = message.topic.render(Grammar::Slashes);
+        let shard = inner.shard_of_name(&message.topic.render(Grammar::Slashes));
         let op = Op::Retain {
             vhost: message.origin.vhost.clone(),
             message,
             token: None,
         };
-        to(inner.shard_of_name(&topic), op);
+        // Whoever gets it finds it retained.
+        outgoing.push_first(shard, op);
+        outgoing.spanned |= 1 << shard;
     }
     retains || !targets.is_empty()
 }

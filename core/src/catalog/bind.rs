@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Actor, Applied, Catalog, Outcome,
+    Actor, Applied, Catalog, Effect, Outcome,
     bindings::{Bound, End, ExchangeName, Identity},
     check, feeds,
     headers::HeaderMatch,
@@ -44,7 +44,8 @@ impl Catalog {
                     .put(Table::Catalog, keys::binding(number), row);
             }
             if feeds::is_fed(binding) {
-                self.begin_feed(number, &by.vhost, binding, &mut applied);
+                let log = self.feed_source(&by.vhost, binding);
+                applied.effects.extend(log.map(Effect::Fed));
             }
             self.put_binding(
                 number,

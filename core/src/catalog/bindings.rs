@@ -67,14 +67,14 @@ pub(super) struct Bindings {
     from: HashMap<ExchangeName, BTreeSet<u64>>,
     to: HashMap<End, BTreeSet<u64>>,
     subscriptions: usize,
+    /// The greatest number so far.
+    last: u64,
 }
 
 impl Bindings {
-    /// A number greater than any in use.
+    /// A number that no binding has had since the broker was opened.
     pub(super) fn next_number(&self) -> u64 {
-        self.by_number
-            .last_key_value()
-            .map_or(1, |(number, _)| number + 1)
+        self.last + 1
     }
 
     pub(super) fn number(&self, identity: &Identity) -> Option<u64> {
@@ -130,6 +130,7 @@ impl Bindings {
 
     /// Adds a binding, or replaces the one of that number, which has the same identity.
     pub(super) fn insert(&mut self, number: u64, bound: Bound) {
+        self.last = self.last.max(number);
         let is_new = self
             .by_identity
             .insert(bound.identity.clone(), number)

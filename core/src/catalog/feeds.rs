@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{
-    Actor, Applied, Catalog, Effect, check,
+    Actor, Applied, Catalog, check,
     headers::HeaderMatch,
     routes::{LogEntry, Place, QueueEntry},
 };
@@ -29,9 +29,8 @@ const SOURCE: &str = "x-source";
 /// A binding by way of a log.
 #[derive(Debug)]
 pub(crate) struct Feed {
+    /// Of the binding; another has had it only before the broker was opened.
     pub number: u64,
-    /// Tells it from an earlier one of its number.
-    pub created: u64,
     pub log: LogId,
     pub vhost: Text,
     pub log_name: Text,
@@ -150,11 +149,8 @@ impl Catalog {
         let (Ok(start), Ok(wanted)) = (start(binding), wanted(binding, kind)) else {
             return;
         };
-        let before = self.routes.feed(number);
-        let before = before.filter(|feed| feed.log == log.info.id && feed.queue.id == queue.id);
         let feed = Feed {
             number,
-            created: before.map_or(self.routes.generation, |feed| feed.created),
             log: log.info.id,
             vhost: vhost.clone(),
             log_name: log.info.name.clone(),
@@ -166,38 +162,15 @@ impl Catalog {
         self.routes_mut().put_feed(Arc::new(feed));
     }
 
-    /// A binding by way of a log begins, from its beginning: what another of its number left is forgotten.
-    pub(super) fn begin_feed(
-        &self,
-        number: u64,
-        vhost: &str,
-        binding: &Binding,
-        applied: &mut Applied,
-    ) {
-        if let Some(log) = self.feed_source(vhost, binding) {
-            self.forget_feed(number, &log, applied);
-            applied.effects.push(Effect::Fed(log));
-        }
-    }
-
-    fn forget_feed(&self, number: u64, log: &LogEntry, applied: &mut Applied) {
-        for partition in 0..log.tails.len() as u32 {
-            let key = keys::feed(number, log.info.id, partition);
-            applied.batch.delete(Table::State, key);
-        }
-    }
-
+    /// Takes a binding by way of a log out of force. What is written of it meanwhile is forgotten when the broker opens.
     pub(super) fn remove_feed(&mut self, number: u64, applied: &mut Applied) {
         if let Some(feed) = self.routes_mut().remove_feed(number)
-            && let Some(log) = self.routes.log(&feed.vhost, &feed.log_name).cloned()
+            && let Some(log) = self.routes.log(&feed.vhost, &feed.log_name)
         {
-            self.forget_feed(number, &log, applied);
+            for partition in 0..log.tails.len() as u32 {
+                let key = keys::feed(number, feed.log, partition);
+                applied.batch.delete(Table::State, key);
+            }
         }
-    }
-
-    /// The bindings by way of a log.
-    pub(super) fn feeds_of(&self, log: &LogEntry) -> Vec<u64> {
-        let feeds = self.routes.feeds().filter(|feed| feed.log == log.info.id);
-        feeds.map(|feed| feed.number).collect()
     }
 }

@@ -236,8 +236,10 @@ impl Catalog {
             ..Applied::default()
         };
         self.remove_bindings_to(&End::Log(log.info.id), &mut applied);
-        let feeds = self.feeds_of(&log).into_iter();
-        let unused = feeds.filter_map(|number| self.remove_binding(number, &mut applied));
+        let feeds = self.routes.feeds_of(log.info.id);
+        let feeds: Vec<_> = feeds.map(|feed| feed.number).collect();
+        let unused = feeds.into_iter();
+        let unused = unused.filter_map(|number| self.remove_binding(number, &mut applied));
         let unused = unused.collect();
         self.remove_exchanges(unused, &mut applied);
         self.routes_mut().remove_log(&log);

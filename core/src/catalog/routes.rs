@@ -24,7 +24,7 @@ use crate::{
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     delay::DelayEntry,
     event::LogInfo,
-    id::{ConnectionId, LogUuid, QueueId},
+    id::{ConnectionId, LogId, LogUuid, QueueId},
     link::Claim,
     log::{Settings, Tail},
     properties::Text,
@@ -87,8 +87,8 @@ pub(crate) struct Routes {
     /// By vhost, whether it is an operator's, and name.
     policies: OrdMap<(Text, bool, Text), Arc<Policy>>,
     client_quotas: Arc<ClientQuotas>,
-    /// Bindings by way of logs, by their numbers.
-    feeds: OrdMap<u64, Arc<Feed>>,
+    /// Bindings by way of logs, by the log and their numbers.
+    feeds: OrdMap<(LogId, u64), Arc<Feed>>,
     vhosts: SmallMap<Text, Arc<Vhost>, RandomState>,
 }
 
@@ -463,16 +463,25 @@ impl Routes {
         self.feeds.values()
     }
 
-    pub(super) fn feed(&self, number: u64) -> Option<&Arc<Feed>> {
-        self.feeds.get(&number)
+    /// Those by way of one log.
+    pub(crate) fn feeds_of(&self, log: LogId) -> impl Iterator<Item = &Arc<Feed>> {
+        self.feeds
+            .range((log, 0)..=(log, u64::MAX))
+            .map(|(_, feed)| feed)
+    }
+
+    /// Whether there is this one.
+    pub(crate) fn has_feed(&self, log: LogId, number: u64) -> bool {
+        self.feeds.contains_key(&(log, number))
     }
 
     pub(super) fn put_feed(&mut self, feed: Arc<Feed>) {
-        self.feeds.insert(feed.number, feed);
+        self.feeds.insert((feed.log, feed.number), feed);
     }
 
     pub(super) fn remove_feed(&mut self, number: u64) -> Option<Arc<Feed>> {
-        self.feeds.remove(&number)
+        let feed = self.feeds().find(|feed| feed.number == number)?.clone();
+        self.feeds.remove(&(feed.log, number))
     }
 
     pub(super) fn unbind(&mut self, vhost: &str, number: u64, binding: &Binding) {

@@ -23,14 +23,13 @@ use crate::{
     broker::Inner,
     catalog::{QueueEntry, Targets},
     deaths::{Death, Deaths},
-    delay::{self, Waiting, delay_ms},
     event::Event,
     id::{ConnectionId, QueueId, Sequence, Token},
     link::{Mailbox, Outgoing},
     log,
     message::{Message, Origin},
     properties::{Text, Value},
-    queue::{Arrival, size},
+    queue::size,
     shard::Op,
     time::Timestamp,
     topic::{Grammar, Topic},
@@ -157,19 +156,7 @@ impl Office {
             let Some(token) = self.token(number, Target::Queue(queue)) else {
                 continue;
             };
-            let shard = self.inner.shard_of_queue(queue);
-            let arrival = Arrival {
-                message: message.clone(),
-                tags: target.tags.clone(),
-                best_effort: target.best_effort,
-                promised: false,
-                body: None,
-            };
-            let op = Op::Enqueue {
-                queue,
-                arrival,
-                token,
-            };
+            let (shard, op) = self.inner.to_queue(target, message, token);
             self.push(shard, op, token.is_none());
         }
         for entry in &targets.logs {
@@ -186,32 +173,15 @@ impl Office {
             let Some(token) = self.token(number, Target::Log(log)) else {
                 continue;
             };
-            let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), OFFICE);
-            let shard = self.inner.shard_of_partition(log, partition);
-            let op = Op::Capture {
-                log,
-                partition,
-                record: Box::new(record),
-                token,
-                captured: true,
-            };
+            let (shard, op) = self.inner.to_log(entry, record, OFFICE, true, token);
             self.push(shard, op, token.is_none());
         }
         for entry in &targets.delays {
             let Some(token) = self.token(number, Target::Delay(entry.id)) else {
                 continue;
             };
-            let arrival = delay::Arrival {
-                entry: entry.clone(),
-                delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
-                waiting: Waiting {
-                    message: message.clone(),
-                    also: Arc::default(),
-                },
-                token,
-            };
-            let shard = self.inner.shard_of_exchange(entry.id);
-            self.push(shard, Op::Delay(Box::new(arrival)), token.is_none());
+            let (shard, op) = self.inner.to_delay(entry, message, Arc::default(), token);
+            self.push(shard, op, token.is_none());
         }
     }
 

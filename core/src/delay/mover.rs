@@ -12,7 +12,6 @@ use crate::{
     link::{Mailbox, Outgoing},
     log,
     message::{Message, Native},
-    queue::Arrival,
     shard::Op,
     topic::Topic,
 };
@@ -43,20 +42,8 @@ fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
         outgoing.spanned |= 1 << shard;
     };
     for target in &targets.queues {
-        let arrival = Arrival {
-            message: message.clone(),
-            tags: target.tags.clone(),
-            best_effort: target.best_effort,
-            promised: false,
-            body: None,
-        };
-        let (queue, token) = (target.queue.id, None);
-        let op = Op::Enqueue {
-            queue,
-            arrival,
-            token,
-        };
-        send(inner.shard_of_queue(queue), op);
+        let (shard, op) = inner.to_queue(target, &message, None);
+        send(shard, op);
     }
     for entry in &targets.logs {
         let record = log::record_from_message(&message, &entry.settings);
@@ -65,16 +52,7 @@ fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
             tracing::warn!(log = %entry.info.name, %refusal, "a delayed message is not captured");
             continue;
         }
-        let connection = ConnectionId(0);
-        let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), connection);
-        let shard = inner.shard_of_partition(entry.info.id, partition);
-        let op = Op::Capture {
-            log: entry.info.id,
-            partition,
-            record: Box::new(record),
-            token: None,
-            captured: true,
-        };
+        let (shard, op) = inner.to_log(entry, record, ConnectionId(0), true, None);
         send(shard, op);
     }
     send(

@@ -11,7 +11,6 @@ use crate::{
     broker::Inner,
     catalog::{LogEntry, QueueTarget, SQUARE, Targets},
     commit::Span,
-    delay::{self, Waiting, delay_ms},
     event::{Event, Refusal},
     id::Token,
     log::{self, NewRecord},
@@ -118,59 +117,30 @@ impl Link {
         let mut shards = 0u64;
         let body = self.share_body(message, &targets.queues);
         for target in &targets.queues {
-            let shard = self.broker.shard_of_queue(target.queue.id);
             let arrival = Arrival {
-                message: message.clone(),
-                tags: target.tags.clone(),
-                best_effort: target.best_effort,
-                promised: false,
                 body: body.clone(),
+                ..Arrival::to(target, message)
             };
-            self.outgoing.push(
-                shard,
-                Op::Enqueue {
-                    queue: target.queue.id,
-                    arrival,
-                    token,
-                },
-            );
+            let (shard, op) = self.broker.enqueue(target.queue.id, arrival, token);
+            self.outgoing.push(shard, op);
             destinations += 1;
             shards |= 1 << shard;
         }
         for (entry, record) in targets.logs.iter().zip(records) {
-            let partition = log::partition_for(
-                record.key.as_deref(),
-                entry.tails.len(),
-                self.actor.connection,
-            );
-            let shard = self.broker.shard_of_partition(entry.info.id, partition);
             // What is sent to the log by its name is tapped, what an exchange led there is not.
             let captured = !message.exchange.is_empty();
-            self.outgoing.push(
-                shard,
-                Op::Capture {
-                    log: entry.info.id,
-                    partition,
-                    record: Box::new(record),
-                    token,
-                    captured,
-                },
-            );
+            let publisher = self.actor.connection;
+            let (shard, op) = self
+                .broker
+                .to_log(entry, record, publisher, captured, token);
+            self.outgoing.push(shard, op);
             destinations += 1;
             shards |= 1 << shard;
         }
         for entry in &targets.delays {
-            let shard = self.broker.shard_of_exchange(entry.id);
-            let arrival = delay::Arrival {
-                entry: entry.clone(),
-                delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
-                waiting: Waiting {
-                    message: message.clone(),
-                    also: also.clone().unwrap_or_default(),
-                },
-                token,
-            };
-            self.outgoing.push(shard, Op::Delay(Box::new(arrival)));
+            let also = also.clone().unwrap_or_default();
+            let (shard, op) = self.broker.to_delay(entry, message, also, token);
+            self.outgoing.push(shard, op);
             destinations += 1;
             shards |= 1 << shard;
         }
@@ -336,7 +306,7 @@ impl Outgoing {
 
     /// As `push`, for what its shard is to hear before any shard hears anything else of this turn, and in a request of
     /// its own: two shards may each have to hear something first.
-    pub(super) fn push_first(&mut self, shard: usize, op: Op) {
+    pub(crate) fn push_first(&mut self, shard: usize, op: Op) {
         if self.ops.len() == 1 {
             return self.push(shard, op);
         }

@@ -173,11 +173,8 @@ impl Link {
             return;
         };
         let arrival = Arrival {
-            message,
-            tags: tag.into(),
-            best_effort: false,
             promised: true,
-            body: None,
+            ..Arrival::new(message, tag)
         };
         self.push_session(|queue| Op::Enqueue {
             queue,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{BodyChunk, Budget, Held, Lane, Overflow, Queue, lane_start, overtaken, size, weight};
-use crate::{dead_letters::Reason, event::Refusal, message::Message, shard::Turn, tags::Tags};
+use crate::{
+    catalog::QueueTarget, dead_letters::Reason, event::Refusal, message::Message, shard::Turn,
+    tags::Tags,
+};
 
 /// A queue may hold so much in memory even when the shard's budget is spent.
 const WINDOW_MIN: usize = 64 << 10;
@@ -22,6 +25,27 @@ pub(crate) struct Arrival {
     pub(crate) promised: bool,
     /// Where the body is stored when other queues take it too.
     pub(crate) body: Option<(Arc<BodyChunk>, u32)>,
+}
+
+impl Arrival {
+    /// A message that has a place to come to, by what these tags are of.
+    pub(crate) fn new(message: Arc<Message>, tags: impl Into<Tags>) -> Arrival {
+        Arrival {
+            message,
+            tags: tags.into(),
+            best_effort: false,
+            promised: false,
+            body: None,
+        }
+    }
+
+    /// A message on its way to one of its targets.
+    pub(crate) fn to(target: &QueueTarget, message: &Arc<Message>) -> Arrival {
+        Arrival {
+            best_effort: target.best_effort,
+            ..Arrival::new(message.clone(), target.tags.clone())
+        }
+    }
 }
 
 impl Queue {

@@ -94,15 +94,8 @@ impl Queue {
         };
         direct.retain(|found| is_news(&found.message));
         for message in messages.into_iter().filter(|message| is_news(message)) {
-            let arrival = Arrival {
-                message,
-                tags: tag.into(),
-                best_effort: false,
-                promised: false,
-                body: None,
-            };
             // A session refuses nothing.
-            let _ = self.enqueue(arrival, budget, turn);
+            let _ = self.enqueue(Arrival::new(message, tag), budget, turn);
         }
         if let Some(all) = overtaken.as_mut().and_then(Rare::get_mut) {
             all.lookups = all.lookups.saturating_sub(1);

@@ -24,6 +24,7 @@ use crate::{
     metrics::Metrics,
     queue::{CursorRead, DueWill, Read},
     recovery::Loader,
+    signals::Signals,
     store::StoreError,
     sweep::Sweep,
     time::Now,
@@ -63,9 +64,9 @@ pub(crate) struct Services {
     /// Partitions that want to be compacted, each once until it is done.
     pub(crate) compactor: mpsc::UnboundedSender<Compaction>,
     /// Partitions with something new for the tap.
-    pub(crate) tap: Arc<crate::tap::Signals>,
-    /// The same for bindings by way of logs, while there are any.
-    pub(crate) feeds: Arc<crate::tap::Signals>,
+    pub(crate) tap: Arc<Signals>,
+    /// The same for bindings by way of logs.
+    pub(crate) feeds: Arc<Signals>,
     pub(crate) clock: fn() -> Now,
 }
 
@@ -248,7 +249,7 @@ fn release(
                 if committed.publish(services.tap.generation()) {
                     services.tap.signal(partition);
                 }
-                if services.feeds.is_wanted() {
+                if services.feeds.is_fed(partition.0) {
                     services.feeds.signal(partition);
                 }
             }

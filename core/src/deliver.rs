@@ -1,0 +1,87 @@
+//! What has to be done, and by which shard, for a message to be at one of its destinations.
+
+use std::sync::Arc;
+
+use crate::{
+    broker::Inner,
+    catalog::{LogEntry, QueueTarget},
+    delay::{self, DelayEntry, Waiting, delay_ms},
+    id::{ConnectionId, QueueId, Token},
+    log::{self, NewRecord},
+    message::Message,
+    queue::Arrival,
+    shard::Op,
+    topic::Topic,
+};
+
+impl Inner {
+    /// For a message to be in a queue.
+    pub(crate) fn to_queue(
+        &self,
+        target: &QueueTarget,
+        message: &Arc<Message>,
+        token: Option<Token>,
+    ) -> (usize, Op) {
+        self.enqueue(target.queue.id, Arrival::to(target, message), token)
+    }
+
+    /// For an arrival to be in a queue.
+    pub(crate) fn enqueue(
+        &self,
+        queue: QueueId,
+        arrival: Arrival,
+        token: Option<Token>,
+    ) -> (usize, Op) {
+        let op = Op::Enqueue {
+            queue,
+            arrival,
+            token,
+        };
+        (self.shard_of_queue(queue), op)
+    }
+
+    /// For a record to be in a log: in the partition of its key, or in that of its publisher. What was `captured` from
+    /// an exchange is not tapped.
+    pub(crate) fn to_log(
+        &self,
+        entry: &LogEntry,
+        record: NewRecord,
+        publisher: ConnectionId,
+        captured: bool,
+        token: Option<Token>,
+    ) -> (usize, Op) {
+        let log = entry.info.id;
+        let partition = log::partition_for(record.key.as_deref(), entry.tails.len(), publisher);
+        let op = Op::Capture {
+            log,
+            partition,
+            record: Box::new(record),
+            token,
+            captured,
+        };
+        (self.shard_of_partition(log, partition), op)
+    }
+
+    /// For a message to wait at an exchange, to go on by its own topic and the others.
+    pub(crate) fn to_delay(
+        &self,
+        entry: &Arc<DelayEntry>,
+        message: &Arc<Message>,
+        also: Arc<[Topic]>,
+        token: Option<Token>,
+    ) -> (usize, Op) {
+        let arrival = delay::Arrival {
+            entry: entry.clone(),
+            delay_ms: delay_ms(&message.properties().headers).unwrap_or_default(),
+            waiting: Waiting {
+                message: message.clone(),
+                also,
+            },
+            token,
+        };
+        (
+            self.shard_of_exchange(entry.id),
+            Op::Delay(Box::new(arrival)),
+        )
+    }
+}
