@@ -15,12 +15,12 @@ pub fn samples(readers: &[Lag]) -> Vec<Sample> {
         let Some(place) = &lag.place else {
             continue;
         };
-        if lag.kind == ReaderKind::Tap {
+        if lag.reader.kind == ReaderKind::Tap {
             samples.push(tap(lag, place));
             continue;
         }
         samples.extend(group(lag, place));
-        let name = (&lag.vhost, lag.kind, &lag.name);
+        let name = (&lag.reader.vhost, lag.reader.kind, &lag.reader.name);
         if last.replace(name) != Some(name) {
             samples.push(members(lag));
         }
@@ -36,9 +36,9 @@ pub fn samples(readers: &[Lag]) -> Vec<Sample> {
 fn group(lag: &Lag, place: &LagPlace) -> [Sample; 2] {
     let with = |sample: Sample| {
         sample
-            .with("vhost", &*lag.vhost)
-            .with("group", &*lag.name)
-            .with("kind", lag.kind.name())
+            .with("vhost", &*lag.reader.vhost)
+            .with("group", &*lag.reader.name)
+            .with("kind", lag.reader.kind.name())
             .with("log", &*place.log)
             .with("partition", place.partition.to_string())
     };
@@ -58,17 +58,17 @@ fn group(lag: &Lag, place: &LagPlace) -> [Sample; 2] {
 
 fn members(lag: &Lag) -> Sample {
     let about = "Members of a group";
-    gauge("trivium_group_members", about, lag.members)
-        .with("vhost", &*lag.vhost)
-        .with("group", &*lag.name)
-        .with("kind", lag.kind.name())
+    gauge("trivium_group_members", about, lag.reader.members)
+        .with("vhost", &*lag.reader.vhost)
+        .with("group", &*lag.reader.name)
+        .with("kind", lag.reader.kind.name())
 }
 
 fn tap(lag: &Lag, place: &LagPlace) -> Sample {
     let about = "Records that a log's tap has still to offer";
     gauge("trivium_tap_lag", about, lag.lag)
-        .with("vhost", &*lag.vhost)
-        .with("exchange", &*lag.name)
+        .with("vhost", &*lag.reader.vhost)
+        .with("exchange", &*lag.reader.name)
         .with("log", &*place.log)
         .with("partition", place.partition.to_string())
 }
@@ -79,18 +79,20 @@ fn gauge(name: &'static str, help: &'static str, value: u64) -> Sample {
 
 #[cfg(test)]
 mod tests {
-    use trivium_core::Offset;
+    use trivium_core::{Offset, Reader};
 
     use super::*;
 
     fn reader(kind: ReaderKind, number: usize) -> Lag {
         Lag {
-            vhost: "/".into(),
-            kind,
-            protocol: None,
-            name: format!("g{number}").into(),
-            state: "Empty",
-            members: 1,
+            reader: Reader {
+                vhost: "/".into(),
+                kind,
+                protocol: None,
+                name: format!("g{number}").into(),
+                state: "Empty",
+                members: 1,
+            },
             place: Some(LagPlace {
                 log: "l".into(),
                 partition: 2,

@@ -45,9 +45,9 @@ impl ReaderKind {
     }
 }
 
-/// How far a reader is in one partition.
+/// One that reads logs, or has messages waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lag {
+pub struct Reader {
     /// Where it is.
     pub vhost: Text,
     /// What it is.
@@ -60,6 +60,13 @@ pub struct Lag {
     pub state: &'static str,
     /// Its members.
     pub members: u64,
+}
+
+/// How far a reader is in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Who.
+    pub reader: Reader,
     /// Where it is in which log; `None` for sessions.
     pub place: Option<LagPlace>,
     /// Records or messages that it has still to read, or to settle.
@@ -87,40 +94,29 @@ pub struct LagPlace {
 /// What a shard knows of one of its readers.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
-    pub vhost: Text,
-    pub kind: ReaderKind,
-    pub protocol: Option<&'static str>,
-    pub name: Text,
-    pub state: &'static str,
-    pub members: u64,
+    pub reader: Reader,
     pub at: Standpoint,
 }
 
 /// Where it is, in the shard's terms.
 #[derive(Clone, Debug)]
 pub(crate) enum Standpoint {
-    /// A group, in a log by its name.
-    Group {
-        log: Text,
-        partition: u32,
-        offset: Offset,
-    },
-    /// A share group; `ahead` records behind the offset are done with too.
-    Share {
-        log: LogUuid,
-        partition: u32,
-        offset: Offset,
-        ahead: u64,
-    },
-    /// A cursor, as a share group.
-    Cursor {
-        log: Text,
+    /// At an offset of a partition of a log; `ahead` records behind it are done with too.
+    Log {
+        log: LogName,
         partition: u32,
         offset: Offset,
         ahead: u64,
     },
     /// So many messages.
     Messages(u64),
+}
+
+/// By what a reader knows its log.
+#[derive(Clone, Debug)]
+pub(crate) enum LogName {
+    Name(Text),
+    Id(LogUuid),
 }
 
 impl Inner {
@@ -138,13 +134,16 @@ impl Inner {
             let standings = self.standings(shard, sessions).await?;
             let seen = standings
                 .into_iter()
-                .filter(|it| vhosts.contains(&it.vhost));
+                .filter(|it| vhosts.contains(&it.reader.vhost));
             found.extend(seen.filter_map(|standing| lag(routes, now, standing)));
         }
         let order = |it: &Lag| {
             let place = it.place.as_ref();
             let place = place.map(|place| (place.log.clone(), place.partition));
-            (it.vhost.clone(), it.kind, it.name.clone(), place)
+            let Reader {
+                vhost, kind, name, ..
+            } = &it.reader;
+            (vhost.clone(), *kind, name.clone(), place)
         };
         found.sort_by_cached_key(order);
         Ok(found)
@@ -157,13 +156,16 @@ fn taps(entry: &Arc<LogEntry>, now: u64) -> impl Iterator<Item = Lag> {
     partitions.filter_map(move |(tail, partition)| {
         let (name, at) = (entry.tap.clone()?, tail.tap()?);
         let place = place(entry, partition, at.position, now)?;
-        Some(Lag {
+        let reader = Reader {
             vhost: entry.vhost.clone(),
             kind: ReaderKind::Tap,
             protocol: None,
             name,
             state: "",
             members: 0,
+        };
+        Some(Lag {
+            reader,
             place: Some(place),
             lag: at.end.0.saturating_sub(at.position.0),
         })
@@ -171,61 +173,25 @@ fn taps(entry: &Arc<LogEntry>, now: u64) -> impl Iterator<Item = Lag> {
 }
 
 /// `None` for what is in a log that is not there.
-fn lag(routes: &Routes, now: u64, standing: Standing) -> Option<Lag> {
-    let Standing {
-        vhost,
-        kind,
-        protocol,
-        name,
-        state,
-        members,
-        at,
-    } = standing;
+fn lag(routes: &Routes, now: u64, Standing { reader, at }: Standing) -> Option<Lag> {
     let (place, lag) = match at {
         Standpoint::Messages(count) => (None, count),
-        Standpoint::Group {
-            log,
-            partition,
-            offset,
-        } => {
-            let entry = routes.log(&vhost, &log)?;
-            let place = place(entry, partition, offset, now)?;
-            let lag = place.end.0.saturating_sub(offset.0);
-            (Some(place), lag)
-        }
-        Standpoint::Share {
+        Standpoint::Log {
             log,
             partition,
             offset,
             ahead,
         } => {
-            let entry = routes.log_of_id(&vhost, &log)?;
-            let place = place(entry, partition, offset, now)?;
-            let lag = place.end.0.saturating_sub(offset.0);
-            (Some(place), lag.saturating_sub(ahead))
-        }
-        Standpoint::Cursor {
-            log,
-            partition,
-            offset,
-            ahead,
-        } => {
-            let entry = routes.log(&vhost, &log)?;
-            let place = place(entry, partition, offset, now)?;
-            let lag = place.end.0.saturating_sub(offset.0.max(place.start.0));
-            (Some(place), lag.saturating_sub(ahead))
+            let entry = match log {
+                LogName::Name(name) => routes.log(&reader.vhost, &name),
+                LogName::Id(id) => routes.log_of_id(&reader.vhost, &id),
+            };
+            let place = place(entry?, partition, offset, now)?;
+            let behind = place.end.0.saturating_sub(offset.0);
+            (Some(place), behind.saturating_sub(ahead))
         }
     };
-    Some(Lag {
-        vhost,
-        kind,
-        protocol,
-        name,
-        state,
-        members,
-        place,
-        lag,
-    })
+    Some(Lag { reader, place, lag })
 }
 
 fn place(entry: &Arc<LogEntry>, partition: u32, position: Offset, now: u64) -> Option<LagPlace> {

@@ -70,7 +70,7 @@ pub use deaths::{Death, Deaths, Reason};
 pub use definitions::*;
 pub use event::*;
 pub use id::*;
-pub use lag::{Lag, LagPlace, ReaderKind};
+pub use lag::{Lag, LagPlace, Reader, ReaderKind};
 pub use link::{Link, Stopped};
 #[cfg(feature = "testing")]
 pub use log::exercise_batch;

@@ -39,7 +39,7 @@ async fn of_reader(mut session: Session, Path((vhost, name)): Names<(String, Str
     let found = find(&mut session, Some(vhost)).await?;
     let named: Vec<JsonValue> = found
         .iter()
-        .filter(|lag| *lag.name == *name)
+        .filter(|lag| *lag.reader.name == *name)
         .map(write)
         .collect();
     match named.is_empty() {
@@ -61,12 +61,12 @@ async fn find(session: &mut Session, vhost: Option<String>) -> Result<Vec<Lag>, 
 
 fn write(lag: &Lag) -> JsonValue {
     let mut written = json!({
-        "vhost": &*lag.vhost,
-        "name": &*lag.name,
-        "kind": lag.kind.name(),
-        "protocol": lag.protocol,
-        "state": lag.state,
-        "members": lag.members,
+        "vhost": &*lag.reader.vhost,
+        "name": &*lag.reader.name,
+        "kind": lag.reader.kind.name(),
+        "protocol": lag.reader.protocol,
+        "state": lag.reader.state,
+        "members": lag.reader.members,
         "lag": lag.lag,
     });
     if let Some(place) = &lag.place {

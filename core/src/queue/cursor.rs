@@ -18,7 +18,7 @@ use crate::{
     dead_letters::Reason,
     event::{CancelReason, Refusal},
     id::{Offset, QueueId, Sequence},
-    lag::Standpoint,
+    lag::{LogName, Standpoint},
     log::{Found, Position, Scan},
     properties::Text,
     shard::Turn,
@@ -187,13 +187,13 @@ impl Cursor {
     /// Where it is in each partition.
     fn standpoints(&self) -> impl Iterator<Item = Standpoint> {
         let log = &self.scan.log.info.name;
-        let partitions = self.partitions.iter().zip(0..);
-        partitions.map(move |(partition, number)| {
+        let partitions = self.partitions.iter().zip(self.scan.log.tails.iter());
+        partitions.zip(0..).map(move |((partition, tail), number)| {
             let window = &partition.window;
-            Standpoint::Cursor {
-                log: log.clone(),
+            Standpoint::Log {
+                log: LogName::Name(log.clone()),
                 partition: number,
-                offset: window.start(),
+                offset: window.start().max(tail.bounds().log_start),
                 ahead: window.looked_at() - window.unfinished(),
             }
         })

@@ -1,7 +1,10 @@
 //! How far this shard's readers are.
 
 use super::Shard;
-use crate::lag::{ReaderKind, Standing, Standpoint};
+use crate::{
+    lag::{Reader, ReaderKind, Standing, Standpoint},
+    queue::Queue,
+};
 
 impl Shard {
     /// Its groups and cursors, and what waits in sessions if that is asked for.
@@ -16,15 +19,10 @@ impl Shard {
 
     fn cursor_standings(&self) -> impl Iterator<Item = Standing> {
         self.queues.values().flat_map(|queue| {
-            let members = u64::from(queue.consumers());
-            queue.cursor_standpoints().map(move |at| Standing {
-                vhost: queue.entry.vhost.clone(),
-                kind: ReaderKind::Cursor,
-                protocol: (members > 0).then_some("amqp"),
-                name: queue.entry.name.clone(),
-                state: "",
-                members,
-                at,
+            queue.cursor_standpoints().map(move |at| {
+                let protocol = (queue.consumers() > 0).then_some("amqp");
+                let reader = reader(queue, ReaderKind::Cursor, protocol);
+                Standing { reader, at }
             })
         })
     }
@@ -35,16 +33,20 @@ impl Shard {
             (queue.session.is_some() && count > 0).then_some((queue, count))
         });
         waiting.map(|(queue, count)| {
-            let (vhost, name) = (queue.entry.vhost.clone(), queue.entry.name.clone());
-            Standing {
-                vhost,
-                kind: ReaderKind::Session,
-                protocol: Some("mqtt"),
-                name,
-                state: "",
-                members: queue.consumers().into(),
-                at: Standpoint::Messages(count),
-            }
+            let reader = reader(queue, ReaderKind::Session, Some("mqtt"));
+            let at = Standpoint::Messages(count);
+            Standing { reader, at }
         })
+    }
+}
+
+fn reader(queue: &Queue, kind: ReaderKind, protocol: Option<&'static str>) -> Reader {
+    Reader {
+        vhost: queue.entry.vhost.clone(),
+        kind,
+        protocol,
+        name: queue.entry.name.clone(),
+        state: "",
+        members: queue.consumers().into(),
     }
 }

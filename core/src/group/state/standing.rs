@@ -1,7 +1,7 @@
 //! How far a group is, as the list of all readers has it.
 
 use super::Group;
-use crate::lag::{ReaderKind, Standing, Standpoint};
+use crate::lag::{LogName, Reader, ReaderKind, Standing, Standpoint};
 
 impl Group {
     /// Where it is in each partition that it has committed an offset of.
@@ -18,26 +18,30 @@ impl Group {
             ReaderKind::Stream => self.followers.protocol(),
             _ => Some("kafka"),
         };
-        let committed = self.offsets.all().map(|it| Standpoint::Group {
-            log: it.log.clone(),
+        let committed = self.offsets.all().map(|it| Standpoint::Log {
+            log: LogName::Name(it.log.clone()),
             partition: it.partition,
             offset: it.offset,
+            ahead: 0,
         });
         let shared = self.share.iter().flat_map(|share| share.offsets(None));
-        let shared = shared.map(|it| Standpoint::Share {
-            log: it.partition.0,
+        let shared = shared.map(|it| Standpoint::Log {
+            log: LogName::Id(it.partition.0),
             partition: it.partition.1,
             offset: it.start,
             ahead: it.done_ahead,
         });
         let state = self.info().state;
-        let standing = |at| Standing {
+        let reader = Reader {
             vhost: self.name.0.clone(),
             kind,
             protocol,
             name: self.name.1.clone(),
             state,
             members,
+        };
+        let standing = |at| Standing {
+            reader: reader.clone(),
             at,
         };
         committed.chain(shared).map(standing).collect()
