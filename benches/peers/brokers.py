@@ -15,9 +15,14 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "tests" / "python"))
+
+import rabbitmq  # noqa: E402
+from apache_kafka import ApacheKafka, free_port  # noqa: E402
+
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 KAFKA_VERSION = "4.3.1"
-RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 MOSQUITTO = Path("/usr/sbin/mosquitto")
 
 RUNNING = []
@@ -29,12 +34,6 @@ class Unavailable(Exception):
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # Installing
@@ -192,82 +191,36 @@ class RabbitMQ(Broker):
     name = "RabbitMQ"
 
     def __init__(self, directory):
-        if not RABBITMQ_SERVER.exists():
+        if not rabbitmq.is_installed():
             say("installing rabbitmq-server")
             install_packages("rabbitmq-server")
         super().__init__(directory)
-        self.ports = {"amqp": free_port()}
-        self.epmd_port = free_port()
-
-    def environment(self):
-        (self.directory / "conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.ports['amqp']}\nlog.file.level = error\n")
-        (self.directory / "plugins").write_text("[].\n")
-        return {
-            "HOME": str(self.directory),
-            "ERL_EPMD_PORT": str(self.epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "bench@localhost",
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_CONFIG_FILE": str(self.directory / "conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
-            "RABBITMQ_MNESIA_BASE": str(self.directory / "db"),
-            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
-        }
+        self.node = rabbitmq.RabbitMQ(self.directory)
+        self.ports = {"amqp": self.node.amqp_port}
 
     def command(self):
-        return [str(RABBITMQ_SERVER)], self.environment()
+        return [str(rabbitmq.SERVER)], self.node.environment()
 
     def stop(self, how=signal.SIGTERM):
         started = self.process is not None
         super().stop(how)
         if started:
-            # The name server that the node started is a daemon of its own; it is known by its private port.
-            kill = ["epmd", "-port", str(self.epmd_port), "-kill"]
-            quiet = subprocess.DEVNULL
-            subprocess.run(kill, check=False, stdout=quiet, stderr=quiet, timeout=10)
+            self.node.end_name_server()
 
 
 class Kafka(Broker):
     name = "Kafka"
 
     def __init__(self, directory):
-        self.jars = kafka_jars()
+        jars = kafka_jars()
         super().__init__(directory)
-        self.ports = {"kafka": free_port()}
-        broker, controller = self.ports["kafka"], free_port()
-        listeners = f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"
-        properties = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-            "listeners": listeners,
-            "advertised.listeners": listeners,
-            "controller.listener.names": "CONTROLLER",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "log.dirs": str(self.directory / "data"),
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "1",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "group.initial.rebalance.delay.ms": "0",
-        }
-        self.properties = self.directory / "server.properties"
-        self.properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        self.format()
-
-    def format(self):
-        tool = ["java", "-cp", f"{self.jars}/*", "kafka.tools.StorageTool"]
-        quiet = subprocess.DEVNULL
-        made = subprocess.run([*tool, "random-uuid"], check=True, stdout=subprocess.PIPE, stderr=quiet, text=True)
-        cluster = made.stdout.strip().splitlines()[-1]
-        form = ["format", "-t", cluster, "-c", str(self.properties), "--standalone"]
-        subprocess.run([*tool, *form], check=True, stdout=quiet, stderr=quiet)
+        self.node = ApacheKafka(self.directory / "node", jars, **{
+            "offsets.topic.num.partitions": 1, "group.initial.rebalance.delay.ms": 0,
+        })
+        self.ports = {"kafka": self.node.port}
 
     def command(self):
-        heap = ["-Xms512m", "-Xmx1g", "-XX:+UseG1GC"]
-        return ["java", *heap, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self.properties)], {}
+        return self.node.command(), {}
 
 
 class Mosquitto(Broker):

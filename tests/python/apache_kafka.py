@@ -5,8 +5,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from kafka_wire import Wire
-
 READY_WITHIN = 120
 CLUSTER = "AAAAAAAAQACAAAAAAAAAAA"
 
@@ -44,12 +42,13 @@ class ApacheKafka:
         self._run("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", self.settings, "--standalone")
 
     def start(self):
-        self.process = subprocess.Popen(
-            self._java("kafka.Kafka", self.settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.pid = self.process.pid
         answers(self.port, READY_WITHIN)
         return self
+
+    def command(self):
+        return self._java("kafka.Kafka", self.settings)
 
     def kill(self):
         self.process.kill()
@@ -75,6 +74,8 @@ def free_port():
 
 def answers(port, patience):
     """Waits until the broker describes itself to a client."""
+    from kafka_wire import Wire  # the rest needs nothing but the standard library
+
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from apache_kafka import free_port
+
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 READY_WITHIN = 120
@@ -15,12 +17,6 @@ STOPPED_WITHIN = 30
 
 def is_installed():
     return SERVER.exists()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RabbitMQ:
@@ -120,7 +116,10 @@ class RabbitMQ:
             pass
         self.process.wait()
         self.process = None
-        # The name server that the node started is a daemon; it is known by its port, which is ours alone.
+        self.end_name_server()
+
+    def end_name_server(self):
+        """Ends the name server that the node started: a daemon, known by its port, which is ours alone."""
         subprocess.run(
             ["epmd", "-port", str(self.epmd_port), "-kill"], check=False, timeout=10, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
