@@ -3,44 +3,17 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use support::{
-    Client, body, durable, exchange,
+    Client, body, broker, durable,
     logs::{batch, log},
     message, open,
 };
 use trivium_core::{
-    Binding, BindingTag, Broker, Change, Command, ConsumeSpec, Destination, ExchangeKind, Grammar,
-    Message, Pattern, QueueSpec, Reply, Subscription, Topic, store::memory::MemoryStore,
+    Binding, BindingTag, Change, Command, ConsumeSpec, Destination, ExchangeKind, Grammar, Message,
+    Pattern, QueueSpec, Reply, Subscription, Topic,
 };
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
-}
-
-/// Messages of a queue, until the tap has had time for one that would be too many.
-async fn drained(client: &mut Client, queue: &str) -> Vec<String> {
-    let mut bodies = Vec::new();
-    while let Some(body) = client.get(queue).await {
-        bodies.push(body);
-    }
-    bodies
-}
-
-/// Waits until a queue holds so many messages.
-async fn filled(client: &mut Client, queue: &str, count: u64) {
-    let full = async {
-        while client.queue(queue).await.0 < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), full)
-        .await
-        .expect("the tap offers what was appended");
-}
 
 /// Appends one more record and waits until the tap has offered it: everything before has been offered then.
 async fn tapped(client: &mut Client, topic: &str) {
@@ -60,10 +33,7 @@ async fn a_publish_is_captured_once_however_many_bindings_match() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let bindings = "amq.topic:orders.#,amq.topic:*.eu,amq.topic:orders.eu";
-    client
-        .log("orders", log(1, &[("mq.bind", bindings)]))
-        .await
-        .expect("the name is free");
+    client.with_log("orders", &[("mq.bind", bindings)]).await;
     client.publish("amq.topic", "orders.eu", "a").await;
     client.publish("amq.topic", "other.us", "no").await;
     client.publish("amq.topic", "orders.us", "b").await;
@@ -74,10 +44,7 @@ async fn a_publish_is_captured_once_however_many_bindings_match() {
 async fn what_is_published_under_its_name_reaches_a_log_without_settings() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client
-        .log("orders.eu", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("orders.eu", &[]).await;
     let token = client.token();
     let spelled = Message {
         topic: Topic::new("orders/eu".into(), Grammar::Slashes),
@@ -98,10 +65,7 @@ async fn what_is_published_under_its_name_reaches_a_log_without_settings() {
 async fn an_append_reaches_queues_and_sessions() {
     let (_, broker) = broker().await;
     let mut client = Client::named(&broker, "device");
-    client
-        .log("orders.eu", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("orders.eu", &[]).await;
     client.queue("q").await;
     client.bind("amq.topic", "orders.*", "q").await;
     client.bind("amq.topic", "#.eu", "q").await;
@@ -135,8 +99,8 @@ async fn an_append_reaches_queues_and_sessions() {
         .append("orders.eu", 0, batch(&["a", "b"], None))
         .await
         .expect("the log is there");
-    filled(&mut client, "q", 2).await;
-    assert_eq!(drained(&mut client, "q").await, ["a", "b"]);
+    client.filled("q", 2).await;
+    assert_eq!(client.drained("q").await, ["a", "b"]);
     let spec = ConsumeSpec {
         session: true,
         ..ConsumeSpec::default()
@@ -154,19 +118,16 @@ async fn an_append_reaches_queues_and_sessions() {
 async fn captured_records_are_not_tapped_and_direct_ones_are() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client
-        .log("orders", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("orders", &[]).await;
     client.queue("q").await;
     client.bind("amq.topic", "orders", "q").await;
     client.publish("amq.topic", "orders", "captured").await;
     client.publish("", "orders", "direct").await;
     assert_eq!(client.read("orders", 0, 0).await, ["captured", "direct"]);
-    filled(&mut client, "q", 2).await;
+    client.filled("q", 2).await;
     tapped(&mut client, "orders").await;
     assert_eq!(
-        drained(&mut client, "q").await,
+        client.drained("q").await,
         ["captured", "direct", "mark"],
         "the captured one came by its binding only"
     );
@@ -200,10 +161,7 @@ async fn two_logs_that_capture_and_tap_one_exchange_make_no_loop() {
 async fn a_leading_wildcard_does_not_see_records_unless_the_log_opts_in() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client
-        .log("quiet.eu", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("quiet.eu", &[]).await;
     let open = log(1, &[("mq.tap.root.wildcards", "true")]);
     client.log("loud.eu", open).await.expect("the name is free");
     for (queue, key) in [("all", "#"), ("eu", "*.eu"), ("both", "#")] {
@@ -220,12 +178,12 @@ async fn a_leading_wildcard_does_not_see_records_unless_the_log_opts_in() {
         .await
         .expect("the log is there");
     tapped(&mut client, "quiet.eu").await;
-    filled(&mut client, "all", 1).await;
-    filled(&mut client, "eu", 1).await;
-    filled(&mut client, "both", 3).await;
-    assert_eq!(drained(&mut client, "all").await, ["loud"]);
-    assert_eq!(drained(&mut client, "eu").await, ["loud"]);
-    let mut both = drained(&mut client, "both").await;
+    client.filled("all", 1).await;
+    client.filled("eu", 1).await;
+    client.filled("both", 3).await;
+    assert_eq!(client.drained("all").await, ["loud"]);
+    assert_eq!(client.drained("eu").await, ["loud"]);
+    let mut both = client.drained("both").await;
     both.sort();
     assert_eq!(both, ["loud", "mark", "quiet"]);
 }
@@ -234,21 +192,9 @@ async fn a_leading_wildcard_does_not_see_records_unless_the_log_opts_in() {
 async fn the_tap_goes_through_exchanges_and_only_where_it_is_on() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client
-        .define(Change::DeclareExchange {
-            name: "out".into(),
-            spec: exchange(ExchangeKind::Fanout),
-        })
-        .await
-        .expect("the name is free");
-    client
-        .log("on", log(1, &[("mq.tap", "out")]))
-        .await
-        .expect("the name is free");
-    client
-        .log("off", log(1, &[("mq.tap", "off")]))
-        .await
-        .expect("the name is free");
+    client.declare_exchange("out", ExchangeKind::Fanout).await;
+    client.with_log("on", &[("mq.tap", "out")]).await;
+    client.with_log("off", &[("mq.tap", "off")]).await;
     for queue in ["q", "square"] {
         client.queue(queue).await;
     }
@@ -263,19 +209,16 @@ async fn the_tap_goes_through_exchanges_and_only_where_it_is_on() {
         .append("on", 0, batch(&["yes"], None))
         .await
         .expect("the log is there");
-    filled(&mut client, "q", 1).await;
-    assert_eq!(drained(&mut client, "q").await, ["yes"]);
-    assert_eq!(drained(&mut client, "square").await, [""; 0]);
+    client.filled("q", 1).await;
+    assert_eq!(client.drained("q").await, ["yes"]);
+    assert_eq!(client.drained("square").await, [""; 0]);
 }
 
 #[tokio::test]
 async fn records_that_cannot_be_read_do_not_stop_the_tap() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client
-        .log("t", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("t", &[]).await;
     client.queue("q").await;
     client.bind("amq.topic", "t", "q").await;
     client
@@ -295,8 +238,8 @@ async fn records_that_cannot_be_read_do_not_stop_the_tap() {
         .append("t", 0, batch(&["c"], None))
         .await
         .expect("the log is there");
-    filled(&mut client, "q", 2).await;
-    assert_eq!(drained(&mut client, "q").await, ["a", "c"]);
+    client.filled("q", 2).await;
+    assert_eq!(client.drained("q").await, ["a", "c"]);
 }
 
 #[tokio::test]
@@ -306,16 +249,13 @@ async fn a_deleted_log_is_tapped_no_more_and_its_successor_from_the_start() {
     client.queue("q").await;
     client.bind("amq.topic", "t", "q").await;
     for round in ["a", "b", "c"] {
-        client
-            .log("t", log(1, &[]))
-            .await
-            .expect("the name is free");
+        client.with_log("t", &[]).await;
         client
             .append("t", 0, batch(&[round], None))
             .await
             .expect("the log is there");
-        filled(&mut client, "q", 1).await;
-        assert_eq!(drained(&mut client, "q").await, [round]);
+        client.filled("q", 1).await;
+        assert_eq!(client.drained("q").await, [round]);
         client.delete_log("t").await.expect("the log is there");
     }
 }
@@ -362,15 +302,15 @@ async fn every_record_is_offered_exactly_once_whenever_the_power_is_cut() {
         let broker = open(store).await;
         let mut client = Client::new(&broker);
         for queue in ["q", "r", "s"] {
-            filled(&mut client, queue, expected.len() as u64).await;
+            client.filled(queue, expected.len() as u64).await;
         }
         client
             .append("t", 0, batch(&["end"], None))
             .await
             .expect("the log is there");
         for queue in ["q", "r", "s"] {
-            filled(&mut client, queue, expected.len() as u64 + 1).await;
-            let mut got = drained(&mut client, queue).await;
+            client.filled(queue, expected.len() as u64 + 1).await;
+            let mut got = client.drained(queue).await;
             got.retain(|body| body != "end");
             got.sort();
             assert_eq!(got, expected, "seed {seed}, queue {queue}");
@@ -423,7 +363,7 @@ async fn a_publish_to_all_kinds_of_destinations_is_atomic() {
         let expected: Vec<String> = (0..logged.len()).map(|n| format!("body {n}")).collect();
         assert_eq!(logged, expected, "seed {seed}");
         for queue in ["q", "r", "s"] {
-            assert_eq!(drained(&mut client, queue).await, expected, "seed {seed}");
+            assert_eq!(client.drained(queue).await, expected, "seed {seed}");
         }
         let filter = Pattern::new("t/x".into(), Grammar::Slashes);
         let Ok(Reply::Retained(found)) = client

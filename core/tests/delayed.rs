@@ -95,18 +95,6 @@ async fn pass(broker: &Broker, time: Duration) {
     broker.samples().await;
 }
 
-/// Waits until a queue has so many messages.
-async fn filled(client: &mut Client, queue: &str, count: u64) {
-    let waiting = async {
-        while client.queue(queue).await.0 < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .expect("the messages come");
-}
-
 /// Messages come in the order of their due times, not before, with the header negated; without a positive delay at
 /// once and as they are.
 #[tokio::test]
@@ -124,7 +112,7 @@ async fn messages_come_when_they_are_due() {
     pass(&broker, Duration::from_secs(3599)).await;
     assert_eq!(client.get("q").await, None, "not before its time");
     pass(&broker, Duration::from_secs(2)).await;
-    filled(&mut client, "q", 1).await;
+    client.filled("q", 1).await;
     client.consume(1, "q", Default::default()).await;
     let delivery = client.delivery().await;
     assert_eq!(support::body(&delivery.message), "soon");
@@ -155,10 +143,10 @@ async fn what_waits_survives_a_crash_and_comes_once() {
         declare(&mut client, delayed("topic")).await;
         if seed == 1 {
             pass(&broker, Duration::from_millis(1100)).await;
-            filled(&mut client, "q", 1).await;
+            client.filled("q", 1).await;
         } else {
             pass(&broker, Duration::from_secs(10)).await;
-            filled(&mut client, "q", 200).await;
+            client.filled("q", 200).await;
             assert_eq!(client.queue("q").await.0, 200);
             let mut bodies = Vec::new();
             while let Some(body) = client.get("q").await {
@@ -219,7 +207,7 @@ async fn what_waits_goes_with_the_exchange() {
     let broker = open_with(Arc::new(store.crash(1))).await;
     let mut client = Client::new(&broker);
     pass(&broker, Duration::from_secs(5)).await;
-    filled(&mut client, "q", 1).await;
+    client.filled("q", 1).await;
     assert_eq!(client.get("q").await.as_deref(), Some("kept"));
     assert_eq!(client.get("q").await, None);
 }

@@ -4,19 +4,13 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{Client, body, logs::log, message, open};
+use support::{Client, body, broker, logs::log, message, open, queues::publish};
 use trivium_core::{
     Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, FollowSpec, Offset, Outcome,
     Refusal, Reply, StreamFilter, StreamSpec, StreamStart, Text, Token,
     group::{CommittedOffset, GroupAnswer, GroupError, GroupReply, GroupRequest},
     store::memory::MemoryStore,
 };
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
-}
 
 fn as_group(from: StreamStart, group: &str) -> ConsumeSpec {
     ConsumeSpec {
@@ -41,6 +35,15 @@ async fn fill(client: &mut Client, numbers: std::ops::Range<u32>) {
     for number in numbers {
         client.publish("", "s", &number.to_string()).await;
     }
+}
+
+/// The log `s` with so many records, and who has filled it.
+async fn log_of(count: u32) -> (Arc<MemoryStore>, Broker, Client) {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    client.with_log("s", &[]).await;
+    fill(&mut client, 0..count).await;
+    (store, broker, client)
 }
 
 async fn deliveries(client: &mut Client, count: usize) -> Vec<Delivery> {
@@ -102,20 +105,9 @@ async fn move_to(client: &mut Client, group: &str, offset: u64) -> GroupReply {
     ask(client, group, request).await
 }
 
-async fn cancel(client: &mut Client, consumer: u32) {
-    let cancel = |token| Command::Cancel {
-        token,
-        consumer: ConsumerId(consumer),
-    };
-    client.ask(cancel).await.expect("it ends");
-}
-
 #[tokio::test]
 async fn a_name_goes_on_behind_what_is_settled_in_order_also_after_a_crash() {
-    let (store, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
-    fill(&mut client, 0..6).await;
+    let (store, _broker, mut client) = log_of(6).await;
     client
         .consume(1, "s", as_group(StreamStart::First, "g"))
         .await;
@@ -142,10 +134,7 @@ async fn a_name_goes_on_behind_what_is_settled_in_order_also_after_a_crash() {
 
 #[tokio::test]
 async fn what_comes_back_is_read_again_by_the_next() {
-    let (_, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
-    fill(&mut client, 0..3).await;
+    let (_, _broker, mut client) = log_of(3).await;
     client
         .consume(1, "s", as_group(StreamStart::First, "g"))
         .await;
@@ -159,7 +148,7 @@ async fn what_comes_back_is_read_again_by_the_next() {
     let last = client.delivery().await;
     settle(&mut client, 1, &last, Outcome::Accept).await;
     assert_eq!(committed(&mut client, "g").await, Some(1));
-    cancel(&mut client, 1).await;
+    client.cancel(1).await;
     client
         .consume(2, "s", as_group(StreamStart::First, "g"))
         .await;
@@ -168,9 +157,7 @@ async fn what_comes_back_is_read_again_by_the_next() {
 
 #[tokio::test]
 async fn what_a_filter_leaves_out_is_done_with() {
-    let (_, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
+    let (_, _broker, mut client) = log_of(0).await;
     let mut spec = as_group(StreamStart::First, "g");
     if let Some(stream) = &mut spec.stream {
         stream.filter = Some(StreamFilter {
@@ -199,7 +186,7 @@ async fn one_of_a_name_reads_and_the_next_goes_on_when_it_has_gone() {
     let found = deliveries(&mut first, 3).await;
     assert!(!second.has_events().await);
     settle(&mut first, 1, &found[0], Outcome::Accept).await;
-    cancel(&mut first, 1).await;
+    first.cancel(1).await;
     let found = deliveries(&mut second, 2).await;
     assert_eq!(body(&found[0].message), "1");
     settle(&mut second, 1, &found[0], Outcome::Accept).await;
@@ -208,7 +195,7 @@ async fn one_of_a_name_reads_and_the_next_goes_on_when_it_has_gone() {
     assert_eq!(body(&third.delivery().await.message), "2");
     // One that waits may leave, too.
     first.consume(2, "s", spec()).await;
-    cancel(&mut first, 2).await;
+    first.cancel(2).await;
     drop(third);
     first.consume(3, "s", spec()).await;
     assert_eq!(body(&first.delivery().await.message), "2");
@@ -216,10 +203,7 @@ async fn one_of_a_name_reads_and_the_next_goes_on_when_it_has_gone() {
 
 #[tokio::test]
 async fn a_group_is_moved_only_while_nobody_reads() {
-    let (_, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
-    fill(&mut client, 0..5).await;
+    let (_, _broker, mut client) = log_of(5).await;
     client
         .consume(1, "s", as_group(StreamStart::Next, "g"))
         .await;
@@ -242,7 +226,7 @@ async fn a_group_is_moved_only_while_nobody_reads() {
         }
         other => panic!("{other:?}"),
     }
-    cancel(&mut client, 1).await;
+    client.cancel(1).await;
     move_to(&mut client, "g", 1).await.expect("nobody reads");
     client
         .consume(2, "s", as_group(StreamStart::Next, "g"))
@@ -252,9 +236,7 @@ async fn a_group_is_moved_only_while_nobody_reads() {
 
 #[tokio::test]
 async fn members_of_other_protocols_and_consumers_of_streams_keep_out_of_each_others_groups() {
-    let (_, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
+    let (_, _broker, mut client) = log_of(0).await;
     let heartbeat = || {
         GroupRequest::ConsumerHeartbeat(Box::new(trivium_core::group::ConsumerHeartbeat {
             member: "m".into(),
@@ -285,7 +267,7 @@ async fn members_of_other_protocols_and_consumers_of_streams_keep_out_of_each_ot
         "{refused:?}"
     );
     // Nothing of it is left.
-    cancel(&mut client, 1).await;
+    client.cancel(1).await;
     ask(&mut client, "g", heartbeat())
         .await
         .expect("nobody reads");
@@ -293,10 +275,7 @@ async fn members_of_other_protocols_and_consumers_of_streams_keep_out_of_each_ot
 
 #[tokio::test]
 async fn a_log_of_the_same_name_begins_anew() {
-    let (_, broker) = broker().await;
-    let mut client = Client::new(&broker);
-    client.log("s", log(1, &[])).await.expect("it is new");
-    fill(&mut client, 0..3).await;
+    let (_, _broker, mut client) = log_of(3).await;
     client
         .consume(1, "s", as_group(StreamStart::First, "g"))
         .await;
@@ -304,16 +283,9 @@ async fn a_log_of_the_same_name_begins_anew() {
     client.delete_log("s").await.expect("it is there");
     settle(&mut client, 1, &found[2], Outcome::Accept).await;
     client.touch_shards().await;
-    client.log("s", log(1, &[])).await.expect("it is new");
+    client.with_log("s", &[]).await;
     assert_eq!(committed(&mut client, "g").await, None);
-    let message = Arc::new(message("", "s", "new"));
-    client
-        .submit(Command::Publish {
-            token: None,
-            message,
-            mandatory: false,
-        })
-        .await;
+    client.submit(publish(None, message("", "s", "new"))).await;
     let change = Change::ExpectQueue {
         name: "s".into(),
         session: false,

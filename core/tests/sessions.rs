@@ -5,11 +5,11 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use support::{Client, body, durable, message, open};
+use support::{Client, body, broker, durable, message, open};
 use trivium_core::{
-    Binding, BindingTag, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination,
-    Event, Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription,
-    Topic, Value, store::memory::MemoryStore,
+    Binding, BindingTag, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination, Event,
+    Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription, Topic,
+    Value,
 };
 
 /// A message of an MQTT client: QoS 0 is transient.
@@ -120,12 +120,6 @@ impl Client {
         bodies.sort();
         bodies
     }
-}
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
 }
 
 #[tokio::test]

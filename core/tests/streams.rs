@@ -5,21 +5,14 @@ mod support;
 use std::sync::Arc;
 
 use support::{
-    Client, body,
+    Client, body, broker,
     logs::{batch, log},
     message, open,
 };
 use trivium_core::{
-    Broker, CancelReason, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Message,
-    Offset, Outcome, QueueSpec, Refusal, Reply, StreamFilter, StreamSpec, StreamStart, Value,
-    store::memory::MemoryStore,
+    CancelReason, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Message, Offset,
+    Outcome, QueueSpec, Refusal, Reply, StreamFilter, StreamSpec, StreamStart, Value,
 };
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
-}
 
 fn stream(arguments: &[(&'static str, Value)]) -> QueueSpec {
     let kind = ("x-queue-type".into(), Value::Text("stream".into()));
@@ -167,7 +160,7 @@ async fn a_stream_keeps_exchange_key_and_timestamp() {
 async fn filters_look_at_the_header() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    client.log("t", log(1, &[])).await.expect("it is new");
+    client.with_log("t", &[]).await;
     client
         .append("t", 0, batch(&["none"], None))
         .await

@@ -7,47 +7,15 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use support::{
-    Client, body, exchange,
+    Client, body, broker,
     logs::{batch, keyed, log},
     open,
     queues::text,
 };
 use trivium_core::{
-    Binding, Broker, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply,
+    Binding, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply,
     store::{Batch, Durability, ScanLimit, Store, Table, memory::MemoryStore},
 };
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
-}
-
-async fn filled(client: &mut Client, queue: &str, count: u64) {
-    let full = async {
-        while client.queue(queue).await.0 < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), full)
-        .await
-        .expect("the tap offers what was appended");
-}
-
-async fn drained(client: &mut Client, queue: &str) -> Vec<String> {
-    let mut bodies = Vec::new();
-    while let Some(body) = client.get(queue).await {
-        bodies.push(body);
-    }
-    bodies
-}
-
-async fn with_log(client: &mut Client, name: &str, settings: &[(&'static str, &'static str)]) {
-    client
-        .log(name, log(1, settings))
-        .await
-        .expect("the name is free");
-}
 
 async fn append(client: &mut Client, log: &str, batch: Bytes) {
     client
@@ -66,7 +34,9 @@ async fn listens(client: &mut Client, queue: &str, key: &str) {
 async fn records_go_by_their_own_keys() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    with_log(&mut client, "commands", &[("mq.route.key", "${key}")]).await;
+    client
+        .with_log("commands", &[("mq.route.key", "${key}")])
+        .await;
     listens(&mut client, "one", "devices.1.#").await;
     listens(&mut client, "all", "devices.*.cmd").await;
     let records = [
@@ -84,9 +54,9 @@ async fn records_go_by_their_own_keys() {
         keyed(&[("devices.9.cmd", Some("end"))]),
     )
     .await;
-    filled(&mut client, "all", 4).await;
-    assert_eq!(drained(&mut client, "one").await, ["a", "c"]);
-    let all = drained(&mut client, "all").await;
+    client.filled("all", 4).await;
+    assert_eq!(client.drained("one").await, ["a", "c"]);
+    let all = client.drained("all").await;
     assert_eq!(all, ["a", "b", "a star is a name like any other", "end"]);
 }
 
@@ -94,11 +64,13 @@ async fn records_go_by_their_own_keys() {
 async fn a_template_makes_one_level_of_a_key() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    with_log(&mut client, "l", &[("mq.route.key", "d.${key}.out")]).await;
+    client
+        .with_log("l", &[("mq.route.key", "d.${key}.out")])
+        .await;
     listens(&mut client, "q", "d.*.out").await;
     let records = [("1.out.d", Some("a")), ("#", Some("b")), ("", Some("c"))];
     append(&mut client, "l", keyed(&records)).await;
-    filled(&mut client, "q", 3).await;
+    client.filled("q", 3).await;
 }
 
 #[tokio::test]
@@ -115,7 +87,7 @@ async fn a_wrong_setting_is_refused_by_name() {
         let refusal = client.log("l", log(1, &[(name, value)])).await.unwrap_err();
         assert!(refusal.to_string().contains(name), "{refusal}");
     }
-    with_log(&mut client, "l", &[]).await;
+    client.with_log("l", &[]).await;
     let wrong = Change::AlterLog {
         name: "l".into(),
         settings: vec![("mq.route.key".into(), Some("${".into()))],
@@ -130,12 +102,8 @@ async fn a_headers_exchange_behind_a_tap_looks_at_each_record() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     client
-        .define(Change::DeclareExchange {
-            name: "by-headers".into(),
-            spec: exchange(ExchangeKind::Headers),
-        })
-        .await
-        .expect("the name is free");
+        .declare_exchange("by-headers", ExchangeKind::Headers)
+        .await;
     client.queue("q").await;
     client
         .define(Change::Bind(Binding {
@@ -148,7 +116,7 @@ async fn a_headers_exchange_behind_a_tap_looks_at_each_record() {
         }))
         .await
         .expect("both are there");
-    with_log(&mut client, "l", &[("mq.tap", "by-headers")]).await;
+    client.with_log("l", &[("mq.tap", "by-headers")]).await;
     for (region, body) in [("us", "no"), ("eu", "yes"), ("eu", "too")] {
         append(
             &mut client,
@@ -157,8 +125,8 @@ async fn a_headers_exchange_behind_a_tap_looks_at_each_record() {
         )
         .await;
     }
-    filled(&mut client, "q", 2).await;
-    assert_eq!(drained(&mut client, "q").await, ["yes", "too"]);
+    client.filled("q", 2).await;
+    assert_eq!(client.drained("q").await, ["yes", "too"]);
 }
 
 /// A record that nobody heard is not heard by whoever comes later, also not after a restart.
@@ -166,7 +134,7 @@ async fn a_headers_exchange_behind_a_tap_looks_at_each_record() {
 async fn who_comes_later_hears_what_comes_later() {
     let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
-    with_log(&mut client, "l", &[]).await;
+    client.with_log("l", &[]).await;
     append(&mut client, "l", batch(&["1"], None)).await;
     for n in 0..20 {
         append(&mut client, "l", batch(&[&n.to_string()], None)).await;
@@ -176,15 +144,15 @@ async fn who_comes_later_hears_what_comes_later() {
     let mut client = Client::new(&broker);
     listens(&mut client, "q", "l").await;
     append(&mut client, "l", batch(&["heard"], None)).await;
-    filled(&mut client, "q", 1).await;
-    assert_eq!(drained(&mut client, "q").await, ["heard"]);
+    client.filled("q", 1).await;
+    assert_eq!(client.drained("q").await, ["heard"]);
 }
 
 #[tokio::test]
 async fn a_header_retains_and_an_empty_value_clears() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
-    with_log(&mut client, "state", &[]).await;
+    client.with_log("state", &[]).await;
     append(&mut client, "state", batch(&["quiet"], None)).await;
     append(
         &mut client,
@@ -234,7 +202,7 @@ async fn the_newest_value_of_each_key_is_retained() {
         ("mq.retain.map", "true"),
         ("mq.bind", "amq.topic:plant.#"),
     ];
-    with_log(&mut client, "plant", &settings).await;
+    client.with_log("plant", &settings).await;
     let records = [
         ("plant.1.state", Some("off")),
         ("plant.2.state", Some("on")),
@@ -297,7 +265,7 @@ async fn until_retained(client: &mut Client, topic: &str, expected: Option<&str>
 async fn damage_does_not_stop_the_tap() {
     let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
-    with_log(&mut client, "l", &[]).await;
+    client.with_log("l", &[]).await;
     listens(&mut client, "q", "l").await;
     // The record is committed, that it was offered is not.
     store.hold();
@@ -322,8 +290,8 @@ async fn damage_does_not_stop_the_tap() {
     let broker = open(store).await;
     let mut client = Client::new(&broker);
     append(&mut client, "l", batch(&["behind"], None)).await;
-    filled(&mut client, "q", 1).await;
-    assert_eq!(drained(&mut client, "q").await, ["behind"]);
+    client.filled("q", 1).await;
+    assert_eq!(client.drained("q").await, ["behind"]);
     let taps = broker.taps();
     let tap = &taps[0];
     assert_eq!((&*tap.log, tap.partition), ("l", 0));

@@ -4,17 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{Client, body, for_each_seed, message, open};
+use support::{Client, body, broker, for_each_seed, message, open};
 use trivium_core::{
-    Broker, Command, ConsumeSpec, ConsumerId, Event, Grammar, Outcome, Part, Refusal, Reply, Text,
-    Topic, store::memory::MemoryStore,
+    Command, ConsumeSpec, ConsumerId, Event, Grammar, Outcome, Part, Refusal, Reply, Text, Topic,
 };
-
-async fn broker() -> (Arc<MemoryStore>, Broker) {
-    let store = Arc::new(MemoryStore::new());
-    let broker = open(store.clone()).await;
-    (store, broker)
-}
 
 fn part(client: &mut Client, exchange: &str, key: &str, body: &str) -> Part {
     Part::Publish {
@@ -23,14 +16,6 @@ fn part(client: &mut Client, exchange: &str, key: &str, body: &str) -> Part {
         mandatory: true,
         also: Box::default(),
     }
-}
-
-async fn drained(client: &mut Client, queue: &str) -> Vec<String> {
-    let mut bodies = Vec::new();
-    while let Some(body) = client.get(queue).await {
-        bodies.push(body);
-    }
-    bodies
 }
 
 const QUEUES: [&str; 6] = ["q0", "q1", "q2", "q3", "q4", "q5"];
@@ -67,7 +52,7 @@ async fn a_transaction_survives_whole_or_not_at_all() {
     let mut client = Client::new(&after);
     assert_eq!(client.get("q0").await, None);
     for queue in &QUEUES[1..] {
-        assert_eq!(drained(&mut client, queue).await, ["new"]);
+        assert_eq!(client.drained(queue).await, ["new"]);
     }
 }
 
@@ -101,13 +86,13 @@ fn a_crash_leaves_no_transaction_half_done() {
         }
         let after = open(Arc::new(store.crash(seed))).await;
         let mut client = Client::new(&after);
-        let left = drained(&mut client, "q0").await;
+        let left = client.drained("q0").await;
         let moved: Vec<String> = (0..8)
             .map(|at| at.to_string())
             .filter(|at| !left.contains(at))
             .collect();
         for queue in &QUEUES[1..] {
-            assert_eq!(drained(&mut client, queue).await, moved, "{queue}");
+            assert_eq!(client.drained(queue).await, moved, "{queue}");
         }
     });
 }
@@ -216,7 +201,7 @@ async fn copies_reach_each_queue_once() {
         .await;
     client.confirmed(token).await.expect("it is stored");
     for queue in &QUEUES[..3] {
-        assert_eq!(drained(&mut client, queue).await, ["x"], "{queue}");
+        assert_eq!(client.drained(queue).await, ["x"], "{queue}");
     }
     assert_eq!(client.queue("q3").await.0, 0);
 }

@@ -179,6 +179,12 @@ impl Client {
         .await
     }
 
+    /// A log of one partition.
+    pub async fn with_log(&mut self, name: &str, settings: &[(&'static str, &'static str)]) {
+        let created = self.log(name, log(1, settings)).await;
+        created.expect("the name is free");
+    }
+
     pub async fn delete_log(&mut self, name: &str) -> Result<Reply, Refusal> {
         let name = name.into();
         self.define(Change::DeleteLog { name }).await

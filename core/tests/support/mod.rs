@@ -11,8 +11,11 @@ use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event,
     ExchangeKind, ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Pattern,
     Persistence, Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
-    store::{Durability, Store},
+    store::{Durability, Store, memory::MemoryStore},
 };
+
+/// What is waited for comes within this, on any machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 thread_local! {
     /// How far this thread's clocks are ahead. A test and its broker share a thread.
@@ -133,7 +136,7 @@ impl Client {
                 self.waiting.extend(events.into_iter().flat_map(singly));
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), found)
+        tokio::time::timeout(PATIENCE, found)
             .await
             .expect("the event comes")
     }
@@ -301,9 +304,49 @@ impl Client {
         }
     }
 
+    /// Waits until a queue has so many messages: what leads there may be a task of the broker's.
+    pub async fn filled(&mut self, queue: &str, count: u64) {
+        let full = async {
+            while self.queue(queue).await.0 < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, full).await.is_err() {
+            panic!("{queue} does not get {count} messages");
+        }
+    }
+
+    /// All that a queue has.
+    pub async fn drained(&mut self, queue: &str) -> Vec<String> {
+        let mut bodies = Vec::new();
+        while let Some(body) = self.get(queue).await {
+            bodies.push(body);
+        }
+        bodies
+    }
+
+    pub async fn declare_exchange(&mut self, name: &str, kind: ExchangeKind) {
+        let (name, spec) = (name.into(), exchange(kind));
+        let declared = self.define(Change::DeclareExchange { name, spec }).await;
+        declared.expect("the name is free");
+    }
+
+    pub async fn cancel(&mut self, consumer: u32) {
+        let consumer = ConsumerId(consumer);
+        let ended = self.ask(|token| Command::Cancel { token, consumer }).await;
+        ended.expect("it ends");
+    }
+
     pub async fn flushed(&mut self) {
         self.link.flushed().await.expect("the broker is up");
     }
+}
+
+/// A broker, and the store that it leaves behind.
+pub async fn broker() -> (Arc<MemoryStore>, Broker) {
+    let store = Arc::new(MemoryStore::new());
+    let broker = open(store.clone()).await;
+    (store, broker)
 }
 
 /// Deliveries and confirms one by one, so that what is expected can be taken out.

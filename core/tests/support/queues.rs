@@ -7,10 +7,7 @@ use trivium_core::{
     Refusal, Reply, Text, Token, Value, store::memory::MemoryStore,
 };
 
-use super::{Client, durable, message};
-
-/// What is waited for comes within this, on any machine.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+use super::{Client, PATIENCE, durable, message};
 
 pub fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new())
