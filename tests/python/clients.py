@@ -79,7 +79,8 @@ class Device:
     """An MQTT client whose events are waited for."""
 
     def __init__(self, broker, client_id="", version=mqtt.MQTTv5, clean=True, expiry=0, keepalive=60, will=None,
-                 manual_ack=False, transport="tcp"):
+                 manual_ack=False, transport="tcp", **limits):
+        """`limits` are further properties of CONNECT (MQTT 5)."""
         options = {} if version == mqtt.MQTTv5 else {"clean_session": clean}
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, manual_ack=manual_ack,
@@ -98,7 +99,9 @@ class Device:
         if version == mqtt.MQTTv5:
             options = {"clean_start": clean}
             if expiry:
-                options["properties"] = properties(PacketTypes.CONNECT, SessionExpiryInterval=expiry)
+                limits["SessionExpiryInterval"] = expiry
+            if limits:
+                options["properties"] = properties(PacketTypes.CONNECT, **limits)
         port = broker.port("mqtt.websocket" if transport == "websockets" else "mqtt")
         self.client.connect("127.0.0.1", port, keepalive=keepalive, **options)
         self.client.loop_start()

@@ -120,14 +120,7 @@ def test_expired_record_is_not_sent(broker, name):
 
 
 def test_receive_maximum_bounds_what_a_log_sends(broker, log):
-    device = Device(broker, manual_ack=True, version=mqtt.MQTTv5)
-    device.close()
-    limits = Properties(PacketTypes.CONNECT)
-    limits.ReceiveMaximum = 3
-    device.client.connect("127.0.0.1", broker.port("mqtt"), clean_start=True, properties=limits)
-    device.client.loop_start()
-    device._connects.get(timeout=PATIENCE)
-    with device:
+    with Device(broker, manual_ack=True, ReceiveMaximum=3) as device:
         device.subscribe(f"$stream/{log}?offset=first")
         assert numbers(first := device.take(3)) == [0, 1, 2]
         # What is sent at QoS 0 has no part in that, and comes after what was sent before.
@@ -342,14 +335,7 @@ def test_message_over_the_clients_maximum_is_dead_lettered(broker, name):
         dead = channel.queue_declare("", exclusive=True).method.queue
         arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
         channel.queue_declare(name, arguments=arguments, auto_delete=True)
-        device = Device(broker)
-        device.close()
-        limits = Properties(PacketTypes.CONNECT)
-        limits.MaximumPacketSize = 1000
-        device.client.connect("127.0.0.1", broker.port("mqtt"), clean_start=True, properties=limits)
-        device.client.loop_start()
-        device._connects.get(timeout=PATIENCE)
-        with device:
+        with Device(broker, MaximumPacketSize=1000) as device:
             device.subscribe(f"$queue/{name}")
             channel.basic_publish("", name, bytes(2000))
             channel.basic_publish("", name, b"small")

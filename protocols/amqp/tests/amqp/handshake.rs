@@ -293,16 +293,19 @@ fn without_heartbeats_silence_is_fine() {
     });
 }
 
+fn close() -> Method {
+    Method::ConnectionClose {
+        reply_code: 200,
+        reply_text: "bye".into(),
+        class_id: 0,
+        method_id: 0,
+    }
+}
+
 #[test]
 fn the_client_closes() {
     story(|client| {
-        let close = Method::ConnectionClose {
-            reply_code: 200,
-            reply_text: "bye".into(),
-            class_id: 0,
-            method_id: 0,
-        };
-        client.send(0, close);
+        client.send(0, close());
         assert_eq!(client.frames(), ["0 ConnectionCloseOk"]);
         assert!(client.is_closed());
     });
@@ -331,13 +334,7 @@ fn queues_of_the_connection_have_gone_when_it_is_closed() {
         });
         client.frames();
         client.commands();
-        let close = Method::ConnectionClose {
-            reply_code: 200,
-            reply_text: "bye".into(),
-            class_id: 0,
-            method_id: 0,
-        };
-        client.send(0, close);
+        client.send(0, close());
         assert_eq!(client.commands(), ["DeleteExclusiveQueues"]);
         assert!(client.frames().is_empty() && !client.is_closed());
         client.answer(Reply::Ok);
