@@ -226,7 +226,6 @@ class Channel:
             answer = self.wire.call("basic.get", self.number, queue=queue, **fields)
             if answer.name != "basic.get-empty" or time.monotonic() > deadline:
                 return self.received(answer)
-            time.sleep(0.01)
 
     def wait_messages(self, queue, count):
         """Waits until a queue has so many messages that are ready."""
@@ -237,7 +236,6 @@ class Channel:
                 break
             if time.monotonic() > deadline:
                 break
-            time.sleep(0.01)
         if answer.name == "queue.declare-ok":
             self.play.line(f"{self.connection.label}{self.number} {queue} has {answer.messages} messages")
         else:
@@ -258,7 +256,6 @@ class Channel:
             answer = self.wire.call("queue.bind", self.number, queue=queue, exchange="amq.direct", routing_key="gone?")
             if answer.name != "queue.bind-ok":
                 return self.received(answer)
-            time.sleep(0.02)
         self.play.line(f"{self.connection.label}{self.number} {queue} is still there")
 
     def take(self, count):
