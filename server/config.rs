@@ -45,6 +45,18 @@ pub struct Config {
     /// Connections at most, over all protocols; more are closed as they come.
     #[serde(deserialize_with = "parsed")]
     pub max_connections: NonZeroUsize,
+    /// Connections that have logged in, over all protocols; more are refused as their protocol does it. 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub connection_max: u64,
+    /// Queues, MQTT sessions and logs of all vhosts; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub cluster_queue_limit: u64,
+    /// Exchanges of all vhosts, predeclared ones among them; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub cluster_exchange_limit: u64,
+    /// Vhosts; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub vhost_max: u64,
     /// Bytes of queued messages kept in memory, over all queues; what is beyond is read back from disk.
     #[serde(deserialize_with = "parsed")]
     pub queue_memory: Size,
@@ -103,6 +115,10 @@ impl Default for Config {
             durability: Durability::Sync,
             shards: Shards::per_core(),
             max_connections: NonZeroUsize::new(65_536).expect("not zero"),
+            connection_max: 0,
+            cluster_queue_limit: 0,
+            cluster_exchange_limit: 0,
+            vhost_max: 0,
             queue_memory: Size::mebibytes(128),
             log_memory: Size::mebibytes(64),
             storage_memory: Size::mebibytes(160),
@@ -143,6 +159,12 @@ pub struct Amqp {
     /// Channels per connection at most.
     #[serde(deserialize_with = "parsed")]
     pub channel_max: NonZeroU16,
+    /// Channels of all connections at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub channel_max_per_node: u64,
+    /// Consumers per channel at most; 0 is no limit.
+    #[serde(deserialize_with = "parsed")]
+    pub consumer_max_per_channel: usize,
     /// The heartbeat interval that is offered, in seconds; 0 is none.
     #[serde(deserialize_with = "parsed")]
     pub heartbeat: u16,
@@ -163,6 +185,8 @@ impl Default for Amqp {
             max_message_size: MessageSize::DEFAULT,
             frame_max: FrameMax::DEFAULT,
             channel_max: NonZeroU16::new(2047).expect("not zero"),
+            channel_max_per_node: 0,
+            consumer_max_per_channel: 0,
             heartbeat: 60,
             default_queue_type: DefaultQueueType::Classic,
             proxy_protocol: false,

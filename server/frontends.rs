@@ -30,6 +30,7 @@ fn amqp(config: &Config) -> Endpoint {
     let options = trivium_amqp::Options {
         max_message_size: config.amqp.max_message_size.0,
         channel_max: config.amqp.channel_max.get(),
+        consumer_max: config.amqp.consumer_max_per_channel,
         frame_max: config.amqp.frame_max.0,
         heartbeat: config.amqp.heartbeat,
         anonymous: config.amqp.anonymous,

@@ -43,7 +43,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 use trivium_core::{
-    Broker, Options,
+    Broker, Limits, Options,
     store::{Durability, Store},
 };
 use trivium_protocol::Frontend;
@@ -324,6 +324,13 @@ fn broker_options(config: &Config) -> Options {
         retained_messages_max: config.mqtt.retained_messages_max,
         retained_bytes_max: config.mqtt.retained_bytes_max.0 as u64,
         session_subscriptions_max: config.mqtt.subscriptions_max,
+        limits: Limits {
+            connections: config.connection_max,
+            channels: config.amqp.channel_max_per_node,
+            queues: config.cluster_queue_limit,
+            exchanges: config.cluster_exchange_limit,
+            vhosts: config.vhost_max,
+        },
         batch_bytes_max: config.kafka.max_message_bytes.get() as usize,
         initial_rebalance_delay: config.kafka.initial_rebalance_delay_ms.into(),
         groups: config.kafka.group.bounds().unwrap_or_default(),

@@ -66,6 +66,7 @@ pub async fn broker() -> Broker {
         retained_messages_max: 0,
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
+        limits: Default::default(),
         clock: crate::clock::now,
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: Duration::ZERO,

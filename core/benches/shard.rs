@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination, Event,
-    Grammar, Link, Message, Native, Now, Options, Origin, Outcome, Persistence, Plain, QueueSpec,
-    Timestamp, Token, Topic,
+    Grammar, Limits, Link, Message, Native, Now, Options, Origin, Outcome, Persistence, Plain,
+    QueueSpec, Timestamp, Token, Topic,
     store::{Durability, memory::MemoryStore},
 };
 
@@ -121,6 +121,7 @@ async fn open() -> Broker {
         retained_messages_max: 0,
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
+        limits: Limits::default(),
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: std::time::Duration::ZERO,
         groups: Default::default(),

@@ -28,6 +28,7 @@ use crate::{
     message::{Dialect, Message, Origin},
     metrics::{Metrics, Sample},
     properties::Text,
+    quota::Limits,
     recovery,
     replies::Replies,
     shard::{EXPRESS_MAX, Inboxes, Op, Report, Request},
@@ -72,6 +73,8 @@ pub struct Options {
     pub retained_bytes_max: u64,
     /// Subscriptions of one session at most; 0 is no limit.
     pub session_subscriptions_max: usize,
+    /// What there may be at most of all that is connected and declared.
+    pub limits: Limits,
     /// A user besides `guest`, and its password; this one may come from anywhere.
     pub user: Option<(Text, Text)>,
     /// The type of queues that are declared without one, in vhosts that have no default of their own: `classic`,
@@ -119,6 +122,7 @@ pub(crate) struct Inner {
     pub(crate) clock: fn() -> Now,
     pub(crate) meters: Meters,
     pub(crate) batch_bytes_max: usize,
+    pub(crate) limits: Limits,
     /// Set where messages are traced.
     pub(crate) tracer: OnceLock<Arc<Tracer>>,
 }
@@ -172,6 +176,7 @@ impl Broker {
             transactions: Transactions::new(recovered.transactions),
             clock: options.clock,
             batch_bytes_max: options.batch_bytes_max,
+            limits: options.limits,
             tracer: OnceLock::new(),
         });
         let tasks = recovery::start(

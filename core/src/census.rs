@@ -17,6 +17,10 @@ pub(crate) enum Group {
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     groups: Mutex<Groups>,
+    /// All that have logged in.
+    pub(crate) connections: Arc<AtomicU64>,
+    /// The channels that all of them have open.
+    pub(crate) channels: Arc<AtomicU64>,
 }
 
 type Groups = FxHashMap<Group, Members>;

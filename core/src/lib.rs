@@ -81,7 +81,7 @@ pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};
 pub use queue::{OWN_IDS as OWN_PACKET_IDS, Overflow, QueueSettings, QueueType, Will};
-pub use quota::{ChannelPlace, ChannelQuota, TooManyChannels};
+pub use quota::{ChannelPlace, ChannelQuota, Limits, NODE, TooManyChannels};
 pub use replies::REPLY_PREFIX;
 pub use tags::Tags;
 pub use time::{Now, Timestamp};

@@ -73,6 +73,7 @@ pub(crate) async fn recover(
     // What transient queues of earlier processes left behind is never taken for a new one's.
     catalog.skip_ids_to(epoch << 32);
     catalog.limit_subscriptions(options.session_subscriptions_max);
+    catalog.limit(options.limits);
     let quota = Arc::new(Quota::new(
         options.retained_messages_max,
         options.retained_bytes_max,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use support::{Client, durable, exchange, message, open, queues::Declaring};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
-    Destination, Event, ExchangeKind, Grammar, LogSpec, Message, ParameterDefinition, Password,
-    Pattern, Permission, PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply, Scope,
-    TopicPermission, TopicPermissionDefinition, UserDefinition, Value, VhostDefinition,
+    Destination, Event, ExchangeKind, Grammar, Limits, LogSpec, Message, ParameterDefinition,
+    Password, Pattern, Permission, PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply,
+    Scope, TopicPermission, TopicPermissionDefinition, UserDefinition, Value, VhostDefinition,
     store::memory::MemoryStore,
 };
 
@@ -532,7 +532,8 @@ async fn a_login_enters_the_vhost_where_there_is_no_choice() {
 async fn connections_are_limited() {
     let store = Arc::new(MemoryStore::new());
     let (broker, mut admin) = broker_of_ada(&store).await;
-    let first = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    let mut first = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    enter(&mut first, "/").await.unwrap();
     let limited = |limit| UserDefinition {
         password: Password::Unchanged,
         limits: Some(vec![("max-connections".into(), limit)]),
@@ -543,16 +544,18 @@ async fn connections_are_limited() {
         ..Definitions::default()
     };
     import(&mut admin, users(1)).await.unwrap();
-    let refused = login_outside(&broker, "ada", "lovelace")
-        .await
-        .err()
-        .unwrap();
+    let mut second = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    assert_eq!(
+        text(enter(&mut second, "/").await),
+        "connection refused for user 'ada': user connection limit (1) is reached"
+    );
+    let refused = login(&broker, "ada", "lovelace").await.err().unwrap();
     assert_eq!(
         refused.to_string(),
         "connection refused for user 'ada': user connection limit (1) is reached"
     );
     import(&mut admin, users(-1)).await.unwrap();
-    let mut second = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    drop(first);
     let limits = Definitions {
         parameters: vec![ParameterDefinition {
             vhost: Some("/".into()),
@@ -571,8 +574,45 @@ async fn connections_are_limited() {
     );
     // Entering again is not another connection.
     enter(&mut second, "/").await.unwrap();
-    drop((first, second));
+    drop(second);
     enter(&mut third, "/").await.unwrap();
+}
+
+/// The broker's own limits: connections of every protocol and user, and channels over all of them.
+#[tokio::test]
+async fn the_broker_has_limits_of_its_own() {
+    let options = trivium_core::Options {
+        limits: Limits {
+            connections: 2,
+            channels: 1,
+            ..Limits::default()
+        },
+        user: Some(("ada".into(), "lovelace".into())),
+        ..support::options()
+    };
+    let store = Arc::new(MemoryStore::new());
+    let broker = Broker::open(store, options).await.unwrap();
+    let first = login(&broker, "ada", "lovelace").await.unwrap();
+    let mut second = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    let Ok(Reply::Entered { channels }) = enter(&mut second, "/").await else {
+        panic!("no vhost");
+    };
+    let mut third = login_outside(&broker, "ada", "lovelace").await.unwrap();
+    let refused = "connection refused: node connection limit (2) is reached";
+    assert_eq!(text(enter(&mut third, "/").await), refused);
+    let fourth = login(&broker, "ada", "lovelace").await.err().unwrap();
+    assert_eq!(fourth.to_string(), refused);
+    drop(first);
+    let Ok(Reply::Entered { channels: others }) = enter(&mut third, "/").await else {
+        panic!("no vhost");
+    };
+    let open = channels.open().unwrap();
+    assert_eq!(
+        others.open().unwrap_err().to_string(),
+        "number of channels opened on node 'trivium@localhost' has reached the maximum allowed limit of (1)"
+    );
+    drop(open);
+    others.open().unwrap();
 }
 
 /// `max-channels` counts over connections, by what the limit is when a channel is opened, and channels that were open

@@ -126,7 +126,7 @@ fn write_queue(queue: &QueueInfo) -> JsonValue {
         "messages": queue.ready + queue.unsettled + queue.delayed,
         "messages_ready": queue.ready, "messages_unacknowledged": queue.unsettled,
         "messages_delayed": queue.delayed,
-        "node": "trivium@localhost",
+        "node": trivium_core::NODE,
     });
     write_policies(&queue.policies, &mut written);
     written

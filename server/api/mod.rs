@@ -55,7 +55,7 @@ pub fn router() -> Router<Arc<Status>> {
 async fn overview(_: Session) -> Json<JsonValue> {
     let mut about = definitions::about();
     about["management_version"] = about["rabbitmq_version"].clone();
-    about["node"] = "trivium@localhost".into();
+    about["node"] = trivium_core::NODE.into();
     Json(about)
 }
 

@@ -141,6 +141,7 @@ impl Catalog {
 
     fn put_vhost(&mut self, vhost: &VhostDefinition, applied: &mut Applied) -> Result<(), Refusal> {
         check_name("vhost", &vhost.name)?;
+        self.has_room_for_vhost(&vhost.name)?;
         if let Some(kind) = &vhost.default_queue_type
             && !QUEUE_TYPES.contains(&&**kind)
         {

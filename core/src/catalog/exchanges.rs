@@ -76,6 +76,7 @@ impl Catalog {
             self.may(by, Operation::Read, Kind::Exchange, name)?;
             self.may(by, Operation::Write, Kind::Exchange, alternate)?;
         }
+        self.has_room_for_exchange(by, name)?;
         let mut applied = Applied::default();
         let delay = self.new_delay(by, name, spec, &mut applied);
         if spec.durable {

@@ -57,6 +57,7 @@ use crate::{
     metrics::Sample,
     properties::Text,
     queue::QueueSettings,
+    quota::Limits,
     store::{Batch, Table, keys::catalog as keys, values::catalog as values},
 };
 
@@ -86,6 +87,8 @@ pub(crate) struct Catalog {
     default_queue_type: &'static str,
     /// Subscriptions of one session at most; 0 is no limit.
     subscriptions_max: usize,
+    /// What there may be at most over all vhosts.
+    limits: Limits,
     /// Those of the queue that was declared last.
     last_settings: Arc<QueueSettings>,
 }
@@ -177,6 +180,11 @@ impl Catalog {
     /// Sets how many subscriptions one session may have; those with more keep what they have. 0 is no limit.
     pub(crate) fn limit_subscriptions(&mut self, max: usize) {
         self.subscriptions_max = max;
+    }
+
+    /// Sets what there may be at most over all vhosts; what is more already stays.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Checks and makes a change; a refused one leaves everything as it was.

@@ -5,6 +5,7 @@ use crate::{
     access::Operation,
     command::{Binding, Destination, ExchangeKind},
     event::{Kind, Refusal},
+    quota::limit,
     topic::Topic,
 };
 
@@ -24,19 +25,69 @@ impl Catalog {
         access.check(&by.vhost, &by.user, operation, kind, name)
     }
 
-    /// By the limit of queues in a vhost, which counts sessions and logs too.
+    /// By the limits of queues, of a vhost and of the broker, which count sessions and logs too.
     pub(super) fn has_room(&self, by: &Actor, kind: Kind, name: &str) -> Result<(), Refusal> {
-        let vhost = &by.vhost;
-        let Some(limit) = self.routes.vhost_limit(vhost, "max-queues") else {
-            return Ok(());
-        };
-        if by.is_broker() || (self.routes.queue_count(vhost) as u64) < limit {
+        if by.is_broker() {
             return Ok(());
         }
-        let text = format!(
-            "cannot declare {kind} '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
-        );
-        Err(Refusal::Invalid(text.into()))
+        let vhost = &by.vhost;
+        let of_vhost = self.routes.vhost_limit(vhost, "max-queues");
+        if let Some(limit) =
+            of_vhost.filter(|limit| self.routes.queue_count(vhost) as u64 >= *limit)
+        {
+            let text = format!(
+                "cannot declare {kind} '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
+        let all = || -> usize {
+            let vhosts = self.routes.vhosts();
+            vhosts
+                .map(|about| self.routes.queue_count(&about.name))
+                .sum()
+        };
+        if let Some(limit) = limit(self.limits.queues).filter(|limit| all() as u64 >= *limit) {
+            let text = format!(
+                "cannot declare {kind} '{name}': queue limit in cluster ({limit}) is reached"
+            );
+            return Err(Refusal::Invalid(text.into()));
+        }
+        Ok(())
+    }
+
+    /// By the broker's limit of exchanges, which counts the predeclared ones too.
+    pub(super) fn has_room_for_exchange(&self, by: &Actor, name: &str) -> Result<(), Refusal> {
+        let all = || -> usize {
+            let vhosts = self.routes.vhosts();
+            vhosts
+                .map(|about| self.routes.exchange_count(&about.name))
+                .sum()
+        };
+        match limit(self.limits.exchanges) {
+            Some(limit) if !by.is_broker() && all() as u64 >= limit => {
+                let vhost = &by.vhost;
+                let text = format!(
+                    "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} is reached"
+                );
+                Err(Refusal::Invalid(text.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// By the broker's limit of vhosts.
+    pub(super) fn has_room_for_vhost(&self, name: &str) -> Result<(), Refusal> {
+        match limit(self.limits.vhosts) {
+            Some(limit)
+                if !self.routes.vhost_exists(name)
+                    && self.routes.vhosts().count() as u64 >= limit =>
+            {
+                let text =
+                    format!("cannot create vhost '{name}': vhost limit of {limit} is reached");
+                Err(Refusal::Invalid(text.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Any permission on a name is enough to ask whether the thing is there.

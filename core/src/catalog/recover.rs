@@ -22,6 +22,7 @@ use crate::{
     id::{LogId, QueueId},
     properties::Text,
     queue::QueueSettings,
+    quota::Limits,
     store::{
         Batch, StoreError, Table,
         keys::{TRANSIENT_QUEUE, catalog as keys},
@@ -52,6 +53,7 @@ impl Catalog {
             next_id: 1,
             default_queue_type: "classic",
             subscriptions_max: 0,
+            limits: Limits::default(),
             last_settings: Arc::default(),
         };
         let mut applied = Applied::default();

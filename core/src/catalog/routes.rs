@@ -172,6 +172,12 @@ impl Routes {
         })
     }
 
+    /// The exchanges of a vhost, the default one among them.
+    pub(crate) fn exchange_count(&self, vhost: &str) -> usize {
+        let vhost = self.vhosts.get(vhost);
+        vhost.map_or(0, |vhost| 1 + vhost.exchanges.len())
+    }
+
     /// The limits of a vhost.
     pub(crate) fn vhost_limit(&self, vhost: &Text, name: &str) -> Option<u64> {
         let component = Text::from_static(VHOST_LIMITS);

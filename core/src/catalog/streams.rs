@@ -106,6 +106,7 @@ impl Catalog {
         }
         let settings = settings(name, &by.vhost, spec)?;
         check::not_reserved(Kind::Queue, name)?;
+        self.has_room(by, Kind::Queue, name)?;
         let log = LogSpec {
             partitions: 1,
             settings,

@@ -621,7 +621,6 @@ impl Link {
     fn authenticate(&mut self, token: Token, credentials: &Credentials) {
         let result = self.routing.current().access().authenticate(credentials);
         let result = result.and_then(|user| {
-            self.take_user_seat(&user)?;
             if self.seats.login_enters {
                 self.may_enter(&user.name, &self.actor.vhost.clone())?;
             }

@@ -9,8 +9,8 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Delivery, Destination, Event,
-    ExchangeKind, ExchangeSpec, Grammar, Link, Message, Native, Now, Options, Origin, Pattern,
-    Persistence, Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
+    ExchangeKind, ExchangeSpec, Grammar, Limits, Link, Message, Native, Now, Options, Origin,
+    Pattern, Persistence, Plain, QueueSpec, Refusal, Reply, Text, Timestamp, Token, Topic,
     store::{Durability, Store, memory::MemoryStore},
 };
 
@@ -50,6 +50,7 @@ pub fn options() -> Options {
         retained_messages_max: 0,
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
+        limits: Limits::default(),
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: Duration::ZERO,
         groups: Default::default(),

@@ -42,6 +42,8 @@ pub struct Options {
     pub max_message_size: usize,
     /// Channels per connection at most, at least 1.
     pub channel_max: u16,
+    /// Consumers per channel at most; 0 is no limit.
+    pub consumer_max: usize,
     /// Bytes per frame at most, all overhead included, at least [`frame::SIZE_MIN`].
     pub frame_max: u32,
     /// The heartbeat that is proposed, in seconds; 0 proposes none. The client decides.
@@ -55,6 +57,7 @@ impl Default for Options {
         Options {
             max_message_size: 16 << 20,
             channel_max: 2047,
+            consumer_max: 0,
             frame_max: 131_072,
             heartbeat: 60,
             anonymous: true,

@@ -98,6 +98,13 @@ impl Channel {
     ) -> Result<(), Error> {
         let takes_replies = queue == direct_reply::PSEUDO_QUEUE;
         let queue = self.queue(queue)?;
+        let most = session.options.consumer_max;
+        if most > 0 && self.consumers.len() >= most && !takes_replies {
+            return Err(Error::connection(
+                ReplyCode::NotAllowed,
+                format!("reached maximum ({most}) of consumers per channel"),
+            ));
+        }
         if self.consumers.contains_key(&tag) {
             return Err(Error::connection(
                 ReplyCode::NotAllowed,

@@ -64,6 +64,7 @@ fn open(runtime: &Runtime, store: &Arc<MemoryStore>) -> Broker {
         retained_messages_max: 0,
         retained_bytes_max: 0,
         session_subscriptions_max: 0,
+        limits: Default::default(),
         batch_bytes_max: 1_048_588,
         initial_rebalance_delay: Duration::ZERO,
         groups: Default::default(),
