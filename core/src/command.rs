@@ -432,10 +432,12 @@ pub enum ExchangeKind {
     ModulusHash,
     /// As the kind that the argument `x-delayed-type` names, after the time that the header `x-delay` says.
     Delayed,
+    /// To every binding, unless the header `x-received-from` says that the message has come too far.
+    FederationUpstream,
 }
 
 impl ExchangeKind {
-    const ALL: [(ExchangeKind, &'static str); 9] = [
+    const ALL: [(ExchangeKind, &'static str); 10] = [
         (ExchangeKind::Direct, "direct"),
         (ExchangeKind::Fanout, "fanout"),
         (ExchangeKind::Topic, "topic"),
@@ -445,6 +447,7 @@ impl ExchangeKind {
         (ExchangeKind::LocalRandom, "x-local-random"),
         (ExchangeKind::ModulusHash, "x-modulus-hash"),
         (ExchangeKind::Delayed, "x-delayed-message"),
+        (ExchangeKind::FederationUpstream, "x-federation-upstream"),
     ];
 
     /// The kind of that name.

@@ -1,4 +1,4 @@
-"""Debian's RabbitMQ as a broker of one's own: free ports, its own data, no plugins, nothing left behind."""
+"""Debian's RabbitMQ as a broker of one's own: free ports, its own data, nothing left behind."""
 
 import os
 import signal
@@ -20,9 +20,9 @@ def is_installed():
 
 
 class RabbitMQ:
-    """One node. `settings` are lines of rabbitmq.conf."""
+    """One node. `settings` are lines of rabbitmq.conf, `plugins` names of those that are enabled."""
 
-    def __init__(self, directory, settings=(), definitions=None):
+    def __init__(self, directory, settings=(), definitions=None, plugins=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.amqp_port, self.epmd_port, self.distribution_port = free_port(), free_port(), free_port()
@@ -30,11 +30,12 @@ class RabbitMQ:
         self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", "log.file.level = error", *settings]
         if definitions is not None:
             self.settings.append(f"load_definitions = {definitions}")
+        self.plugins = plugins
         self.process, self.log = None, []
 
     def environment(self):
         (self.directory / "conf").write_text("\n".join(self.settings) + "\n")
-        (self.directory / "plugins").write_text("[].\n")
+        (self.directory / "plugins").write_text(f"[{','.join(self.plugins)}].\n")
         return {
             **os.environ,
             "HOME": str(self.directory),

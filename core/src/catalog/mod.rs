@@ -17,6 +17,7 @@ mod exchanges;
 mod export;
 mod feeds;
 mod headers;
+mod hops;
 mod logs;
 mod permit;
 mod policies;

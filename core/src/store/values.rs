@@ -373,6 +373,7 @@ pub(crate) mod catalog {
                 ExchangeKind::LocalRandom => 6,
                 ExchangeKind::ModulusHash => 7,
                 ExchangeKind::Delayed => 8,
+                ExchangeKind::FederationUpstream => 9,
             });
             writer.bool(spec.auto_delete);
             writer.bool(spec.internal);
@@ -396,6 +397,7 @@ pub(crate) mod catalog {
                 6 => ExchangeKind::LocalRandom,
                 7 => ExchangeKind::ModulusHash,
                 8 => ExchangeKind::Delayed,
+                9 => ExchangeKind::FederationUpstream,
                 kind => return Err(unknown("exchange kind", kind)),
             };
             let (auto_delete, internal) = (reader.bool()?, reader.bool()?);

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 use super::{
     super::{
         headers::HeaderMatch,
+        hops::Hops,
         small_map::SmallMap,
         spread::{self, HashOn},
         topic_trie::TopicTrie,
@@ -30,6 +31,7 @@ pub(super) enum Table {
     Hash(HashOn, Edges, SmallMap<u64, u32, FxBuildHasher>),
     Random(Edges),
     Modulus(Edges),
+    Federation(Hops, Edges),
 }
 
 pub(super) type Edges = SmallMap<u64, Edge, FxBuildHasher>;
@@ -65,6 +67,9 @@ impl Table {
             ExchangeKind::Random | ExchangeKind::LocalRandom => Table::Random(Edges::default()),
             ExchangeKind::ModulusHash => Table::Modulus(Edges::default()),
             ExchangeKind::Delayed => Table::Fanout(Edges::default()),
+            ExchangeKind::FederationUpstream => {
+                Table::Federation(Hops::new(spec), Edges::default())
+            }
         }
     }
 
@@ -81,7 +86,10 @@ impl Table {
                     }
                 }
             }
-            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
+            Table::Fanout(edges)
+            | Table::Random(edges)
+            | Table::Modulus(edges)
+            | Table::Federation(_, edges) => {
                 edges.insert(number, edge);
             }
             Table::Hash(_, edges, weights) => {
@@ -110,7 +118,10 @@ impl Table {
                     }
                 }
             }
-            Table::Fanout(edges) | Table::Random(edges) | Table::Modulus(edges) => {
+            Table::Fanout(edges)
+            | Table::Random(edges)
+            | Table::Modulus(edges)
+            | Table::Federation(_, edges) => {
                 edges.remove(&number);
             }
             Table::Hash(_, edges, weights) => {

@@ -291,6 +291,14 @@ impl<'r, 'm> Walk<'r, 'm> {
                 let chosen = spread::random(edges.iter());
                 chosen.into_iter().for_each(|edge| self.follow(edge, start));
             }
+            Table::Federation(hops, edges) => {
+                let facts = self.facts.decode();
+                if hops.allow(&facts.properties.headers) {
+                    edges.values().for_each(|edge| self.follow(edge, start));
+                }
+                self.facts = Lazy::Decoded(facts);
+                self.targets.by_headers = true;
+            }
             Table::Modulus(edges) => {
                 let chosen = spread::modulus(edges.iter(), &dots(topic));
                 chosen.into_iter().for_each(|edge| self.follow(edge, start));
