@@ -420,6 +420,16 @@ impl Inner {
         }
     }
 
+    /// Sends what exchanges remember to where new bindings lead.
+    async fn recall_all(&self, effects: &[Effect]) -> Result<(), Refusal> {
+        for effect in effects {
+            if let Effect::Recalled(recall) = effect {
+                self.recall(recall).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends an operation to the shard of a queue.
     pub(crate) async fn ask_shard_of(&self, queue: QueueId, op: Op) -> Result<(), Refusal> {
         let shard = &self.shards[self.shard_of_queue(queue)];
@@ -498,6 +508,7 @@ impl Inner {
             outcome => outcome,
         };
         drop(catalog);
+        self.recall_all(&applied.effects).await?;
         if let Some(committed) = committed {
             self.durable(committed).await?;
         }
@@ -532,6 +543,7 @@ impl Inner {
         self.snapshot.store(catalog.routes());
         self.begin_feeds(&effects);
         drop(catalog);
+        let carried_out = carried_out.and(self.recall_all(&effects).await);
         let done = match committed {
             Some(committed) => carried_out.and(self.durable(committed).await),
             None => carried_out,
@@ -691,7 +703,7 @@ impl Inner {
                     }
                 }
                 // Once the new routes are there.
-                Effect::Fed(_) => {}
+                Effect::Fed(_) | Effect::Recalled(_) => {}
                 Effect::LogRemoved(entry) => {
                     self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {

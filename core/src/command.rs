@@ -430,6 +430,8 @@ pub enum ExchangeKind {
     LocalRandom,
     /// To one binding, by the hash of the key modulo the number of bindings.
     ModulusHash,
+    /// To every binding; a new binding gets the latest messages first, as many as `x-recent-history-length` says.
+    RecentHistory,
     /// As the kind that the argument `x-delayed-type` names, after the time that the header `x-delay` says.
     Delayed,
     /// To every binding, unless the header `x-received-from` says that the message has come too far.
@@ -437,7 +439,7 @@ pub enum ExchangeKind {
 }
 
 impl ExchangeKind {
-    const ALL: [(ExchangeKind, &'static str); 10] = [
+    const ALL: [(ExchangeKind, &'static str); 11] = [
         (ExchangeKind::Direct, "direct"),
         (ExchangeKind::Fanout, "fanout"),
         (ExchangeKind::Topic, "topic"),
@@ -446,6 +448,7 @@ impl ExchangeKind {
         (ExchangeKind::Random, "x-random"),
         (ExchangeKind::LocalRandom, "x-local-random"),
         (ExchangeKind::ModulusHash, "x-modulus-hash"),
+        (ExchangeKind::RecentHistory, "x-recent-history"),
         (ExchangeKind::Delayed, "x-delayed-message"),
         (ExchangeKind::FederationUpstream, "x-federation-upstream"),
     ];

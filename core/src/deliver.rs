@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     broker::Inner,
-    catalog::{LogEntry, QueueTarget},
+    catalog::{LogEntry, QueueTarget, Targets},
     delay::{self, DelayEntry, Waiting, delay_ms},
     id::{ConnectionId, QueueId, Token},
+    link::Outgoing,
     log::{self, NewRecord},
     message::Message,
     queue::Arrival,
@@ -15,6 +16,34 @@ use crate::{
 };
 
 impl Inner {
+    /// Sends a message of the broker's own account to all of its targets, in one storage batch. Nobody is told of a
+    /// log that cannot take it, but for the operator.
+    pub(crate) fn forward(
+        &self,
+        message: &Arc<Message>,
+        targets: &Targets,
+        outgoing: &mut Outgoing,
+    ) {
+        let mut send = |(shard, op)| {
+            outgoing.push(shard, op);
+            outgoing.spanned |= 1 << shard;
+        };
+        for target in &targets.queues {
+            send(self.to_queue(target, message, None));
+        }
+        for entry in &targets.logs {
+            let record = log::record_from_message(message, &entry.settings);
+            let name = &entry.info.name;
+            match record.check(name, &entry.settings, self.batch_bytes_max) {
+                Ok(()) => send(self.to_log(entry, record, ConnectionId(0), true, None)),
+                Err(refusal) => tracing::warn!(log = %name, %refusal, "a message is not captured"),
+            }
+        }
+        for entry in &targets.delays {
+            send(self.to_delay(entry, message, Arc::default(), None));
+        }
+    }
+
     /// For a message to be in a queue.
     pub(crate) fn to_queue(
         &self,

@@ -27,6 +27,7 @@ mod event;
 mod few_map;
 mod filter;
 pub mod group;
+mod history;
 mod id;
 mod lag;
 mod link;

@@ -464,6 +464,7 @@ fn push(
     message: Arc<Message>,
     retains: bool,
 ) -> bool {
+    targets.remember(&message);
     let queues = targets.queues.iter();
     let queues = queues.map(|target| inner.to_queue(target, &message, None));
     let delays = targets.delays.iter();

@@ -7,7 +7,7 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from clients import eventually, pika_channel
+from clients import eventually, pika_channel, take
 from management import Management
 
 
@@ -348,3 +348,27 @@ def test_publishing_without_permission_closes_the_channel(broker, name):
         text = f"write access to exchange 'amq.default' in vhost '/' refused for user '{name}'"
         with channel_error(403, f"ACCESS_REFUSED - {text}"):
             channel.basic_publish("", "q", b"")
+
+
+def test_a_new_queue_begins_with_the_recent_history(channel, name):
+    """Of the latest messages, those that do not ask to be forgotten, as they were published."""
+    channel.exchange_declare(name, "x-recent-history", arguments={"x-recent-history-length": 3})
+    for body in (b"1", b"2", b"3", b"4"):
+        headers = {"x-recent-history-no-store": body == b"3", "n": int(body)}
+        channel.basic_publish(name, f"key.{body.decode()}", body, pika.BasicProperties(headers=headers))
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, name, "whatever")
+    found = take(channel, queue, 3)
+    assert [(body, method.routing_key, properties.headers["n"]) for method, properties, body in found] == [
+        (b"1", "key.1", 1),
+        (b"2", "key.2", 2),
+        (b"4", "key.4", 4),
+    ]
+    assert all(method.exchange == name and not method.redelivered for method, _, _ in found)
+    channel.basic_publish(name, "later", b"5")
+    assert take(channel, queue, 1)[0][2] == b"5"
+    with channel_error(
+        406,
+        "PRECONDITION_FAILED - Invalid argument -1, 'x-recent-history-length' must be a positive integer",
+    ):
+        channel.exchange_declare(f"{name}.wrong", "x-recent-history", arguments={"x-recent-history-length": -1})

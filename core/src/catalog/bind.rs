@@ -14,6 +14,7 @@ use super::{
 use crate::{
     command::{Binding, Destination, ExchangeKind},
     event::{Kind, Refusal},
+    history::Recall,
     properties::Text,
     store::{Table, keys::catalog as keys, values::catalog::BindingRow},
 };
@@ -54,8 +55,17 @@ impl Catalog {
                     binding: binding.clone(),
                     stored,
                 },
-                place,
+                place.clone(),
             );
+            if existing.is_none() && !feeds::is_fed(binding) {
+                let of = self.routes.remembering(&by.vhost, &binding.source);
+                let recall = of.map(|of| Recall {
+                    of: of.clone(),
+                    vhost: by.vhost.clone(),
+                    to: place,
+                });
+                applied.effects.extend(recall.map(Effect::Recalled));
+            }
         }
         Ok(applied)
     }

@@ -11,6 +11,7 @@ use crate::{
     definitions::VhostDefinition,
     delay::DelayEntry,
     event::{Kind, Refusal},
+    history,
     properties::Text,
     store::{
         Table,
@@ -65,6 +66,7 @@ impl Catalog {
         check::not_reserved(Kind::Exchange, name)?;
         match spec.routes_as() {
             Some(ExchangeKind::ConsistentHash) => drop(HashOn::new(spec)?),
+            Some(ExchangeKind::RecentHistory) => drop(history::length(spec)?),
             Some(_) => {}
             None => {
                 let text = "Invalid argument, 'x-delayed-type' must be an existing exchange type";

@@ -43,7 +43,7 @@ pub use bench::Routing;
 pub(crate) use feeds::Feed;
 pub(crate) use headers::HeaderMatch;
 pub(crate) use logs::SQUARE;
-pub(crate) use routes::{LogEntry, QueueEntry, QueueTarget, Routes, Targets, dots};
+pub(crate) use routes::{LogEntry, Place, QueueEntry, QueueTarget, Routes, Targets, dots};
 pub(crate) use shares::is_group;
 pub(crate) use spread::Facts;
 pub use streams::max_age as stream_age;
@@ -54,6 +54,7 @@ use crate::{
     command::Change,
     delay::DelayEntry,
     event::{LogInfo, Refusal},
+    history::Recall,
     id::{ConnectionId, LogId, QueueId},
     metrics::Sample,
     properties::Text,
@@ -155,6 +156,8 @@ pub(crate) enum Effect {
     LogRemoved(Arc<LogEntry>),
     /// A binding by way of a log begins.
     Fed(Arc<LogEntry>),
+    /// A binding from an exchange that remembers messages begins.
+    Recalled(Recall),
     DelayCreated(Arc<DelayEntry>),
     DelayRemoved(Arc<DelayEntry>),
 }

@@ -24,6 +24,7 @@ use crate::{
     definitions::{ParameterDefinition, PolicyDefinition, VhostDefinition},
     delay::DelayEntry,
     event::LogInfo,
+    history::Remembering,
     id::{ConnectionId, LogId, LogUuid, QueueId},
     link::Claim,
     log::{Settings, Tail},
@@ -32,7 +33,8 @@ use crate::{
     topic::{Grammar, Topic},
 };
 
-pub(super) use self::table::{Edge, Place};
+pub(super) use self::table::Edge;
+pub(crate) use self::table::Place;
 pub(crate) use self::targets::{QueueTarget, Targets};
 
 /// A queue as declared.
@@ -118,6 +120,8 @@ struct Exchange {
     table: Table,
     /// It keeps messages for a while.
     delay: Option<Arc<DelayEntry>>,
+    /// It remembers messages for bindings to come.
+    remembering: Option<Remembering>,
 }
 
 impl Routes {
@@ -366,6 +370,7 @@ impl Routes {
             policies,
             table: Table::new(&spec),
             delay,
+            remembering: Remembering::new(&spec),
             spec: Arc::new(spec),
         };
         self.vhost_mut(vhost)
@@ -459,9 +464,19 @@ impl Routes {
 
     /// Adds a binding, or replaces the one of the same number.
     pub(super) fn bind(&mut self, vhost: &str, number: u64, binding: &Binding, edge: Edge) {
-        if let Some(table) = self.table_mut(vhost, &binding.source) {
-            table.bind(number, binding, edge);
+        let exchange = self.vhost_mut(vhost).exchanges.get_mut(&*binding.source);
+        if let Some(exchange) = exchange.map(Arc::make_mut) {
+            exchange.table.bind(number, binding, edge);
+            if let Some(remembering) = &mut exchange.remembering {
+                remembering.bindings += 1;
+            }
         }
+    }
+
+    /// What an exchange remembers.
+    pub(super) fn remembering(&self, vhost: &str, name: &str) -> Option<&Remembering> {
+        let exchange = self.vhosts.get(vhost)?.exchanges.get(name)?;
+        exchange.remembering.as_ref()
     }
 
     /// All bindings by way of logs.

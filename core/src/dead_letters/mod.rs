@@ -151,6 +151,7 @@ impl Office {
 
     /// Sends a message to its targets: to all at once, or to those that have to confirm the letter of a number.
     fn send(&mut self, message: &Arc<Message>, targets: &Targets, number: Option<u64>) {
+        targets.remember(message);
         for target in &targets.queues {
             let queue = target.queue.id;
             let Some(token) = self.token(number, Target::Queue(queue)) else {

@@ -10,7 +10,6 @@ use crate::{
     catalog::{Facts, Targets},
     id::ConnectionId,
     link::{Mailbox, Outgoing},
-    log,
     message::{Message, Native},
     shard::Op,
     topic::Topic,
@@ -37,28 +36,11 @@ pub(crate) async fn run(inner: Arc<Inner>, mut ready: mpsc::UnboundedReceiver<Re
 fn offer(inner: &Inner, ready: Ready, outgoing: &mut Outgoing) {
     let message = Arc::new(released(&ready.waiting.message));
     let targets = route(inner, &ready, &message);
-    let mut send = |shard: usize, op| {
-        outgoing.push(shard, op);
-        outgoing.spanned |= 1 << shard;
-    };
-    for target in &targets.queues {
-        let (shard, op) = inner.to_queue(target, &message, None);
-        send(shard, op);
-    }
-    for entry in &targets.logs {
-        let record = log::record_from_message(&message, &entry.settings);
-        if let Err(refusal) = record.check(&entry.info.name, &entry.settings, inner.batch_bytes_max)
-        {
-            tracing::warn!(log = %entry.info.name, %refusal, "a delayed message is not captured");
-            continue;
-        }
-        let (shard, op) = inner.to_log(entry, record, ConnectionId(0), true, None);
-        send(shard, op);
-    }
-    send(
-        inner.shard_of_exchange(ready.entry.id),
-        Op::Moved(Box::new(ready)),
-    );
+    targets.remember(&message);
+    inner.forward(&message, &targets, outgoing);
+    let shard = inner.shard_of_exchange(ready.entry.id);
+    outgoing.push(shard, Op::Moved(Box::new(ready)));
+    outgoing.spanned |= 1 << shard;
 }
 
 /// Where the message goes now; nowhere if its exchange has gone meanwhile.

@@ -108,6 +108,7 @@ impl Link {
         } = plan;
         self.outgoing.published += 1;
         self.is_busy = true;
+        targets.remember(message);
         for taker in takers {
             if !taker.put(message.clone()) {
                 tracing::debug!("a reply was dropped: its requester does not read");

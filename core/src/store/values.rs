@@ -374,6 +374,7 @@ pub(crate) mod catalog {
                 ExchangeKind::ModulusHash => 7,
                 ExchangeKind::Delayed => 8,
                 ExchangeKind::FederationUpstream => 9,
+                ExchangeKind::RecentHistory => 10,
             });
             writer.bool(spec.auto_delete);
             writer.bool(spec.internal);
@@ -398,6 +399,7 @@ pub(crate) mod catalog {
                 7 => ExchangeKind::ModulusHash,
                 8 => ExchangeKind::Delayed,
                 9 => ExchangeKind::FederationUpstream,
+                10 => ExchangeKind::RecentHistory,
                 kind => return Err(unknown("exchange kind", kind)),
             };
             let (auto_delete, internal) = (reader.bool()?, reader.bool()?);

@@ -45,7 +45,7 @@ pub(in super::super) struct Edge {
 
 /// A destination, found.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Place {
+pub(crate) enum Place {
     Queue(Arc<QueueEntry>),
     Log(Arc<LogEntry>),
     Exchange(Arc<str>),
@@ -66,7 +66,7 @@ impl Table {
             }
             ExchangeKind::Random | ExchangeKind::LocalRandom => Table::Random(Edges::default()),
             ExchangeKind::ModulusHash => Table::Modulus(Edges::default()),
-            ExchangeKind::Delayed => Table::Fanout(Edges::default()),
+            ExchangeKind::RecentHistory | ExchangeKind::Delayed => Table::Fanout(Edges::default()),
             ExchangeKind::FederationUpstream => {
                 Table::Federation(Hops::new(spec), Edges::default())
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{LogEntry, QueueEntry};
-use crate::{command::Subscription, delay::DelayEntry, tags::Tags};
+use crate::{
+    command::Subscription, delay::DelayEntry, history::Remembering, message::Message, tags::Tags,
+};
 
 /// The destinations of one message.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub(crate) struct Targets {
     pub logs: SmallVec<[Arc<LogEntry>; 1]>,
     /// Exchanges that keep it for a while.
     pub delays: SmallVec<[Arc<DelayEntry>; 1]>,
+    /// Exchanges that remember it for bindings to come.
+    pub histories: SmallVec<[Remembering; 1]>,
     /// More than the topic had a say, so another message of the same topic may go elsewhere.
     pub by_headers: bool,
 }
@@ -34,12 +38,20 @@ impl Targets {
         self.queues.is_empty() && self.logs.is_empty() && self.delays.is_empty()
     }
 
+    /// Has the exchanges that it went through remember the message.
+    pub(crate) fn remember(&self, message: &Arc<Message>) {
+        for exchange in &self.histories {
+            exchange.remember(message);
+        }
+    }
+
     /// Makes the targets empty, keeping their memory.
     #[cfg(feature = "testing")]
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
         self.logs.clear();
         self.delays.clear();
+        self.histories.clear();
     }
 
     pub(super) fn push_queue(
@@ -83,5 +95,7 @@ impl Targets {
             self.delays.sort_unstable_by_key(|delay| delay.id);
             self.delays.dedup_by_key(|delay| delay.id);
         }
+        self.histories
+            .dedup_by(|twin, kept| Arc::ptr_eq(&twin.history, &kept.history));
     }
 }

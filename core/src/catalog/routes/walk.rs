@@ -15,6 +15,7 @@ use super::{
 use crate::{
     delay::{DelayEntry, delay_ms},
     event::{Kind, Refusal},
+    history::Recall,
     message::Message,
     topic::Topic,
 };
@@ -88,6 +89,24 @@ impl Routes {
             Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
         }
     }
+
+    /// Adds to `targets` where a new binding has a message go that its exchange remembers.
+    pub(crate) fn route_recalled(&self, recall: &Recall, message: &Message, targets: &mut Targets) {
+        match &recall.to {
+            Place::Queue(queue) => targets.push_queue(queue, None),
+            Place::Log(log) => targets.logs.push(log.clone()),
+            Place::Exchange(name) => {
+                let names = self.vhosts.get(&*recall.vhost);
+                let start = names.and_then(|names| names.exchanges.get(&**name));
+                if let (Some(names), Some(start)) = (names, start) {
+                    let facts = &mut || Facts::of(message);
+                    let topic = &message.topic;
+                    Walk::new(names, topic, facts, "", Leading::Any, true, targets).run(start);
+                }
+            }
+        }
+    }
+
     /// Adds to `targets` where a dead letter goes. Internal exchanges take it, and one that is not there leads nowhere.
     pub(crate) fn route_dead(
         &self,
@@ -251,6 +270,7 @@ impl<'r, 'm> Walk<'r, 'm> {
             self.targets.delays.push(delay.clone());
             return;
         }
+        self.targets.histories.extend(exchange.remembering.clone());
         self.matched = false;
         let topic = self.topic;
         match &exchange.table {
