@@ -31,7 +31,13 @@ impl Inner {
         for target in &targets.queues {
             send(self.to_queue(target, message, None));
         }
-        for entry in &targets.logs {
+        for target in &targets.logs {
+            let publisher = &message.origin.user;
+            if target.guarded && !target.takes_from(&self.snapshot.load(), publisher) {
+                self.metrics.capture_denied(1);
+                continue;
+            }
+            let entry = &target.log;
             let record = log::record_from_message(message, &entry.settings);
             let name = &entry.info.name;
             match record.check(name, &entry.settings, self.batch_bytes_max) {

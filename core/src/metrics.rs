@@ -25,6 +25,7 @@ pub struct Metrics {
     tapped: AtomicU64,
     untapped: AtomicU64,
     tap_denied: AtomicU64,
+    capture_denied: AtomicU64,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -76,6 +77,10 @@ impl Metrics {
 
     pub(crate) fn tap_denied(&self, records: u64) {
         add(&self.tap_denied, records);
+    }
+
+    pub(crate) fn capture_denied(&self, messages: u64) {
+        add(&self.capture_denied, messages);
     }
 
     pub(crate) fn session_expired(&self) {
@@ -188,6 +193,11 @@ impl Metrics {
                 "trivium_tap_denied_records_total",
                 "Records of logs that were offered to nobody because the user who had the log tapped may not publish there",
                 &self.tap_denied,
+            ),
+            counter(
+                "trivium_capture_denied_total",
+                "Messages that were refused, or left out of a log, because their publisher may not write to a log that captures them",
+                &self.capture_denied,
             ),
         ]
     }

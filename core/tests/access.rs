@@ -4,13 +4,16 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{Client, durable, exchange, message, open, queues::Declaring};
+use support::{
+    Client, durable, exchange, message, open,
+    queues::{Declaring, settle},
+};
 use trivium_core::{
     Binding, Broker, Change, Command, ConsumeSpec, ConsumerId, Credentials, Definitions,
-    Destination, Event, ExchangeKind, Grammar, Limits, LogSpec, Message, ParameterDefinition,
-    Password, Pattern, Permission, PermissionDefinition, PolicyDefinition, Refusal, Removal, Reply,
-    Scope, TopicPermission, TopicPermissionDefinition, UserDefinition, Value, VhostDefinition,
-    store::memory::MemoryStore,
+    Destination, Event, ExchangeKind, Grammar, Limits, LogSpec, Message, Origin, Outcome,
+    ParameterDefinition, Password, Pattern, Permission, PermissionDefinition, PolicyDefinition,
+    Refusal, Removal, Reply, Scope, TopicPermission, TopicPermissionDefinition, UserDefinition,
+    Value, VhostDefinition, store::memory::MemoryStore,
 };
 
 fn user(name: &str, password: &'static str, tags: &[&str]) -> UserDefinition {
@@ -322,6 +325,93 @@ async fn logs_are_checked_by_name() {
         text(append),
         "write access to log 'secret' in vhost '/' refused for user 'ada'"
     );
+}
+
+/// DESIGN section 3.2: a capture needs write permission on the log as well as on the exchange.
+#[tokio::test]
+async fn what_a_log_captures_is_written_to_it_by_whoever_publishes() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    admin.with_log("secret", &[]).await;
+    admin
+        .with_log("ada-log", &[("mq.bind", "amq.topic:open.#")])
+        .await;
+    admin.queue("heard").await;
+    admin.bind("amq.topic", "#", "heard").await;
+    let mut ada = login(&broker, "ada", "lovelace").await.unwrap();
+    for _ in 0..2 {
+        let refused = publish(&mut ada, "amq.topic", "secret").await;
+        assert_eq!(
+            refused.expect_err("it would be written").to_string(),
+            "write access to log 'secret' in vhost '/' refused for user 'ada'"
+        );
+        publish(&mut ada, "amq.topic", "open.one").await.unwrap();
+    }
+    assert_eq!(admin.read("ada-log", 0, 0).await, ["x", "x"]);
+    assert_eq!(admin.queue_counts("heard").await.0, 2, "all or nothing");
+    assert_eq!(denied(&broker).await, 2);
+
+    // Definitions that have the binding as well do not open it.
+    admin
+        .define(bind("amq.topic", "secret", "secret"))
+        .await
+        .unwrap();
+    assert!(publish(&mut ada, "amq.topic", "secret").await.is_err());
+    // What is bound by hand is for everybody who may publish to the exchange.
+    admin
+        .define(bind("amq.topic", "secret", "by.hand"))
+        .await
+        .unwrap();
+    publish(&mut ada, "amq.topic", "by.hand").await.unwrap();
+    assert_eq!(admin.read("secret", 0, 0).await, ["x"]);
+
+    let all = Definitions {
+        permissions: vec![permission("ada", ".*", ".*", ".*")],
+        ..Definitions::default()
+    };
+    import(&mut admin, all).await.unwrap();
+    publish(&mut ada, "amq.topic", "secret").await.unwrap();
+    assert_eq!(admin.read("secret", 0, 0).await, ["x", "x"]);
+}
+
+async fn denied(broker: &Broker) -> u64 {
+    let samples = broker.samples().await.into_iter();
+    let mut denied = samples.filter(|sample| sample.name == "trivium_capture_denied_total");
+    denied.next().expect("it is counted").value
+}
+
+/// A dead letter is captured as what its publisher has written: nothing gets into a log by way of a queue.
+#[tokio::test]
+async fn a_dead_letter_is_captured_if_its_publisher_may_write_to_the_log() {
+    let store = Arc::new(MemoryStore::new());
+    let (broker, mut admin) = broker_of_ada(&store).await;
+    admin.with_log("secret", &[]).await;
+    let to_secret = [
+        ("x-dead-letter-exchange", Value::Text("amq.topic".into())),
+        ("x-dead-letter-routing-key", Value::Text("secret".into())),
+    ];
+    admin.declare("q", &to_secret).await;
+    admin.queue("heard").await;
+    admin.bind("amq.topic", "secret", "heard").await;
+    for (user, body) in [("ada", "hers"), ("guest", "ours")] {
+        let origin = Origin {
+            user: user.into(),
+            ..Origin::default()
+        };
+        let dying = Message {
+            origin: Arc::new(origin),
+            ..message("", "q", body)
+        };
+        admin.publish_message(dying).await;
+    }
+    admin.consume(1, "q", ConsumeSpec::default()).await;
+    for delivery in 1..=2 {
+        admin.delivery().await;
+        admin.submit(settle(1, delivery, Outcome::Reject)).await;
+    }
+    admin.filled("heard", 2).await;
+    assert_eq!(admin.read("secret", 0, 0).await, ["ours"]);
+    assert_eq!(denied(&broker).await, 1);
 }
 
 /// connection.open: a vhost that is not there, one that the user may not enter.

@@ -30,10 +30,12 @@ impl Catalog {
         let mut applied = Applied::from(Outcome::Bound {
             created: existing.is_none(),
         });
+        // What a log captures by its own setting stays that, also if it is bound by hand (or by definitions) as well.
+        let leads_to_log = matches!(place, Place::Log(_));
         let unchanged = |number| {
             self.bindings
                 .get(number)
-                .is_some_and(|bound| bound.binding == *binding)
+                .is_some_and(|bound| leads_to_log || bound.binding == *binding)
         };
         if !existing.is_some_and(unchanged) {
             let number = existing.unwrap_or_else(|| self.bindings.next_number());
@@ -199,6 +201,7 @@ impl Catalog {
         let edge = Edge {
             to: place,
             subscription: bound.binding.subscription,
+            guarded: matches!(bound.binding.destination, Destination::Log(_)),
         };
         let vhost = bound.identity.source.0.clone();
         self.routes_mut().bind(&vhost, number, &bound.binding, edge);

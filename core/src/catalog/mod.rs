@@ -43,7 +43,9 @@ pub use bench::Routing;
 pub(crate) use feeds::Feed;
 pub(crate) use headers::HeaderMatch;
 pub(crate) use logs::SQUARE;
-pub(crate) use routes::{LogEntry, Place, QueueEntry, QueueTarget, Routes, Targets, dots};
+pub(crate) use routes::{
+    LogEntry, LogTarget, Place, QueueEntry, QueueTarget, Routes, Targets, dots,
+};
 pub(crate) use shares::is_group;
 pub(crate) use spread::Facts;
 pub use streams::max_age as stream_age;

@@ -35,7 +35,7 @@ use crate::{
 
 pub(super) use self::table::Edge;
 pub(crate) use self::table::Place;
-pub(crate) use self::targets::{QueueTarget, Targets};
+pub(crate) use self::targets::{LogTarget, QueueTarget, Targets};
 
 /// A queue as declared.
 #[derive(Clone, Debug)]

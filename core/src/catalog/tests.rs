@@ -134,7 +134,12 @@ fn names(targets: &Targets) -> Vec<String> {
         .iter()
         .map(|target| target.queue.name.to_string());
     queues
-        .chain(targets.logs.iter().map(|log| log.info.name.to_string()))
+        .chain(
+            targets
+                .logs
+                .iter()
+                .map(|target| target.log.info.name.to_string()),
+        )
         .collect()
 }
 

@@ -21,7 +21,7 @@ pub(crate) use self::registered::{Target, Undelivered};
 pub(crate) use crate::deaths::Reason;
 use crate::{
     broker::Inner,
-    catalog::{QueueEntry, Targets},
+    catalog::{LogTarget, QueueEntry, Targets},
     deaths::{Death, Deaths},
     event::Event,
     id::{ConnectionId, QueueId, Sequence, Token},
@@ -139,6 +139,13 @@ impl Office {
             }
             targets.merge();
         }
+        let known = targets.logs.len();
+        let publisher = &message.origin.user;
+        targets
+            .logs
+            .retain(|target| target.takes_from(&routes, publisher));
+        let denied = known - targets.logs.len();
+        self.inner.metrics.capture_denied(denied as u64);
         if letter.reason != Reason::Rejected
             && let Some(deaths) = &message.origin.deaths
         {
@@ -160,7 +167,7 @@ impl Office {
             let (shard, op) = self.inner.to_queue(target, message, token);
             self.push(shard, op, token.is_none());
         }
-        for entry in &targets.logs {
+        for LogTarget { log: entry, .. } in &targets.logs {
             let record = log::record_from_message(message, &entry.settings);
             let bytes_max = self.inner.batch_bytes_max;
             if record

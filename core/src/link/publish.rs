@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{Attached, Link, Mailbox, Stopped, traced::Publishing};
 use crate::{
     broker::Inner,
-    catalog::{LogEntry, QueueTarget, SQUARE, Targets},
+    catalog::{LogTarget, QueueTarget, SQUARE, Targets},
     commit::Span,
     event::{Event, Refusal},
     id::Token,
@@ -74,7 +74,11 @@ impl Link {
     }
 
     fn find_plan(&mut self, message: &Message, also: &[Topic]) -> Result<Plan, Refusal> {
-        let targets = self.routing.route_all(&self.actor.vhost, message, also)?;
+        let routed = self.routing.route_all(&self.actor.vhost, message, also);
+        let targets = routed.inspect_err(|_| {
+            let denied = self.routing.take_captures_denied();
+            self.broker.metrics.capture_denied(denied);
+        })?;
         if let Some(refusal) = self.broker.refusal() {
             return Err(refusal);
         }
@@ -127,13 +131,11 @@ impl Link {
             destinations += 1;
             shards |= 1 << shard;
         }
-        for (entry, record) in targets.logs.iter().zip(records) {
+        for (LogTarget { log, .. }, record) in targets.logs.iter().zip(records) {
             // What is sent to the log by its name is tapped, what an exchange led there is not.
             let captured = !message.exchange.is_empty();
             let publisher = self.actor.connection;
-            let (shard, op) = self
-                .broker
-                .to_log(entry, record, publisher, captured, token);
+            let (shard, op) = self.broker.to_log(log, record, publisher, captured, token);
             self.outgoing.push(shard, op);
             destinations += 1;
             shards |= 1 << shard;
@@ -247,11 +249,11 @@ impl Plan {
 /// What each log gets. One that cannot take its record spares all destinations: a publish reaches all or none.
 fn records(
     message: &Message,
-    logs: &[Arc<LogEntry>],
+    logs: &[LogTarget],
     bytes_max: usize,
 ) -> Result<Vec<NewRecord>, Refusal> {
     logs.iter()
-        .map(|entry| {
+        .map(|LogTarget { log: entry, .. }| {
             let record = log::record_from_message(message, &entry.settings);
             record.check(&entry.info.name, &entry.settings, bytes_max)?;
             Ok(record)

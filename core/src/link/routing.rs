@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     access::{Operation, Permits},
-    catalog::{Actor, Facts, Routes, Targets, dots},
+    catalog::{Actor, Facts, LogTarget, Routes, Targets, dots},
     command::ExchangeKind,
     event::{Kind, Refusal},
     message::Message,
@@ -25,6 +25,7 @@ pub(crate) struct Routing {
     routes: Arc<Routes>,
     lately: Rare<Lately>,
     permits: Permits,
+    captures_denied: u64,
 }
 
 /// Where messages of this connection went lately.
@@ -49,6 +50,7 @@ impl Routing {
             routes,
             lately: Rare::default(),
             permits: Permits::default(),
+            captures_denied: 0,
         }
     }
 
@@ -113,6 +115,21 @@ impl Routing {
             return self.permit_topic(Operation::Write, exchange, topic, client);
         }
         Ok(())
+    }
+
+    /// What a log captures is written to it by whoever publishes (DESIGN section 3.2).
+    fn permit_captures(&mut self, targets: &Targets) -> Result<(), Refusal> {
+        let guarded = targets.logs.iter().filter(|target| target.guarded);
+        for LogTarget { log, .. } in guarded {
+            self.permit(Operation::Write, Kind::Log, &log.info.name)
+                .inspect_err(|_| self.captures_denied += 1)?;
+        }
+        Ok(())
+    }
+
+    /// How many publishes a log would have captured and their publisher may not write to it, since somebody asked.
+    pub(crate) fn take_captures_denied(&mut self) -> u64 {
+        std::mem::take(&mut self.captures_denied)
     }
 
     /// The current snapshot.
@@ -181,6 +198,7 @@ impl Routing {
             )?;
         }
         targets.merge();
+        self.permit_captures(&targets)?;
         Ok(Arc::new(targets))
     }
 
@@ -203,6 +221,7 @@ impl Routing {
             client,
             &mut targets,
         )?;
+        self.permit_captures(&targets)?;
         let targets = Arc::new(targets);
         if !targets.by_headers {
             let remembered = &mut self.lately.make().remembered;

@@ -41,6 +41,8 @@ pub(super) type Edges = SmallMap<u64, Edge, FxBuildHasher>;
 pub(in super::super) struct Edge {
     pub to: Place,
     pub subscription: Option<Subscription>,
+    /// It is a log's own setting: publishers need permission on the log as well.
+    pub guarded: bool,
 }
 
 /// A destination, found.

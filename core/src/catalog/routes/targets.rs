@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{LogEntry, QueueEntry};
+use super::{LogEntry, QueueEntry, Routes};
 use crate::{
-    command::Subscription, delay::DelayEntry, history::Remembering, message::Message, tags::Tags,
+    access::Operation, command::Subscription, delay::DelayEntry, event::Kind,
+    history::Remembering, message::Message, properties::Text, tags::Tags,
 };
 
 /// The destinations of one message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Targets {
     pub queues: SmallVec<[QueueTarget; 2]>,
-    pub logs: SmallVec<[Arc<LogEntry>; 1]>,
+    pub logs: SmallVec<[LogTarget; 1]>,
     /// Exchanges that keep it for a while.
     pub delays: SmallVec<[Arc<DelayEntry>; 1]>,
     /// Exchanges that remember it for bindings to come.
@@ -30,6 +31,28 @@ pub(crate) struct QueueTarget {
     pub tags: Tags,
     /// It need not be kept: all that matched are subscriptions with QoS 0.
     pub best_effort: bool,
+}
+
+/// A log that a message goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct LogTarget {
+    pub log: Arc<LogEntry>,
+    /// The log captures it by its own setting, so whoever published it has to be allowed to write to the log too. What
+    /// somebody who may do that has bound by hand is for everybody who may publish to the exchange, as in RabbitMQ.
+    pub guarded: bool,
+}
+
+impl LogTarget {
+    /// Whether what `user` has published before, a dead letter or what was delayed, may be captured now.
+    pub(crate) fn takes_from(&self, routes: &Routes, user: &Text) -> bool {
+        if !self.guarded || user.is_empty() {
+            return true;
+        }
+        let LogEntry { vhost, info, .. } = &*self.log;
+        let access = routes.access();
+        let may = access.check(vhost, user, Operation::Write, Kind::Log, &info.name);
+        may.is_ok()
+    }
 }
 
 impl Targets {
@@ -52,6 +75,11 @@ impl Targets {
         self.logs.clear();
         self.delays.clear();
         self.histories.clear();
+    }
+
+    pub(super) fn push_log(&mut self, log: &Arc<LogEntry>, guarded: bool) {
+        let log = log.clone();
+        self.logs.push(LogTarget { log, guarded });
     }
 
     pub(super) fn push_queue(
@@ -88,8 +116,14 @@ impl Targets {
             });
         }
         if self.logs.len() > 1 {
-            self.logs.sort_unstable_by_key(|log| log.info.id);
-            self.logs.dedup_by_key(|log| log.info.id);
+            self.logs.sort_unstable_by_key(|target| target.log.info.id);
+            self.logs.dedup_by(|twin, kept| {
+                let same = twin.log.info.id == kept.log.info.id;
+                if same {
+                    kept.guarded &= twin.guarded;
+                }
+                same
+            });
         }
         if self.delays.len() > 1 {
             self.delays.sort_unstable_by_key(|delay| delay.id);

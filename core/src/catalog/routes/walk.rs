@@ -94,7 +94,7 @@ impl Routes {
     pub(crate) fn route_recalled(&self, recall: &Recall, message: &Message, targets: &mut Targets) {
         match &recall.to {
             Place::Queue(queue) => targets.push_queue(queue, None),
-            Place::Log(log) => targets.logs.push(log.clone()),
+            Place::Log(log) => targets.push_log(log, false),
             Place::Exchange(name) => {
                 let names = self.vhosts.get(&*recall.vhost);
                 let start = names.and_then(|names| names.exchanges.get(&**name));
@@ -190,7 +190,7 @@ impl Vhost {
                 targets.push_queue(queue, None);
             }
         } else if let Some(log) = self.logs.get(&*name) {
-            targets.logs.push(log.clone());
+            targets.push_log(log, false);
         }
         targets.merge();
     }
@@ -351,7 +351,7 @@ impl<'r, 'm> Walk<'r, 'm> {
                     self.targets.push_queue(queue, edge.subscription);
                 }
             }
-            Place::Log(log) if self.logs => self.targets.logs.push(log.clone()),
+            Place::Log(log) if self.logs => self.targets.push_log(log, edge.guarded),
             Place::Log(_) => {}
             Place::Exchange(name) => self.enter(name, start),
         }
