@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    catalog::{Actor, Catalog, Effect, Outcome, Routes},
+    catalog::{Actor, Catalog, Effect, Outcome, QueueEntry, Routes, is_group},
     census::{Census, Group},
     client_quota::Meters,
     command::{Change, Scope},
@@ -330,7 +330,7 @@ impl Broker {
 impl Inner {
     pub(crate) fn connect(self: Arc<Inner>, origin: Origin) -> Link {
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        let mailbox = Arc::new(Mailbox::new(id));
+        let mailbox = Arc::new(Mailbox::of(id, origin.protocol.clone()));
         let mut connections = self.connections();
         let mailboxes = &mut connections.mailboxes;
         if mailboxes.len() == mailboxes.capacity() {
@@ -843,9 +843,14 @@ impl Inner {
     /// A queue has told that it is unused and wants to go.
     pub(crate) async fn remove_idle_queue(&self, id: QueueId) {
         let mut catalog = self.catalog.lock().await;
-        let spec = catalog.queue(id).map(|queue| queue.spec.clone());
+        if catalog.has_members(id) {
+            // They have come while it was about to go.
+            return;
+        }
+        let queue = catalog.queue(id).cloned();
+        let is_session = |queue: &QueueEntry| queue.spec.session && !is_group(&queue.name);
         match self.remove_queue(&mut catalog, id, true, false).await {
-            Ok(_) if spec.is_some_and(|spec| spec.session && spec.durable) => {
+            Ok(_) if queue.is_some_and(|queue| is_session(&queue) && queue.spec.durable) => {
                 self.metrics.session_expired();
             }
             Ok(_) => {}

@@ -340,12 +340,15 @@ pub enum Change {
     /// Adds a binding; adding one again replaces its tag and options.
     Bind(Binding),
     /// Makes a session a member of a group that shares what matches a filter on `amq.topic` (MQTT 5, 4.8.2), or changes
-    /// its options. Answered as `Bind`.
+    /// its options. With a `log`, the group shares its records instead, and `filter` is what the front end calls that: the
+    /// first member makes a cursor that begins where it says. Answered as `Bind`, and by whoever makes a cursor as
+    /// `DeclareQueue`.
     Join {
         client: Text,
         group: Text,
         filter: Text,
         subscription: Subscription,
+        log: Option<Box<SharedLog>>,
     },
     /// Ends that; answered as `Unbind`.
     Leave {
@@ -497,6 +500,15 @@ pub struct QueueSpec {
     pub session: bool,
     /// As declared, in order.
     pub arguments: Vec<(Text, Value)>,
+}
+
+/// A log whose records a group shares, and where the group begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedLog {
+    /// Its name.
+    pub log: Text,
+    /// In each partition.
+    pub from: StreamStart,
 }
 
 /// A binding from an exchange.

@@ -14,7 +14,7 @@ use crate::{
 /// What kind of reader one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReaderKind {
-    /// A group of Kafka's classic protocol, or one without members.
+    /// A group of Kafka's classic protocol, or one that never had members.
     Classic,
     /// A group of Kafka's consumer protocol (KIP-848).
     Consumer,
@@ -53,7 +53,7 @@ pub struct Reader {
     /// What it is.
     pub kind: ReaderKind,
     /// The protocol of its members; `None` while there are none.
-    pub protocol: Option<&'static str>,
+    pub protocol: Option<Text>,
     /// Its name: of the group, the exchange that is offered to, or the client.
     pub name: Text,
     /// As [`crate::group::GroupInfo`] has it; empty for what is no group.

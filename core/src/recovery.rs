@@ -126,6 +126,11 @@ pub(crate) async fn recover(
             .ok_or_else(|| StoreError::Corrupt("key of a group's members".into()))?;
         shards[shard_of_name(&name.1, count)].recover_group_members(now, name, value)?;
     }
+    for (key, value) in scan_all(store, Table::State, keys::all_group_kinds()).await? {
+        let name = keys::group_parts(key)
+            .ok_or_else(|| StoreError::Corrupt("key of a group's kind".into()))?;
+        shards[shard_of_name(&name.1, count)].recover_group_kind(name, value)?;
+    }
     for (key, value) in scan_all(store, Table::State, keys::all_group_offsets()).await? {
         let group = crate::group::stored_group(&key)?;
         shards[shard_of_name(&group, count)].recover_group_offset(&key, value)?;

@@ -213,6 +213,7 @@ async fn a_session_has_so_many_subscriptions_and_no_more() {
         group: "g".into(),
         filter: Text::from(filter),
         subscription,
+        log: None,
     };
     client.define(Change::Bind(binding("a"))).await.unwrap();
     client.define(join("b")).await.unwrap();

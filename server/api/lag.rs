@@ -64,7 +64,7 @@ fn write(lag: &Lag) -> JsonValue {
         "vhost": &*lag.reader.vhost,
         "name": &*lag.reader.name,
         "kind": lag.reader.kind.name(),
-        "protocol": lag.reader.protocol,
+        "protocol": lag.reader.protocol.as_deref(),
         "state": lag.reader.state,
         "members": lag.reader.members,
         "lag": lag.lag,

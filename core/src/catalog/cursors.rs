@@ -80,6 +80,7 @@ impl Catalog {
                 })),
                 None => {
                     self.queues.remove(&queue.id);
+                    self.leave_all(&queue, applied);
                     self.routes_mut().remove_queue(&queue);
                     let key = keys::queue(queue.id);
                     applied.batch.delete(Table::Catalog, key);

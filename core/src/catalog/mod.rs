@@ -46,7 +46,7 @@ pub(crate) use logs::SQUARE;
 pub(crate) use routes::{
     LogEntry, LogTarget, Place, QueueEntry, QueueTarget, Routes, Targets, dots,
 };
-pub(crate) use shares::is_group;
+pub(crate) use shares::{group_filter, is_group};
 pub(crate) use spread::Facts;
 pub use streams::max_age as stream_age;
 pub(crate) use topic_trie::LEVELS_MAX;
@@ -226,7 +226,11 @@ impl Catalog {
                 group,
                 filter,
                 subscription,
-            } => self.join(by, client, group, filter, *subscription),
+                log,
+            } => match log {
+                None => self.join(by, client, group, filter, *subscription),
+                Some(log) => self.join_log(by, client, (group, filter), *subscription, log),
+            },
             Change::Leave {
                 client,
                 group,

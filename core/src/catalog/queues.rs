@@ -255,7 +255,7 @@ impl Catalog {
         self.create_sourced(by, name, spec, None)
     }
 
-    fn create_sourced(
+    pub(super) fn create_sourced(
         &mut self,
         by: &Actor,
         name: Text,

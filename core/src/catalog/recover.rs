@@ -92,6 +92,7 @@ impl Catalog {
             }
         }
         catalog.recover_cursors(&mut applied);
+        catalog.recover_log_groups(&mut applied);
         catalog.renumber_transient(&mut applied);
         catalog.furnish(configured, &mut applied);
         for (key, value) in bindings {
@@ -203,6 +204,7 @@ impl Catalog {
                 ..(*queue).clone()
             };
             self.store_queue(&queue, false, applied);
+            self.renumber_member(old, &queue, applied);
             self.put_queue(Arc::new(queue));
         }
     }

@@ -2,18 +2,27 @@
 //!
 //! The queue of a group is kept among the sessions, under a name that begins with U+0000 and is therefore no client's.
 //! It goes away with its last member.
+//!
+//! The members of a group may share the records of a log instead. Its queue is a cursor then, and outlives its members
+//! for a while: where workers are that come and go is not forgotten between them. Who unsubscribes says that it is not
+//! needed any more; a session that ends does not.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Actor, Applied, Catalog, Effect, Outcome, check, routes::QueueEntry};
 use crate::{
-    command::{Binding, Destination, QueueSpec, Subscription},
+    access::Operation,
+    command::{Binding, Destination, QueueSpec, SharedLog, Subscription},
     event::{Kind, Refusal},
     id::QueueId,
     properties::Text,
+    queue::QueueSettings,
     store::{Table, keys::catalog as keys, values::catalog::ShareRow},
     topic::Grammar,
 };
+
+/// How long a group that shares a log is kept without members: as long as the offsets of a group of Kafka's.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The queue of a group; a group's name holds no separator.
 pub(crate) fn queue_name(group: &str, filter: &str) -> Text {
@@ -23,6 +32,12 @@ pub(crate) fn queue_name(group: &str, filter: &str) -> Text {
 /// Whether a session's name is that of a group's queue.
 pub(crate) fn is_group(name: &str) -> bool {
     name.starts_with('\0')
+}
+
+/// What the members of a group subscribe to, by its queue's name.
+pub(crate) fn group_filter(name: &str) -> Option<Text> {
+    let group = name.strip_prefix('\0')?;
+    Some(format!("$share/{group}").into())
 }
 
 /// Who takes part in which group, with its options.
@@ -92,6 +107,75 @@ impl Catalog {
         Ok(applied)
     }
 
+    /// Makes a client's session a member of a group that shares the records of a log, or changes its options.
+    pub(super) fn join_log(
+        &mut self,
+        by: &Actor,
+        client: &Text,
+        (group, filter): (&Text, &Text),
+        subscription: Subscription,
+        shared: &SharedLog,
+    ) -> Result<Applied, Refusal> {
+        let Some(session) = self.routes.session(&by.vhost, client).cloned() else {
+            return Err(check::not_found(Kind::Queue, client, by));
+        };
+        self.may(by, Operation::Read, Kind::Log, &shared.log)?;
+        let Some(log) = self.routes.log(&by.vhost, &shared.log).cloned() else {
+            return Err(check::not_found(Kind::Log, &shared.log, by));
+        };
+        let name = queue_name(group, filter);
+        if !session.shares.iter().any(|(own, _)| *own == name) {
+            self.check_subscriptions(&session)?;
+        }
+        let mut applied = Applied::default();
+        let queue = match self.routes.session(&by.vhost, &name).cloned() {
+            Some(queue) => {
+                self.expire(&queue, None, &mut applied);
+                queue.id
+            }
+            None => {
+                let spec = QueueSpec {
+                    durable: true,
+                    session: true,
+                    arguments: QueueSettings::cursor_arguments(&shared.log, shared.from),
+                    ..QueueSpec::default()
+                };
+                applied = self.create_sourced(by, name.clone(), spec, Some(log));
+                let Outcome::Queue { queue, .. } = &applied.outcome else {
+                    return Err(check::not_found(Kind::Queue, client, by));
+                };
+                queue.id
+            }
+        };
+        let members = self.members.entry(queue).or_default();
+        let created = members.insert(session.id, subscription).is_none();
+        let shares = with_share(&session, name.clone(), Some(subscription));
+        self.change_shares(&session, shares, &name, &mut applied);
+        if !matches!(applied.outcome, Outcome::Queue { .. }) {
+            applied.outcome = Outcome::Bound { created };
+        }
+        Ok(applied)
+    }
+
+    /// How long the queue of a group is kept that nobody consumes.
+    fn expire(&mut self, queue: &QueueEntry, expires: Option<Duration>, applied: &mut Applied) {
+        if queue.spec.expires == expires {
+            return;
+        }
+        let spec = QueueSpec {
+            expires,
+            ..queue.spec.clone()
+        };
+        let queue = Arc::new(QueueEntry {
+            settings: self.settings(QueueSettings::effective(&spec, &[], &[])),
+            spec,
+            ..queue.clone()
+        });
+        self.store_queue(&queue, true, applied);
+        self.put_queue(queue.clone());
+        applied.effects.push(Effect::QueueChanged(queue));
+    }
+
     /// Ends a client's part in a group.
     pub(super) fn leave(
         &mut self,
@@ -106,7 +190,10 @@ impl Catalog {
         let mut applied = Applied::default();
         let mut existed = false;
         if let (Some(session), Some(queue)) = (session, queue) {
-            existed = self.remove_member(queue, session.id, &mut applied);
+            existed = self.remove_member(queue, session.id);
+            if existed && !self.members.contains_key(&queue) {
+                applied.unused.push(queue);
+            }
             let shares = with_share(&session, name.clone(), None);
             self.change_shares(&session, shares, &name, &mut applied);
         }
@@ -159,28 +246,39 @@ impl Catalog {
         Ok(applied)
     }
 
-    /// A session has ended, and with it its part in groups.
+    /// A session has ended, and with it its part in groups; or a group, and with it its members' parts.
     pub(super) fn leave_all(&mut self, session: &QueueEntry, applied: &mut Applied) {
-        self.members.remove(&session.id);
+        for member in self.members.remove(&session.id).into_iter().flatten() {
+            if let Some(member) = self.queues.get(&member.0).cloned() {
+                let shares = with_share(&member, session.name.clone(), None);
+                self.change_shares(&member, shares, &session.name, applied);
+            }
+        }
         for (name, _) in session.shares.iter() {
             applied
                 .batch
                 .delete(Table::Catalog, keys::share(session.id, name));
-            let group = self.routes.session(&session.vhost, name);
-            if let Some(queue) = group.filter(|_| is_group(name)).map(|queue| queue.id) {
-                self.remove_member(queue, session.id, applied);
+            let group = self.routes.session(&session.vhost, name).cloned();
+            let Some(group) = group.filter(|_| is_group(name)) else {
+                continue;
+            };
+            let existed = self.remove_member(group.id, session.id);
+            if existed && !self.members.contains_key(&group.id) {
+                match group.source {
+                    None => applied.unused.push(group.id),
+                    Some(_) => self.expire(&group, Some(KEPT), applied),
+                }
             }
         }
     }
 
-    fn remove_member(&mut self, queue: QueueId, session: QueueId, applied: &mut Applied) -> bool {
+    fn remove_member(&mut self, queue: QueueId, session: QueueId) -> bool {
         let Some(members) = self.members.get_mut(&queue) else {
             return false;
         };
         let existed = members.remove(&session).is_some();
         if members.is_empty() {
             self.members.remove(&queue);
-            applied.unused.push(queue);
         }
         existed
     }
@@ -235,14 +333,51 @@ impl Catalog {
         true
     }
 
-    /// Groups without members.
+    /// A session goes on under another number.
+    pub(super) fn renumber_member(
+        &mut self,
+        old: QueueId,
+        session: &QueueEntry,
+        applied: &mut Applied,
+    ) {
+        for (name, subscription) in session.shares.iter() {
+            let row = ShareRow::write(*subscription);
+            let key = keys::share(session.id, name);
+            applied.batch.delete(Table::Catalog, keys::share(old, name));
+            applied.batch.put(Table::Catalog, key, row);
+            let group = self.routes.session(&session.vhost, name);
+            let members = group.and_then(|group| self.members.get_mut(&group.id));
+            if let Some(members) = members.filter(|_| is_group(name)) {
+                members.remove(&old);
+                members.insert(session.id, *subscription);
+            }
+        }
+    }
+
+    /// Groups that share a log and whose members were there for as long as the broker are kept for a while.
+    pub(super) fn recover_log_groups(&mut self, applied: &mut Applied) {
+        let queues = self.queues.values();
+        let groups = queues.filter(|queue| queue.source.is_some() && self.is_deserted(queue));
+        for group in groups.cloned().collect::<Vec<_>>() {
+            self.expire(&group, Some(KEPT), applied);
+        }
+    }
+
+    /// Groups without members that nobody comes back to.
     pub(crate) fn unused_groups(&self) -> Vec<QueueId> {
-        self.queues
-            .values()
-            .filter(|queue| queue.spec.session && is_group(&queue.name))
-            .map(|queue| queue.id)
-            .filter(|id| !self.members.contains_key(id))
-            .collect()
+        let queues = self.queues.values();
+        let unused = queues.filter(|queue| queue.source.is_none() && self.is_deserted(queue));
+        unused.map(|queue| queue.id).collect()
+    }
+
+    /// Whether a queue is that of a group without members.
+    fn is_deserted(&self, queue: &QueueEntry) -> bool {
+        queue.spec.session && is_group(&queue.name) && !self.members.contains_key(&queue.id)
+    }
+
+    /// Whether a queue is that of a group with members, which does not go because nobody consumes it now.
+    pub(crate) fn has_members(&self, queue: QueueId) -> bool {
+        self.members.contains_key(&queue)
     }
 }
 

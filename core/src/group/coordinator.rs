@@ -112,6 +112,14 @@ impl Groups {
         self.entry(name).group.restore_members(row, now.instant)
     }
 
+    /// Takes the kind of a group that was found when the broker opened.
+    pub fn recover_kind(&mut self, name: GroupName, row: Bytes) -> Result<(), StoreError> {
+        if !self.groups.contains_key(&name) {
+            self.recovered.push(name.clone());
+        }
+        self.entry(name).group.restore_kind(row)
+    }
+
     /// Takes a committed offset that was found when the broker opened.
     pub fn recover(&mut self, key: &Bytes, value: Bytes) -> Result<(), StoreError> {
         let (vhost, name, log, partition) = stored(key)?;

@@ -47,6 +47,7 @@ use super::{
     subscription,
 };
 use crate::{
+    lag::ReaderKind,
     properties::Text,
     store::{Batch, StoreError},
     time::Now,
@@ -82,6 +83,8 @@ pub(super) struct Group {
     share: Option<Box<ShareGroup>>,
     /// Consumers of streams; while there are any the group has no other members.
     followers: Followers,
+    /// What its members are, or were last.
+    kind: ReaderKind,
     initial_rebalance_delay: Duration,
     /// When those who have not rejoined are left behind.
     join_by: Option<Instant>,
@@ -126,6 +129,7 @@ impl Group {
             consumers: None,
             share: None,
             followers: Followers::default(),
+            kind: ReaderKind::Classic,
             initial_rebalance_delay,
             join_by: None,
             initial: None,
@@ -292,6 +296,7 @@ impl Group {
         batch: &mut Batch,
     ) {
         self.answer(now, directory, from, request, answers, batch);
+        self.note_kind(batch);
         self.store_members(batch);
     }
 

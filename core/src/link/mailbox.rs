@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{event::Event, id::ConnectionId};
+use crate::{event::Event, id::ConnectionId, properties::Text};
 
 /// Events for one connection, in the order in which each shard left them.
 ///
@@ -13,14 +13,22 @@ use crate::{event::Event, id::ConnectionId};
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) connection: ConnectionId,
+    /// What the connection speaks; empty for the broker's own.
+    pub(crate) protocol: Text,
     events: Mutex<Vec<Event>>,
     arrived: Notify,
 }
 
 impl Mailbox {
     pub(crate) fn new(connection: ConnectionId) -> Mailbox {
+        Mailbox::of(connection, Text::new())
+    }
+
+    /// Of a client's connection.
+    pub(crate) fn of(connection: ConnectionId, protocol: Text) -> Mailbox {
         Mailbox {
             connection,
+            protocol,
             events: Mutex::default(),
             arrived: Notify::new(),
         }

@@ -330,6 +330,11 @@ impl Queue {
         self.unsettled_count
     }
 
+    /// The connections of consumers that take messages, in no order.
+    pub(crate) fn consumer_connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.consumers.actives().map(|consumer| consumer.connection)
+    }
+
     /// Consumers that take messages.
     pub(crate) fn consumers(&self) -> u32 {
         self.consumers.active()
@@ -339,6 +344,10 @@ impl Queue {
     pub(crate) fn change(&mut self, entry: Arc<QueueEntry>, from: ConnectionId, now: Timestamp) {
         if let (Some(cursor), Some(log)) = (&mut self.cursor, &entry.source) {
             cursor.change(log);
+        }
+        // A new time begins now.
+        if entry.settings.expires != self.entry.settings.expires && self.idle_since.is_some() {
+            self.idle_since = Some(now);
         }
         self.entry = entry;
         if let Some(session) = &mut self.session {

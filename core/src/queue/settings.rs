@@ -31,6 +31,8 @@ const QUORUM_PRIORITY_DEFAULT: u8 = 4;
 const SOURCE: &str = "x-source";
 /// Where it begins.
 const START: &str = "x-stream-offset";
+/// The same for one that no client has declared, in milliseconds.
+const START_TIME: &str = "x-stream-time";
 /// Which records it is for.
 const FILTER: &str = "x-filter";
 
@@ -194,8 +196,26 @@ impl QueueSettings {
         argument(&spec.arguments, SOURCE).and_then(text)
     }
 
+    /// The arguments of a cursor that no client has declared.
+    pub(crate) fn cursor_arguments(log: &Text, from: StreamStart) -> Vec<(Text, Value)> {
+        let number = |number: u64| Value::I64(i64::try_from(number).unwrap_or(i64::MAX));
+        let (name, start) = match from {
+            StreamStart::First => (START, Value::Text("first".into())),
+            StreamStart::Last => (START, Value::Text("last".into())),
+            StreamStart::Next => (START, Value::Text("next".into())),
+            StreamStart::Offset(offset) => (START, number(offset.0)),
+            StreamStart::AtTime(milliseconds) => (START_TIME, number(milliseconds)),
+        };
+        let source = (Text::from_static(SOURCE), Value::Text(log.clone()));
+        vec![source, (Text::from_static(name), start)]
+    }
+
     /// Where a cursor was declared to begin.
     pub(crate) fn start(spec: &QueueSpec) -> StreamStart {
+        let time = argument(&spec.arguments, START_TIME).and_then(Value::integer);
+        if let Some(milliseconds) = time.filter(|_| spec.session) {
+            return StreamStart::AtTime(u64::try_from(milliseconds).unwrap_or_default());
+        }
         let start = argument(&spec.arguments, START).map(stream_start);
         start.and_then(Result::ok).unwrap_or_default()
     }
@@ -224,6 +244,10 @@ impl QueueSettings {
                 u64::try_from(number).ok()
             };
             return QueueSettings {
+                kind: match QueueSettings::source(spec) {
+                    Some(_) => QueueType::Cursor,
+                    None => QueueType::Classic,
+                },
                 expires: spec.expires,
                 max_length: bound("x-max-length"),
                 max_length_bytes: bound("x-max-length-bytes"),

@@ -192,6 +192,15 @@ impl Shard {
         self.groups.recover_members(now, name, row)
     }
 
+    /// What a group was last.
+    pub(crate) fn recover_group_kind(
+        &mut self,
+        name: (Text, Text),
+        row: Bytes,
+    ) -> Result<(), StoreError> {
+        self.groups.recover_kind(name, row)
+    }
+
     /// An offset that a transaction is to commit.
     pub(crate) fn recover_pending_offset(
         &mut self,

@@ -2,7 +2,9 @@
 
 use super::Shard;
 use crate::{
+    catalog::group_filter,
     lag::{Reader, ReaderKind, Standing, Standpoint},
+    properties::Text,
     queue::Queue,
 };
 
@@ -18,10 +20,15 @@ impl Shard {
     }
 
     fn cursor_standings(&self) -> impl Iterator<Item = Standing> {
-        self.queues.values().flat_map(|queue| {
+        let queues = self.queues.values();
+        let cursors = queues.filter(|queue| queue.entry.source.is_some());
+        cursors.flat_map(move |queue| {
+            let mut consumers = queue.consumer_connections();
+            let first = consumers.find_map(|connection| self.mailbox(connection));
+            let protocol = first.map(|mailbox| mailbox.protocol.clone());
+            let reader = reader(queue, ReaderKind::Cursor, protocol);
             queue.cursor_standpoints().map(move |at| {
-                let protocol = (queue.consumers() > 0).then_some("amqp");
-                let reader = reader(queue, ReaderKind::Cursor, protocol);
+                let reader = reader.clone();
                 Standing { reader, at }
             })
         })
@@ -33,19 +40,20 @@ impl Shard {
             (queue.session.is_some() && count > 0).then_some((queue, count))
         });
         waiting.map(|(queue, count)| {
-            let reader = reader(queue, ReaderKind::Session, Some("mqtt"));
+            let reader = reader(queue, ReaderKind::Session, Some(Text::from_static("mqtt")));
             let at = Standpoint::Messages(count);
             Standing { reader, at }
         })
     }
 }
 
-fn reader(queue: &Queue, kind: ReaderKind, protocol: Option<&'static str>) -> Reader {
+fn reader(queue: &Queue, kind: ReaderKind, protocol: Option<Text>) -> Reader {
     Reader {
         vhost: queue.entry.vhost.clone(),
         kind,
         protocol,
-        name: queue.entry.name.clone(),
+        // A group that shares a log is called what its members subscribe to.
+        name: group_filter(&queue.entry.name).unwrap_or_else(|| queue.entry.name.clone()),
         state: "",
         members: queue.consumers().into(),
     }

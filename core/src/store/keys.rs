@@ -173,6 +173,7 @@ mod state {
     pub const GROUP_SETTINGS: u8 = b'c';
     /// `u`: an offset that a transaction is to commit for a group.
     pub const PENDING_OFFSET: u8 = b'u';
+    pub const GROUP_KIND: u8 = b'k';
 }
 
 /// The bit of a [`QueueId`] that says: not durable. What such queues leave behind is forgotten when
@@ -614,11 +615,28 @@ pub(crate) fn all_group_settings() -> Range<Bytes> {
     prefix(&[state::GROUP_SETTINGS])
 }
 
-/// The vhost and group in the key of a group's settings or members.
+/// `State`: what kind of group one was last.
+pub(crate) fn group_kind(vhost: &str, group: &str) -> Bytes {
+    key(9 + vhost.len() + group.len())
+        .u8(state::GROUP_KIND)
+        .text(vhost)
+        .text(group)
+        .done()
+}
+
+/// `State`: the kinds of all groups.
+pub(crate) fn all_group_kinds() -> Range<Bytes> {
+    prefix(&[state::GROUP_KIND])
+}
+
+/// The vhost and group in the key of a group's settings, members or kind.
 pub(crate) fn group_parts(mut key: Bytes) -> Option<(Text, Text)> {
-    key.try_get_u8()
-        .ok()
-        .filter(|kind| [state::GROUP_SETTINGS, state::GROUP_MEMBERS].contains(kind))?;
+    const KINDS: [u8; 3] = [
+        state::GROUP_SETTINGS,
+        state::GROUP_MEMBERS,
+        state::GROUP_KIND,
+    ];
+    key.try_get_u8().ok().filter(|kind| KINDS.contains(kind))?;
     Some((take_text(&mut key)?, take_text(&mut key)?))
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peer::{ALL, Peer, V3, V5, message, story, subscribe};
 use trivium_core::{
-    BindingTag, Change, Command, Delivery, DeliveryId, Destination, Event, Grammar, Message,
-    OWN_PACKET_IDS, Outcome, Persistence, Refusal, Reply, Retained, Subscription, Timestamp, Token,
+    BindingTag, CancelReason, Change, Command, Delivery, DeliveryId, Destination, Event, Grammar,
+    Message, OWN_PACKET_IDS, Offset, Outcome, Persistence, Refusal, Reply, Retained, StreamStart,
+    Subscription, Timestamp, Token,
 };
 use trivium_mqtt::packet::{
     Filter, Packet, Publish, Qos, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
@@ -208,6 +209,7 @@ fn mqtt_4_8_2_a_shared_subscription_is_a_part_in_a_group() {
                         group,
                         filter,
                         subscription,
+                        log: None,
                     },
                 ..
             },
@@ -292,6 +294,122 @@ fn mqtt_4_8_2_a_shared_subscription_is_a_part_in_a_group() {
                 ..
             }]
         ));
+    });
+}
+
+#[test]
+fn a_shared_subscription_of_a_log_is_a_part_in_a_group_that_shares_it() {
+    story(ALL, |mut peer| {
+        peer.connect();
+        let joined = peer.subscribe("$share/g/$stream/a.b?offset=7", Qos::AtLeastOnce);
+        let [
+            Command::Define {
+                change:
+                    Change::Join {
+                        group,
+                        filter,
+                        subscription,
+                        log: Some(log),
+                        ..
+                    },
+                ..
+            },
+            Command::Shares { token },
+        ] = &joined[..]
+        else {
+            panic!("{joined:?}")
+        };
+        // Where it begins is no part of what the group is called.
+        assert_eq!(
+            (&**group, &**filter, &*log.log),
+            ("g", "$stream/a.b", "a.b")
+        );
+        assert_eq!(log.from, StreamStart::Offset(Offset(7)));
+        let queue = "\0g/$stream/a.b";
+        let shares = Reply::Shares(vec![(queue.into(), subscription.tag)]);
+        peer.done(*token, shares);
+        let commands = peer.take_commands();
+        let [Command::Consume { consumer, spec, .. }] = &commands[..] else {
+            panic!("{commands:?}")
+        };
+        assert!(spec.session && !spec.auto_ack);
+        let consumer = *consumer;
+        // The QoS is the subscription's, and a topic that MQTT cannot say is that of the log.
+        let transient = Message {
+            persistence: Persistence::Transient,
+            ..message("a/#")
+        };
+        let deliveries = vec![peer::delivery(1, transient, &[])];
+        peer.event(Event::Deliver {
+            consumer,
+            deliveries,
+        })
+        .unwrap();
+        assert!(
+            matches!(peer.take_packet(), Packet::Publish(sent) if sent.qos == Qos::AtLeastOnce && sent.topic == "$stream/a.b")
+        );
+        // Who leaves is not told that the group has gone with its last member.
+        let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+            packet_id: 9,
+            filters: vec!["$share/g/$stream/a.b?offset=first".into()],
+        });
+        peer.send(unsubscribe).unwrap();
+        let left = peer.answer(false);
+        assert!(
+            matches!(&left[..], [
+                Command::Cancel { consumer: ended, .. },
+                Command::Define { change: Change::Leave { filter, .. }, .. },
+                Command::Shares { .. },
+            ] if *ended == consumer && *filter == "$stream/a.b"),
+            "{left:?}"
+        );
+        let reason = CancelReason::QueueDeleted;
+        peer.event(Event::Cancelled { consumer, reason }).unwrap();
+        peer.take_packets();
+        peer.subscribe("a/b", Qos::AtMostOnce);
+    });
+}
+
+#[test]
+fn a_member_of_a_group_is_told_that_its_log_was_deleted() {
+    story(V5, |mut peer| {
+        peer.connect();
+        let joined = peer.subscribe("$share/g/$stream/log", Qos::AtLeastOnce);
+        let Some(Command::Shares { token }) = joined.last() else {
+            panic!("{joined:?}")
+        };
+        let shares = vec![("\0g/$stream/log".into(), BindingTag(1))];
+        peer.done(*token, Reply::Shares(shares));
+        let commands = peer.take_commands();
+        let [Command::Consume { consumer, .. }] = commands[..] else {
+            panic!("{commands:?}")
+        };
+        let reason = CancelReason::QueueDeleted;
+        peer.event(Event::Cancelled { consumer, reason }).unwrap();
+        assert!(
+            matches!(peer.take_packet(), Packet::Disconnect(it) if it.reason == Reason::ADMINISTRATIVE_ACTION)
+        );
+    });
+}
+
+#[test]
+fn what_cannot_be_shared_is_no_filter() {
+    story(V5, |mut peer| {
+        peer.connect();
+        for bad in [
+            "$share/g/$queue/q",
+            "$share/g/$stream/",
+            "$share/g/$stream/+",
+            "$share/g/$stream/__x",
+            "$share/g/$stream/log?offset=soon",
+        ] {
+            peer.send(Packet::Subscribe(peer::subscribe(bad, Qos::AtLeastOnce)))
+                .unwrap();
+            assert!(
+                matches!(peer.take_packet(), Packet::SubAck(ack) if ack.reasons == [Reason::FILTER_INVALID]),
+                "{bad}"
+            );
+        }
     });
 }
 

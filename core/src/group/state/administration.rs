@@ -161,6 +161,7 @@ impl Group {
             share.delete(&self.name, batch);
         }
         self.forget_members(batch);
+        self.forget_kind(batch);
         self.dead = true;
     }
 }

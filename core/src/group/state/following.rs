@@ -72,6 +72,7 @@ impl Group {
             // A group of consumers that is empty is one of anything.
             self.consumers = None;
             self.followers.add(by, &beginning);
+            self.note_kind(batch);
             let otherwise = std::mem::take(&mut beginning.otherwise);
             let (log, partitions) = (beginning.log.clone(), beginning.partitions);
             Ok(Start::Now(

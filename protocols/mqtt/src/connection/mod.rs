@@ -249,8 +249,8 @@ impl Connection {
                 // What was read has been deleted: the client is to find out.
                 if let Some(what) = open.shares.forget(consumer) {
                     let token = subscriptions::UNANSWERED;
-                    let command = shares::unread(token, &open.client_id, &what);
-                    effects.commands.push(command);
+                    let command = what.map(|what| shares::unread(token, &open.client_id, &what));
+                    effects.commands.extend(command);
                     self.close(Reason::ADMINISTRATIVE_ACTION, effects);
                 }
             }

@@ -605,10 +605,9 @@ pub fn replay(
 /// to a queue is, whoever had it.
 fn shared(delivery: &Delivery, share: &Share) -> How {
     let options = share.options;
-    let is_group = share.source.is_none();
     let qos = match delivery.id {
         SETTLED => Qos::AtMostOnce,
-        _ if is_group => options.qos.min(published_qos(&delivery.message)),
+        _ if share.source.is_none() => options.qos.min(published_qos(&delivery.message)),
         // Acknowledging is between the reader and what it reads.
         _ => options.qos,
     };

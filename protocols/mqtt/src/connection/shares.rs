@@ -7,7 +7,11 @@ use trivium_core::{
 };
 
 use super::outbound::CONSUMER;
-use crate::{packet::Qos, reader::Source, subscription::Options};
+use crate::{
+    packet::Qos,
+    reader::{self, Source},
+    subscription::Options,
+};
 
 /// Unsettled messages of a log that is read at QoS 0, at most: they are settled when they are written.
 const UNACKNOWLEDGED: u32 = 1000;
@@ -27,8 +31,10 @@ pub struct Share {
     consumer: ConsumerId,
     /// The subscription's.
     pub(super) options: Options,
-    /// What is read, if it is no group.
+    /// What is read, if it is not what matches a filter.
     pub(super) source: Option<Box<Source>>,
+    /// It is a group's.
+    is_group: bool,
     /// The command that started it, until it is answered.
     starting: Option<Token>,
 }
@@ -56,11 +62,14 @@ impl Shares {
         self.members.iter().find(|it| it.consumer == consumer)
     }
 
-    /// A consumer has ended; what its session is to forget.
-    pub fn forget(&mut self, consumer: ConsumerId) -> Option<Text> {
+    /// A consumer has ended because what it read was deleted: the client is to find out if that was something with a name.
+    /// What its session is to forget is told, but not groups, which it is no member of any more.
+    pub fn forget(&mut self, consumer: ConsumerId) -> Option<Option<Text>> {
         let at = self.members.iter().position(|it| it.consumer == consumer)?;
         let share = self.members.swap_remove(at);
-        share.source.map(|_| share.name)
+        share
+            .source
+            .map(|_| (!share.is_group).then_some(share.name))
     }
 
     /// Takes part in what the session is a member of now, and in no other group. What is under way stays so (3.10.4-4).
@@ -74,7 +83,7 @@ impl Shares {
         self.members.retain(|share| {
             let now = groups.iter().find(|(name, _)| *name == share.name);
             // Acknowledging is part of how a consumer was started.
-            let stays = share.source.is_some()
+            let stays = !share.is_group
                 || now.is_some_and(|(_, tag)| acknowledges(Options::from_tag(*tag), share.options));
             if !stays {
                 commands.push(Command::Cancel {
@@ -97,7 +106,12 @@ impl Shares {
                     session: true,
                     ..ConsumeSpec::default()
                 };
-                self.consume(token(), name.clone(), (name, options, None), spec, commands);
+                let share = Share {
+                    source: group_source(&name).map(Box::new),
+                    is_group: true,
+                    ..Share::new(name.clone(), options)
+                };
+                self.consume(token(), name, share, spec, commands);
             }
         }
     }
@@ -143,7 +157,11 @@ impl Shares {
             },
         };
         let (name, queue) = (source.text(), source.name.clone());
-        let share = (name, options, Some(Box::new(source)));
+        let share = Share {
+            source: Some(Box::new(source)),
+            starting: Some(token),
+            ..Share::new(name, options)
+        };
         self.consume(token, queue, share, spec, commands);
     }
 
@@ -183,26 +201,19 @@ impl Shares {
         &mut self,
         token: Token,
         queue: Text,
-        (name, options, source): (Text, Options, Option<Box<Source>>),
+        share: Share,
         spec: ConsumeSpec,
         commands: &mut Vec<Command>,
     ) {
         self.last_consumer = self.last_consumer.next();
         let consumer = self.last_consumer;
-        let starting = source.is_some().then_some(token);
         commands.push(Command::Consume {
             token,
             consumer,
             queue,
             spec,
         });
-        self.members.push(Share {
-            name,
-            consumer,
-            options,
-            source,
-            starting,
-        });
+        self.members.push(Share { consumer, ..share });
     }
 
     /// A consumer reads: others of the same are ended, and what they were called is forgotten.
@@ -221,8 +232,7 @@ impl Shares {
             return;
         };
         self.members.retain(|share| {
-            let other = share.source.as_ref();
-            if share.consumer == consumer || !other.is_some_and(|it| it.reads_the_same(&source)) {
+            if share.consumer == consumer || !share.reads(&source) {
                 return true;
             }
             let ended = share.consumer;
@@ -243,6 +253,26 @@ impl Shares {
         Some(self.members.swap_remove(at).name)
     }
 
+    /// Takes part in a group no more that reads something, and goes when its last member has left: this client has asked
+    /// for that and need not be told.
+    pub fn leave(
+        &mut self,
+        filter: &str,
+        token: impl FnOnce() -> Token,
+        commands: &mut Vec<Command>,
+    ) {
+        let is_it = |share: &Share| {
+            share.is_group
+                && share.name.strip_prefix('\0') == Some(filter)
+                && share.source.is_some()
+        };
+        if let Some(at) = self.members.iter().position(is_it) {
+            let consumer = self.members.swap_remove(at).consumer;
+            let token = token();
+            commands.push(Command::Cancel { token, consumer });
+        }
+    }
+
     /// Reads something no more; what the session is to forget.
     pub fn unsubscribe(
         &mut self,
@@ -250,13 +280,8 @@ impl Shares {
         token: impl FnOnce() -> Token,
         commands: &mut Vec<Command>,
     ) -> Text {
-        let reads = |share: &Share| {
-            share
-                .source
-                .as_ref()
-                .is_some_and(|it| it.reads_the_same(source))
-        };
-        let Some(at) = self.members.iter().position(reads) else {
+        let at = self.members.iter().position(|share| share.reads(source));
+        let Some(at) = at else {
             return source.text();
         };
         let share = self.members.swap_remove(at);
@@ -266,6 +291,31 @@ impl Shares {
         });
         share.name
     }
+}
+
+impl Share {
+    fn new(name: Text, options: Options) -> Share {
+        Share {
+            name,
+            consumer: CONSUMER,
+            options,
+            source: None,
+            is_group: false,
+            starting: None,
+        }
+    }
+
+    /// Whether it reads something for this client alone.
+    fn reads(&self, source: &Source) -> bool {
+        let own = self.source.as_ref().filter(|_| !self.is_group);
+        own.is_some_and(|own| own.reads_the_same(source))
+    }
+}
+
+/// What a group reads, if its queue is not of what matches a filter; its name ends with that filter.
+fn group_source(name: &str) -> Option<Source> {
+    let (_, filter) = name.split_once('/')?;
+    Source::parse(filter, None).filter(|_| reader::is_reader(filter))
 }
 
 /// Whether both acknowledge, or none.

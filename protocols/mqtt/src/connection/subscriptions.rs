@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use trivium_core::{
-    Binding, Change, Command, Destination, Grammar, Pattern, Refusal, Reply, Subscription, Text,
-    Token,
+    Binding, Change, Command, Destination, Grammar, Pattern, Refusal, Reply, SharedLog,
+    Subscription, Text, Token,
 };
 
 use super::{
@@ -60,6 +60,8 @@ struct Entry {
     /// For a subscription: what was granted, and what to do about retained messages.
     granted: Option<(Text, Options, RetainHandling)>,
     created: bool,
+    /// It is of something with a name, which has to be there.
+    is_named: bool,
     /// What is read, if anything, and whether its consumer is there already.
     reader: Option<Box<(Source, Reading)>>,
 }
@@ -84,6 +86,7 @@ impl Entry {
             reason: None,
             granted: None,
             created: false,
+            is_named: false,
             reader: None,
         }
     }
@@ -142,7 +145,7 @@ impl Subscriptions {
                     let options = Options::granted(&filter, subscription_id);
                     self.read(source, options, client, shares, commands)
                 }
-                false => self.bind(filter, subscription_id, commands),
+                false => self.bind(filter, subscription_id, start.as_ref(), client, commands),
             })
             .collect();
         self.begin(
@@ -183,6 +186,7 @@ impl Subscriptions {
         }
         Entry {
             granted: Some((source.text(), options, RetainHandling::Never)),
+            is_named: true,
             reader: Some(Box::new((source, reading))),
             ..Entry::asked()
         }
@@ -192,12 +196,14 @@ impl Subscriptions {
         &mut self,
         filter: Filter,
         identifier: Option<u32>,
+        start: Option<&Text>,
+        client: Client<'_>,
         commands: &mut Vec<Command>,
     ) -> Entry {
         let token = self.take_token();
-        if topic::is_shared(&filter.filter) && !topic::is_shared_filter(&filter.filter) {
+        let Ok(log) = shared_log(&filter.filter, start) else {
             return Entry::refused(Reason::FILTER_INVALID);
-        }
+        };
         let options = Options::granted(&filter, identifier);
         // The text outlives this packet in the core's catalog: a copy, so that it does not hold on to the read buffer.
         let key = Text::from(&*filter.filter);
@@ -206,16 +212,22 @@ impl Subscriptions {
             best_effort: options.qos == Qos::AtMostOnce,
             no_local: options.no_local,
         };
+        let is_named = log.is_some();
         let (change, retain_handling) = match topic::shared(&key) {
             // 4.8.2: no retained messages for shared subscriptions.
             Some((group, shared)) => {
-                let client = self.client_id.clone();
-                let (group, filter) = (group.into(), shared.into());
+                let filter = log.as_ref().map_or_else(|| shared.into(), Source::topic);
+                let log = match log.map(|log| (log.begin(client.now.wall), log.name)) {
+                    None => None,
+                    Some((Some(from), log)) => Some(Box::new(SharedLog { log, from })),
+                    Some((None, _)) => return Entry::refused(Reason::FILTER_INVALID),
+                };
                 let join = Change::Join {
-                    client,
-                    group,
+                    client: self.client_id.clone(),
+                    group: group.into(),
                     filter,
                     subscription,
+                    log,
                 };
                 (join, RetainHandling::Never)
             }
@@ -227,6 +239,7 @@ impl Subscriptions {
         commands.push(Command::Define { token, change });
         Entry {
             granted: Some((key, options, retain_handling)),
+            is_named,
             ..Entry::asked()
         }
     }
@@ -275,15 +288,21 @@ impl Subscriptions {
             commands.push(shares::unread(token, &self.client_id, &what));
             return Entry::asked();
         }
-        if topic::is_shared(&filter) && !topic::is_shared_filter(&filter) {
+        let Ok(log) = shared_log(&filter, None) else {
             return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
-        }
+        };
         let change = match topic::shared(&filter) {
-            Some((group, filter)) => Change::Leave {
-                client: self.client_id.clone(),
-                group: group.into(),
-                filter: filter.into(),
-            },
+            Some((group, shared)) => {
+                let filter = log.as_ref().map_or_else(|| shared.into(), Source::topic);
+                if log.is_some() {
+                    shares.leave(&format!("{group}/{filter}"), || UNANSWERED, commands);
+                }
+                Change::Leave {
+                    client: self.client_id.clone(),
+                    group: group.into(),
+                    filter,
+                }
+            }
             None => Change::Unbind(self.binding(filter, None)),
         };
         commands.push(Command::Define { token, change });
@@ -344,7 +363,7 @@ impl Subscriptions {
                     .granted
                     .as_ref()
                     .map_or(Reason::SUCCESS, |(_, options, _)| Reason(options.qos as u8)),
-                Err(refusal) => failure(refusal, entry.reader.is_some()),
+                Err(refusal) => failure(refusal, entry.is_named),
             });
             if let Some(pending) = &mut self.pending {
                 pending.outstanding -= 1;
@@ -458,6 +477,24 @@ impl Pending {
     }
 }
 
+/// The log whose records a shared subscription is of, if it is; an error where the filter is none. The messages of a queue
+/// are shared by all who read it, without a group.
+fn shared_log(filter: &str, start: Option<&Text>) -> Result<Option<Source>, ()> {
+    if !topic::is_shared(filter) {
+        return Ok(None);
+    }
+    let (_, shared) = topic::shared(filter)
+        .filter(|_| topic::is_shared_filter(filter))
+        .ok_or(())?;
+    match reader::is_reader(shared) {
+        true => Source::parse(shared, start)
+            .filter(|source| source.kind == trivium_core::Kind::Log)
+            .map(Some)
+            .ok_or(()),
+        false => Ok(None),
+    }
+}
+
 /// How SUBACK of a version says it: 3.1.1 knows one failure, 3.1 none, and grants a QoS without a subscription.
 fn in_suback(reason: Reason, version: Version) -> Reason {
     match version {
@@ -468,13 +505,11 @@ fn in_suback(reason: Reason, version: Version) -> Reason {
     }
 }
 
-fn failure(refusal: &Refusal, is_reader: bool) -> Reason {
+fn failure(refusal: &Refusal, is_named: bool) -> Reason {
     match refusal {
         Refusal::Denied(_) => Reason::NOT_AUTHORIZED,
         Refusal::Locked { .. } | Refusal::ExclusiveUse { .. } => Reason::NOT_AUTHORIZED,
-        Refusal::NotFound { .. } | Refusal::Invalid(_) | Refusal::NotImplemented(_)
-            if is_reader =>
-        {
+        Refusal::NotFound { .. } | Refusal::Invalid(_) | Refusal::NotImplemented(_) if is_named => {
             Reason::FILTER_INVALID
         }
         Refusal::Quota(_) => Reason::QUOTA_EXCEEDED,
