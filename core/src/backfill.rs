@@ -121,6 +121,7 @@ impl Backfill {
         let Some(found) = found else {
             return Ok(false);
         };
+        self.inner.metrics.backfill_lost(found.damaged);
         let (shard, queue) = (self.inner.shard_of_queue(feed.queue.id), feed.queue.id);
         for record in found.records {
             if feed.wants(&record.message) {

@@ -26,6 +26,7 @@ pub struct Metrics {
     untapped: AtomicU64,
     tap_denied: AtomicU64,
     capture_denied: AtomicU64,
+    backfill_lost: AtomicU64,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -81,6 +82,10 @@ impl Metrics {
 
     pub(crate) fn capture_denied(&self, messages: u64) {
         add(&self.capture_denied, messages);
+    }
+
+    pub(crate) fn backfill_lost(&self, records: u64) {
+        add(&self.backfill_lost, records);
     }
 
     pub(crate) fn session_expired(&self) {
@@ -151,8 +156,13 @@ impl Metrics {
             ),
             counter(
                 "trivium_cursor_lost_total",
-                "Records that retention removed before a cursor had delivered them",
+                "Records that retention removed, or that are damaged, before a cursor had delivered them",
                 &self.cursor_lost,
+            ),
+            counter(
+                "trivium_backfill_lost_total",
+                "Records that are damaged and were left out by bindings by way of a log",
+                &self.backfill_lost,
             ),
             counter(
                 "trivium_retained_refused_total",

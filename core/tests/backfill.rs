@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use support::{
     Client, advance, for_each_seed,
-    logs::{batch, log},
+    logs::{batch, damage_records, log},
     now, open,
     queues::{Declaring, arguments, store, text},
 };
@@ -216,4 +216,26 @@ async fn crashes(seed: u64) {
 #[test]
 fn a_crash_loses_and_doubles_nothing() {
     for_each_seed(0..12, crashes);
+}
+
+/// A batch that is damaged in the store is left out and counted, and what comes behind it arrives.
+#[tokio::test]
+async fn damage_does_not_stop_a_backfill() {
+    let (store, broker, mut client) = broker().await;
+    append(&mut client, &["a", "b"]).await;
+    drop((client, broker));
+    let store = Arc::new(store.crash(1));
+    damage_records(&*store, 1).await;
+    let broker = open(store).await;
+    let mut client = Client::new(&broker);
+    client.declare("q", &[]).await;
+    let fed = binding("amq.topic", "orders", "q", &[first()]);
+    bind(&mut client, fed).await.unwrap();
+    append(&mut client, &["behind"]).await;
+    assert_eq!(taken(&mut client, "q", 1).await, ["behind"]);
+    let samples = broker.samples().await;
+    let lost = samples
+        .iter()
+        .find(|it| it.name == "trivium_backfill_lost_total");
+    assert_eq!(lost.map(|it| it.value), Some(2));
 }

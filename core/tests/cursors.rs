@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use support::{
     Client, advance, body,
-    logs::{batch, keyed, log},
+    logs::{batch, damage_records, keyed, log},
     open,
     queues::{Declaring, arguments, death, deaths, prefetch, settle, store, text},
 };
@@ -38,10 +38,7 @@ fn first() -> (&'static str, Value) {
 }
 
 /// A broker with the log `orders` of so many partitions, untapped.
-async fn orders(
-    store: std::sync::Arc<dyn Store>,
-    partitions: u32,
-) -> (trivium_core::Broker, Client) {
+async fn orders(store: Arc<dyn Store>, partitions: u32) -> (trivium_core::Broker, Client) {
     let broker = open(store).await;
     let mut client = Client::new(&broker);
     let spec = log(partitions, &[("mq.tap", "off"), ("mq.bind", "off")]);
@@ -455,4 +452,37 @@ async fn a_single_active_consumer_is_followed_by_the_next() {
         .unwrap();
     client.submit(settle(1, 1, reason)).await;
     assert_eq!(client.bodies(1).await, words(&["b"]));
+}
+
+/// A batch that is damaged in the store is left out and counted, and what comes behind it is delivered.
+#[tokio::test]
+async fn damage_does_not_stop_a_cursor() {
+    let store = store();
+    let (broker, mut client) = orders(store.clone(), 2).await;
+    declare(&mut client, "q", cursor(&[first()])).await.unwrap();
+    append(&mut client, &["a", "b"]).await;
+    append(&mut client, &["c"]).await;
+    client.touch_shards().await;
+    drop((client, broker));
+    let store = Arc::new(store.crash(1));
+    damage_records(&*store, 2).await;
+    let broker = open(store).await;
+    let mut client = Client::new(&broker);
+    append(&mut client, &["behind"]).await;
+    let elsewhere = batch(&["elsewhere"], None);
+    client.append("orders", 1, elsewhere).await.unwrap();
+    client.consume(1, "q", prefetch(10)).await;
+    let mut found = client.bodies(2).await;
+    found.sort();
+    assert_eq!(found, ["behind", "elsewhere"]);
+    client.submit(settle(1, 1, Outcome::Accept)).await;
+    client.submit(settle(1, 2, Outcome::Accept)).await;
+    client.touch_shards().await;
+    let lag = broker.lag().await.unwrap();
+    assert!(lag.iter().all(|it| it.lag == 0), "{lag:?}");
+    let samples = broker.samples().await;
+    let lost = samples
+        .iter()
+        .find(|it| it.name == "trivium_cursor_lost_total");
+    assert_eq!(lost.map(|it| it.value), Some(3));
 }

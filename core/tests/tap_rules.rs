@@ -8,14 +8,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use support::{
     Client, body, broker,
-    logs::{batch, keyed, log},
+    logs::{batch, damage_records, keyed, log},
     open,
     queues::text,
 };
-use trivium_core::{
-    Binding, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply,
-    store::{Batch, Durability, ScanLimit, Store, Table, memory::MemoryStore},
-};
+use trivium_core::{Binding, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply};
 
 async fn append(client: &mut Client, log: &str, batch: Bytes) {
     client
@@ -286,7 +283,7 @@ async fn damage_does_not_stop_the_tap() {
     store.release_one();
     let store = Arc::new(store.kill(1));
     drop((client, broker));
-    damage_records(&store).await;
+    damage_records(&*store, 1).await;
     let broker = open(store).await;
     let mut client = Client::new(&broker);
     append(&mut client, "l", batch(&["behind"], None)).await;
@@ -296,24 +293,4 @@ async fn damage_does_not_stop_the_tap() {
     let tap = &taps[0];
     assert_eq!((&*tap.log, tap.partition), ("l", 0));
     assert_eq!((tap.lost, tap.position.0, tap.end.0), (2, 3, 3));
-}
-
-/// Flips a bit in every batch that is stored.
-async fn damage_records(store: &MemoryStore) {
-    let everything = Bytes::new()..Bytes::from_static(&[0xff]);
-    let limit = ScanLimit {
-        entries: 100,
-        bytes: usize::MAX,
-    };
-    let page = store.scan(Table::Records, everything, limit).await;
-    let entries = page.expect("nothing failed").entries;
-    assert_eq!(entries.len(), 1);
-    let mut batch = Batch::new();
-    for (key, value) in entries {
-        let mut value = value.to_vec();
-        *value.last_mut().expect("a batch is never empty") ^= 1;
-        batch.put(Table::Records, key, Bytes::from(value));
-    }
-    let committed = store.commit(batch, Durability::Synced).await;
-    committed.expect("nothing failed");
 }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Position, Record, Visible, batch, convert::message_from_record, fetch, find_offset, record,
+    Position, Record, Visible, batch, behind_damage, convert::message_from_record, fetch,
+    find_offset, record,
 };
 use crate::{
     catalog::LogEntry,
@@ -40,6 +41,8 @@ pub(crate) struct Found {
     /// Where the next scan goes on. What lies between and is not among the records is for nobody.
     pub next: Offset,
     pub log_start: Offset,
+    /// Offsets from `from` on that are damaged in the store, and left out.
+    pub damaged: u64,
     pub records: Vec<FoundRecord>,
 }
 
@@ -105,11 +108,38 @@ impl Scan {
             let tail = self.log.tails.get(*partition as usize)?;
             Some((self.log.info.id, tail.clone()))
         });
-        let fetched = fetch(store, self.log.vhost.clone(), tails.collect(), wanted).await;
-        let found = fetched.into_iter().zip(from);
-        found
-            .map(|(fetched, from)| self.take(fetched, from))
-            .collect()
+        let vhost = self.log.vhost.clone();
+        let fetched = fetch(store.clone(), vhost, tails.collect(), wanted).await;
+        let mut found = Vec::with_capacity(fetched.len());
+        for (fetched, from) in fetched.into_iter().zip(from) {
+            found.push(match &fetched.result {
+                Err(Refusal::Corrupt(reason)) => {
+                    self.pass_damage(&*store, fetched.partition, from, reason)
+                        .await?
+                }
+                _ => self.take(fetched, from)?,
+            });
+        }
+        Ok(found)
+    }
+
+    /// What is damaged in the store keeps nobody from what comes behind it, as with the tap.
+    async fn pass_damage(
+        &self,
+        store: &dyn Store,
+        partition: u32,
+        from: Offset,
+        reason: &str,
+    ) -> Result<Found, Refusal> {
+        let tail = self.log.tails.get(partition as usize);
+        let end = tail.map_or(from, |tail| tail.bounds().last_stable);
+        let (log, name) = (self.log.info.id, &self.log.info.name);
+        let next = behind_damage(store, (log, partition), from, end).await?;
+        tracing::error!(log = %name, partition, %from, to = %next, %reason, "a reader of a log leaves out what is damaged");
+        Ok(Found {
+            damaged: next.0 - from.0,
+            ..self.found(partition, from, next)
+        })
     }
 
     fn found(&self, partition: u32, from: Offset, next: Offset) -> Found {
@@ -119,6 +149,7 @@ impl Scan {
             from,
             next,
             log_start: tail.map_or(from, |tail| tail.bounds().log_start),
+            damaged: 0,
             records: Vec::new(),
         }
     }

@@ -503,6 +503,7 @@ impl Queue {
             let (queue, partition) = (&self.entry.name, found.partition);
             tracing::warn!(%queue, partition, lost, "retention has overtaken a cursor");
         }
+        turn.count.lost += found.damaged;
         let number = found.partition;
         for record in found.records {
             let Some(cursor) = &mut self.cursor else {

@@ -6,6 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use trivium_core::{
     Change, Command, Event, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, LogSpec,
     Offset, OffsetSpec, Refusal, Reply, Text,
+    store::{Batch, Durability, ScanLimit, Store, Table},
 };
 
 use super::{Client, now};
@@ -284,4 +285,24 @@ pub fn claiming_codec(batch: &Bytes, codec: u8) -> Bytes {
     let checksum = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
     batch.freeze()
+}
+
+/// Flips a bit in every batch that is stored.
+pub async fn damage_records(store: &dyn Store, count: usize) {
+    let everything = Bytes::new()..Bytes::from_static(&[0xff]);
+    let limit = ScanLimit {
+        entries: 100,
+        bytes: usize::MAX,
+    };
+    let page = store.scan(Table::Records, everything, limit).await;
+    let entries = page.expect("nothing failed").entries;
+    assert_eq!(entries.len(), count);
+    let mut batch = Batch::new();
+    for (key, value) in entries {
+        let mut value = value.to_vec();
+        *value.last_mut().expect("a batch is never empty") ^= 1;
+        batch.put(Table::Records, key, Bytes::from(value));
+    }
+    let committed = store.commit(batch, Durability::Synced).await;
+    committed.expect("nothing failed");
 }
