@@ -12,6 +12,7 @@ use crate::{
     message::Message,
     queue::Arrival,
     shard::Op,
+    tap,
     topic::Topic,
 };
 
@@ -31,7 +32,9 @@ impl Inner {
         for target in &targets.queues {
             send(self.to_queue(target, message, None));
         }
-        for target in &targets.logs {
+        // What is tapped goes to queues, also when an exchange has kept it for a while: otherwise there would be loops.
+        let logs = targets.logs.iter();
+        for target in logs.filter(|_| !tap::is_offered(message)) {
             let publisher = &message.origin.user;
             if target.guarded && !target.takes_from(&self.snapshot.load(), publisher) {
                 self.metrics.capture_denied(1);

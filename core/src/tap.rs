@@ -35,6 +35,14 @@ const DECOMPRESSED_MAX: usize = 64 << 20;
 /// How long until what the store could not read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What is offered comes from, as its origin has it: no client of this protocol publishes messages.
+const PROTOCOL: &str = "kafka";
+
+/// Whether a message is a record that a tap has offered, and has not died in a queue since.
+pub(crate) fn is_offered(message: &Message) -> bool {
+    message.origin.protocol == PROTOCOL && message.origin.deaths.is_none()
+}
+
 /// Runs the tap of a broker. `positions` are where it was when the broker was last open.
 pub(crate) async fn run(
     inner: Arc<Inner>,
@@ -116,7 +124,7 @@ impl Tapped {
     fn new(entry: &Arc<LogEntry>) -> Option<Tapped> {
         let exchange = entry.tap.clone()?;
         let origin = Origin {
-            protocol: "kafka".into(),
+            protocol: PROTOCOL.into(),
             vhost: entry.vhost.clone(),
             user: entry.tapped_by.clone(),
             ..Origin::default()

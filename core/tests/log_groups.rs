@@ -52,7 +52,7 @@ async fn member(broker: &Broker, id: &str, lasts: bool) -> Client {
         clean: false,
         spec,
     };
-    client.define(declare).await.unwrap();
+    client.define(declare).await.expect("nothing refuses it");
     let (consumer, prefetch) = (ConsumerId(1), 10);
     let name = id.into();
     client
@@ -64,8 +64,10 @@ async fn member(broker: &Broker, id: &str, lasts: bool) -> Client {
             will: None,
         })
         .await
-        .unwrap();
-    join(&mut client, id, "orders").await.unwrap();
+        .expect("nothing refuses it");
+    join(&mut client, id, "orders")
+        .await
+        .expect("nothing refuses it");
     let shares = client.ask(|token| Command::Shares { token }).await;
     let Ok(Reply::Shares(shares)) = shares else {
         panic!("{shares:?}")
@@ -84,7 +86,7 @@ async fn member(broker: &Broker, id: &str, lasts: bool) -> Client {
 }
 
 async fn lag(broker: &Broker) -> Vec<(String, u64)> {
-    let lag = broker.lag().await.unwrap().into_iter();
+    let lag = broker.lag().await.expect("nothing refuses it").into_iter();
     lag.map(|it| (it.reader.name.to_string(), it.lag)).collect()
 }
 

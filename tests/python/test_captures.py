@@ -1,14 +1,19 @@
 """Captures, taps and retained state over all protocols (DESIGN 3.2, 3.4 and 3.5), by stock clients."""
 
+import time
+
 import pika
 import pytest
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError
+from paho.mqtt import client as mqtt
 
 from clients import PATIENCE, Device, bodies, eventually, pika_channel, publish_properties, read_topic, take
 from management import Management
+
+NOT_AUTHORIZED = 0x87
 
 
 def create(broker, topic, partitions=1, **settings):
@@ -52,6 +57,78 @@ def test_settings_of_topics_capture_and_address(broker, name):
         message = device.next()
         # One level, whatever is in the header.
         assert message.topic == f"{name}/down/a.%2B%2F%23/x"
+
+
+def test_a_delayed_exchange_behind_a_tap(own_broker, name):
+    """A record waits as its header says, for queues and not for logs; once, also over kill -9."""
+    broker = own_broker()
+    later = {"x-delayed-type": "topic"}
+    with pika_channel(broker) as channel:
+        channel.exchange_declare("later", "x-delayed-message", durable=True, arguments=later)
+        channel.queue_declare("q", durable=True)
+        channel.queue_bind("q", "later", name)
+        channel.queue_declare("captured", durable=True, arguments={"x-queue-type": "stream"})
+        channel.queue_bind("captured", "later", "#")
+        create(broker, name, mq_tap="later", mq_bind="later:#")
+        begun = time.monotonic()
+        delayed = {"value": b"late", "headers": [("x-delay", b"700")]}
+        assert produce(broker, name, delayed, {"value": b"at once"}) == [None, None]
+        [(_, _, first), (_, properties, second)] = take(channel, "q", 2)
+        assert (first, second) == (b"at once", b"late")
+        assert time.monotonic() - begun >= 0.7
+        assert properties.headers["x-delay"] == -700
+        # What is published there is captured when its time has come; what was tapped never is.
+        channel.confirm_delivery()
+        channel.basic_publish("later", "x", b"published", pika.BasicProperties(headers={"x-delay": 50}))
+        assert [it.value for it in read_topic(broker, "captured", 1)] == [b"published"]
+        assert [it.value for it in read_topic(broker, name, 3)] == [b"late", b"at once", b"published"]
+        assert produce(broker, name, {"value": b"over a kill", "headers": [("x-delay", b"1500")]}) == [None]
+        eventually(lambda: [it["lag"] for it in Management(broker).get("lag") if it["kind"] == "tap" and it["log"] == name] == [0])
+        broker.kill()
+    broker.start()
+    with pika_channel(broker) as channel:
+        assert bodies(take(channel, "q", 1)) == [b"over a kill"]
+        assert channel.queue_declare("q", passive=True).method.message_count == 0
+    assert len(read_topic(broker, name, 4)) == 4
+
+
+def test_a_publisher_needs_permission_on_what_captures(own_broker, name):
+    """DESIGN 3.2 and 3.5: whoever may use amq.topic does not thereby write to every topic of Kafka."""
+    broker = own_broker()
+    create(broker, "secret")
+    create(broker, "open.a")
+    management = Management(broker)
+    management.put("users", "device", password="secret", tags="")
+    management.put("permissions", "/", "device", configure="", write=r"^(amq\.topic|open.*)$", read="")
+    device = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    device.username_pw_set("device", "secret")
+    answers = []
+    device.on_publish = lambda _c, _u, _m, reason, _p: answers.append(reason.value)
+    device.connect("127.0.0.1", broker.port("mqtt"))
+    device.loop_start()
+    for topic in ("open/a", "secret", "open/a", "secret"):
+        device.publish(topic, topic, qos=1)
+    eventually(lambda: len(answers) == 4)
+    assert [it >= 0x80 for it in answers] == [False, True, False, True]
+    assert answers[1] == NOT_AUTHORIZED
+    credentials = pika.PlainCredentials("device", "secret")
+    with pika_channel(broker, credentials=credentials) as channel:
+        channel.confirm_delivery()
+        channel.basic_publish("amq.topic", "open.a", b"by amqp")
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refused:
+            channel.basic_publish("amq.topic", "secret", b"by amqp")
+        assert refused.value.reply_code == 403 and "log 'secret'" in refused.value.reply_text
+    assert [it.value for it in read_topic(broker, "open.a", 3)] == [b"open/a", b"open/a", b"by amqp"]
+    assert produce(broker, "secret", {"value": b"first"}) == [None]
+    assert [it.value for it in read_topic(broker, "secret", 1)] == [b"first"]
+    assert "trivium_capture_denied_total 3\n" in broker.metrics()
+    # A change counts at once.
+    management.put("permissions", "/", "device", configure="", write=".*", read="")
+    device.publish("secret", "now", qos=1)
+    eventually(lambda: len(answers) == 5)
+    assert answers[4] < 0x80
+    device.disconnect()
+    device.loop_stop()
 
 
 @pytest.mark.parametrize("setting, value", [

@@ -161,6 +161,53 @@ def test_session_goes_on_where_it_has_acknowledged(own_broker, name):
         assert numbers(device.take(14)) == list(range(14))
 
 
+def test_session_goes_on_over_kills(own_broker, name):
+    """A lasting session loses nothing of a log, whenever the broker is killed, and does not begin anew."""
+    broker = own_broker()
+    create_topic(broker, name, 2)
+    following, sent = [0, 0], [0, 0]
+    device = Device(broker, "reader", clean=False, expiry=300, ReceiveMaximum=20)
+    assert device.subscribe(f"$stream/{name}?offset=first") == [1]
+
+    def more(count):
+        for partition in (0, 1):
+            produce(broker, name, [b"%d:%d" % (partition, sent[partition] + it) for it in range(count)], partition=partition)
+            sent[partition] += count
+
+    def read(message):
+        """Each partition in its order, without a gap; what comes again was not known to be acknowledged."""
+        partition, number = map(int, message.payload.split(b":"))
+        assert number <= following[partition], "a gap"
+        following[partition] = max(following[partition], number + 1)
+        return number >= settled[partition]
+
+    for life in range(4):
+        settled = list(following)
+        more(150)
+        while min(following) < 150 * life + 60:
+            assert read(device.next()), "it was acknowledged before something that is durable"
+        while not device.messages.empty():
+            assert read(device.messages.get())
+        sure = list(following)
+        # How far it is is known, and the next record that is confirmed makes it durable.
+        known = lambda: [it["position"] for it in Management(broker).get("lag") if it["name"] == "mqtt.reader"]  # noqa: E731
+        eventually(lambda: all(at >= least for at, least in zip(known(), sure, strict=True)))
+        more(1)
+        broker.kill()
+        while not device.messages.empty():
+            read(device.messages.get())
+        device.client.loop_stop()
+        broker.start()
+        device = Device(broker, "reader", clean=False, expiry=300, ReceiveMaximum=20)
+        assert device.flags.session_present
+        following = list(sure)
+    settled = list(following)
+    eventually(lambda: [read(device.messages.get()) for _ in range(device.messages.qsize())] is not None
+               and following == sent)
+    assert device.settle() == []
+    device.close()
+
+
 def test_aborted_transactions_are_not_read(broker, name):
     create_topic(broker, name)
     producer = Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})

@@ -114,6 +114,54 @@ def test_kafka_transaction_reaches_everybody_at_commit(broker, name):
     assert values(broker, name) == [b"yes"] * 3
 
 
+def test_captures_within_a_kafka_transaction(own_broker, name):
+    """What is captured while a transaction is open on the log is no part of it: it stays, whatever becomes of that."""
+    broker = own_broker()
+    create_topic(broker, name)
+    producer = Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
+    producer.init_transactions(PATIENCE)
+    with pika_channel(broker) as channel, Device(broker) as reader:
+        channel.confirm_delivery()
+        channel.queue_declare("heard", durable=True)
+        channel.queue_bind("heard", "amq.topic", name)
+        cursor = {"x-queue-type": "cursor", "x-source": name, "x-stream-offset": "first"}
+        channel.queue_declare("cursor", durable=True, arguments=cursor)
+        reader.subscribe(f"$stream/{name}?offset=first")
+        expected = []
+        for end, word in ((producer.abort_transaction, b"aborted"), (producer.commit_transaction, b"committed")):
+            producer.begin_transaction()
+            producer.produce(name, word)
+            producer.flush(PATIENCE)
+            captured = b"captured while it was " + word
+            channel.basic_publish("amq.topic", name, captured, PERSISTENT)
+            # Subscribers of the exchange have it at once; readers of the log wait for what is before it.
+            assert bodies(take(channel, "heard", 1)) == [captured]
+            assert values(broker, name) == expected
+            assert reader.settle() == []
+            end(PATIENCE)
+            expected += [captured] if word == b"aborted" else [word, captured]
+            assert values(broker, name) == expected
+        # By the tap, once: what was captured is not offered again.
+        assert bodies(take(channel, "heard", 1)) == [b"committed"]
+        assert [it.payload for it in reader.take(3)] == expected
+        assert bodies(take(channel, "cursor", 3)) == expected
+        producer.begin_transaction()
+        producer.produce(name, b"open")
+        producer.flush(PATIENCE)
+        channel.basic_publish("amq.topic", name, b"captured before a kill", PERSISTENT)
+        broker.kill()
+    broker.start()
+    assert values(broker, name) == expected, "the transaction is open still"
+    heir = Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
+    heir.init_transactions(PATIENCE)
+    expected.append(b"captured before a kill")
+    assert values(broker, name) == expected
+    with pika_channel(broker) as channel:
+        assert bodies(take(channel, "heard", 1)) == [b"captured before a kill"]
+        assert bodies(take(channel, "cursor", 1)) == [b"captured before a kill"]
+        assert channel.queue_declare("heard", passive=True).method.message_count == 0
+
+
 @pytest.mark.parametrize("kills", [3])
 def test_tx_is_whole_after_a_kill(own_broker, name, kills):
     """Numbers move from a queue into a log and another queue, each move one commit, while the broker is killed."""
