@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 
 use super::{LogEntry, QueueEntry, Routes};
 use crate::{
-    access::Operation, command::Subscription, delay::DelayEntry, event::Kind,
-    history::Remembering, message::Message, properties::Text, tags::Tags,
+    access::Operation, command::Subscription, delay::DelayEntry, event::Kind, history::Remembering,
+    message::Message, properties::Text, tags::Tags,
 };
 
 /// The destinations of one message.
