@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use super::{
     bounds::GroupBounds,
     directory::Directory,
     followers::{Follow, FollowStep},
-    settings::GroupSettings,
+    founding::Founding,
     share::{ShareBurial, ShareLetter},
     state::Group,
 };
@@ -24,7 +23,7 @@ use crate::{
     lag::Standing,
     log::Marker,
     properties::Text,
-    store::{Batch, StoreError, Table, keys},
+    store::{Batch, StoreError, keys},
     time::Now,
 };
 
@@ -41,11 +40,7 @@ pub(super) type GroupName = (Text, Text);
 #[derive(Debug)]
 pub(crate) struct Groups {
     groups: FxHashMap<GroupName, Entry>,
-    /// Of groups that have their own, whether they are there or not.
-    settings: FxHashMap<GroupName, Arc<GroupSettings>>,
-    /// Of all others.
-    defaults: Arc<GroupSettings>,
-    bounds: GroupBounds,
+    founding: Founding,
     /// The logs that there are.
     directory: Directory,
     /// What is due when; holds each group that waits for something once.
@@ -61,7 +56,6 @@ pub(crate) struct Groups {
     /// The newest transaction of each producer that has ended, by the coordinator's number: what was on its way
     /// then comes too late.
     ended: FxHashMap<i64, u64>,
-    initial_rebalance_delay: Duration,
 }
 
 /// Producers remembered in [`Groups::ended`]; offsets that are on their way longer than it takes so many others
@@ -80,9 +74,7 @@ impl Groups {
     pub fn new(initial_rebalance_delay: Duration, bounds: GroupBounds) -> Groups {
         Groups {
             groups: FxHashMap::default(),
-            settings: FxHashMap::default(),
-            defaults: Arc::new(GroupSettings::new(&bounds)),
-            bounds,
+            founding: Founding::new(initial_rebalance_delay, bounds),
             directory: Directory::default(),
             deadlines: BTreeSet::new(),
             fetching: FxHashMap::default(),
@@ -90,15 +82,12 @@ impl Groups {
             letters: Vec::new(),
             recovered: Vec::new(),
             ended: FxHashMap::default(),
-            initial_rebalance_delay,
         }
     }
 
     /// Takes the settings of a group that were found when the broker opened, before anything else of it.
     pub fn recover_settings(&mut self, name: GroupName, row: Bytes) -> Result<(), StoreError> {
-        let settings = Arc::new(GroupSettings::read(row, &self.bounds)?);
-        self.settings.insert(name, settings);
-        Ok(())
+        self.founding.recover(name, row)
     }
 
     /// Takes the members of a group that were found when the broker opened.
@@ -198,10 +187,10 @@ impl Groups {
     pub fn list(&self, vhost: &str) -> Vec<GroupInfo> {
         let own = self.groups.iter().filter(|(name, _)| name.0 == vhost);
         let there = own.map(|(name, entry)| GroupInfo {
-            has_settings: self.settings.contains_key(name),
+            has_settings: self.founding.has_own(name),
             ..entry.group.info()
         });
-        let settings = self.settings.keys().filter(|name| name.0 == vhost);
+        let settings = self.founding.names().filter(|name| name.0 == vhost);
         let not_there = settings.filter(|name| !self.groups.contains_key(*name));
         there
             .chain(not_there.map(|name| GroupInfo {
@@ -221,48 +210,11 @@ impl Groups {
         request: &GroupRequest,
         batch: &mut Batch,
     ) -> Option<GroupReply> {
-        let current = || self.settings.get(name).unwrap_or(&self.defaults);
-        let (changes, replaces, validate_only) = match request {
-            GroupRequest::Configure {
-                settings,
-                replaces,
-                validate_only,
-            } => (settings, *replaces, *validate_only),
-            GroupRequest::Settings => {
-                return Some(Ok(GroupAnswer::Settings(current().given.clone())));
-            }
-            _ => return None,
-        };
-        let before = match replaces {
-            true => &self.defaults,
-            false => current(),
-        };
-        let settings = match before.changed(changes, &self.bounds) {
-            Ok(settings) => Arc::new(settings),
-            Err(text) => return Some(Err(GroupError::InvalidSettings(text.into()))),
-        };
-        let given = settings.given.clone();
-        if !validate_only {
-            self.put_settings(name, settings, batch);
-        }
-        Some(Ok(GroupAnswer::Settings(given)))
-    }
-
-    fn put_settings(&mut self, name: &GroupName, settings: Arc<GroupSettings>, batch: &mut Batch) {
-        let key = keys::group_settings(&name.0, &name.1);
-        match settings.given.is_empty() {
-            true => {
-                self.settings.remove(name);
-                batch.delete(Table::State, key);
-            }
-            false => {
-                batch.put(Table::State, key, settings.write());
-                self.settings.insert(name.clone(), settings.clone());
-            }
-        }
-        if let Some(entry) = self.groups.get_mut(name) {
+        let (answer, settings) = self.founding.configure(name, request, batch)?;
+        if let (Some(settings), Some(entry)) = (settings, self.groups.get_mut(name)) {
             entry.group.configure(settings);
         }
+        Some(answer)
     }
 
     /// Forgets the groups of a vhost that goes, and the settings of those that there could be.
@@ -274,13 +226,7 @@ impl Groups {
             }
             self.settle(name);
         }
-        self.settings.retain(|name, _| {
-            let goes = name.0 == *vhost;
-            if goes {
-                batch.delete(Table::State, keys::group_settings(&name.0, &name.1));
-            }
-            !goes
-        });
+        self.founding.forget_vhost(vhost, batch);
     }
 
     pub fn len(&self) -> usize {
@@ -323,13 +269,7 @@ impl Groups {
         if let GroupRequest::Share(ShareRequest::Acquire { member, .. }) = &request {
             self.note_fetch(from.0, &name, member);
         }
-        let entry = entry(
-            &mut self.groups,
-            &self.settings,
-            &self.defaults,
-            self.initial_rebalance_delay,
-            name.clone(),
-        );
+        let entry = entry(&mut self.groups, &self.founding, name.clone());
         entry
             .group
             .handle(now, &self.directory, from, request, answers, batch);
@@ -351,13 +291,7 @@ impl Groups {
         } else if !self.groups.contains_key(&name) {
             return;
         }
-        let entry = entry(
-            &mut self.groups,
-            &self.settings,
-            &self.defaults,
-            self.initial_rebalance_delay,
-            name.clone(),
-        );
+        let entry = entry(&mut self.groups, &self.founding, name.clone());
         let by = (by, consumer);
         entry.group.follow(now, &self.directory, by, step, batch);
         self.settle(name);
@@ -511,13 +445,7 @@ impl Groups {
     }
 
     fn entry(&mut self, name: GroupName) -> &mut Entry {
-        entry(
-            &mut self.groups,
-            &self.settings,
-            &self.defaults,
-            self.initial_rebalance_delay,
-            name,
-        )
+        entry(&mut self.groups, &self.founding, name)
     }
 
     /// Notes when the group wants to be called again, or that it is gone.
@@ -553,20 +481,13 @@ impl Groups {
 /// The group of this name, which comes into being if there is none.
 fn entry<'a>(
     groups: &'a mut FxHashMap<GroupName, Entry>,
-    settings: &FxHashMap<GroupName, Arc<GroupSettings>>,
-    defaults: &Arc<GroupSettings>,
-    delay: Duration,
+    founding: &Founding,
     name: GroupName,
 ) -> &'a mut Entry {
-    let new = |name: &GroupName| Entry {
-        group: Group::new(
-            name.clone(),
-            settings.get(name).unwrap_or(defaults).clone(),
-            delay,
-        ),
+    groups.entry(name).or_insert_with_key(|name| Entry {
+        group: founding.found(name),
         deadline: None,
-    };
-    groups.entry(name).or_insert_with_key(new)
+    })
 }
 
 /// The group in the key of a committed offset.

@@ -7,6 +7,7 @@ mod consumer;
 mod coordinator;
 mod directory;
 mod followers;
+mod founding;
 mod member;
 mod offsets;
 mod pending;

@@ -366,16 +366,17 @@ impl Group {
                 member,
                 instance,
                 offsets,
-            } => Some(
-                self.may_commit(now, generation, &member, instance, false)
-                    .map(|()| {
-                        self.offsets.commit(now.wall, &self.name, offsets, batch);
-                        self.forget_at = None;
-                        GroupAnswer::Ok
-                    }),
-            ),
+            } => {
+                let by = (&member, instance.as_ref(), generation);
+                let may = self.may_commit(now, directory, by, &offsets, false);
+                Some(may.map(|()| {
+                    self.offsets.commit(now.wall, &self.name, offsets, batch);
+                    self.forget_at = None;
+                    GroupAnswer::Ok
+                }))
+            }
             GroupRequest::CommitInTransaction(commit) => {
-                Some(self.commit_in_transaction(now, *commit, batch))
+                Some(self.commit_in_transaction(now, directory, *commit, batch))
             }
             GroupRequest::Offsets {
                 partitions,

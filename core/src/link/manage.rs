@@ -1,7 +1,11 @@
 //! What administrators ask for.
 
+use std::sync::Arc;
+
 use super::Link;
 use crate::{
+    broker::Inner,
+    catalog::Routes,
     command::Scope,
     event::{Event, ExchangeInfo, Kind, Refusal, Reply},
     id::Token,
@@ -11,13 +15,10 @@ use crate::{
 impl Link {
     pub(super) fn export(&mut self, token: Token, vhost: Option<Text>, scope: Scope) {
         let (broker, by) = (self.broker.clone(), self.actor.clone());
-        self.reads.make().push(Box::pin(async move {
-            let result = broker.export(&by, vhost.as_ref(), scope).await;
-            Event::Done {
-                token,
-                result: result.map(|all| Reply::Definitions(Box::new(all))),
-            }
-        }));
+        self.answer_when_read(token, async move {
+            let all = broker.export(&by, vhost.as_ref(), scope).await?;
+            Ok(Reply::Definitions(Box::new(all)))
+        });
     }
 
     /// The quotas of clients, for administrators.
@@ -38,35 +39,23 @@ impl Link {
         vhost: Option<Text>,
         name: Option<Text>,
     ) {
-        let routes = self.routing.current().clone();
-        let seen = match routes.may_look(&self.actor.user, vhost.as_ref()) {
-            Ok(seen) => seen,
-            Err(refusal) => return self.done(token, Err(refusal)),
-        };
-        let broker = self.broker.clone();
-        self.reads.make().push(Box::pin(async move {
-            let result = broker.describe_queues(&routes, &seen, name.as_ref()).await;
-            let result = result.and_then(|found| match name {
+        let about = vhost.clone();
+        self.look(token, about, move |broker, routes, seen| async move {
+            let found = broker
+                .describe_queues(&routes, &seen, name.as_ref())
+                .await?;
+            match name {
                 Some(name) if found.is_empty() => Err(missing(Kind::Queue, name, vhost)),
                 _ => Ok(Reply::Queues(found)),
-            });
-            Event::Done { token, result }
-        }));
+            }
+        });
     }
 
     /// How far the readers of a vhost, or of all that the user may look at, are.
     pub(super) fn describe_lag(&mut self, token: Token, vhost: Option<Text>) {
-        let routes = self.routing.current().clone();
-        let seen = match routes.may_look(&self.actor.user, vhost.as_ref()) {
-            Ok(seen) => seen,
-            Err(refusal) => return self.done(token, Err(refusal)),
-        };
-        let broker = self.broker.clone();
-        self.reads.make().push(Box::pin(async move {
-            let result = broker.lag(&routes, &seen, true).await;
-            let result = result.map(Reply::Lag);
-            Event::Done { token, result }
-        }));
+        self.look(token, vhost, move |broker, routes, seen| async move {
+            broker.lag(&routes, &seen, true).await.map(Reply::Lag)
+        });
     }
 
     pub(super) fn describe_exchanges(
@@ -75,20 +64,44 @@ impl Link {
         vhost: Option<Text>,
         name: Option<Text>,
     ) {
+        let about = vhost.clone();
+        self.look(token, about, move |_, routes, seen| async move {
+            let all = seen.iter();
+            let found = all.flat_map(|vhost| routes.describe_exchanges(vhost, name.as_ref()));
+            let found: Vec<ExchangeInfo> = found.collect();
+            match name {
+                Some(name) if found.is_empty() => Err(missing(Kind::Exchange, name, vhost)),
+                _ => Ok(Reply::Exchanges(found)),
+            }
+        });
+    }
+
+    /// Looks at a vhost, or at all that the user may look at, and answers with what was found.
+    fn look<F>(
+        &mut self,
+        token: Token,
+        vhost: Option<Text>,
+        look: impl FnOnce(Arc<Inner>, Arc<Routes>, Vec<Text>) -> F,
+    ) where
+        F: Future<Output = Result<Reply, Refusal>> + Send + 'static,
+    {
         let routes = self.routing.current().clone();
-        let result = routes
-            .may_look(&self.actor.user, vhost.as_ref())
-            .and_then(|seen| {
-                let found: Vec<ExchangeInfo> = seen
-                    .iter()
-                    .flat_map(|vhost| routes.describe_exchanges(vhost, name.as_ref()))
-                    .collect();
-                match name {
-                    Some(name) if found.is_empty() => Err(missing(Kind::Exchange, name, vhost)),
-                    _ => Ok(Reply::Exchanges(found)),
-                }
-            });
-        self.done(token, result);
+        match routes.may_look(&self.actor.user, vhost.as_ref()) {
+            Ok(seen) => self.answer_when_read(token, look(self.broker.clone(), routes, seen)),
+            Err(refusal) => self.done(token, Err(refusal)),
+        }
+    }
+
+    /// Answers with what is read aside, while the connection goes on.
+    pub(super) fn answer_when_read(
+        &mut self,
+        token: Token,
+        read: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
+    ) {
+        self.reads.make().push(Box::pin(async move {
+            let result = read.await;
+            Event::Done { token, result }
+        }));
     }
 }
 

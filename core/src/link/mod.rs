@@ -786,13 +786,10 @@ impl Link {
             return self.done(token, Err(refusal));
         };
         let store = self.broker.committer.store().clone();
-        self.reads.make().push(Box::pin(async move {
-            let result = log::find_offset(store, id, partition, tail, at, isolation).await;
-            Event::Done {
-                token,
-                result: result.map(|found| Reply::Offset { spec: at, found }),
-            }
-        }));
+        self.answer_when_read(token, async move {
+            let found = log::find_offset(store, id, partition, tail, at, isolation).await?;
+            Ok(Reply::Offset { spec: at, found })
+        });
     }
 
     fn look_up_retained(&mut self, token: Token, filter: &crate::Pattern) {

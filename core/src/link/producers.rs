@@ -4,7 +4,7 @@ use super::{Link, Stopped};
 use crate::{
     access::Operation,
     command::Command,
-    event::{Event, Kind, Refusal, Reply},
+    event::{Kind, Refusal, Reply},
     group::{DEAD_LETTER_LOG, GroupRequest},
     id::{LogId, Token},
     log::{Header, Marker},
@@ -78,13 +78,10 @@ impl Link {
             }
         };
         broker.transactions.wake();
-        self.reads.make().push(Box::pin(async move {
-            let result = broker.carry_out_decision(decision).await;
-            Event::Done {
-                token,
-                result: result.map(Reply::Transaction),
-            }
-        }));
+        self.answer_when_read(token, async move {
+            let answer = broker.carry_out_decision(decision).await;
+            answer.map(Reply::Transaction)
+        });
         Ok(())
     }
 

@@ -188,7 +188,7 @@ impl ConsumerGroup {
         if is_behind {
             return Err(GroupError::RebalanceInProgress);
         }
-        let assigned = self.named(directory, &self.members[id].assigned);
+        let assigned = self.named(directory, self.members[id].assigned.keys());
         Ok(GroupAnswer::Synced {
             protocol_type: Text::from_static(subscription::CONSUMER),
             protocol: own,
@@ -275,10 +275,10 @@ impl ConsumerGroup {
     }
 
     /// Partitions by the names of their logs.
-    pub fn named(
+    pub fn named<'a>(
         &self,
         directory: &Directory,
-        partitions: &BTreeSet<TopicPartition>,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
     ) -> Vec<subscription::Partitions> {
         let named = |log: AssignedLog| Some((directory.name(log.uuid)?.clone(), log.partitions));
         grouped(partitions).into_iter().filter_map(named).collect()
@@ -305,7 +305,7 @@ impl ConsumerGroup {
         for partition in known(&self.vhost, directory, partitions) {
             let owner = self.owners.entry(partition);
             if owner.or_insert_with(|| id.clone()) == id {
-                member.assigned.insert(partition);
+                member.assigned.insert(partition, member.epoch);
                 target.insert(partition);
             }
         }
@@ -318,8 +318,10 @@ impl ConsumerGroup {
     ) -> Vec<(Member, Vec<subscription::Partitions>)> {
         let members = std::mem::take(&mut self.members).into_values();
         let with_partitions = |member: Member| {
-            let partitions = &member.assigned | &member.revoking;
-            (member, self.named(directory, &partitions))
+            let held = member.assigned.keys().chain(member.revoking.keys());
+            let partitions: BTreeSet<_> = held.copied().collect();
+            let named = self.named(directory, &partitions);
+            (member, named)
         };
         members.map(with_partitions).collect()
     }

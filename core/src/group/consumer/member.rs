@@ -1,7 +1,7 @@
 //! A member of a consumer group.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -9,9 +9,13 @@ use regex::Regex;
 
 use super::{Subscription, TopicPartition, classic::Classic};
 use crate::{
-    group::{assignor::Assignor, directory::Directory},
+    group::{GroupError, assignor::Assignor, directory::Directory},
     properties::Text,
 };
+
+/// Partitions, each with the epoch of the assignment by which the member got it: offsets that were read under an
+/// earlier epoch are another's (KIP-1251).
+pub(in crate::group) type Held = BTreeMap<TopicPartition, i32>;
 
 /// A member, from its first heartbeat until it leaves or falls silent.
 #[derive(Debug)]
@@ -30,9 +34,9 @@ pub(in crate::group) struct Member {
     pub assignor: Option<Assignor>,
     pub rebalance_timeout: Duration,
     /// What it was told to consume.
-    pub assigned: BTreeSet<TopicPartition>,
+    pub assigned: Held,
     /// What it is to let go of, and has not yet.
-    pub revoking: BTreeSet<TopicPartition>,
+    pub revoking: Held,
     /// Whether it waits for others to let go of what it is to get.
     pub waits: bool,
     /// Gone if it has not let go until then.
@@ -56,8 +60,8 @@ impl Member {
             subscription: Subscription::default(),
             assignor: None,
             rebalance_timeout: Duration::ZERO,
-            assigned: BTreeSet::new(),
-            revoking: BTreeSet::new(),
+            assigned: Held::new(),
+            revoking: Held::new(),
             waits: false,
             revoke_by: None,
             alive_until,
@@ -93,6 +97,19 @@ impl Member {
         self.subscription.resolve(vhost, directory)
     }
 
+    /// A static member leaves for a while. It keeps its place, and comes back under an epoch that begins anew.
+    pub fn rest(&mut self, epoch: i32) {
+        self.epoch = epoch;
+        self.revoke_by = None;
+        self.assigned.values_mut().for_each(|epoch| *epoch = 0);
+    }
+
+    /// By which epoch it got a partition, if it may still be consuming it.
+    pub fn held_since(&self, partition: TopicPartition) -> Option<i32> {
+        let held = self.assigned.get(&partition);
+        held.or_else(|| self.revoking.get(&partition)).copied()
+    }
+
     pub fn has_arrived(&self, target_epoch: i32) -> bool {
         self.epoch == target_epoch && !self.waits && self.revoking.is_empty()
     }
@@ -102,6 +119,14 @@ impl Member {
             (self.previous_epoch, self.epoch) = (self.epoch, epoch);
         }
         self.waits = !complete;
+    }
+
+    /// What it is told when it speaks under another epoch than its own.
+    pub fn stale(&self) -> GroupError {
+        match &self.classic {
+            Some(_) => GroupError::IllegalGeneration,
+            None => GroupError::StaleMemberEpoch,
+        }
     }
 
     pub fn deadline(&self) -> Instant {

@@ -23,10 +23,14 @@ use std::{
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-pub(super) use self::{classic::Classic, member::Member, stored::FORMAT as STORED_FORMAT};
+pub(super) use self::{
+    classic::Classic,
+    member::{Held, Member},
+    stored::FORMAT as STORED_FORMAT,
+};
 use super::{
-    AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
-    Heartbeat,
+    AssignedLog, CommittedOffset, ConsumerDescription, ConsumerHeartbeat,
+    ConsumerMemberDescription, GroupError, Heartbeat,
     assignor::{Assignment, Assignor, Input},
     directory::{Directory, LogUuid, TopicPartition},
     settings::GroupSettings,
@@ -213,7 +217,7 @@ impl ConsumerGroup {
             member: id,
             epoch: member.epoch,
             interval: self.settings.consumer_interval,
-            assignment: tell.then(|| grouped(&member.assigned)),
+            assignment: tell.then(|| grouped(member.assigned.keys())),
         })
     }
 
@@ -302,7 +306,7 @@ impl ConsumerGroup {
             && request
                 .owned
                 .as_ref()
-                .is_none_or(|owned| owned.is_subset(&member.assigned));
+                .is_none_or(|owned| owned.iter().all(|it| member.assigned.contains_key(it)));
         if request.epoch > member.epoch || request.epoch < member.epoch && !is_retry {
             return Err(GroupError::FencedMemberEpoch);
         }
@@ -335,9 +339,8 @@ impl ConsumerGroup {
             self.is_stored = false;
             if let Some(member) = self.members.get_mut(&request.member) {
                 // It keeps its place until its session ends.
-                member.epoch = LEAVE_STATIC;
+                member.rest(LEAVE_STATIC);
                 member.alive_until = now.instant + self.settings.consumer_session;
-                member.revoke_by = None;
             }
         } else {
             self.remove(&request.member);
@@ -445,12 +448,12 @@ impl ConsumerGroup {
             return;
         };
         if !member.revoking.is_empty() {
-            let confirmed = owned.is_some_and(|owned| owned.is_disjoint(&member.revoking));
+            let confirmed = owned.is_some_and(|owned| has_none(owned, &member.revoking));
             if !confirmed {
                 return;
             }
-            for partition in std::mem::take(&mut member.revoking) {
-                self.owners.remove(&partition);
+            for partition in std::mem::take(&mut member.revoking).keys() {
+                self.owners.remove(partition);
             }
             member.revoke_by = None;
         } else if member.has_arrived(self.target_epoch) {
@@ -458,15 +461,14 @@ impl ConsumerGroup {
         }
         let nothing = BTreeSet::new();
         let target = self.target.get(id).unwrap_or(&nothing);
-        let revoking: BTreeSet<_> = member.assigned.difference(target).copied().collect();
+        let held = std::mem::take(&mut member.assigned).into_iter();
+        let (kept, revoking): (Held, Held) = held.partition(|(held, _)| target.contains(held));
+        member.assigned = kept;
         if !revoking.is_empty() {
-            member
-                .assigned
-                .retain(|partition| target.contains(partition));
-            if member.epoch == JOIN || owned.is_some_and(|owned| owned.is_disjoint(&revoking)) {
+            if member.epoch == JOIN || owned.is_some_and(|owned| has_none(owned, &revoking)) {
                 // It has none of them any more.
-                for partition in revoking {
-                    self.owners.remove(&partition);
+                for partition in revoking.keys() {
+                    self.owners.remove(partition);
                 }
             } else {
                 member.revoke_by = Some(now + member.rebalance_timeout);
@@ -475,12 +477,15 @@ impl ConsumerGroup {
             }
         }
         let mut complete = true;
-        for partition in target.difference(&member.assigned.clone()) {
+        for partition in target {
+            if member.assigned.contains_key(partition) {
+                continue;
+            }
             match self.owners.get(partition) {
                 Some(owner) if owner != id => complete = false,
                 _ => {
                     self.owners.insert(*partition, id.clone());
-                    member.assigned.insert(*partition);
+                    member.assigned.insert(*partition, self.target_epoch);
                 }
             }
         }
@@ -489,18 +494,34 @@ impl ConsumerGroup {
 
     // Offsets
 
-    /// Whether a member may commit or read offsets under this epoch.
+    /// Whether a member may read offsets under this epoch.
+    pub fn may_read(&self, id: &Text, epoch: i32) -> Result<(), GroupError> {
+        let member = self.member(id, None)?;
+        match epoch == member.epoch {
+            true => Ok(()),
+            false => Err(member.stale()),
+        }
+    }
+
+    /// Whether a member may commit offsets of these partitions under this epoch: its own, or an earlier one under
+    /// which it had each of them already (KIP-1251), because it has not been told of its new one yet.
     pub fn may_commit(
         &self,
+        directory: &Directory,
         id: &Text,
         instance: Option<&Text>,
         epoch: i32,
+        offsets: &[CommittedOffset],
     ) -> Result<(), GroupError> {
         let member = self.member(id, instance)?;
-        match (epoch == member.epoch, &member.classic) {
-            (true, _) => Ok(()),
-            (false, Some(_)) => Err(GroupError::IllegalGeneration),
-            (false, None) => Err(GroupError::StaleMemberEpoch),
+        let had = |offset: &CommittedOffset| {
+            let log = directory.find(&self.vhost, &offset.log)?;
+            member.held_since((log.uuid, offset.partition))
+        };
+        let may = |offset| had(offset).is_some_and(|since| since <= epoch);
+        match epoch == member.epoch || epoch < member.epoch && offsets.iter().all(may) {
+            true => Ok(()),
+            false => Err(member.stale()),
         }
     }
 
@@ -530,8 +551,7 @@ impl ConsumerGroup {
     // Administration
 
     pub fn describe(&self, directory: &Directory) -> ConsumerDescription {
-        let named = |partitions: &BTreeSet<TopicPartition>| {
-            let mut logs = grouped(partitions);
+        let named = |mut logs: Vec<AssignedLog>| {
             for log in &mut logs {
                 log.name = directory.name(log.uuid).cloned().unwrap_or_default();
             }
@@ -550,8 +570,12 @@ impl ConsumerGroup {
                 .pattern
                 .as_ref()
                 .map(|(text, _)| text.clone()),
-            assigned: named(&member.assigned),
-            target: self.target.get(&member.id).map(named).unwrap_or_default(),
+            assigned: named(grouped(member.assigned.keys())),
+            target: self
+                .target
+                .get(&member.id)
+                .map(|target| named(grouped(target)))
+                .unwrap_or_default(),
             is_classic: member.classic.is_some(),
         };
         ConsumerDescription {
@@ -577,9 +601,16 @@ fn compile(pattern: Option<&Text>) -> Result<Option<Option<(Text, Regex)>>, Grou
     Ok(Some(Some((text.clone(), compiled))))
 }
 
-/// Partitions by log.
-pub(super) fn grouped(partitions: &BTreeSet<TopicPartition>) -> Vec<AssignedLog> {
-    let all: Vec<_> = partitions.iter().copied().collect();
+/// Whether a member that says what it owns has let all of these go.
+fn has_none(owned: &BTreeSet<TopicPartition>, revoking: &Held) -> bool {
+    revoking.keys().all(|partition| !owned.contains(partition))
+}
+
+/// Ascending partitions by log.
+pub(super) fn grouped<'a>(
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+) -> Vec<AssignedLog> {
+    let all: Vec<_> = partitions.into_iter().copied().collect();
     let log = |partitions: &[TopicPartition]| AssignedLog {
         uuid: partitions[0].0,
         name: Text::new(),

@@ -53,11 +53,11 @@ impl ConsumerGroup {
         }
         for _ in 0..reader.varint()? {
             let member = read_member(&mut reader, self.epoch, now)?;
-            let owned = member.assigned.iter();
+            let owned = member.assigned.keys();
             self.owners
                 .extend(owned.map(|partition| (*partition, member.id.clone())));
             self.target
-                .insert(member.id.clone(), member.assigned.clone());
+                .insert(member.id.clone(), member.assigned.keys().copied().collect());
             if let Some(instance) = &member.instance {
                 self.instances.insert(instance.clone(), member.id.clone());
             }
@@ -99,7 +99,7 @@ fn write_member(writer: &mut Writer, member: &Member) {
         writer.bytes(*log);
         writer.varint(u64::from(**partitions));
     });
-    let assigned: Vec<_> = member.assigned.iter().collect();
+    let assigned: Vec<_> = member.assigned.keys().collect();
     writer.list(&assigned, |writer, (log, partition)| {
         writer.bytes(log);
         writer.varint(u64::from(*partition));
@@ -134,7 +134,8 @@ fn read_member(reader: &mut Reader, epoch: i32, now: Instant) -> Result<Member, 
     subscription.pattern = compile(pattern.as_ref()).ok().flatten().flatten();
     subscription.is_pattern_new = reader.bool()?;
     subscription.logs = reader.list(read_partition)?.into_iter().collect();
-    member.assigned = reader.list(read_partition)?.into_iter().collect();
+    let assigned = reader.list(read_partition)?.into_iter();
+    member.assigned = assigned.map(|partition| (partition, epoch)).collect();
     let classic = reader.option(|reader| {
         Ok(Classic {
             session_timeout: Duration::from_millis(reader.varint()?),

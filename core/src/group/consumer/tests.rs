@@ -84,6 +84,24 @@ impl World {
         (heartbeat.epoch, assignment)
     }
 
+    fn commit(
+        &self,
+        member: &'static str,
+        epoch: i32,
+        partitions: &[u32],
+    ) -> Result<(), GroupError> {
+        let offset = |partition: &u32| CommittedOffset {
+            log: "t".into(),
+            partition: *partition,
+            offset: crate::id::Offset(1),
+            leader_epoch: -1,
+            metadata: Text::new(),
+        };
+        let offsets: Vec<_> = partitions.iter().map(offset).collect();
+        self.group
+            .may_commit(&self.directory, &member.into(), None, epoch, &offsets)
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now.instant += time;
         self.group.tick(self.now, &self.directory);
@@ -143,7 +161,7 @@ fn epochs_that_are_not_the_members_are_fenced() {
             "RebalanceTimeoutMs must be provided in first request."
         ))
     );
-    let commit = |epoch| world.group.may_commit(&"a".into(), None, epoch);
+    let commit = |epoch| world.commit("a", epoch, &[1]);
     assert_eq!(
         (commit(2), commit(1), commit(3)),
         (
@@ -151,6 +169,48 @@ fn epochs_that_are_not_the_members_are_fenced() {
             Err(GroupError::StaleMemberEpoch),
             Err(GroupError::StaleMemberEpoch)
         )
+    );
+}
+
+/// KIP-1251: a commit that left before its member was told of the new epoch is taken where the member has had the
+/// partition since; what it got later was another's then.
+#[test]
+fn an_earlier_epoch_commits_what_its_member_has_had_since() {
+    let mut world = world(&[("t", 4)]);
+    let stale = Err(GroupError::StaleMemberEpoch);
+    world.told(join("a"));
+    world.told(join("b"));
+    let (_, kept) = world.told(owns("a", 1, &[0, 1, 2, 3]));
+    let kept = kept.unwrap();
+    let gone: Vec<u32> = (0..4).filter(|it| !kept.contains(it)).collect();
+    assert_eq!(world.commit("a", 1, &[0, 1, 2, 3]), Ok(()), "revoking");
+    world.told(owns("a", 1, &kept));
+    assert_eq!(
+        world.commit("a", 1, &kept),
+        Ok(()),
+        "its answer is on its way"
+    );
+    assert_eq!(
+        world.commit("a", 1, &[kept[0], gone[0]]),
+        stale,
+        "all or nothing"
+    );
+    assert_eq!(
+        world.commit("a", 2, &gone),
+        Ok(()),
+        "under its own epoch, anything"
+    );
+    assert_eq!(world.commit("a", 3, &kept), stale);
+    assert_eq!(world.told(alive("b", 2)), (2, Some(gone.clone())));
+    assert_eq!(world.commit("b", 1, &gone), stale, "it was a's");
+    world.beat(alive("b", -1)).unwrap();
+    world.told(alive("a", 2));
+    assert_eq!(world.group.members["a"].epoch, 3);
+    assert_eq!(world.commit("a", 2, &kept), Ok(()));
+    assert_eq!(
+        world.commit("a", 2, &gone),
+        stale,
+        "b may have committed since"
     );
 }
 

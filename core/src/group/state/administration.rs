@@ -3,8 +3,8 @@
 use super::{Group, State};
 use crate::{
     group::{
-        GroupAnswer, GroupDescription, GroupError, GroupReply, directory::Directory, followers,
-        subscription,
+        CommittedOffset, GroupAnswer, GroupDescription, GroupError, GroupReply,
+        directory::Directory, followers, subscription,
     },
     properties::Text,
     store::Batch,
@@ -16,9 +16,9 @@ impl Group {
     pub(super) fn may_commit(
         &mut self,
         now: Now,
-        generation: i32,
-        id: &Text,
-        instance: Option<Text>,
+        directory: &Directory,
+        (id, instance, generation): (&Text, Option<&Text>, i32),
+        offsets: &[CommittedOffset],
         in_transaction: bool,
     ) -> Result<(), GroupError> {
         if generation < 0 && self.is_idle() {
@@ -33,9 +33,9 @@ impl Group {
             };
         }
         if let Some(consumers) = &self.consumers {
-            return consumers.may_commit(id, instance.as_ref(), generation);
+            return consumers.may_commit(directory, id, instance, generation, offsets);
         }
-        self.check_member(id, instance.as_ref())?;
+        self.check_member(id, instance)?;
         if generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
@@ -51,16 +51,12 @@ impl Group {
     pub(super) fn commit_in_transaction(
         &mut self,
         now: Now,
+        directory: &Directory,
         commit: OffsetsInTransaction,
         batch: &mut Batch,
     ) -> GroupReply {
-        self.may_commit(
-            now,
-            commit.generation,
-            &commit.member,
-            commit.instance,
-            true,
-        )?;
+        let by = (&commit.member, commit.instance.as_ref(), commit.generation);
+        self.may_commit(now, directory, by, &commit.offsets, true)?;
         let (producer, offsets) = (commit.producer.id, commit.offsets);
         self.uncommitted
             .add(now.wall, &self.name, producer, offsets, batch);

@@ -188,7 +188,7 @@ impl Group {
     /// A member of the consumer protocol reads offsets under its epoch.
     pub(super) fn may_read(&self, member: Option<(Text, i32)>) -> Result<(), GroupError> {
         match (&self.consumers, member) {
-            (Some(consumers), Some((id, epoch))) => consumers.may_commit(&id, None, epoch),
+            (Some(consumers), Some((id, epoch))) => consumers.may_read(&id, epoch),
             _ => Ok(()),
         }
     }
