@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     access::{PasswordHash, Permission, TopicPermission},
+    client_quota::{QuotaEntity, QuotaValues},
     command::{Binding, ExchangeSpec, LogSpec, QueueSpec},
     properties::{Text, Value},
 };
@@ -32,6 +33,17 @@ pub struct Definitions {
     pub logs: Vec<LogDefinition>,
     /// Bound.
     pub bindings: Vec<BindingDefinition>,
+    /// Set, in place of what the same clients had.
+    pub client_quotas: Vec<ClientQuotaDefinition>,
+}
+
+/// A quota of clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientQuotaDefinition {
+    /// Whose it is.
+    pub entity: QuotaEntity,
+    /// What it limits; nothing is no quota.
+    pub limits: QuotaValues,
 }
 
 /// A user.

@@ -14,6 +14,7 @@ use trivium_core::{
 use super::{
     Answer, Failure, Session,
     json::{Object, from_table, from_value, texts, to_value},
+    quotas,
 };
 use crate::http::Status;
 
@@ -98,6 +99,8 @@ pub(crate) fn write(all: &Definitions) -> JsonValue {
     document["exchanges"] = all.exchanges.iter().map(write_exchange).collect();
     document["bindings"] = all.bindings.iter().map(write_binding).collect();
     document["trivium_logs"] = all.logs.iter().map(write_log).collect();
+    let quotas = all.client_quotas.iter().map(quotas::write);
+    document["trivium_client_quotas"] = quotas.collect();
     document
 }
 
@@ -254,6 +257,7 @@ pub(crate) fn read(document: &[u8], vhost: Option<&str>) -> Result<Definitions, 
         queues: list(&document, "queues", |it| read_queue(it, vhost))?,
         logs: list(&document, "trivium_logs", |it| read_log(it, vhost))?,
         bindings: list(&document, "bindings", |it| read_binding(it, vhost))?,
+        client_quotas: list(&document, "trivium_client_quotas", quotas::read)?,
     };
     let parameters = list(&document, "parameters", |it| {
         Ok((

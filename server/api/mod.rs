@@ -12,6 +12,7 @@ mod limits;
 mod page;
 mod policies;
 mod queues;
+mod quotas;
 
 use std::{net::SocketAddr, sync::Arc};
 

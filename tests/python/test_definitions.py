@@ -129,6 +129,33 @@ def test_what_is_exported_is_what_was_imported(broker, name):
         assert channel.queue_declare("q1", durable=True, passive=True).method.message_count == 1
 
 
+def test_quotas_of_clients_are_among_them(own_broker, tmp_path):
+    quotas = [
+        {"user": "u", "client-id": "<default>", "limits": {"producer_byte_rate": 1000.0, "request_percentage": 12.5}},
+        {"ip": "10.0.0.1", "limits": {"connection_creation_rate": 5.0}},
+    ]
+    broker = own_broker()
+    management = Management(broker)
+    management.post("definitions", body={"trivium_client_quotas": quotas})
+    management.post("definitions", body={"trivium_client_quotas": quotas})
+    broker.kill()
+    broker.start()
+    exported = Management(broker).get("definitions")["trivium_client_quotas"]
+    key = lambda quota: json.dumps(quota, sort_keys=True)  # noqa: E731
+    assert sorted(exported, key=key) == sorted(quotas, key=key)
+    for wrong, why in [
+        ({"user": "u", "limits": {"connection_creation_rate": 1}}, "Invalid configuration key connection_creation_rate"),
+        ({"ip": "10.0.0.1", "user": "u", "limits": {}}, "IP entity should not be combined"),
+        ({"user": "u", "limits": {"speed": 1}}, "trivium_client_quotas[0]: unknown limit 'speed'"),
+        ({"limits": {"producer_byte_rate": 1}}, "Invalid empty client quota entity"),
+    ]:
+        status, answer = Management(broker).ask("POST", "definitions", {"trivium_client_quotas": [wrong]})
+        assert status == 400 and why in answer["reason"], answer
+    gone = [{**quota, "limits": {}} for quota in quotas]
+    Management(broker).post("definitions", body={"trivium_client_quotas": gone})
+    assert Management(broker).get("definitions")["trivium_client_quotas"] == []
+
+
 def test_definitions_of_one_vhost_name_none(broker, name):
     management = Management(broker)
     management.put("vhosts", name)

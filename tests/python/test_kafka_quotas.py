@@ -109,12 +109,15 @@ def test_what_cannot_be_set_is_refused(wire):
     assert change(wire, (("user", "u"),), {"bytes": 1.0}).error_code == invalid
     assert change(wire, (("user", "u"),), {"producer_byte_rate": 1.5}).error_code == invalid
     assert change(wire, (("user", "u"),), {"request_percentage": -1.0}).error_code == invalid
-    assert change(wire, (("ip", "10.0.0.1"),), {"connection_creation_rate": 1.0}).error_code == invalid
+    of_address = {"connection_creation_rate": 1.0}
+    assert change(wire, (("ip", "10.0.0.1"),), {"producer_byte_rate": 1.0}).error_code == invalid
+    assert change(wire, (("ip", "10.0.0.1"),), {"connection_creation_rate": 1.5}).error_code == invalid
+    assert change(wire, (("ip", "10.0.0.1"), ("user", "u")), of_address).error_code == invalid
+    assert change(wire, (("user", "u"),), of_address).error_code == invalid
+    assert change(wire, (("ip", "nowhere.invalid"),), of_address).error_code == invalid
     assert change(wire, (), {"producer_byte_rate": 1.0}).error_code == invalid
     assert change(wire, (("user", "u"),), {"producer_byte_rate": 1.0}, validate_only=True).error_code == 0
     assert quotas(wire) == {}
-
-
 
 
 def test_a_producer_is_throttled_for_its_excess(broker, wire, name):
@@ -216,3 +219,28 @@ def test_changes_are_throttled_by_partition(broker, wire, name):
         topics = [More(name=f"{name}-1", count=14, assignments=None)]
         added = new.call("CreatePartitions", 3, topics=topics, timeout_ms=1000, validate_only=False)
         assert added.results[0].error_code == exceeded
+
+
+def test_an_address_connects_as_often_as_it_may(broker, wire):
+    """KIP-612: ten seconds' worth at once; a connection beyond that is closed within a second, and not answered."""
+    address, others = "127.0.9.1", "127.0.9.2"
+
+    def connect(source):
+        it = Wire(broker.port("kafka"), source=(source, 0))
+        it.send("ApiVersions", 0)
+        return it
+
+    assert change(wire, (("ip", address),), {"connection_creation_rate": 1.0}).error_code == 0
+    assert change(wire, (("ip", None),), {"connection_creation_rate": 1000.0}).error_code == 0
+    assert quotas(wire, ("ip", 0, address)) == {(("ip", address),): {"connection_creation_rate": 1.0}}
+    assert set(quotas(wire, ("ip", 1, None))) == {(("ip", None),)}
+    welcome = [connect(address) for _ in range(10)]
+    assert all(it.receive().error_code == 0 for it in welcome)
+    begun = time.monotonic()
+    with pytest.raises(ConnectionError):
+        connect(address).receive()
+    # What it is told only by that is put off, so that it does not come again at once.
+    assert 0.5 < time.monotonic() - begun < 10
+    assert connect(others).receive().error_code == 0
+    assert change(wire, (("ip", address),), {"connection_creation_rate": None}).error_code == 0
+    assert connect(address).receive().error_code == 0

@@ -83,6 +83,9 @@ impl Catalog {
         for parameter in &definitions.parameters {
             self.put_parameter(parameter, applied)?;
         }
+        for quota in &definitions.client_quotas {
+            self.import_client_quota(quota, applied)?;
+        }
         for policy in &definitions.policies {
             self.put_policy(policy, applied)?;
         }

@@ -1,8 +1,9 @@
 //! Quotas of clients: set, changed and stored, one row for each entity.
 
-use super::{Actor, Applied, Catalog, Outcome};
+use super::{Actor, Applied, Catalog};
 use crate::{
     client_quota::{QuotaEntity, QuotaKind, QuotaName, QuotaValues},
+    definitions::ClientQuotaDefinition,
     event::Refusal,
     store::{Table, keys::catalog as keys, values::admin as rows},
 };
@@ -20,7 +21,6 @@ impl Catalog {
         validate_only: bool,
     ) -> Result<Applied, Refusal> {
         self.may_set_up(by, false)?;
-        check(entity)?;
         let mut values: QuotaValues = self
             .routes
             .client_quotas()
@@ -28,20 +28,40 @@ impl Catalog {
             .cloned()
             .unwrap_or_default();
         for (kind, value) in changes {
+            check(entity, *kind, *value)?;
             values.retain(|(known, _)| known != kind);
-            if let Some(value) = value {
-                if !(value.is_finite() && *value > 0.0) {
-                    let text = format!("Quota {} must be greater than 0", kind.name());
-                    return Err(Refusal::Invalid(text.into()));
-                }
-                values.push((*kind, *value));
-            }
+            values.extend(value.map(|value| (*kind, value)));
         }
-        values.sort_unstable_by_key(|(kind, _)| *kind);
-        if validate_only {
-            return Ok(Outcome::Ok.into());
-        }
+        check_names(entity)?;
         let mut applied = Applied::default();
+        if !validate_only {
+            self.put_client_quota(entity, values, &mut applied);
+        }
+        Ok(applied)
+    }
+
+    /// Takes a quota of definitions, in place of what the entity had.
+    pub(super) fn import_client_quota(
+        &mut self,
+        definition: &ClientQuotaDefinition,
+        applied: &mut Applied,
+    ) -> Result<(), Refusal> {
+        let ClientQuotaDefinition { entity, limits } = definition;
+        check_names(entity)?;
+        for (kind, limit) in limits {
+            check(entity, *kind, Some(*limit))?;
+        }
+        self.put_client_quota(entity, limits.clone(), applied);
+        Ok(())
+    }
+
+    fn put_client_quota(
+        &mut self,
+        entity: &QuotaEntity,
+        mut values: QuotaValues,
+        applied: &mut Applied,
+    ) {
+        values.sort_unstable_by_key(|(kind, _)| *kind);
         let key = keys::client_quota(entity);
         match values.is_empty() {
             true => applied.batch.delete(Table::Catalog, key),
@@ -51,12 +71,38 @@ impl Catalog {
             }
         }
         self.routes_mut().put_client_quota(entity.clone(), values);
-        Ok(applied)
     }
 }
 
-fn check(entity: &QuotaEntity) -> Result<(), Refusal> {
-    let names = [&entity.user, &entity.client];
+/// Whether an entity may have such a limit, with the texts of Kafka's controller.
+fn check(entity: &QuotaEntity, kind: QuotaKind, value: Option<f64>) -> Result<(), Refusal> {
+    let name = kind.name();
+    let is_of_address = kind == QuotaKind::Connect;
+    if is_of_address != entity.address.is_some() {
+        return Err(Refusal::Invalid(
+            format!("Invalid configuration key {name}").into(),
+        ));
+    }
+    let least = if is_of_address {
+        0.0
+    } else {
+        f64::MIN_POSITIVE
+    };
+    match value {
+        Some(value) if !(value.is_finite() && value >= least) => Err(Refusal::Invalid(
+            format!("Quota {name} must be greater than 0").into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_names(entity: &QuotaEntity) -> Result<(), Refusal> {
+    if entity.address.is_some() && (entity.user.is_some() || entity.client.is_some()) {
+        return Err(Refusal::Invalid(
+            "Invalid quota entity combination, IP entity should not be combined with User or ClientId".into(),
+        ));
+    }
+    let names = [&entity.user, &entity.client, &entity.address];
     if names.iter().all(|name| name.is_none()) {
         return Err(Refusal::Invalid("Invalid empty client quota entity".into()));
     }

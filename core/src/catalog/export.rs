@@ -5,8 +5,8 @@ use crate::{
     access::User,
     command::Scope,
     definitions::{
-        BindingDefinition, Definitions, ExchangeDefinition, LogDefinition, ParameterDefinition,
-        Password, PermissionDefinition, PolicyDefinition, QueueDefinition,
+        BindingDefinition, ClientQuotaDefinition, Definitions, ExchangeDefinition, LogDefinition,
+        ParameterDefinition, Password, PermissionDefinition, PolicyDefinition, QueueDefinition,
         TopicPermissionDefinition, UserDefinition, VhostDefinition,
     },
     event::Refusal,
@@ -73,6 +73,12 @@ impl Catalog {
         };
         if whole {
             all.users = access.users().map(|user| describe_user(user)).collect();
+            let quotas = routes.client_quotas().iter();
+            let quotas = quotas.map(|(entity, limits)| ClientQuotaDefinition {
+                entity: entity.clone(),
+                limits: limits.clone(),
+            });
+            all.client_quotas = quotas.collect();
         }
         let permissions = access.permissions().filter(|(v, ..)| of(v));
         all.permissions = permissions

@@ -1,5 +1,5 @@
 //! Quotas of clients, as Kafka has them: how fast a user and a client of a name may produce, consume, ask and change
-//! what is declared.
+//! what is declared, and how often an address may connect.
 //!
 //! [`ClientQuotas`] is what is set, part of the routing snapshot. [`ClientMeter`] measures one user's client against
 //! it: whoever has the same quota shares one sensor. Nobody is refused: who is too fast is told how long to wait, and
@@ -33,15 +33,18 @@ pub enum QuotaKind {
     Request,
     /// Partitions created and deleted, per second.
     Mutation,
+    /// Connections, per second; of addresses alone, which have no other.
+    Connect,
 }
 
 impl QuotaKind {
     /// All of them.
-    pub const ALL: [QuotaKind; 4] = [
+    pub const ALL: [QuotaKind; 5] = [
         QuotaKind::Produce,
         QuotaKind::Consume,
         QuotaKind::Request,
         QuotaKind::Mutation,
+        QuotaKind::Connect,
     ];
 
     /// Kafka's name of it.
@@ -51,6 +54,7 @@ impl QuotaKind {
             QuotaKind::Consume => "consumer_byte_rate",
             QuotaKind::Request => "request_percentage",
             QuotaKind::Mutation => "controller_mutation_rate",
+            QuotaKind::Connect => "connection_creation_rate",
         }
     }
 
@@ -67,11 +71,12 @@ pub enum QuotaName {
     Default,
 }
 
-/// Whose quota it is: a user's, a client's, or that of a user's client of a name. At least one of them is there.
+/// Whose quota it is: a user's, a client's, that of a user's client of a name, or an address's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QuotaEntity {
     pub user: Option<QuotaName>,
     pub client: Option<QuotaName>,
+    pub address: Option<QuotaName>,
 }
 
 /// The limits of one entity, by kind.
@@ -108,6 +113,7 @@ impl ClientQuotas {
             let entity = QuotaEntity {
                 user: user.cloned(),
                 client: client.cloned(),
+                address: None,
             };
             let found = self.0.get(&entity)?.iter().find(|(it, _)| *it == kind)?;
             Some(found.1)
@@ -124,6 +130,21 @@ impl ClientQuotas {
         }
         let of_client = clients.iter().find_map(|client| limit(None, Some(client)));
         Some((of_client?, Sharing::Client))
+    }
+}
+
+impl ClientQuotas {
+    /// How many connections of an address are taken, per second.
+    fn of_address(&self, address: &Text) -> Option<f64> {
+        let names = [QuotaName::Of(address.clone()), QuotaName::Default];
+        names.into_iter().find_map(|name| {
+            let entity = QuotaEntity {
+                address: Some(name),
+                ..QuotaEntity::default()
+            };
+            let mut limits = self.0.get(&entity)?.iter();
+            limits.find_map(|(kind, limit)| (*kind == QuotaKind::Connect).then_some(*limit))
+        })
     }
 }
 
@@ -147,6 +168,27 @@ impl Meters {
         Meters {
             snapshot,
             sensors: Arc::default(),
+        }
+    }
+
+    /// Counts a connection of an address, and says for how long its end is to be put off if there are too many: that
+    /// one is not taken, and does not count.
+    pub fn connect(&self, address: &Text, now: Timestamp) -> Duration {
+        let Some(limit) = self.snapshot.load().client_quotas().of_address(address) else {
+            return Duration::ZERO;
+        };
+        let key = (QuotaKind::Connect, None, Some(address.clone()));
+        let sensor = locked(&self.sensors).get(key);
+        match &mut *locked(&sensor) {
+            Sensor::Rate(rate) => {
+                rate.record(1.0, now);
+                let wait = rate.wait(limit, now);
+                if !wait.is_zero() {
+                    rate.record(-1.0, now);
+                }
+                wait.min(WINDOW)
+            }
+            Sensor::Bucket(_) => Duration::ZERO,
         }
     }
 
@@ -316,7 +358,11 @@ mod tests {
     }
 
     fn entity(user: Option<QuotaName>, client: Option<QuotaName>) -> QuotaEntity {
-        QuotaEntity { user, client }
+        QuotaEntity {
+            user,
+            client,
+            address: None,
+        }
     }
 
     fn quotas(entries: &[(QuotaEntity, f64)]) -> ClientQuotas {
@@ -410,6 +456,33 @@ mod tests {
         assert_eq!(meter.record(QuotaKind::Produce, 0.0, now), Duration::ZERO);
         set(&snapshot, ClientQuotas::default());
         assert_eq!(meter.record(QuotaKind::Produce, 1e9, now), Duration::ZERO);
+    }
+
+    /// As Kafka's ConnectionQuotas: ten seconds' worth at once, then none for a second at most, whatever is missing.
+    #[test]
+    fn an_address_connects_as_often_as_it_may() {
+        let address = |name| QuotaEntity {
+            address: Some(name),
+            ..QuotaEntity::default()
+        };
+        let mut quotas = ClientQuotas::default();
+        let one = QuotaName::Of("10.0.0.1".into());
+        quotas.put(address(one), vec![(QuotaKind::Connect, 2.0)]);
+        quotas.put(address(QuotaName::Default), vec![(QuotaKind::Connect, 0.0)]);
+        let (meters, snapshot) = meters(quotas);
+        let connect = |address: &'static str, ms| meters.connect(&address.into(), Timestamp(ms));
+        for _ in 0..20 {
+            assert_eq!(connect("10.0.0.1", 50_000), Duration::ZERO);
+        }
+        assert_eq!(connect("10.0.0.1", 50_000), Duration::from_millis(500));
+        assert_eq!(connect("10.0.0.1", 50_500), Duration::ZERO, "not counted");
+        assert_eq!(
+            connect("10.0.0.2", 50_000),
+            WINDOW,
+            "the default lets none in"
+        );
+        set(&snapshot, ClientQuotas::default());
+        assert_eq!(connect("10.0.0.1", 50_500), Duration::ZERO);
     }
 
     #[test]

@@ -709,35 +709,37 @@ impl Link {
     fn fetch(&mut self, token: Token, fetch: Fetch) {
         self.is_busy = true;
         let routing = &mut self.routing;
-        let permit = |wanted: &FetchPartition| {
+        let mut permit = |wanted: &FetchPartition| {
             routing
                 .permit(Operation::Read, Kind::Log, &wanted.log)
                 .err()
         };
-        let mut refused: Vec<Option<Refusal>> = fetch.partitions.iter().map(permit).collect();
+        let partitions = fetch.partitions.iter().enumerate();
+        let denied = partitions
+            .clone()
+            .filter_map(|(at, it)| Some((at, permit(it)?)));
+        let mut denied = denied.collect::<Vec<_>>().into_iter().peekable();
         let routes = self.routing.current();
-        for (wanted, refused) in fetch.partitions.iter().zip(&mut refused) {
-            let found = routes.log(&self.actor.vhost, &wanted.log);
-            let other = found.filter(|entry| wanted.id.is_some_and(|id| id != entry.info.uuid));
-            if let (None, Some(other)) = (&refused, other) {
-                *refused = Some(replaced(other));
-            }
-        }
-        let tails = fetch
-            .partitions
-            .iter()
-            .zip(&refused)
-            .map(|(wanted, refused)| {
-                if refused.is_some() {
-                    return None;
+        // Few fetches are refused anything.
+        let mut refused: Vec<(usize, Refusal)> = Vec::new();
+        let mut tails = Vec::with_capacity(fetch.partitions.len());
+        for (at, wanted) in partitions {
+            let is_other = |log: &LogEntry| wanted.id.is_some_and(|id| id != log.info.uuid);
+            let denial = denied.next_if(|(denied, _)| *denied == at);
+            let found = match routes.log(&self.actor.vhost, &wanted.log) {
+                _ if denial.is_some() => None,
+                Some(log) if is_other(log) => {
+                    refused.push((at, replaced(log)));
+                    None
                 }
-                let entry = routes.log(&self.actor.vhost, &wanted.log)?;
-                Some((
-                    entry.info.id,
-                    entry.tails.get(wanted.partition as usize)?.clone(),
-                ))
-            });
-        let tails = tails.collect::<Vec<_>>();
+                found => found,
+            };
+            refused.extend(denial);
+            tails.push(found.and_then(|log| {
+                let tail = log.tails.get(wanted.partition as usize)?;
+                Some((log.info.id, tail.clone()))
+            }));
+        }
         let (store, metrics) = (
             self.broker.committer.store().clone(),
             self.broker.metrics.clone(),
@@ -750,10 +752,8 @@ impl Link {
         });
         self.reads.make().push(Box::pin(async move {
             let mut partitions = log::fetch(store, vhost, tails, fetch).await;
-            for (fetched, refused) in partitions.iter_mut().zip(refused) {
-                if let Some(refusal) = refused {
-                    fetched.result = Err(refusal);
-                }
+            for (at, refusal) in refused {
+                partitions[at].result = Err(refusal);
             }
             let batches = partitions
                 .iter()

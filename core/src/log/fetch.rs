@@ -31,57 +31,45 @@ const SCAN_BATCHES: usize = 4096;
 const SEARCH_BYTES: usize = 1 << 20;
 
 /// A partition that its reader found and may read.
-#[derive(Clone, Debug)]
-struct Readable {
+#[derive(Clone, Copy, Debug)]
+struct Readable<'a> {
     log: LogId,
     partition: u32,
-    tail: Arc<Tail>,
+    tail: &'a Tail,
 }
 
-/// Carries out `wanted`, whose partitions lead to `tails`, one for one. Answers as soon as there are `min_bytes` in
+/// Where partitions are found that their reader may read.
+type Found = Option<(LogId, Arc<Tail>)>;
+
+/// Carries out `wanted`, whose partitions lead to `found`, one for one. Answers as soon as there are `min_bytes` in
 /// all or an error, and at the latest after its `wait`.
+///
+/// Ten thousand consumers that wait are ten thousand of these futures: what a read takes is in a box while it lasts,
+/// and nothing of it is kept.
 pub(crate) async fn fetch(
     store: Arc<dyn Store>,
     vhost: Text,
-    tails: Vec<Option<(LogId, Arc<Tail>)>>,
+    found: Vec<Found>,
     wanted: Fetch,
 ) -> Vec<Fetched> {
-    debug_assert_eq!(wanted.partitions.len(), tails.len());
-    let found = wanted.partitions.iter().zip(tails).map(|(wanted, tail)| {
-        let (log, tail) = tail.ok_or_else(|| not_found(&vhost, &wanted.log))?;
-        Ok(Readable {
-            log,
-            partition: wanted.partition,
-            tail,
-        })
-    });
-    let found: Vec<_> = found.collect();
-    wait(&*store, &vhost, &wanted, &found).await
-}
-
-async fn wait(
-    store: &dyn Store,
-    vhost: &Text,
-    fetch: &Fetch,
-    found: &[Result<Readable, Refusal>],
-) -> Vec<Fetched> {
-    let min_bytes = fetch.min_bytes.min(fetch.max_bytes);
-    let fetched = read(store, vhost, fetch, found).await;
-    if fetch.wait.is_zero() || is_enough(&fetched, min_bytes) {
+    debug_assert_eq!(wanted.partitions.len(), found.len());
+    let read = async || Box::pin(read(&*store, &vhost, &wanted, &found)).await;
+    let min_bytes = wanted.min_bytes.min(wanted.max_bytes);
+    let is_due = |fetched: &[Fetched]| wanted.wait.is_zero() || is_enough(fetched, min_bytes);
+    if let Some(fetched) = Some(read().await).filter(|fetched| is_due(fetched)) {
         return fetched;
     }
-    let deadline = tokio::time::sleep(fetch.wait);
+    let deadline = tokio::time::sleep(wanted.wait);
     tokio::pin!(deadline);
     // Watching begins before the next read, so nothing that comes in between is missed.
-    let waiting = Waiting::on(found);
+    let waiting = Waiting::on(&found);
     loop {
-        let fetched = read(store, vhost, fetch, found).await;
-        if is_enough(&fetched, min_bytes) {
+        if let Some(fetched) = Some(read().await).filter(|it| is_enough(it, min_bytes)) {
             return fetched;
         }
         tokio::select! {
             () = waiting.notify.notified() => {}
-            () = &mut deadline => return fetched,
+            () = &mut deadline => return read().await,
         }
     }
 }
@@ -89,14 +77,14 @@ async fn wait(
 /// Registers with every tail for as long as it lives.
 struct Waiting<'a> {
     notify: Arc<Notify>,
-    found: &'a [Result<Readable, Refusal>],
+    found: &'a [Found],
 }
 
 impl<'a> Waiting<'a> {
-    fn on(found: &'a [Result<Readable, Refusal>]) -> Waiting<'a> {
+    fn on(found: &'a [Found]) -> Waiting<'a> {
         let notify = Arc::new(Notify::new());
-        for readable in found.iter().flatten() {
-            readable.tail.watch(&notify);
+        for (_, tail) in found.iter().flatten() {
+            tail.watch(&notify);
         }
         Waiting { notify, found }
     }
@@ -104,8 +92,8 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        for readable in self.found.iter().flatten() {
-            readable.tail.forget(&self.notify);
+        for (_, tail) in self.found.iter().flatten() {
+            tail.forget(&self.notify);
         }
     }
 }
@@ -125,27 +113,27 @@ fn size(batches: &[FetchedBatch]) -> usize {
     batches.iter().map(|batch| batch.bytes.len()).sum()
 }
 
-async fn read(
-    store: &dyn Store,
-    vhost: &Text,
-    fetch: &Fetch,
-    found: &[Result<Readable, Refusal>],
-) -> Vec<Fetched> {
+async fn read(store: &dyn Store, vhost: &Text, fetch: &Fetch, found: &[Found]) -> Vec<Fetched> {
     let mut left = fetch.max_bytes;
     // KIP-74: the first batch found is returned whatever its size, so that readers always get on.
     let mut first = true;
     let mut all = Vec::with_capacity(found.len());
-    for (wanted, readable) in fetch.partitions.iter().zip(found) {
+    for (wanted, found) in fetch.partitions.iter().zip(found) {
+        let readable = found.as_ref().map(|(log, tail)| Readable {
+            log: *log,
+            partition: wanted.partition,
+            tail,
+        });
         let (result, bounds) = match readable {
-            Ok(readable) => {
+            Some(readable) => {
                 readable
                     .read(store, vhost, wanted, left, first, fetch.isolation)
                     .await
             }
-            Err(refusal) => (Err(refusal.clone()), Bounds::default()),
+            None => (Err(not_found(vhost, &wanted.log)), Bounds::default()),
         };
         let (result, aborted) = match (result, readable) {
-            (Ok(batches), Ok(readable)) if fetch.isolation == Isolation::Committed => {
+            (Ok(batches), Some(readable)) if fetch.isolation == Isolation::Committed => {
                 match readable.aborted(store, wanted.from, &batches, bounds).await {
                     Ok(aborted) => (Ok(batches), aborted),
                     Err(refusal) => (Err(refusal), Vec::new()),
@@ -169,7 +157,7 @@ async fn read(
     all
 }
 
-impl Readable {
+impl Readable<'_> {
     /// Batches from the wanted offset on, within `bytes_max`; one more than that allows when it is the `first`.
     async fn read(
         &self,

@@ -40,7 +40,8 @@ pub(crate) mod catalog {
     /// `m`: a parameter: whether it is a vhost's, vhost, component, name.
     pub const PARAMETER: u8 = b'm';
 
-    /// `c`: a quota of clients: whether it has a user, which, whether it has a client, which.
+    /// `c`: a quota of clients: whether it has a user, which, whether it has a client, which; or whether it is of an
+    /// address by name, and which.
     pub const CLIENT_QUOTA: u8 = b'c';
 
     use super::{Bytes, LogId, QueueId, key};
@@ -106,7 +107,12 @@ pub(crate) mod catalog {
         };
         let ((user, user_name), (client, client_name)) =
             (parts(&entity.user), parts(&entity.client));
-        named(CLIENT_QUOTA, &[user, &user_name, client, &client_name])
+        let (address, address_name) = parts(&entity.address);
+        let of_client = [user, &user_name, client, &client_name];
+        match entity.address {
+            None => named(CLIENT_QUOTA, &of_client),
+            Some(_) => named(CLIENT_QUOTA, &[address, &address_name]),
+        }
     }
 
     fn named(kind: u8, names: &[&str]) -> Bytes {

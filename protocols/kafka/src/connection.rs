@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! New ── first bytes / Authenticate ──► Authenticating ── Done ──► Open
+//!                                            └─ the address connects too often ──► TurnedAway ── later ──► Closing
 //! ```
 //! Kafka handles one request of a connection at a time, and clients rely on it: a response never overtakes
 //! another, and what a request changes is seen by the next. So input waits while a request does. Produce
@@ -12,7 +13,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Buf, BytesMut};
 use tracing::debug;
-use trivium_core::{Command, Credentials, Event, Now, Reply, Token};
+use trivium_core::{Command, Credentials, Event, Meters, Now, Reply, Token};
 use trivium_protocol::{CloseReason, Effects, Output, Peer, Protocol};
 
 use crate::{
@@ -52,6 +53,8 @@ enum State {
     New,
     Authenticating,
     Open,
+    /// Too many connections come from its address (KIP-612): it is closed then.
+    TurnedAway(Instant),
     Closing,
 }
 
@@ -213,11 +216,21 @@ impl Connection {
         let credentials = Credentials::Anonymous {
             loopback: self.session.peer.is_loopback(),
         };
+        // What it is measured by comes before its first request.
+        effects.commands.push(Command::Measure { token: METERS });
         effects.commands.push(Command::Authenticate {
             token: AUTHENTICATION,
             credentials,
         });
-        effects.commands.push(Command::Measure { token: METERS });
+    }
+
+    fn begin_metering(&mut self, now: Now, meters: Meters) {
+        let address = self.session.peer.address.ip().to_canonical().to_string();
+        let wait = meters.connect(&address.into(), now.wall);
+        if !wait.is_zero() {
+            self.state = State::TurnedAway(now.instant + wait);
+        }
+        self.session.throttle.begin(meters);
     }
 }
 
@@ -291,7 +304,7 @@ impl Protocol for Connection {
                 result,
             } => {
                 if let Ok(Reply::Meters(meters)) = result {
-                    self.session.throttle.begin(meters);
+                    self.begin_metering(now, meters);
                 }
                 Ok(())
             }
@@ -329,17 +342,23 @@ impl Protocol for Connection {
 
     fn handle_timeout(&mut self, now: Now, _effects: &mut Effects) -> Result<(), CloseReason> {
         self.session.throttle.tick(now.instant);
+        if matches!(self.state, State::TurnedAway(until) if until <= now.instant) {
+            self.state = State::Closing;
+        }
         Ok(())
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.session.throttle.muted_until()
+        match self.state {
+            State::TurnedAway(until) => Some(until),
+            _ => self.session.throttle.muted_until(),
+        }
     }
 
     fn wants_input(&self) -> bool {
         match self.state {
             State::New => true,
-            State::Authenticating | State::Closing => false,
+            State::Authenticating | State::TurnedAway(_) | State::Closing => false,
             State::Open => {
                 self.session.throttle.muted_until().is_none() && self.may_start(self.next_overlaps)
             }
@@ -383,11 +402,11 @@ mod tests {
         assert!(matches!(
             script.commands()[..],
             [
+                Command::Measure { .. },
                 Command::Authenticate {
                     credentials: Credentials::Anonymous { loopback: true },
                     ..
                 },
-                Command::Measure { .. },
             ]
         ));
         assert!(

@@ -35,7 +35,7 @@ pub(crate) async fn find_offset(
     let readable = Readable {
         log,
         partition,
-        tail,
+        tail: &tail,
     };
     let bounds = readable.tail.bounds();
     let end = bounds.end(isolation);
@@ -51,7 +51,7 @@ pub(crate) async fn find_offset(
 /// An offset and, where it belongs to a record, its timestamp.
 type Found = Option<(Offset, Option<Timestamp>)>;
 
-impl Readable {
+impl Readable<'_> {
     /// The first record at `time` or later: segments first, then batches, then the records of one batch.
     async fn first_since(
         &self,

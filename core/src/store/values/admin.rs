@@ -73,37 +73,51 @@ fn read_keys(reader: &mut Reader) -> Result<ScramKeys, StoreError> {
     })
 }
 
+/// Of quotas of addresses, which are behind the rest.
+const ADDRESS_QUOTA_FORMAT: u8 = 2;
+
 pub(crate) fn write_client_quota(entity: &QuotaEntity, values: &QuotaValues) -> Bytes {
-    let mut writer = Writer::new(FORMAT);
+    let address = entity.address.as_ref();
+    let mut writer = Writer::new(address.map_or(FORMAT, |_| ADDRESS_QUOTA_FORMAT));
+    let write_name = |writer: &mut Writer, name: &QuotaName| {
+        let name = match name {
+            QuotaName::Of(name) => Some(name),
+            QuotaName::Default => None,
+        };
+        writer.option(name, |writer, name| writer.text(name));
+    };
     for name in [&entity.user, &entity.client] {
-        writer.option(name.as_ref(), |writer, name| {
-            let name = match name {
-                QuotaName::Of(name) => Some(name),
-                QuotaName::Default => None,
-            };
-            writer.option(name, |writer, name| writer.text(name));
-        });
+        writer.option(name.as_ref(), write_name);
     }
     writer.list(values, |writer, (kind, limit)| {
         writer.text(kind.name());
         writer.varint(limit.to_bits());
     });
+    if let Some(address) = address {
+        write_name(&mut writer, address);
+    }
     writer.done()
 }
 
 /// Limits of kinds that this program does not know are left out.
 pub(crate) fn read_client_quota(value: Bytes) -> Result<(QuotaEntity, QuotaValues), StoreError> {
-    let mut reader = Reader::new(value, FORMAT)?;
-    let mut name = || {
-        reader.option(|reader| {
-            let name = reader.option(Reader::text)?;
-            Ok(name.map_or(QuotaName::Default, QuotaName::Of))
-        })
+    let (format, mut reader) = Reader::versioned(value, ADDRESS_QUOTA_FORMAT)?;
+    let read_name = |reader: &mut Reader| {
+        let name = reader.option(Reader::text)?;
+        Ok(name.map_or(QuotaName::Default, QuotaName::Of))
     };
-    let (user, client) = (name()?, name()?);
+    let (user, client) = (reader.option(read_name)?, reader.option(read_name)?);
     let values = reader.list(|reader| Ok((reader.text()?, f64::from_bits(reader.varint()?))))?;
     let known = |(name, limit): (Text, f64)| Some((QuotaKind::named(&name)?, limit));
-    let entity = QuotaEntity { user, client };
+    let address = match format {
+        FORMAT => None,
+        _ => Some(read_name(&mut reader)?),
+    };
+    let entity = QuotaEntity {
+        user,
+        client,
+        address,
+    };
     Ok((entity, values.into_iter().filter_map(known).collect()))
 }
 

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use trivium_core::{
     Command, Fetch, FetchPartition as Wanted, Fetched, Isolation, Offset, Refusal, Text,
 };
@@ -28,22 +27,26 @@ const BYTES_MAX: i32 = 55 * 1024 * 1024;
 const WAIT_MAX_MS: i32 = 5 * 60 * 1000;
 const READ_COMMITTED: i8 = 1;
 
-/// A fetch under way.
+/// A fetch under way. There may be ten thousand that wait, so it is what the response needs, and not the response.
 struct Fetching {
-    response: FetchResponse,
-    /// What was asked of the core, and where in the response it belongs: topic and partition.
-    parts: SmallVec<[Part; 4]>,
+    topics: Vec<AskedTopic>,
+    isolation: Isolation,
     used: Use,
 }
 
-struct Part {
-    log: Text,
-    number: u32,
-    topic: usize,
-    partition: usize,
-    from: Offset,
+struct AskedTopic {
+    name: Text,
+    id: Uuid,
+    partitions: Vec<Asked>,
+}
+
+struct Asked {
+    index: i32,
+    /// Why the core is not asked for it.
+    fault: ErrorCode,
     /// Whether the fetcher knows of which leader its last record is.
     has_epoch: bool,
+    from: Offset,
 }
 
 pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
@@ -62,51 +65,41 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
         READ_COMMITTED => Isolation::Committed,
         _ => Isolation::Uncommitted,
     };
-    let aborted_transactions = (isolation == Isolation::Committed).then(Vec::new);
-    let mut job = Fetching {
-        response: FetchResponse::default(),
-        parts: SmallVec::new(),
+    let count = request.topics.iter().map(|it| it.partitions.len()).sum();
+    let (mut partitions, mut faulty) = (Vec::with_capacity(count), false);
+    let topics = request.topics.into_iter().map(|topic| {
+        let log = call
+            .session
+            .topics
+            .resolve(by_id, &topic.topic, topic.topic_id);
+        let mut asked = |asked: FetchPartition| {
+            let wanted = log
+                .clone()
+                .and_then(|log| wanted(log, topic.topic_id, &asked));
+            let fault = wanted.as_ref().err().copied();
+            faulty |= fault.is_some();
+            partitions.extend(wanted);
+            Asked {
+                index: asked.partition,
+                fault: fault.unwrap_or_default(),
+                has_epoch: asked.last_fetched_epoch >= 0,
+                from: Offset(asked.fetch_offset as u64),
+            }
+        };
+        AskedTopic {
+            partitions: topic.partitions.into_iter().map(&mut asked).collect(),
+            name: topic.topic,
+            id: topic.topic_id,
+        }
+    });
+    let job = Fetching {
+        topics: topics.collect(),
+        isolation,
         used,
     };
-    let (mut partitions, mut faulty) = (Vec::new(), false);
-    for topic in request.topics {
-        let log =
-            call.session
-                .topics
-                .resolve(call.version() >= BY_ID, &topic.topic, topic.topic_id);
-        let mut result = FetchableTopicResponse {
-            topic: topic.topic,
-            topic_id: topic.topic_id,
-            partitions: Vec::new(),
-        };
-        for asked in topic.partitions {
-            let mut partition = empty(asked.partition);
-            partition.aborted_transactions = aborted_transactions.clone();
-            match log
-                .clone()
-                .and_then(|log| wanted(log, result.topic_id, &asked))
-            {
-                Ok(wanted) => {
-                    let (topic, partition) =
-                        (job.response.responses.len(), result.partitions.len());
-                    job.parts.push(Part {
-                        log: wanted.log.clone(),
-                        number: wanted.partition,
-                        topic,
-                        partition,
-                        from: wanted.from,
-                        has_epoch: asked.last_fetched_epoch >= 0,
-                    });
-                    partitions.push(wanted);
-                }
-                Err(code) => (partition.error_code, faulty) = (code, true),
-            }
-            result.partitions.push(partition);
-        }
-        job.response.responses.push(result);
-    }
     if partitions.is_empty() {
-        return job.respond(call);
+        let response = job.response(Vec::new(), call);
+        return job.respond(response, call);
     }
     // An error is told at once.
     let wait = if faulty {
@@ -154,48 +147,80 @@ fn bytes(response: &FetchResponse) -> usize {
     batches.map(|batch| batch.bytes.len()).sum()
 }
 
-/// A partition of which nothing is known.
-fn empty(partition_index: i32) -> PartitionData {
-    PartitionData {
-        partition_index,
-        high_watermark: -1,
-        ..Default::default()
-    }
-}
-
 impl Fetching {
-    fn respond(mut self, call: &mut Call<'_>) -> Step {
+    fn respond(&self, mut response: FetchResponse, call: &mut Call<'_>) -> Step {
         let throttle = &call.session.throttle;
         call.cost.answer(throttle);
         // KIP-219: a client that has to wait gets nothing, and asks for the same again.
-        let waits = !call.cost.wait().is_zero()
-            || !call.cost.may_consume(throttle, || bytes(&self.response));
+        let waits =
+            !call.cost.wait().is_zero() || !call.cost.may_consume(throttle, || bytes(&response));
         match waits {
-            true => self.response = call.session.fetches.put_off(self.used),
-            false => call.session.fetches.end(self.used, &mut self.response),
+            true => response = call.session.fetches.put_off(self.used),
+            false => call.session.fetches.end(self.used, &mut response),
         }
-        call.respond(&self.response)
+        call.respond(&response)
     }
 
-    fn place(&mut self, at: usize, fetched: Fetched, call: &mut Call<'_>) {
-        let is_it = |part: &Part| part.number == fetched.partition && part.log == fetched.log;
-        // The core answers in the order of the request; what it leaves out shifts the rest.
-        let (before, from) = self.parts.split_at(at.min(self.parts.len()));
-        let found = from.iter().chain(before).find(|part| is_it(part));
-        let Some(part) = found else { return };
-        let topic = &mut self.response.responses[part.topic];
-        let partition = &mut topic.partitions[part.partition];
+    /// The response, with what the core has found of the partitions that it was asked for, in their order.
+    fn response(&self, fetched: Vec<Fetched>, call: &mut Call<'_>) -> FetchResponse {
+        let mut fetched = fetched.into_iter();
+        let topic = |topic: &AskedTopic| FetchableTopicResponse {
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|asked| {
+                    let mut partition = self.empty(asked);
+                    if !asked.fault.is_err()
+                        && let Some(fetched) = fetched.next()
+                    {
+                        debug_assert_eq!(fetched.partition as i32, asked.index);
+                        self.tell(&mut partition, topic.id, asked, fetched, call);
+                    }
+                    partition
+                })
+                .collect(),
+        };
+        FetchResponse {
+            responses: self.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// A partition of which nothing is known.
+    fn empty(&self, asked: &Asked) -> PartitionData {
+        PartitionData {
+            partition_index: asked.index,
+            error_code: asked.fault,
+            high_watermark: -1,
+            aborted_transactions: (self.isolation == Isolation::Committed).then(Vec::new),
+            ..Default::default()
+        }
+    }
+
+    fn tell(
+        &self,
+        partition: &mut PartitionData,
+        topic_id: Uuid,
+        asked: &Asked,
+        fetched: Fetched,
+        call: &mut Call<'_>,
+    ) {
+        let bounds = |partition: &mut PartitionData| {
+            partition.high_watermark = fetched.high_watermark.0 as i64;
+            partition.last_stable_offset = fetched.last_stable.0 as i64;
+            partition.log_start_offset = fetched.log_start.0 as i64;
+        };
         match fetched.result {
             Ok(batches) => {
-                partition.high_watermark = fetched.high_watermark.0 as i64;
-                partition.last_stable_offset = fetched.last_stable.0 as i64;
+                bounds(partition);
                 if let Some(aborted) = &mut partition.aborted_transactions {
                     aborted.extend(fetched.aborted.iter().map(|it| AbortedTransaction {
                         producer_id: it.producer,
                         first_offset: it.first.0 as i64,
                     }));
                 }
-                partition.log_start_offset = fetched.log_start.0 as i64;
                 let stored = |batch: trivium_core::FetchedBatch| StoredBatch {
                     base: batch.base.0 as i64,
                     bytes: batch.bytes,
@@ -205,11 +230,9 @@ impl Fetching {
             // KIP-595: a fetcher that has more of epoch 0 than there is has read another log, and is told where
             // this one ends.
             Err(Refusal::OffsetOutOfRange(_))
-                if part.has_epoch && part.from > fetched.high_watermark =>
+                if asked.has_epoch && asked.from > fetched.high_watermark =>
             {
-                partition.high_watermark = fetched.high_watermark.0 as i64;
-                partition.last_stable_offset = fetched.last_stable.0 as i64;
-                partition.log_start_offset = fetched.log_start.0 as i64;
+                bounds(partition);
                 partition.diverging_epoch = EpochEndOffset {
                     epoch: 0,
                     end_offset: fetched.high_watermark.0 as i64,
@@ -219,7 +242,7 @@ impl Fetching {
                 partition.error_code = ErrorCode::from(&refusal);
                 let is_replaced = matches!(refusal, Refusal::Replaced { .. });
                 if is_replaced || is_missing_log(&refusal) && call.version() >= BY_ID {
-                    call.session.topics.forget_id(topic.topic_id);
+                    call.session.topics.forget_id(topic_id);
                     // A session has met the topic: what it knows does not fit to the log, or the log has gone.
                     partition.error_code = match (self.used, is_replaced) {
                         (Use::Full(_), _) => ErrorCode::UNKNOWN_TOPIC_ID,
@@ -233,26 +256,21 @@ impl Fetching {
 }
 
 impl Job for Fetching {
-    fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        match answer {
-            Answer::Fetched(partitions) => {
-                for (at, fetched) in partitions.into_iter().enumerate() {
-                    self.place(at, fetched, call);
-                }
-            }
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let response = match answer {
+            Answer::Fetched(partitions) => self.response(partitions, call),
             Answer::Done(result) => {
                 let code = result
                     .as_ref()
                     .map_or_else(ErrorCode::from, |_| ErrorCode::UNKNOWN_SERVER_ERROR);
-                let partitions = self
-                    .response
-                    .responses
-                    .iter_mut()
-                    .flat_map(|topic| &mut topic.partitions);
+                let mut response = self.response(Vec::new(), call);
+                let topics = response.responses.iter_mut();
+                let partitions = topics.flat_map(|topic| &mut topic.partitions);
                 partitions.for_each(|partition| partition.error_code = code);
+                response
             }
-        }
-        self.respond(call)
+        };
+        self.respond(response, call)
     }
 }
 
@@ -381,7 +399,7 @@ mod tests {
         assert!(partitions[0].records.0.is_empty() && script.wants_input());
     }
 
-    /// All partitions are listed in the order of the request, whatever the order of the core.
+    /// All partitions are listed in the order of the request.
     #[test]
     fn errors_are_told_per_partition_and_at_once() {
         let mut script = Script::open();
@@ -392,7 +410,7 @@ mod tests {
         script
             .event(Event::Fetched {
                 token,
-                partitions: vec![out_of_range, fetched(2, stored(4))],
+                partitions: vec![fetched(2, stored(4)), out_of_range],
             })
             .unwrap();
         let partitions = partitions(script.response(ApiKey::Fetch, 11));

@@ -1,5 +1,7 @@
-//! DescribeClientQuotas and AlterClientQuotas: what is set, for users and client ids. What it means for the requests
-//! of a client is in [`crate::throttle`].
+//! DescribeClientQuotas and AlterClientQuotas: what is set, for users, client ids and addresses. What it means for the
+//! requests of a client is in [`crate::throttle`].
+
+use std::net::IpAddr;
 
 use trivium_core::{
     Change, Command, QuotaEntity, QuotaKind, QuotaName, QuotaValues, Refusal, Reply, Text,
@@ -91,8 +93,7 @@ impl Describing {
         let part = |kind: &str| match kind {
             USER => entity.user.as_ref(),
             CLIENT => entity.client.as_ref(),
-            // There are no quotas of addresses.
-            _ => None,
+            _ => entity.address.as_ref(),
         };
         let fits = |filter: &QuotaFilter| match (part(&filter.entity_type), filter.match_type) {
             (None, _) => false,
@@ -100,7 +101,8 @@ impl Describing {
             (Some(name), DEFAULT) => *name == QuotaName::Default,
             (Some(_), kind) => kind == ANY,
         };
-        let parts = [&entity.user, &entity.client].into_iter().flatten().count();
+        let parts = [&entity.user, &entity.client, &entity.address];
+        let parts = parts.into_iter().flatten().count();
         let components = &self.request.components;
         components.iter().all(fits) && (!self.request.strict || parts == components.len())
     }
@@ -135,7 +137,11 @@ fn entry((entity, values): (QuotaEntity, QuotaValues)) -> QuotaEntry {
             },
         })
     };
-    let parts = [part(USER, entity.user), part(CLIENT, entity.client)];
+    let parts = [
+        part(USER, entity.user),
+        part(CLIENT, entity.client),
+        part(IP, entity.address),
+    ];
     let value = |(kind, value): (QuotaKind, f64)| QuotaValue {
         key: Text::from_static(kind.name()),
         value: value.into(),
@@ -198,7 +204,7 @@ fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
         let slot = match &**entity_type {
             USER => &mut entity.user,
             CLIENT => &mut entity.client,
-            IP => return Err(invalid("Quotas of addresses are not supported".into())),
+            IP => &mut entity.address,
             other => {
                 return Err(invalid(format!(
                     "Unhandled client quota entity type: {other}"
@@ -208,6 +214,11 @@ fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
         let name = match entity_name {
             Some(name) if name.is_empty() => {
                 return Err(invalid(format!("Empty {entity_type} not supported")));
+            }
+            Some(name) if &**entity_type == IP => {
+                QuotaName::Of(address(name).ok_or_else(|| {
+                    invalid(format!("{name} is not a valid IP or resolvable host."))
+                })?)
             }
             Some(name) => QuotaName::Of(name.clone()),
             None => QuotaName::Default,
@@ -221,6 +232,12 @@ fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
     Ok(entity)
 }
 
+/// An address in the form in which connections have it. Names of hosts are not looked up.
+fn address(text: &str) -> Option<Text> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(address.to_canonical().to_string().into())
+}
+
 fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
     let invalid = |text: String| (ErrorCode::INVALID_REQUEST, text);
     let mut changes: Vec<(QuotaKind, Option<f64>)> = Vec::new();
@@ -231,10 +248,14 @@ fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
             return Err(invalid(format!("Duplicate quota key {key}")));
         }
         let value = value.get();
-        let is_bytes = matches!(kind, QuotaKind::Produce | QuotaKind::Consume);
-        if !remove && is_bytes && value.fract() != 0.0 {
+        let whole = match kind {
+            QuotaKind::Produce | QuotaKind::Consume => Some("a Long"),
+            QuotaKind::Connect => Some("an Integer"),
+            QuotaKind::Request | QuotaKind::Mutation => None,
+        };
+        if let Some(whole) = whole.filter(|_| !remove && value.fract() != 0.0) {
             return Err(invalid(format!(
-                "Proposed value for {key} must be a Long value"
+                "Proposed value for {key} must be {whole} value"
             )));
         }
         changes.push((kind, (!remove).then_some(value)));
@@ -337,7 +358,14 @@ mod tests {
         let rate = || vec![op("producer_byte_rate", 5.0, false)];
         let user = || vec![part(USER, Some("u"))];
         let bad = [
-            (vec![part(IP, Some("10.0.0.1"))], rate()),
+            (
+                vec![part(IP, Some("localhost"))],
+                vec![op("connection_creation_rate", 5.0, false)],
+            ),
+            (
+                vec![part(IP, None)],
+                vec![op("connection_creation_rate", 5.5, false)],
+            ),
             (vec![part("group", Some("g"))], rate()),
             (vec![part(USER, Some(""))], rate()),
             (vec![part(USER, Some("u")), part(USER, None)], rate()),
@@ -364,7 +392,12 @@ mod tests {
         ];
         let all = all.map(|(user, client)| {
             let values = vec![(QuotaKind::Produce, 1.0)];
-            (QuotaEntity { user, client }, values)
+            let entity = QuotaEntity {
+                user,
+                client,
+                address: None,
+            };
+            (entity, values)
         });
         let mut script = Script::open();
         let request = DescribeClientQuotasRequest { components, strict };
