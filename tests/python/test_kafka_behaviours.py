@@ -40,7 +40,7 @@ def test_the_advertised_ranges_are_those_that_tell_kafka_4_3(wire):
 
 def test_a_version_to_come_is_answered_in_version_0_and_the_connection_goes_on(wire):
     """KIP-511: code 35, and ApiVersions' own range among what is listed."""
-    body = struct.pack(">hhih", 18, 99, 7, 1) + b"c" + b"\xff" * 20
+    body = struct.pack(">hhih", 18, 99, 7, 1) + b"c" + b"\0" + b"\x05what" + b"\xff" * 20
     wire.send_bytes(struct.pack(">i", len(body)) + body)
     answer = message("ApiVersionsResponse").decode(wire.receive_frame(), version=0, header=True)
     assert answer.error_code == 35
