@@ -6,16 +6,16 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use support::{
-    Client, advance, body,
-    logs::{batch, from, log},
+    Client, advance, body, broker,
+    logs::{batch, from},
     message, open,
     queues::*,
 };
-use trivium_core::{Command, ConsumeSpec, ConsumerId, DeliveryId, Message, Outcome, Value};
+use trivium_core::{ConsumeSpec, DeliveryId, Message, Outcome, Value};
 
 #[tokio::test]
 async fn a_rejected_message_arrives_with_its_history() {
-    let broker = open(store()).await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("dead", &[]).await;
     client.bind("amq.direct", "dead", "dead").await;
@@ -68,8 +68,7 @@ async fn a_rejected_message_arrives_with_its_history() {
 
 #[tokio::test]
 async fn deaths_are_counted_and_survive_the_store() {
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     // A retry: rejected, waits, comes back.
     let work = [
@@ -107,7 +106,7 @@ async fn deaths_are_counted_and_survive_the_store() {
 
 #[tokio::test]
 async fn a_circle_without_rejection_ends() {
-    let broker = open(store()).await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let to_itself = [
         ("x-message-ttl", Value::I32(100)),
@@ -135,7 +134,7 @@ async fn a_circle_without_rejection_ends() {
 
 #[tokio::test]
 async fn without_a_dead_letter_exchange_that_is_there_messages_are_dropped() {
-    let broker = open(store()).await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let nowhere = [
         ("x-max-length", Value::I32(1)),
@@ -152,8 +151,7 @@ async fn without_a_dead_letter_exchange_that_is_there_messages_are_dropped() {
 #[tokio::test]
 async fn many_expire_at_once_and_each_arrives_once() {
     const COUNT: u64 = 20_000;
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("dead", &[]).await;
     let to_dead = [
@@ -188,8 +186,7 @@ async fn many_expire_at_once_and_each_arrives_once() {
 #[tokio::test]
 async fn a_crash_loses_no_dead_letter() {
     for barrier in 0..10 {
-        let store = store();
-        let broker = open(store.clone()).await;
+        let (store, broker) = broker().await;
         let mut client = Client::new(&broker);
         client.declare("dead", &[]).await;
         let to_dead = [
@@ -215,17 +212,11 @@ async fn a_crash_loses_no_dead_letter() {
 
 #[tokio::test]
 async fn records_that_were_tapped_show_in_logs_how_they_died() {
-    let broker = open(store()).await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let captured = [("mq.bind", "amq.direct:dead")];
-    client
-        .log("dead", log(1, &captured))
-        .await
-        .expect("the name is free");
-    client
-        .log("source", log(1, &[]))
-        .await
-        .expect("the name is free");
+    client.with_log("dead", &captured).await;
+    client.with_log("source", &[]).await;
     let to_dead = [
         ("x-dead-letter-exchange", text("amq.direct")),
         ("x-dead-letter-routing-key", text("dead")),
@@ -271,8 +262,7 @@ fn at_least_once(target: &str) -> Vec<(&str, Value)> {
 
 #[tokio::test]
 async fn a_dead_letter_that_is_refused_stays_and_is_tried_again() {
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     let full = [
         ("x-max-length", Value::I32(1)),
@@ -317,8 +307,7 @@ async fn a_dead_letter_that_is_refused_stays_and_is_tried_again() {
 
 #[tokio::test]
 async fn a_dead_letter_without_a_target_waits_for_one() {
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("q", &at_least_once("dead")).await;
     client.offer("", "q", "a").await.expect("there is room");
@@ -345,7 +334,7 @@ async fn a_dead_letter_without_a_target_waits_for_one() {
 
 #[tokio::test]
 async fn nothing_more_is_delivered_while_too_many_dead_letters_wait() {
-    let broker = open(store()).await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let mut with = at_least_once("dead");
     with.retain(|(name, _)| *name != "x-max-length");
@@ -375,8 +364,7 @@ async fn nothing_more_is_delivered_while_too_many_dead_letters_wait() {
 
 #[tokio::test]
 async fn a_crash_loses_no_dead_letter_that_has_not_arrived() {
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("q", &at_least_once("dead")).await;
     client.offer("", "q", "a").await.expect("there is room");
@@ -390,18 +378,22 @@ async fn a_crash_loses_no_dead_letter_that_has_not_arrived() {
     assert_eq!(client.get("q").await.as_deref(), Some("a"));
 }
 
-#[tokio::test]
-async fn what_comes_back_too_often_is_dead_lettered() {
-    let broker = open(store()).await;
-    let mut client = Client::new(&broker);
-    client.declare("dead", &[]).await;
-    let quorum = [
+/// A quorum queue whose messages may come back twice, and end in the queue `dead`.
+fn two_returns() -> [(&'static str, Value); 4] {
+    [
         ("x-queue-type", text("quorum")),
         ("x-delivery-limit", Value::I32(2)),
         ("x-dead-letter-exchange", text("")),
         ("x-dead-letter-routing-key", text("dead")),
-    ];
-    client.declare("q", &quorum).await;
+    ]
+}
+
+#[tokio::test]
+async fn what_comes_back_too_often_is_dead_lettered() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    client.declare("dead", &[]).await;
+    client.declare("q", &two_returns()).await;
     client.publish("", "q", "a").await;
     for returns in 0..3 {
         let mut consumer = Client::new(&broker);
@@ -414,11 +406,7 @@ async fn what_comes_back_too_often_is_dead_lettered() {
             drop(consumer);
         } else {
             consumer.submit(settle(1, 1, Outcome::Requeue)).await;
-            let cancel = |token| Command::Cancel {
-                token,
-                consumer: ConsumerId(1),
-            };
-            consumer.ask(cancel).await.expect("it is there");
+            consumer.cancel(1).await;
         }
     }
     client.until("dead", 1).await;
@@ -428,17 +416,10 @@ async fn what_comes_back_too_often_is_dead_lettered() {
 
 #[tokio::test]
 async fn counts_of_returns_survive_a_crash() {
-    let store = store();
-    let broker = open(store.clone()).await;
+    let (store, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("dead", &[]).await;
-    let quorum = [
-        ("x-queue-type", text("quorum")),
-        ("x-delivery-limit", Value::I32(2)),
-        ("x-dead-letter-exchange", text("")),
-        ("x-dead-letter-routing-key", text("dead")),
-    ];
-    client.declare("q", &quorum).await;
+    client.declare("q", &two_returns()).await;
     let publishes = ["a", "b", "c", "d"].map(|body| publish(None, message("", "q", body)));
     client.submit_all(publishes.into()).await;
     client.until("q", 4).await;
@@ -463,11 +444,7 @@ async fn counts_of_returns_survive_a_crash() {
         };
         let found: Vec<_> = found.iter().map(|(name, n)| (&**name, *n)).collect();
         assert_eq!(found, expected);
-        let cancel = |token| Command::Cancel {
-            token,
-            consumer: ConsumerId(1),
-        };
-        consumer.ask(cancel).await.expect("it is there");
+        consumer.cancel(1).await;
         let c = if pass == 0 { 3 } else { 2 };
         for id in [1, c] {
             consumer.submit(settle(1, id, Outcome::Requeue)).await;
@@ -493,13 +470,7 @@ async fn a_limit_counts_over_restarts() {
         let mut client = Client::new(&broker);
         if round == 0 {
             client.declare("dead", &[]).await;
-            let quorum = [
-                ("x-queue-type", text("quorum")),
-                ("x-delivery-limit", Value::I32(2)),
-                ("x-dead-letter-exchange", text("")),
-                ("x-dead-letter-routing-key", text("dead")),
-            ];
-            client.declare("q", &quorum).await;
+            client.declare("q", &two_returns()).await;
             client.publish("", "q", "a").await;
         }
         let mut consumer = Client::new(&broker);

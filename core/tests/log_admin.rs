@@ -5,12 +5,13 @@ mod support;
 use std::sync::Arc;
 
 use support::{
-    Client,
+    Client, broker, exchange,
     logs::{batch, log},
     open,
 };
 use trivium_core::{
-    Change, Command, Offset, OffsetSpec, PartitionInfo, Refusal, Reply, store::memory::MemoryStore,
+    Change, Command, ExchangeKind, ExchangeSpec, Offset, OffsetSpec, PartitionInfo, Refusal, Reply,
+    store::memory::MemoryStore,
 };
 
 async fn alter(
@@ -186,4 +187,54 @@ async fn records_of_a_compacted_log_are_not_deleted() {
         trim(&mut client, None).await,
         Err(Refusal::NotAllowed(_))
     ));
+}
+
+/// A binding of an `mq.bind` is made before another is taken away: an exchange that goes with its last binding stays.
+#[tokio::test]
+async fn a_changed_capture_keeps_its_exchange() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let spec = ExchangeSpec {
+        auto_delete: true,
+        ..exchange(ExchangeKind::Direct)
+    };
+    let name = "passing".into();
+    client
+        .define(Change::DeclareExchange { name, spec })
+        .await
+        .unwrap();
+    client.with_log("t", &[("mq.bind", "passing:a")]).await;
+    alter(&mut client, &[("mq.bind", Some("passing:b"))])
+        .await
+        .expect("the exchange is there");
+    client.publish("passing", "a", "no").await;
+    client.publish("passing", "b", "yes").await;
+    assert_eq!(client.read("t", 0, 0).await, ["yes"]);
+    alter(&mut client, &[("mq.bind", Some(""))]).await.unwrap();
+    let name = "passing".into();
+    let gone = client.define(Change::ExpectExchange { name }).await;
+    assert!(matches!(gone, Err(Refusal::NotFound { .. })), "{gone:?}");
+}
+
+/// A change of which one part is refused changes nothing: neither settings nor what is captured.
+#[tokio::test]
+async fn a_refused_change_leaves_all_as_it_was() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    client.with_log("t", &[("mq.bind", "amq.direct:a")]).await;
+    let refused = alter(
+        &mut client,
+        &[
+            ("max.message.bytes", Some("100")),
+            ("mq.bind", Some("amq.direct:b,nowhere:c")),
+        ],
+    )
+    .await;
+    assert!(
+        matches!(refused, Err(Refusal::NotFound { .. })),
+        "{refused:?}"
+    );
+    client.publish("amq.direct", "b", "not captured").await;
+    client.publish("amq.direct", "a", &"x".repeat(200)).await;
+    assert_eq!(client.read("t", 0, 0).await, ["x".repeat(200)]);
 }

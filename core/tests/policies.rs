@@ -242,6 +242,64 @@ async fn policies_bound_streams() {
     eventually(&mut client, "long", 0).await;
 }
 
+/// What a stream keeps is the smaller of its own setting and the policy's in whatever order they came, and its own when
+/// the policy has gone.
+#[tokio::test]
+async fn settings_of_streams_and_policies_count_in_any_order() {
+    let text = |text: &'static str| Value::Text(text.into());
+    for policy_first in [true, false] {
+        let (_, broker) = support::broker().await;
+        let mut client = Client::new(&broker);
+        let spec = QueueSpec {
+            durable: true,
+            arguments: vec![
+                ("x-queue-type".into(), text("stream")),
+                ("x-stream-max-segment-size-bytes".into(), Value::I64(1000)),
+            ],
+            ..QueueSpec::default()
+        };
+        let name = "s".into();
+        client
+            .define(Change::DeclareQueue { name, spec })
+            .await
+            .unwrap();
+        let streams = PolicyDefinition {
+            apply_to: "streams".into(),
+            ..policy("age", "", 0, &[("max-age", text("10s"))])
+        };
+        let own = Change::AlterLog {
+            name: "s".into(),
+            settings: vec![("retention.ms".into(), Some("60000".into()))],
+            validate_only: false,
+        };
+        if policy_first {
+            set(&mut client, vec![streams]).await.unwrap();
+            client.define(own).await.unwrap();
+        } else {
+            client.define(own).await.unwrap();
+            set(&mut client, vec![streams]).await.unwrap();
+        }
+        assert_eq!(names(&mut client, "s").await, (some("age"), None));
+        client.publish("", "s", "1").await;
+        support::advance(Duration::from_secs(15));
+        eventually(&mut client, "s", 0).await;
+        let removal = Removal::Policy {
+            vhost: "/".into(),
+            name: "age".into(),
+            operator: false,
+        };
+        client.define(Change::Remove(removal)).await.unwrap();
+        client.publish("", "s", "2").await;
+        support::advance(Duration::from_secs(15));
+        client.touch_shards().await;
+        support::advance(Duration::from_secs(15));
+        client.touch_shards().await;
+        assert_eq!(client.queue_counts("s").await.0, 1);
+        support::advance(Duration::from_secs(60));
+        eventually(&mut client, "s", 0).await;
+    }
+}
+
 /// Waits until so many messages are left, as time passes.
 async fn eventually(client: &mut Client, queue: &str, left: u64) {
     for _ in 0..40 {
