@@ -262,7 +262,7 @@ fn at_least_once(target: &str) -> Vec<(&str, Value)> {
 
 #[tokio::test]
 async fn a_dead_letter_that_is_refused_stays_and_is_tried_again() {
-    let (store, broker) = broker().await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     let full = [
         ("x-max-length", Value::I32(1)),
@@ -307,7 +307,7 @@ async fn a_dead_letter_that_is_refused_stays_and_is_tried_again() {
 
 #[tokio::test]
 async fn a_dead_letter_without_a_target_waits_for_one() {
-    let (store, broker) = broker().await;
+    let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.declare("q", &at_least_once("dead")).await;
     client.offer("", "q", "a").await.expect("there is room");

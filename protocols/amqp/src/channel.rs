@@ -184,14 +184,19 @@ impl Channel {
                 arguments,
                 ..
             } => {
-                let vhost = &session.origin.vhost;
+                let queue = self.queue(queue)?;
+                let arguments = consume::Arguments {
+                    table: &arguments,
+                    queue: &queue,
+                    vhost: &session.origin.vhost,
+                };
                 let spec = ConsumeSpec {
                     auto_ack: no_ack,
                     prefetch: self.prefetch,
                     exclusive,
-                    stream: consume::stream(&queue, vhost, &consumer_tag, &arguments, session.now)?,
-                    priority: self.priority(&queue, &arguments, vhost)?,
-                    timeout: self.timeout(&queue, &arguments, vhost)?,
+                    stream: arguments.stream(&consumer_tag, session.now)?,
+                    priority: arguments.priority()?,
+                    timeout: arguments.timeout()?,
                     channel: Some(self.number),
                     ..ConsumeSpec::default()
                 };
@@ -202,10 +207,9 @@ impl Channel {
                 no_wait,
             } => self.cancel(consumer_tag, no_wait, session, effects),
             Method::BasicGet { queue, no_ack, .. } => self.get(queue, no_ack, session, effects),
-            Method::ConfirmSelect { .. } if self.transaction.is_some() => Err(Error::channel(
-                ReplyCode::PreconditionFailed,
-                "cannot switch from tx to confirm mode",
-            )),
+            Method::ConfirmSelect { .. } if self.transaction.is_some() => {
+                Err(Error::precondition("cannot switch from tx to confirm mode"))
+            }
             Method::ConfirmSelect { no_wait } => {
                 self.confirms
                     .get_or_insert_with(|| Confirms::new(self.last_publish_token));

@@ -6,81 +6,109 @@ use trivium_core::{
     FollowSpec, Offset, StreamFilter, StreamSpec, StreamStart, Text, Timestamp, Value, stream_age,
 };
 
-use crate::{
-    error::{Error, ReplyCode},
-    field_table::Table,
-};
+use crate::{error::Error, field_table::Table};
 
-/// Where a consumer of a stream begins, and what it wants of it; `None` if nothing is said of either.
-pub fn stream(
-    queue: &str,
-    vhost: &str,
-    tag: &Text,
-    arguments: &Table,
-    now: Timestamp,
-) -> Result<Option<Box<StreamSpec>>, Error> {
-    // LavinMQ's clients say null for "where I was".
-    let offset = argument(arguments, "x-stream-offset").filter(|value| **value != Value::Null);
-    let filter = argument(arguments, "x-stream-filter").and_then(filter_values);
-    let follow = follow(tag, arguments, offset.is_some()).map_err(|why| {
-        let text = format!("invalid arg 'x-group' for queue '{queue}' in vhost '{vhost}': {why}");
-        Error::channel(ReplyCode::PreconditionFailed, text)
-    })?;
-    if offset.is_none() && filter.is_none() && follow.is_none() {
-        return Ok(None);
-    }
-    let from = match offset {
-        Some(offset) => start(offset, now).map_err(|why| {
-            Error::channel(
-                ReplyCode::PreconditionFailed,
-                format!(
-                    "invalid arg 'x-stream-offset' for queue '{queue}' in vhost '{vhost}': {why}"
-                ),
-            )
-        })?,
-        None => StreamStart::default(),
-    };
-    let match_unfiltered = argument(arguments, "x-stream-match-unfiltered");
-    let filter = filter.map(|values| StreamFilter {
-        values,
-        match_unfiltered: match_unfiltered == Some(&Value::Bool(true)),
-    });
-    Ok(Some(Box::new(StreamSpec {
-        from,
-        filter,
-        follow,
-    })))
+/// The arguments of basic.consume, and what an error says they were given for.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    /// What was sent.
+    pub table: &'a Table,
+    /// The queue.
+    pub queue: &'a str,
+    /// Its vhost.
+    pub vhost: &'a str,
 }
 
-/// The name that a consumer of a stream goes by, so that the broker keeps where it was: what `x-group` says, else the
-/// tag of a consumer that does not say where to begin (or wants to be tracked all the same, LavinMQ's
-/// `x-stream-automatic-offset-tracking`).
-fn follow(tag: &Text, arguments: &Table, has_offset: bool) -> Result<Option<FollowSpec>, String> {
-    match argument(arguments, "x-group") {
-        Some(Value::Text(group)) if !group.is_empty() => {
-            return Ok(Some(FollowSpec {
-                group: group.clone(),
-                client: tag.clone(),
-                protocol: "amqp",
-                required: true,
-                own: false,
-                anew: false,
-            }));
-        }
-        Some(Value::Text(_)) => return Err("it is empty".into()),
-        Some(other) => return Err(format!("expected longstr, got {}", other.type_name())),
-        None => {}
+impl Arguments<'_> {
+    /// What `x-priority` says.
+    pub fn priority(&self) -> Result<i64, Error> {
+        Ok(self.whole_number("x-priority")?.unwrap_or(0))
     }
-    let tracked = argument(arguments, "x-stream-automatic-offset-tracking");
-    let tracked = tracked == Some(&Value::Bool(true)) || !has_offset;
-    Ok((tracked && !is_generated(tag)).then(|| FollowSpec {
-        group: tag.clone(),
-        client: tag.clone(),
-        protocol: "amqp",
-        required: false,
-        own: false,
-        anew: false,
-    }))
+
+    /// What `x-consumer-timeout` says, in milliseconds.
+    pub fn timeout(&self) -> Result<Option<Duration>, Error> {
+        const NAME: &str = "x-consumer-timeout";
+        let timeout = self.whole_number(NAME)?.map(|timeout| {
+            u64::try_from(timeout)
+                .map(Duration::from_millis)
+                .map_err(|_| self.invalid(NAME, &format!("{{value_negative,{timeout}}}")))
+        });
+        timeout.transpose()
+    }
+
+    /// Where a consumer of a stream begins, and what it wants of it; `None` if nothing is said of either.
+    pub fn stream(&self, tag: &Text, now: Timestamp) -> Result<Option<Box<StreamSpec>>, Error> {
+        // LavinMQ's clients say null for "where I was".
+        let offset = self.get("x-stream-offset").filter(|it| **it != Value::Null);
+        let filter = self.get("x-stream-filter").and_then(filter_values);
+        let follow = self.follow(tag, offset.is_some());
+        let follow = follow.map_err(|why| self.invalid("x-group", &why))?;
+        if offset.is_none() && filter.is_none() && follow.is_none() {
+            return Ok(None);
+        }
+        let from = offset.map(|offset| start(offset, now)).transpose();
+        let from = from.map_err(|why| self.invalid("x-stream-offset", &why))?;
+        let match_unfiltered = self.get("x-stream-match-unfiltered");
+        let filter = filter.map(|values| StreamFilter {
+            values,
+            match_unfiltered: match_unfiltered == Some(&Value::Bool(true)),
+        });
+        Ok(Some(Box::new(StreamSpec {
+            from: from.unwrap_or_default(),
+            filter,
+            follow,
+        })))
+    }
+
+    /// The name that a consumer of a stream goes by, so that the broker keeps where it was: what `x-group` says, else
+    /// the tag of a consumer that does not say where to begin (or wants to be tracked all the same, LavinMQ's
+    /// `x-stream-automatic-offset-tracking`).
+    fn follow(&self, tag: &Text, has_offset: bool) -> Result<Option<FollowSpec>, String> {
+        let (group, required) = match self.get("x-group") {
+            Some(Value::Text(group)) if !group.is_empty() => (group, true),
+            Some(Value::Text(_)) => return Err("it is empty".into()),
+            Some(other) => return Err(format!("expected longstr, got {}", other.type_name())),
+            None => {
+                let tracked = self.get("x-stream-automatic-offset-tracking");
+                let tracked = tracked == Some(&Value::Bool(true)) || !has_offset;
+                if !tracked || is_generated(tag) {
+                    return Ok(None);
+                }
+                (tag, false)
+            }
+        };
+        Ok(Some(FollowSpec {
+            group: group.clone(),
+            client: tag.clone(),
+            protocol: "amqp",
+            required,
+            own: false,
+            anew: false,
+        }))
+    }
+
+    fn whole_number(&self, name: &str) -> Result<Option<i64>, Error> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        value.integer().map(Some).ok_or_else(|| {
+            let why = format!("\"expected integer, got {}\"", value.type_name());
+            self.invalid(name, &why)
+        })
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let mut arguments = self.table.iter();
+        let found = arguments.find(|(argument, _)| argument == name);
+        found.map(|(_, value)| value)
+    }
+
+    fn invalid(&self, argument: &str, why: &str) -> Error {
+        let Arguments { queue, vhost, .. } = self;
+        Error::precondition(format!(
+            "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}': {why}"
+        ))
+    }
 }
 
 /// Whether nobody chose the tag: a server's, or what client libraries make up anew for each consumer (pika's and
@@ -142,28 +170,29 @@ fn filter_values(value: &Value) -> Option<Vec<Text>> {
     }
 }
 
-fn argument<'a>(arguments: &'a Table, name: &str) -> Option<&'a Value> {
-    arguments
-        .iter()
-        .find(|(argument, _)| argument == name)
-        .map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(10_000_000);
 
+    fn stream(
+        tag: &'static str,
+        arguments: &[(&'static str, Value)],
+    ) -> Result<Option<Box<StreamSpec>>, Error> {
+        let table = arguments
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()));
+        let arguments = Arguments {
+            table: &table.collect(),
+            queue: "q",
+            vhost: "/",
+        };
+        arguments.stream(&tag.into(), NOW)
+    }
+
     fn parsed(arguments: Vec<(&'static str, Value)>) -> Option<StreamSpec> {
-        let arguments = arguments
-            .into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .collect();
-        let tag = Text::new();
-        stream("q", "/", &tag, &arguments, NOW)
-            .unwrap()
-            .map(|spec| *spec)
+        stream("", &arguments).unwrap().map(|spec| *spec)
     }
 
     fn from(value: Value) -> StreamStart {
@@ -185,8 +214,7 @@ mod tests {
         );
         assert_eq!(from(Value::Text("9Y".into())), StreamStart::AtTime(0));
         for wrong in [Value::Text("soon".into()), Value::Bool(true)] {
-            let arguments = vec![("x-stream-offset".into(), wrong)];
-            assert!(stream("q", "/", &Text::new(), &arguments, NOW).is_err());
+            assert!(stream("", &[("x-stream-offset", wrong)]).is_err());
         }
         assert!(parsed(vec![("x-priority", Value::I32(1))]).is_none());
     }
@@ -194,11 +222,7 @@ mod tests {
     #[test]
     fn a_consumer_goes_by_its_group_or_by_a_tag_that_somebody_chose() {
         let named = |tag: &'static str, arguments: &[(&'static str, Value)]| {
-            let arguments = arguments
-                .iter()
-                .map(|(name, value)| ((*name).into(), value.clone()));
-            let spec = stream("q", "/", &tag.into(), &arguments.collect(), NOW);
-            spec.map(|spec| {
+            stream(tag, arguments).map(|spec| {
                 spec.and_then(|spec| spec.follow)
                     .map(|it| (it.group, it.required))
             })

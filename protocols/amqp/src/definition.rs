@@ -3,10 +3,7 @@
 
 use trivium_core::{ExchangeKind, QueueSpec, Text};
 
-use crate::{
-    error::{Error, ReplyCode},
-    field_table::Table,
-};
+use crate::{error::Error, field_table::Table};
 
 /// A name as RabbitMQ takes it: without carriage returns and line feeds.
 pub fn name(name: Text) -> Text {
@@ -19,7 +16,8 @@ pub fn name(name: Text) -> Text {
 
 /// The kind of exchange that a type names.
 pub fn exchange_kind(kind: &str) -> Result<ExchangeKind, Error> {
-    ExchangeKind::named(kind).ok_or_else(|| precondition(format!("unknown exchange type '{kind}'")))
+    ExchangeKind::named(kind)
+        .ok_or_else(|| Error::precondition(format!("unknown exchange type '{kind}'")))
 }
 
 /// The flags of queue.declare.
@@ -48,8 +46,4 @@ pub fn queue_spec(flags: QueueFlags, arguments: Table) -> QueueSpec {
         session: false,
         arguments,
     }
-}
-
-fn precondition(text: String) -> Error {
-    Error::channel(ReplyCode::PreconditionFailed, text)
 }

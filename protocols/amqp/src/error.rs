@@ -25,6 +25,11 @@ impl Error {
         }
     }
 
+    /// The channel closes because something is not as the client assumes.
+    pub fn precondition(text: impl Into<Text>) -> Error {
+        Error::channel(ReplyCode::PreconditionFailed, text)
+    }
+
     /// The connection closes.
     pub fn connection(code: ReplyCode, text: impl Into<Text>) -> Error {
         Error::Connection {

@@ -75,7 +75,7 @@ impl Draft {
         let size_max = by.size_max;
         let (size, block) = content_header(header)?;
         if size > size_max as u64 {
-            return Err(precondition(format!(
+            return Err(Error::precondition(format!(
                 "message size {size} is larger than configured max size {size_max}"
             )));
         }
@@ -155,7 +155,7 @@ fn message(
     by: &Publisher<'_>,
 ) -> Result<(Arc<Message>, Box<[Topic]>), Error> {
     let given = Block::parse(&block)?;
-    let also = copies::topics(&given).map_err(precondition)?;
+    let also = copies::topics(&given).map_err(Error::precondition)?;
     let changed = rewritten(&given, &block, by.reply_address)?;
     let (block, properties) = match &changed {
         Some(changed) => (changed.clone(), Block::parse(changed)?),
@@ -171,7 +171,7 @@ fn message(
             "user_id property set to '{claimed}' but authenticated user was '{}'",
             origin.user
         );
-        return Err(precondition(text));
+        return Err(Error::precondition(text));
     }
     let (exchange, topic) = address(publish.exchange, publish.routing_key);
     let message = Message {
@@ -180,7 +180,7 @@ fn message(
         body: empty.then(Bytes::new),
         key: properties.key().map(|key| block.slice_ref(key)),
         timestamp: properties.timestamp(),
-        expiry_ms: properties.expiry_ms().map_err(precondition)?,
+        expiry_ms: properties.expiry_ms().map_err(Error::precondition)?,
         persistence: properties.persistence(),
         priority: properties.priority(),
         retain: properties.retain(),
@@ -206,7 +206,7 @@ fn rewritten(
     }
     if properties.reply_to() == Some(PSEUDO_QUEUE.as_bytes()) {
         let address = reply_address
-            .ok_or_else(|| precondition("fast reply consumer does not exist".to_owned()))?;
+            .ok_or_else(|| Error::precondition("fast reply consumer does not exist"))?;
         changed = Some(with_reply_to(changed.as_ref().unwrap_or(block), address)?);
     }
     Ok(changed)
@@ -220,8 +220,4 @@ fn address(exchange: Text, routing_key: Text) -> (Text, Text) {
         }
         _ => (exchange, routing_key),
     }
-}
-
-fn precondition(text: String) -> Error {
-    Error::channel(ReplyCode::PreconditionFailed, text)
 }

@@ -1,14 +1,11 @@
 //! The consumer's side of a channel: consumers, deliveries and what becomes of them.
 
-use std::time::Duration;
-
 use trivium_core::{CancelReason, Command, ConsumeSpec, ConsumerId, Delivery, Outcome, Text};
 use trivium_protocol::{Effects, Output};
 
 use super::{Channel, direct_reply};
 use crate::{
     error::{Error, ReplyCode},
-    field_table::Table,
     frame::put_method,
     method::Method,
     session::{Consumer, Session, Then},
@@ -31,62 +28,6 @@ impl Channel {
         });
     }
 
-    /// What `x-priority` says.
-    pub(super) fn priority(
-        &self,
-        queue: &Text,
-        arguments: &Table,
-        vhost: &str,
-    ) -> Result<i64, Error> {
-        let priority = self.whole_number("x-priority", queue, arguments, vhost)?;
-        Ok(priority.unwrap_or(0))
-    }
-
-    /// What `x-consumer-timeout` says, in milliseconds.
-    pub(super) fn timeout(
-        &self,
-        queue: &Text,
-        arguments: &Table,
-        vhost: &str,
-    ) -> Result<Option<Duration>, Error> {
-        const NAME: &str = "x-consumer-timeout";
-        let Some(timeout) = self.whole_number(NAME, queue, arguments, vhost)? else {
-            return Ok(None);
-        };
-        let timeout = u64::try_from(timeout).map_err(|_| {
-            self.invalid(NAME, queue, vhost, &format!("{{value_negative,{timeout}}}"))
-        })?;
-        Ok(Some(Duration::from_millis(timeout)))
-    }
-
-    fn whole_number(
-        &self,
-        name: &str,
-        queue: &Text,
-        arguments: &Table,
-        vhost: &str,
-    ) -> Result<Option<i64>, Error> {
-        let argument = arguments.iter().find(|(of, _)| of == name);
-        let Some((_, value)) = argument else {
-            return Ok(None);
-        };
-        value.integer().map(Some).ok_or_else(|| {
-            let why = format!("\"expected integer, got {}\"", value.type_name());
-            self.invalid(name, queue, vhost, &why)
-        })
-    }
-
-    fn invalid(&self, argument: &str, queue: &Text, vhost: &str, why: &str) -> Error {
-        let queue = if queue.is_empty() {
-            &self.last_queue
-        } else {
-            queue
-        };
-        let text =
-            format!("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}': {why}");
-        Error::channel(ReplyCode::PreconditionFailed, text)
-    }
-
     pub(super) fn consume(
         &mut self,
         queue: Text,
@@ -97,7 +38,6 @@ impl Channel {
         effects: &mut Effects,
     ) -> Result<(), Error> {
         let takes_replies = queue == direct_reply::PSEUDO_QUEUE;
-        let queue = self.queue(queue)?;
         let most = session.options.consumer_max;
         if most > 0 && self.consumers.len() >= most && !takes_replies {
             return Err(Error::connection(
@@ -197,7 +137,7 @@ impl Channel {
                 "delivery acknowledgement on channel {} timed out. This timeout value can be configured, see consumers doc guide to learn more",
                 self.number
             );
-            return Err(Error::channel(ReplyCode::PreconditionFailed, text));
+            return Err(Error::precondition(text));
         }
         Ok(())
     }
@@ -293,8 +233,5 @@ impl Channel {
 }
 
 pub(super) fn unknown_tag(tag: u64) -> Error {
-    Error::channel(
-        ReplyCode::PreconditionFailed,
-        format!("unknown delivery tag {tag}"),
-    )
+    Error::precondition(format!("unknown delivery tag {tag}"))
 }

@@ -8,7 +8,7 @@ use trivium_protocol::Effects;
 
 use super::Channel;
 use crate::{
-    error::{Error, ReplyCode},
+    error::Error,
     method::Method,
     session::{Session, Then},
 };
@@ -27,8 +27,8 @@ pub(super) struct Replies {
 impl Channel {
     pub(super) fn check_reply_consumer(&self, auto_ack: bool) -> Result<(), Error> {
         match self.replies {
-            _ if !auto_ack => Err(precondition("reply consumer cannot acknowledge")),
-            Some(_) => Err(precondition("reply consumer already set")),
+            _ if !auto_ack => Err(Error::precondition("reply consumer cannot acknowledge")),
+            Some(_) => Err(Error::precondition("reply consumer already set")),
             None => Ok(()),
         }
     }
@@ -107,8 +107,4 @@ impl Channel {
 /// Whether a queue name is the pseudo-queue's or an address.
 pub(super) fn is_reply_name(queue: &str) -> bool {
     queue == PSEUDO_QUEUE || queue.starts_with(REPLY_PREFIX)
-}
-
-fn precondition(text: &'static str) -> Error {
-    Error::channel(ReplyCode::PreconditionFailed, text)
 }

@@ -10,7 +10,7 @@ use trivium_protocol::Effects;
 
 use super::Channel;
 use crate::{
-    error::{Error, ReplyCode},
+    error::Error,
     method::Method,
     session::{Session, Then},
     unsettled::Taken,
@@ -40,7 +40,7 @@ impl Transaction {
         if self.bytes > BYTES_MAX || self.parts.len() >= PARTS_MAX {
             let text =
                 format!("a transaction holds at most {BYTES_MAX} bytes in {PARTS_MAX} parts");
-            return Err(precondition(text));
+            return Err(Error::precondition(text));
         }
         self.parts.push(part);
         Ok(())
@@ -72,7 +72,7 @@ impl Transaction {
 impl Channel {
     pub(super) fn select_transactions(&mut self, effects: &mut Effects) -> Result<(), Error> {
         if self.confirms.is_some() {
-            return Err(precondition("cannot switch from confirm to tx mode"));
+            return Err(Error::precondition("cannot switch from confirm to tx mode"));
         }
         self.transaction.get_or_insert_default();
         self.send(Method::TxSelectOk {}, effects)
@@ -99,11 +99,12 @@ impl Channel {
     pub(super) fn handle_commit_failed(&mut self, settled: Vec<Taken>, refusal: Refusal) -> Error {
         self.unsettled.restore(settled);
         match refusal {
-            Refusal::NotFound { .. } | Refusal::Denied(_) | Refusal::TooLarge { .. } => {
-                refusal.into()
-            }
-            Refusal::StorageFailed(_) | Refusal::Stopping => refusal.into(),
-            _ => precondition("partial tx completion"),
+            Refusal::NotFound { .. }
+            | Refusal::Denied(_)
+            | Refusal::TooLarge { .. }
+            | Refusal::StorageFailed(_)
+            | Refusal::Stopping => refusal.into(),
+            _ => Error::precondition("partial tx completion"),
         }
     }
 
@@ -173,9 +174,5 @@ impl Channel {
 }
 
 fn not_transactional() -> Error {
-    precondition("channel is not transactional")
-}
-
-fn precondition(text: impl Into<trivium_core::Text>) -> Error {
-    Error::channel(ReplyCode::PreconditionFailed, text)
+    Error::precondition("channel is not transactional")
 }
