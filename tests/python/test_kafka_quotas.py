@@ -112,6 +112,7 @@ def test_what_cannot_be_set_is_refused(wire):
     of_address = {"connection_creation_rate": 1.0}
     assert change(wire, (("ip", "10.0.0.1"),), {"producer_byte_rate": 1.0}).error_code == invalid
     assert change(wire, (("ip", "10.0.0.1"),), {"connection_creation_rate": 1.5}).error_code == invalid
+    assert change(wire, (("ip", "10.0.0.1"),), {"connection_creation_rate": 1e12}).error_code == invalid
     assert change(wire, (("ip", "10.0.0.1"), ("user", "u")), of_address).error_code == invalid
     assert change(wire, (("user", "u"),), of_address).error_code == invalid
     assert change(wire, (("ip", "nowhere.invalid"),), of_address).error_code == invalid

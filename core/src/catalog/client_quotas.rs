@@ -77,19 +77,13 @@ impl Catalog {
 /// Whether an entity may have such a limit, with the texts of Kafka's controller.
 fn check(entity: &QuotaEntity, kind: QuotaKind, value: Option<f64>) -> Result<(), Refusal> {
     let name = kind.name();
-    let is_of_address = kind == QuotaKind::Connect;
-    if is_of_address != entity.address.is_some() {
+    if (kind == QuotaKind::Connect) != entity.address.is_some() {
         return Err(Refusal::Invalid(
             format!("Invalid configuration key {name}").into(),
         ));
     }
-    let least = if is_of_address {
-        0.0
-    } else {
-        f64::MIN_POSITIVE
-    };
     match value {
-        Some(value) if !(value.is_finite() && value >= least) => Err(Refusal::Invalid(
+        Some(value) if !(value.is_finite() && value > 0.0) => Err(Refusal::Invalid(
             format!("Quota {name} must be greater than 0").into(),
         )),
         _ => Ok(()),

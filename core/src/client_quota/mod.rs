@@ -468,7 +468,10 @@ mod tests {
         let mut quotas = ClientQuotas::default();
         let one = QuotaName::Of("10.0.0.1".into());
         quotas.put(address(one), vec![(QuotaKind::Connect, 2.0)]);
-        quotas.put(address(QuotaName::Default), vec![(QuotaKind::Connect, 0.0)]);
+        quotas.put(
+            address(QuotaName::Default),
+            vec![(QuotaKind::Connect, 0.01)],
+        );
         let (meters, snapshot) = meters(quotas);
         let connect = |address: &'static str, ms| meters.connect(&address.into(), Timestamp(ms));
         for _ in 0..20 {
@@ -479,7 +482,7 @@ mod tests {
         assert_eq!(
             connect("10.0.0.2", 50_000),
             WINDOW,
-            "the default lets none in"
+            "not even one in ten seconds"
         );
         set(&snapshot, ClientQuotas::default());
         assert_eq!(connect("10.0.0.1", 50_500), Duration::ZERO);

@@ -54,7 +54,7 @@ impl Script {
         let mut script = Script::accepted_with(options);
         script.bytes(&[0]).unwrap();
         let commands = script.commands();
-        let [Command::Authenticate { token, .. }, Command::Measure { .. }] = commands[..] else {
+        let [Command::Measure { .. }, Command::Authenticate { token, .. }] = commands[..] else {
             panic!("{commands:?}")
         };
         script.done(

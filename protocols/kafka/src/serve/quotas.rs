@@ -223,11 +223,8 @@ fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
             Some(name) => QuotaName::Of(name.clone()),
             None => QuotaName::Default,
         };
-        if slot.replace(name).is_some() {
-            return Err(invalid(format!(
-                "Invalid client quota entity, must not contain duplicate entity type: {entity_type}"
-            )));
-        }
+        // Of two for the same thing Kafka takes the last.
+        *slot = Some(name);
     }
     Ok(entity)
 }
@@ -248,19 +245,31 @@ fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
             return Err(invalid(format!("Duplicate quota key {key}")));
         }
         let value = value.get();
-        let whole = match kind {
-            QuotaKind::Produce | QuotaKind::Consume => Some("a Long"),
-            QuotaKind::Connect => Some("an Integer"),
-            QuotaKind::Request | QuotaKind::Mutation => None,
-        };
-        if let Some(whole) = whole.filter(|_| !remove && value.fract() != 0.0) {
-            return Err(invalid(format!(
-                "Proposed value for {key} must be {whole} value"
-            )));
+        if !remove {
+            whole(kind, value).map_err(invalid)?;
         }
         changes.push((kind, (!remove).then_some(value)));
     }
     Ok(changes)
+}
+
+/// Refuses a fraction, and what is too large, of limits that are whole numbers to Kafka.
+fn whole(kind: QuotaKind, value: f64) -> Result<(), String> {
+    let (most, kind_of_number) = match kind {
+        QuotaKind::Produce | QuotaKind::Consume => (i64::MAX as f64, "a LONG"),
+        QuotaKind::Connect => (f64::from(i32::MAX), "an INT"),
+        QuotaKind::Request | QuotaKind::Mutation => return Ok(()),
+    };
+    let key = kind.name();
+    if value > most {
+        return Err(format!(
+            "Proposed value for {key} is too large for {kind_of_number}."
+        ));
+    }
+    match value.fract() == 0.0 {
+        true => Ok(()),
+        false => Err(format!("{key} cannot be a fractional value.")),
+    }
 }
 
 fn code(refusal: &Refusal) -> ErrorCode {
@@ -368,7 +377,6 @@ mod tests {
             ),
             (vec![part("group", Some("g"))], rate()),
             (vec![part(USER, Some(""))], rate()),
-            (vec![part(USER, Some("u")), part(USER, None)], rate()),
             (user(), vec![op("bytes", 5.0, false)]),
             (user(), vec![op("producer_byte_rate", 5.5, false)]),
             (user(), [rate(), rate()].concat()),
