@@ -162,6 +162,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// (a newer format) is left out; nothing panics.
     fn properties(&self, block: &Bytes) -> Properties;
 
+    /// Whether the publisher asks in so many words that the message need not survive (AMQP's delivery mode 1).
+    fn asks_for_transience(&self, block: &Bytes) -> bool {
+        let _ = block;
+        false
+    }
+
     /// The block with the value of a header that it has replaced. A dialect that cannot say it leaves it as it is.
     fn with_header(&self, block: &Bytes, name: &str, value: &Value) -> Bytes {
         let _ = (name, value);

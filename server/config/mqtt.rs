@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use serde::Deserialize;
-use trivium_mqtt::{OnBreach, Options, Strict};
+use trivium_mqtt::{OnBreach, Options, Strict, Translation};
 
 use crate::websocket::Origins;
 
@@ -70,6 +70,12 @@ pub struct Mqtt {
     /// Seconds between two publishes on the broker's own topics, `$SYS/…`; 0 is never.
     #[serde(deserialize_with = "parsed")]
     pub sys_interval: u32,
+    /// How topics are spelled in the other protocols.
+    #[serde(deserialize_with = "parsed")]
+    pub topic_mapping: TopicMapping,
+    /// Whether an AMQP publisher's delivery mode lowers the QoS.
+    #[serde(deserialize_with = "parsed")]
+    pub qos_from_delivery_mode: QosFromDeliveryMode,
     /// Whether connections begin with a PROXY header.
     #[serde(deserialize_with = "parsed")]
     pub proxy_protocol: bool,
@@ -101,6 +107,8 @@ impl Default for Mqtt {
             server_reference: options.server_reference.to_string(),
             server_moved: options.server_moved,
             sys_interval: 10,
+            topic_mapping: TopicMapping::Reversible,
+            qos_from_delivery_mode: QosFromDeliveryMode::Off,
             proxy_protocol: false,
             strict: Rules::default(),
             websocket: WebSocket::default(),
@@ -136,9 +144,55 @@ impl Mqtt {
                 bridge: bridge.0,
                 client_id: client_id.0,
             },
+            translation: Translation {
+                plain_topics: self.topic_mapping == TopicMapping::RabbitMq,
+                qos_by_delivery_mode: self.qos_from_delivery_mode == QosFromDeliveryMode::RabbitMq,
+            },
             secret: rand::random(),
             instance,
             ..Options::default()
+        }
+    }
+}
+
+/// `reversible` or `rabbitmq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicMapping {
+    /// What is special elsewhere is escaped.
+    Reversible,
+    /// `/` is `.`, nothing is escaped.
+    RabbitMq,
+}
+
+impl FromStr for TopicMapping {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<TopicMapping, Self::Err> {
+        match text {
+            "reversible" => Ok(TopicMapping::Reversible),
+            "rabbitmq" => Ok(TopicMapping::RabbitMq),
+            _ => Err("expected reversible or rabbitmq"),
+        }
+    }
+}
+
+/// `off` or `rabbitmq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QosFromDeliveryMode {
+    /// The QoS is the subscription's.
+    Off,
+    /// Delivery mode 1 is QoS 0.
+    RabbitMq,
+}
+
+impl FromStr for QosFromDeliveryMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<QosFromDeliveryMode, Self::Err> {
+        match text {
+            "off" => Ok(QosFromDeliveryMode::Off),
+            "rabbitmq" => Ok(QosFromDeliveryMode::RabbitMq),
+            _ => Err("expected off or rabbitmq"),
         }
     }
 }

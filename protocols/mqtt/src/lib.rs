@@ -17,6 +17,7 @@ mod reader;
 mod subscription;
 mod takeovers;
 mod topic;
+mod translation;
 
 use std::sync::{
     Arc,
@@ -30,6 +31,7 @@ use crate::{connection::Connection, counters::Counters, takeovers::Takeovers};
 pub use crate::{
     convert::{Mqtt3, Mqtt5},
     options::{OnBreach, Options, Strict},
+    translation::Translation,
 };
 
 /// The MQTT front end.

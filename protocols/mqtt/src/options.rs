@@ -5,6 +5,8 @@ use std::time::Duration;
 use trivium_core::Text;
 use trivium_protocol::scram::Secret;
 
+use crate::translation::Translation;
+
 /// What the front end needs to know, checked by whoever built it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -42,6 +44,8 @@ pub struct Options {
     pub instance: u64,
     /// What is done about clients that break a rule as devices in the field do.
     pub strict: Strict,
+    /// What is carried to other protocols as RabbitMQ does it.
+    pub translation: Translation,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             secret: [0; 32],
             instance: 0,
             strict: Strict::default(),
+            translation: Translation::default(),
         }
     }
 }

@@ -267,14 +267,19 @@ impl Connection {
             window,
             packet_max,
             connect.topic_alias_maximum.min(options.topic_aliases_sent),
+            options.translation,
         );
         let Effects { output, commands } = effects;
         outbound.resume(releasing, output);
         for delivery in early {
             outbound.deliver(now, CONSUMER, delivery, None, output, commands);
         }
-        let mut subscriptions =
-            Subscriptions::new(connect.version, connect.client_id.clone(), SUBSCRIPTIONS);
+        let mut subscriptions = Subscriptions::new(
+            connect.version,
+            connect.client_id.clone(),
+            options.translation,
+            SUBSCRIPTIONS,
+        );
         if session_present {
             let token = subscriptions.take_token();
             commands.push(Command::Shares { token });
@@ -376,11 +381,7 @@ impl Opening {
             vhost: "/".into(),
             ..Origin::default()
         };
-        self.inbound = Some(Inbound::new(
-            connect.version,
-            Arc::new(origin),
-            options.topic_alias_maximum,
-        ));
+        self.inbound = Some(Inbound::new(connect.version, Arc::new(origin), options));
         let will = connect.will.as_ref().and_then(|will| {
             let message = self.inbound.as_ref()?.will(will)?;
             let delay = Duration::from_secs(will.delay.into());

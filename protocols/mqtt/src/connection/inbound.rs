@@ -10,7 +10,9 @@ use trivium_core::{
 
 use crate::{
     convert::{Mqtt3, Mqtt5, QUEUE_TOPIC, Reserved},
+    options::Options,
     packet::{Ack, Publish, Qos, Reason, Version, Violation, Will, kind},
+    translation::Translation,
 };
 
 /// In tokens of releases, with the packet identifier.
@@ -28,6 +30,7 @@ pub fn topic_exchange() -> Text {
 pub struct Inbound {
     version: Version,
     origin: Arc<Origin>,
+    translation: Translation,
     /// By alias, from 1.
     aliases: Vec<Text>,
     /// The greatest topic alias that the client may use.
@@ -60,12 +63,13 @@ struct Pending {
 
 impl Inbound {
     /// Nothing under way; messages say that they come from `origin`.
-    pub fn new(version: Version, origin: Arc<Origin>, alias_max: u16) -> Inbound {
+    pub fn new(version: Version, origin: Arc<Origin>, options: &Options) -> Inbound {
         Inbound {
             version,
             origin,
+            translation: options.translation,
             aliases: Vec::new(),
-            alias_max,
+            alias_max: options.topic_alias_maximum,
             pending: VecDeque::new(),
             first: 0,
             received: FxHashMap::default(),
@@ -130,7 +134,7 @@ impl Inbound {
         } else if let Some(text) = refusal {
             self.forget(packet_id);
             self.finish(token, Reason::QUOTA_EXCEEDED, Some(text.into()));
-        } else if let Some((exchange, topic)) = address(&publish.topic) {
+        } else if let Some((exchange, topic)) = address(&self.translation.name(&publish.topic)) {
             let message = self.message(publish, exchange, topic);
             commands.push(match token {
                 Some(token) if qos == Qos::ExactlyOnce => Command::PublishOnce {
@@ -236,7 +240,7 @@ impl Inbound {
             topic,
             body: Some(publish.payload),
             key: None,
-            timestamp: None,
+            timestamp: reserved.timestamp,
             expiry_ms: expiry_ms.or(reserved.expiry_ms),
             persistence: persistence(publish.qos),
             priority: reserved.priority,
@@ -262,7 +266,8 @@ impl Inbound {
     /// The message of a will; `None` when its topic is not the client's to publish on. Its parts are copies,
     /// so that a will does not hold on to the read buffer for as long as the connection lasts.
     pub fn will(&self, will: &Will) -> Option<Arc<Message>> {
-        let (exchange, topic) = address(&Text::from(&*will.topic))?;
+        let name = Text::from(&*will.topic);
+        let (exchange, topic) = address(&self.translation.name(&name))?;
         let publish = Publish {
             payload: Bytes::copy_from_slice(&will.payload),
             qos: will.qos,

@@ -9,7 +9,7 @@ use super::{
     breach::{Breaches, Rule},
     handshake,
     inbound::{Inbound, RELEASE},
-    outbound::{self, Outbound, RECEIVED},
+    outbound::{Outbound, RECEIVED},
     shares::{Client, Shares},
     subscriptions::Subscriptions,
 };
@@ -297,7 +297,7 @@ impl Open {
         };
         match result {
             Ok(Reply::Retained(found)) => {
-                let more = outbound::replay(now, found, options, token, commands);
+                let more = self.outbound.replay(now, found, options, token, commands);
                 self.subscriptions
                     .retained
                     .extend(more.then_some((token, options)));

@@ -1,12 +1,12 @@
 //! What the client receives: live, queued and retained messages, packet identifiers, acknowledgements.
 
-use std::{borrow::Cow, collections::VecDeque, ops::RangeInclusive, sync::Arc};
+use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use trivium_core::{
     BindingTag, Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Kind, Message, Now,
-    Outcome, Persistence, Retained, Timestamp, Token, Topic,
+    Outcome, Retained, Timestamp, Token, Topic,
 };
 use trivium_protocol::Output;
 
@@ -22,6 +22,7 @@ use crate::{
     reader::Source,
     subscription::Options,
     topic,
+    translation::Translation,
 };
 
 /// The one consumer of a connection: its session's.
@@ -39,6 +40,7 @@ static NO_BODY: Bytes = Bytes::new();
 /// Messages under way to the client.
 pub struct Outbound {
     version: Version,
+    translation: Translation,
     /// The largest packet that the client takes.
     packet_max: usize,
     inflight: Inflight,
@@ -101,9 +103,16 @@ struct How {
 impl Outbound {
     /// Nothing under way to a client that takes `window` unacknowledged messages, packets of `packet_max` bytes
     /// and `alias_max` topic aliases.
-    pub fn new(version: Version, window: u16, packet_max: usize, alias_max: u16) -> Outbound {
+    pub fn new(
+        version: Version,
+        window: u16,
+        packet_max: usize,
+        alias_max: u16,
+        translation: Translation,
+    ) -> Outbound {
         Outbound {
             version,
+            translation,
             packet_max,
             inflight: Inflight::new(window),
             waiting: VecDeque::new(),
@@ -154,7 +163,7 @@ impl Outbound {
                 if let Some(source) = &share.source {
                     name_topic(&mut delivery.message, source);
                 }
-                shared(&delivery, share)
+                shared(&delivery, share, self.translation)
             }
             None if consumer == CONSUMER => self.how(&delivery),
             // Its subscription has ended meanwhile: somebody else may have it.
@@ -188,6 +197,38 @@ impl Outbound {
             output,
             commands,
         );
+    }
+
+    /// Has retained messages sent that match a new subscription, unless newer ones have come. Those of QoS 1 and 2 go
+    /// through the session, so that they get identifiers and are not lost with the connection. Whether there are others,
+    /// which [`Outbound::send_retained`] is to send.
+    pub fn replay(
+        &self,
+        now: Now,
+        retained: Vec<Retained>,
+        options: Options,
+        token: Token,
+        commands: &mut Vec<Command>,
+    ) -> bool {
+        let options = Options {
+            replay: true,
+            ..options
+        };
+        let goes_through_session =
+            |it: &Retained| options.qos.min(self.translation.qos(&it.message)) > Qos::AtMostOnce;
+        let (promised, direct): (Vec<_>, Vec<_>) =
+            retained.into_iter().partition(goes_through_session);
+        let messages = promised
+            .into_iter()
+            .filter_map(|it| aged(it.message, it.accepted, now));
+        let are_direct = !direct.is_empty();
+        commands.push(Command::Replay {
+            token,
+            messages: messages.collect(),
+            tag: options.tag(),
+            direct,
+        });
+        are_direct
     }
 
     /// Sends the retained messages of QoS 0 that match a new subscription (3.3.1-8: with RETAIN).
@@ -358,7 +399,7 @@ impl Outbound {
         how.qos = match delivery.id {
             SETTLED => Qos::AtMostOnce,
             _ if delivery.tags.is_empty() => Qos::AtLeastOnce,
-            _ => how.qos.min(published_qos(&delivery.message)),
+            _ => how.qos.min(self.translation.qos(&delivery.message)),
         };
         // 3.3.1-2: never at QoS 0.
         how.dup = delivery.redelivered && how.qos > Qos::AtMostOnce;
@@ -445,10 +486,7 @@ impl Outbound {
         let Some(expiry) = remaining(message, accepted, now) else {
             return false;
         };
-        let topic = match message.topic.grammar() {
-            Grammar::Slashes => Cow::Borrowed(&**message.topic.text()),
-            Grammar::Dots => Cow::Owned(message.topic.render(Grammar::Slashes).to_string()),
-        };
+        let topic = self.translation.rendered(&message.topic);
         if topic.is_empty() || topic.len() > usize::from(u16::MAX) || topic.as_bytes().contains(&0)
         {
             return false;
@@ -571,43 +609,13 @@ impl Outbound {
     }
 }
 
-/// Has retained messages sent that match a new subscription, unless newer ones have come. Those of QoS 1 and 2 go through
-/// the session, so that they get identifiers and are not lost with the connection. Whether there are others, which
-/// [`Outbound::send_retained`] is to send.
-pub fn replay(
-    now: Now,
-    retained: Vec<Retained>,
-    options: Options,
-    token: Token,
-    commands: &mut Vec<Command>,
-) -> bool {
-    let options = Options {
-        replay: true,
-        ..options
-    };
-    let (promised, direct): (Vec<_>, Vec<_>) = retained
-        .into_iter()
-        .partition(|it| options.qos.min(published_qos(&it.message)) > Qos::AtMostOnce);
-    let messages = promised
-        .into_iter()
-        .filter_map(|it| aged(it.message, it.accepted, now));
-    let are_direct = !direct.is_empty();
-    commands.push(Command::Replay {
-        token,
-        messages: messages.collect(),
-        tag: options.tag(),
-        direct,
-    });
-    are_direct
-}
-
 /// How a message of a group is sent to this member. To this client it is never a message sent again; one that comes back
 /// to a queue is, whoever had it.
-fn shared(delivery: &Delivery, share: &Share) -> How {
+fn shared(delivery: &Delivery, share: &Share, translation: Translation) -> How {
     let options = share.options;
     let qos = match delivery.id {
         SETTLED => Qos::AtMostOnce,
-        _ if share.source.is_none() => options.qos.min(published_qos(&delivery.message)),
+        _ if share.source.is_none() => options.qos.min(translation.qos(&delivery.message)),
         // Acknowledging is between the reader and what it reads.
         _ => options.qos,
     };
@@ -652,17 +660,6 @@ fn block<'a>(
     scratch.clear();
     convert::put_block(message, scratch);
     scratch
-}
-
-/// The QoS that a message was published with. What came by another protocol has none, so the subscription decides.
-fn published_qos(message: &Message) -> Qos {
-    let dialect = message.native.dialect.id();
-    let native = dialect == Mqtt5.id() || dialect == Mqtt3.id();
-    match message.persistence {
-        Persistence::Transient if native => Qos::AtMostOnce,
-        Persistence::Persistent | Persistence::Unset if native => Qos::AtLeastOnce,
-        _ => Qos::ExactlyOnce,
-    }
 }
 
 /// A retained message that begins its life in a session, with what is left of its lifetime; `None` when that is over.

@@ -19,6 +19,7 @@ use crate::{
     reader::{self, Source},
     subscription::Options,
     topic,
+    translation::Translation,
 };
 
 /// Of commands whose answers nobody waits for.
@@ -28,6 +29,7 @@ pub const UNANSWERED: Token = Token(u64::MAX);
 pub struct Subscriptions {
     version: Version,
     client_id: Text,
+    translation: Translation,
     next: Token,
     pending: Option<Pending>,
     /// Retained messages asked for, and for which subscription.
@@ -94,10 +96,16 @@ impl Entry {
 
 impl Subscriptions {
     /// Nothing under way. Tokens are taken from `next` on.
-    pub fn new(version: Version, client_id: Text, next: Token) -> Subscriptions {
+    pub fn new(
+        version: Version,
+        client_id: Text,
+        translation: Translation,
+        next: Token,
+    ) -> Subscriptions {
         Subscriptions {
             version,
             client_id,
+            translation,
             next,
             pending: None,
             retained: FxHashMap::default(),
@@ -206,7 +214,7 @@ impl Subscriptions {
         };
         let options = Options::granted(&filter, identifier);
         // The text outlives this packet in the core's catalog: a copy, so that it does not hold on to the read buffer.
-        let key = Text::from(&*filter.filter);
+        let key = self.translation.filter(Text::from(&*filter.filter));
         let subscription = Subscription {
             tag: options.tag(),
             best_effort: options.qos == Qos::AtMostOnce,
@@ -291,6 +299,7 @@ impl Subscriptions {
         let Ok(log) = shared_log(&filter, None) else {
             return Entry::refused(Reason::NO_SUBSCRIPTION_EXISTED);
         };
+        let filter = self.translation.filter(filter);
         let change = match topic::shared(&filter) {
             Some((group, shared)) => {
                 let filter = log.as_ref().map_or_else(|| shared.into(), Source::topic);
