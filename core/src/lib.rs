@@ -30,6 +30,8 @@ pub mod group;
 mod history;
 mod id;
 mod lag;
+#[cfg(any(test, feature = "testing"))]
+pub mod laws;
 mod link;
 mod log;
 mod message;

@@ -2,7 +2,7 @@
 //!
 //! `mq.types` is `name:tag` joined by commas; tags are AMQP's field letters and strings need none. What is nested is
 //! JSON, and the types inside are listed by path: `x-death[0].time:T`. A name is percent-escaped where it holds a
-//! comma, colon or percent sign, and a nested one also where it holds what a path is made of.
+//! comma, colon or percent sign, and one that is nested, or beside nested ones, also where it holds what a path is made of.
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
@@ -22,15 +22,37 @@ const IN_PATHS: &[char] = &['%', ',', ':', '.', '[', ']'];
 #[derive(Debug, Default)]
 pub struct TypeTags(Vec<(String, char)>);
 
-impl TypeTags {
-    /// Appends them to a list under construction.
-    pub fn write(&self, name: &str, list: &mut String) {
-        let name = escaped(name, IN_LISTS);
-        for (path, tag) in &self.0 {
-            let separator = if list.is_empty() { "" } else { "," };
-            // Writing to a string does not fail.
-            let _ = write!(list, "{separator}{name}{path}:{tag}");
+/// A `mq.types` under construction.
+#[derive(Debug)]
+pub struct TypeList {
+    text: String,
+    /// What is escaped in the names of headers.
+    special: &'static [char],
+}
+
+impl TypeList {
+    /// An empty list for headers of these values. Beside nested ones a name with a dot would look like a path.
+    pub fn of<'a>(mut values: impl Iterator<Item = &'a Value>) -> TypeList {
+        let is_nested = values.any(|value| matches!(value, Value::Array(_) | Value::Table(_)));
+        TypeList {
+            text: String::new(),
+            special: if is_nested { IN_PATHS } else { IN_LISTS },
         }
+    }
+
+    /// Appends the types of a header.
+    pub fn add(&mut self, name: &str, TypeTags(tags): &TypeTags) {
+        let name = escaped(name, self.special);
+        for (path, tag) in tags {
+            let separator = if self.text.is_empty() { "" } else { "," };
+            // Writing to a string does not fail.
+            let _ = write!(self.text, "{separator}{name}{path}:{tag}");
+        }
+    }
+
+    /// The list; none where everything is text.
+    pub fn finish(self) -> Option<String> {
+        Some(self.text).filter(|text| !text.is_empty())
     }
 }
 
@@ -188,16 +210,15 @@ impl<'a> Types<'a> {
         let Some(bytes) = bytes else {
             return Value::Null;
         };
-        let path = escaped(name, IN_LISTS);
-        let typed = match self.0.get(&*path) {
-            Some('x') => return Value::Bytes(bytes),
-            Some(tag @ ('A' | 'F')) => {
+        let typed = match self.find(name) {
+            Some((_, 'x')) => return Value::Bytes(bytes),
+            Some((path, tag @ ('A' | 'F'))) => {
                 let json = serde_json::from_slice(&bytes).ok();
-                json.and_then(|json| self.nested(&json, &path, Some(*tag)))
+                json.and_then(|json| self.nested(&json, &path, Some(tag)))
             }
-            Some(tag) => std::str::from_utf8(&bytes)
+            Some((_, tag)) => std::str::from_utf8(&bytes)
                 .ok()
-                .and_then(|text| scalar(*tag, text)),
+                .and_then(|text| scalar(tag, text)),
             None => None,
         };
         typed.unwrap_or_else(|| match Text::try_from(bytes.clone()) {
@@ -208,7 +229,7 @@ impl<'a> Types<'a> {
 
     /// The value of a header that [`to_text`] wrote. What does not fit its type stays text.
     pub fn value_of_text(&self, name: &str, text: &Text) -> Value {
-        match self.0.get(&*escaped(name, IN_LISTS)) {
+        match self.find(name).map(|(_, tag)| tag) {
             Some('V') if text.is_empty() => Value::Null,
             Some('x') => match BASE64.decode(&**text) {
                 Ok(bytes) => Value::Bytes(bytes.into()),
@@ -216,6 +237,22 @@ impl<'a> Types<'a> {
             },
             _ => self.value(name, Some(text.as_bytes().clone())),
         }
+    }
+
+    /// The tag of a header, and its name as the list has it.
+    fn find<'n>(&self, name: &'n str) -> Option<(Cow<'n, str>, char)> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let tagged = |name: Cow<'n, str>| Some((self.0.get(&*name).copied()?, name));
+        let found = tagged(escaped(name, IN_PATHS)).or_else(|| {
+            let plain = escaped(name, IN_LISTS);
+            let mut stems = plain.match_indices(['.', '[']).map(|(at, _)| &plain[..at]);
+            // What begins with the name of a nested header is a path into it.
+            let is_path = stems.any(|stem| matches!(self.0.get(stem), Some('A' | 'F')));
+            if is_path { None } else { tagged(plain) }
+        });
+        found.map(|(tag, name)| (name, tag))
     }
 
     fn nested(&self, json: &Json, path: &str, tag: Option<char>) -> Option<Value> {
@@ -291,14 +328,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::laws::value;
 
     fn list(name: &str, value: &Value) -> (String, String) {
         let (bytes, tags) = to_bytes(value);
-        let mut types = String::new();
-        tags.write(name, &mut types);
+        let mut types = TypeList::of(std::iter::once(value));
+        types.add(name, &tags);
         (
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned(),
-            types,
+            types.finish().unwrap_or_default(),
         )
     }
 
@@ -377,59 +415,21 @@ mod tests {
         assert!(to_bytes(&value).0.unwrap().len() < 100);
     }
 
-    fn scalar_value() -> impl Strategy<Value = Value> {
-        prop_oneof![
-            any::<bool>().prop_map(Value::Bool),
-            any::<i8>().prop_map(Value::I8),
-            any::<u8>().prop_map(Value::U8),
-            any::<i16>().prop_map(Value::I16),
-            any::<u16>().prop_map(Value::U16),
-            any::<i32>().prop_map(Value::I32),
-            any::<u32>().prop_map(Value::U32),
-            any::<i64>().prop_map(Value::I64),
-            any::<u64>().prop_map(Value::Timestamp),
-            (-1e30_f32..1e30).prop_map(Value::F32),
-            (-1e300_f64..1e300).prop_map(Value::F64),
-            (0..20_u8, -2_000_000_000..2_000_000_000_i32)
-                .prop_map(|(scale, unscaled)| Value::Decimal(scale, unscaled)),
-            "[ -~é]{0,8}".prop_map(|text| Value::Text(text.into())),
-            proptest::collection::vec(any::<u8>(), 0..8)
-                .prop_map(|bytes| Value::Bytes(bytes.into())),
-            Just(Value::Null),
-        ]
-    }
-
-    fn value() -> impl Strategy<Value = Value> {
-        scalar_value().prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-                proptest::collection::btree_map("[a-c.:,%\\[\\]]{0,3}", inner, 0..4).prop_map(
-                    |entries| {
-                        Value::Table(
-                            entries
-                                .into_iter()
-                                .map(|(name, value)| (name.into(), value))
-                                .collect(),
-                        )
-                    }
-                ),
-            ]
-        })
-    }
-
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(crate::laws::CASES))]
+
         /// Every value comes back as it was, whatever its type.
         #[test]
         fn values_survive(value in value(), name in "[a-z:,%]{1,4}") {
+            let written = |tags| {
+                let mut types = TypeList::of(std::iter::once(&value));
+                types.add(&name, &tags);
+                types.finish().unwrap_or_default()
+            };
             let (bytes, tags) = to_bytes(&value);
-            let mut types = String::new();
-            tags.write(&name, &mut types);
-            prop_assert_eq!(Types::parse(&types).value(&name, bytes), value.clone());
-
+            prop_assert_eq!(Types::parse(&written(tags)).value(&name, bytes), value.clone());
             let (text, tags) = to_text(&value);
-            let mut types = String::new();
-            tags.write(&name, &mut types);
-            prop_assert_eq!(Types::parse(&types).value_of_text(&name, &text.into()), value);
+            prop_assert_eq!(Types::parse(&written(tags)).value_of_text(&name, &text.into()), value);
         }
     }
 }

@@ -10,10 +10,15 @@ import pathlib
 import tomllib
 from decimal import Decimal
 
+from amqp_wire import FLOATS, INTEGERS, Typed
+
 TABLE = pathlib.Path(__file__).with_name("conversions.toml")
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "conversions.md"
 
 PROTOCOLS = {"amqp": "AMQP 0-9-1", "kafka": "Kafka", "mqtt5": "MQTT 5", "mqtt3": "MQTT 3.1.1"}
+
+# The letters of the types of numbers of AMQP.
+NUMBERS = {*INTEGERS, *FLOATS}
 
 # Something is there, and what it is depends on the moment.
 ANY = "any:"
@@ -24,7 +29,7 @@ def load():
 
 
 def value(given):
-    """A value of the table as Python has it. TOML lacks bytes, null and decimal numbers."""
+    """A value of the table as Python has it. TOML lacks bytes, null, decimal numbers and AMQP's types of numbers."""
     if isinstance(given, dict):
         return {name: value(it) for name, it in given.items()}
     if isinstance(given, list):
@@ -41,6 +46,9 @@ def value(given):
             return None
         case "decimal":
             return Decimal(rest)
+        case "typed":
+            letter, _, number = rest.partition(":")
+            return Typed(letter, float(number) if letter in FLOATS else int(number))
         case "repeat":
             text, _, times = rest.partition("*")
             return text * int(times)
@@ -85,7 +93,8 @@ def render(table):
         "",
         "What becomes of each field of a message on its way from one protocol to another. This page is made from"
         " `tests/python/conversions.toml`, which a test checks with the clients pika, confluent-kafka, kafka-python and paho-mqtt:"
-        " a consumer finds what is said here and nothing else. The rules behind it:",
+        " a consumer finds what is said here and nothing else. Numbers of"
+        " types that pika cannot write are written and read frame by frame. The rules behind it:",
         "",
         *table["rules"].strip().splitlines(),
         "",
@@ -130,6 +139,9 @@ def text(it):
             return "[" + ", ".join(map(text, it)) + "]"
         case datetime.datetime():
             return it.isoformat()
+        case str() if it.startswith("typed:"):
+            _, letter, number = it.split(":")
+            return f"{number} as `{letter}`"
         case str():
             return "`" + it.replace("|", "\\|") + "`"
         case bool():

@@ -6,6 +6,7 @@ what it gets, as it gets it. The seed is in the name of each test and in what it
 
 import datetime
 import os
+import queue
 import random
 import string
 import time
@@ -18,12 +19,21 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from clients import PATIENCE, Device, pika_channel, publish_properties, take
+from management import Management
 
 SEED = int(os.environ.get("LAW_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 CASES = int(os.environ.get("LAW_CASES", "400"))
 NOW = int(time.time()) - 600
 # What a protocol adds to say where a message is, and what a list of types is for.
 ADDED = {"x-key", "x-stream-offset", "x-stream-partition", "timestamp_in_ms", "mq.types", "x-mqtt-publish-qos"}
+# Lifetimes in ms: they are seconds in MQTT, and get shorter while a message is on its way.
+LIFETIMES = (600_000, 10_000_000)
+LEFT_AT_LEAST = 2 * PATIENCE * 1000
+
+
+def same_lifetime(sent, got):
+    """Whether a lifetime in ms is what was left of the one that was sent, in seconds rounded up."""
+    return sent == got if None in (sent, got) else sent - LEFT_AT_LEAST <= got < sent + 1000
 
 
 class Maker:
@@ -75,17 +85,21 @@ class Amqp:
         self.manager.__exit__(None, None, None)
 
     def make(self, maker, through):
-        # MQTT has no place for a time.
-        timed = through != "mqtt"
+        # Records always have a time: the broker's, where a publisher gives none.
+        timed = 1 if through == "kafka" else 0.5
         properties = {
             "content_type": maker.maybe(maker.text), "content_encoding": maker.maybe(maker.text),
             "message_id": maker.maybe(maker.text), "correlation_id": maker.maybe(maker.text),
             "reply_to": maker.maybe(lambda: f"q{maker.rng.randrange(100)}"), "type": maker.maybe(maker.text),
             "app_id": maker.maybe(maker.text), "priority": maker.maybe(lambda: maker.rng.randrange(10)),
-            "delivery_mode": maker.rng.choice([1, 2]), "timestamp": NOW + maker.rng.randrange(60) if timed else None,
+            "delivery_mode": maker.rng.choice([1, 2]), "timestamp": maker.maybe(lambda: NOW + maker.rng.randrange(60), timed),
+            "expiration": maker.maybe(lambda: str(maker.rng.randrange(*LIFETIMES)), 0.3),
             "user_id": maker.maybe(lambda: "guest", 0.2),
         }
         headers = {name: maker.value() for name in maker.names()}
+        for name, value in [("x-mqtt-retain", True), ("CC", ["nobody.cc"]), ("BCC", ["nobody.bcc"])]:
+            if maker.rng.random() < 0.2:
+                headers[name] = value
         return maker.bytes(), {**properties, "headers": headers}
 
     def listen(self, key):
@@ -98,15 +112,18 @@ class Amqp:
 
     def receive(self, count):
         fields = ["content_type", "content_encoding", "message_id", "correlation_id", "reply_to", "type", "app_id",
-                  "priority", "delivery_mode", "timestamp", "user_id", "headers"]
+                  "priority", "delivery_mode", "timestamp", "user_id", "expiration", "headers"]
         taken = take(self.channel, self.queue, count)
         return [(body, {it: getattr(properties, it) for it in fields}) for _, properties, body in taken]
 
     def same(self, sent, got):
         (body, properties), (got_body, got_properties) = sent, got
+        own = {name: value for name, value in properties["headers"].items() if name != "BCC"}
         headers = {name: value for name, value in (got_properties["headers"] or {}).items()
-                   if name not in ADDED or name in properties["headers"]}
-        return (body, properties) == (got_body, {**got_properties, "headers": headers})
+                   if name not in ADDED or name in own}
+        lifetimes = [it["expiration"] and int(it["expiration"]) for it in (properties, got_properties)]
+        expected = {**properties, "headers": own, "expiration": got_properties["expiration"]}
+        return same_lifetime(*lifetimes) and (body, expected) == (got_body, {**got_properties, "headers": headers})
 
 
 class Kafka:
@@ -124,8 +141,9 @@ class Kafka:
                    for name in maker.names()]
         if through != "amqp" and headers:
             headers.append(maker.rng.choice(headers))
-        # MQTT's topics have no times.
-        at = (NOW + maker.rng.randrange(60)) * 1000 if through != "mqtt" else None
+        if maker.rng.random() < 0.2:
+            headers.append(("mq.retain", b"1"))
+        at = NOW * 1000 + maker.rng.randrange(60_000)
         value = maker.maybe(maker.bytes, 0.9)
         return {"key": maker.maybe(maker.bytes, 0.8), "value": value, "headers": headers, "timestamp": at}
 
@@ -159,7 +177,10 @@ class Kafka:
         headers = [(name, value) for name, value in got["headers"]
                    if name in own or not (name in ADDED or name.startswith("mq."))]
         at = got["timestamp"] if sent["timestamp"] else None
-        return sent == {**got, "headers": headers, "timestamp": at}
+        # What is a property or the message's own elsewhere comes back before the other headers.
+        first = sorted(headers, key=lambda it: it[0] != "mq.retain")
+        expected = sorted(sent["headers"], key=lambda it: it[0] != "mq.retain")
+        return {**sent, "headers": expected} == {**got, "headers": first, "timestamp": at}
 
 
 class Mqtt:
@@ -167,6 +188,8 @@ class Mqtt:
 
     def __init__(self, broker):
         self.device = Device(broker)
+        # One for all messages: those of different QoS may overtake each other.
+        self.qos = random.Random(SEED).choice([1, 2])
 
     def close(self):
         self.device.close()
@@ -179,29 +202,49 @@ class Mqtt:
             "ContentType": maker.maybe(maker.text), "CorrelationData": maker.maybe(maker.bytes),
             "ResponseTopic": maker.maybe(lambda: f"r/{maker.rng.randrange(9)}.x//%2E"),
             "PayloadFormatIndicator": maker.maybe(lambda: 1), "UserProperty": pairs or None,
+            "MessageExpiryInterval": maker.maybe(lambda: maker.rng.randrange(*LIFETIMES) // 1000, 0.3),
+            "retain": maker.rng.random() < 0.2,
         }
         text = own["PayloadFormatIndicator"]
         return maker.text().encode() if text else maker.bytes(), own
 
     def listen(self, key):
-        self.device.subscribe(key.replace(".", "/"))
+        self.device.subscribe(key.replace(".", "/"), qos=2, retainAsPublished=True)
 
     def send(self, key, messages):
+        # All under way at once: a round trip for each would be most of the time on a busy machine.
+        under_way = []
         for payload, own in messages:
             given = {name: value for name, value in own.items() if value is not None}
-            self.device.publish(key.replace(".", "/"), payload, properties=publish_properties(**given))
+            retain = given.pop("retain")
+            properties = publish_properties(**given)
+            topic = key.replace(".", "/")
+            under_way.append(self.device.client.publish(topic, payload, self.qos, retain, properties))
+        for number, info in enumerate(under_way):
+            info.wait_for_publish(PATIENCE)
+            assert info.is_published(), f"{number} of {len(under_way)} publishes acknowledged"
 
     def receive(self, count):
-        fields = ["ContentType", "CorrelationData", "ResponseTopic", "PayloadFormatIndicator", "UserProperty"]
-        found = self.device.take(count)
-        return [(it.payload, {name: getattr(it.properties, name, None) for name in fields}) for it in found]
+        fields = ["ContentType", "CorrelationData", "ResponseTopic", "PayloadFormatIndicator", "UserProperty",
+                  "MessageExpiryInterval"]
+        found = []
+        while len(found) < count:
+            try:
+                found.append(self.device.next())
+            except queue.Empty:
+                raise AssertionError(f"{len(found)} of {count} messages, the last: {found[-1:]}") from None
+        return [(it.payload, {name: getattr(it.properties, name, None) for name in fields} | {"retain": it.retain})
+                for it in found]
 
     def same(self, sent, got):
         (payload, own), (got_payload, got_own) = sent, got
         names = {name for name, _ in own["UserProperty"] or []}
         pairs = [(name, value) for name, value in got_own["UserProperty"] or []
                  if name in names or not (name in ADDED or name.startswith("mq."))]
-        return (payload, own) == (got_payload, {**got_own, "UserProperty": pairs or None})
+        lifetimes = [it["MessageExpiryInterval"] and it["MessageExpiryInterval"] * 1000 for it in (own, got_own)]
+        expected = {**own, "MessageExpiryInterval": got_own["MessageExpiryInterval"]}
+        found = {**got_own, "UserProperty": pairs or None}
+        return same_lifetime(*lifetimes) and (payload, expected) == (got_payload, found)
 
 
 PROTOCOLS = {it.name: it for it in (Amqp, Kafka, Mqtt)}
@@ -212,6 +255,23 @@ PROTOCOLS = {it.name: it for it in (Amqp, Kafka, Mqtt)}
 def test_there_and_back_is_the_identity(broker, name, origin, through):
     """Of one protocol it is P→queue→P or P→log→P, of two it is P→Q→P."""
     print(f"LAW_SEED={SEED}")
+    try:
+        go_there_and_back(broker, name, origin, through)
+    except BaseException:
+        print(what_waits(broker))
+        raise
+
+
+def what_waits(broker):
+    """What is in the broker's queues, sessions and logs, and with whom."""
+    management = Management(broker)
+    queues = management.get("queues")
+    lines = [f"{it['name']}: {it.get('messages_ready')} ready, {it.get('messages_unacknowledged')} unacknowledged, "
+             f"{it.get('consumers')} consumers" for it in queues if it.get("messages") or it.get("consumers")]
+    return "\n".join([*lines, *map(str, management.get("lag"))])
+
+
+def go_there_and_back(broker, name, origin, through):
     there, back = f"{name}.there", f"{name}.back"
     first, relay, last = PROTOCOLS[origin](broker), PROTOCOLS[through](broker), PROTOCOLS[origin](broker)
     if origin == "kafka":

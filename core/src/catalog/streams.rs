@@ -27,8 +27,9 @@ const ARGUMENTS: [&str; 6] = [
 ];
 
 /// The settings that a stream may be declared with (DESIGN section 3.2).
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "mq.bind",
+    "mq.client.id",
     "mq.key",
     "mq.retain.compressed",
     "mq.retain.map",

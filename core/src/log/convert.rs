@@ -40,6 +40,7 @@ pub(crate) mod names {
     /// What MQTT has in place of it: the quality of service, where it is not 1.
     pub const QOS: &str = "mq.qos";
     pub const RETAIN: &str = "mq.retain";
+    pub const CLIENT_ID: &str = "mq.client-id";
     pub const TYPES: &str = "mq.types";
     /// `true` makes the value null.
     pub const TOMBSTONE: &str = "mq.tombstone";
@@ -215,7 +216,7 @@ fn bare_record(message: &Message, settings: &Settings) -> NewRecord {
     let clears = settings.compact.is_some()
         && message.retain
         && message.body.as_ref().is_none_or(Bytes::is_empty);
-    let headers = headers_from(message, properties);
+    let headers = headers_from(message, properties, settings);
     NewRecord {
         timestamp: message.timestamp,
         key: message
@@ -260,7 +261,11 @@ fn is_true(value: &Value) -> bool {
 
 /// Headers of a record from a message of another dialect: properties under their common names, then the message's
 /// own headers. One of these that has a property's name loses against the property.
-fn headers_from(message: &Message, mut properties: Properties) -> Vec<RecordHeader> {
+fn headers_from(
+    message: &Message,
+    mut properties: Properties,
+    settings: &Settings,
+) -> Vec<RecordHeader> {
     let mut out: Vec<RecordHeader> = Vec::with_capacity(8 + properties.headers.len());
     let mut put = |name: &'static str, value: Option<Bytes>| {
         out.extend(value.map(|value| (Text::from_static(name), Some(value))));
@@ -312,20 +317,22 @@ fn headers_from(message: &Message, mut properties: Properties) -> Vec<RecordHead
         names::RETAIN,
         message.retain.then(|| Bytes::from_static(b"1")),
     );
+    let client = Some(message.origin.client.clone())
+        .filter(|client| settings.client_id && !client.is_empty());
+    put(names::CLIENT_ID, text(client));
     let native = out.len();
-    let mut types = String::new();
+    let mut types = typed::TypeList::of(properties.headers.iter().map(|(_, value)| value));
     for (name, value) in properties.headers {
         let is_taken = out[..native].iter().any(|(taken, _)| *taken == name);
         if is_taken || name == names::TYPES || name == names::BCC {
             continue;
         }
         let (bytes, tags) = typed::to_bytes(&value);
-        tags.write(&name, &mut types);
+        types.add(&name, &tags);
         out.push((name, bytes));
     }
-    if !types.is_empty() {
-        out.push((Text::from_static(names::TYPES), Some(types.into())));
-    }
+    let types = types.finish().map(Bytes::from);
+    out.extend(types.map(|types| (Text::from_static(names::TYPES), Some(types))));
     out
 }
 
@@ -523,6 +530,8 @@ fn property<'a>(properties: &'a mut Properties, name: &str) -> Option<Slot<'a>> 
     })
 }
 
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     /// `mq.envelope`: exchange, routing key and timestamp of messages are kept beside them, as headers, so that who
     /// reads the log as a stream gets what was published.
     pub envelope: bool,
+    /// `mq.client.id`: the publisher's client identifier is kept beside messages of other protocols, as a header.
+    pub client_id: bool,
     /// `mq.key`: what becomes the key of a message from another protocol.
     pub key: KeyRule,
     /// `mq.route.key`: the topic under which the tap offers a record; none for the log's name.
@@ -100,6 +102,7 @@ impl Default for Settings {
             timestamp_after: Some(TIMESTAMP_AFTER_DEFAULT),
             batch_bytes_max: None,
             envelope: false,
+            client_id: false,
             key: KeyRule::Topic,
             route_key: None,
             retain_map: false,
@@ -168,6 +171,7 @@ impl Settings {
                     compact.dirty_permille = (ratio.clamp(0.0, 1.0) * 1000.0) as u64;
                 }
                 "mq.envelope" => parsed.envelope = value.trim().parse().map_err(|_| invalid())?,
+                "mq.client.id" => parsed.client_id = value.trim().parse().map_err(|_| invalid())?,
                 "mq.key" => parsed.key = KeyRule::parse(value).ok_or_else(invalid)?,
                 "mq.route.key" => {
                     let template = RouteKey::parse(value);

@@ -7,7 +7,7 @@ use trivium_core::{Grammar, Message, Text, Timestamp, Topic, Value, record_place
 
 use crate::{
     field_table::{Table, text_or_bytes},
-    properties::{KEY_HEADER, RETAIN_HEADER},
+    properties::{KEY_HEADER, RETAIN_HEADER, TIME_HEADER},
     wire::cut,
 };
 
@@ -51,7 +51,7 @@ pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
         set(RETAIN_HEADER, Value::Bool(true));
     }
     if let Some(Timestamp(ms)) = message.timestamp {
-        set("timestamp_in_ms", Value::I64(ms as i64));
+        set(TIME_HEADER, Value::I64(ms as i64));
     }
     if let Some((partition, offset)) = record_place(&message.native) {
         set("x-stream-offset", Value::I64(offset.0 as i64));

@@ -20,7 +20,7 @@ mod definition;
 pub mod deliver;
 pub mod error;
 pub mod field_table;
-mod foreign;
+pub mod foreign;
 pub mod frame;
 pub mod method;
 pub mod properties;

@@ -19,6 +19,8 @@ use crate::{
 pub const KEY_HEADER: &str = "x-key";
 /// The header that asks for a retained message, or says that it was one.
 pub const RETAIN_HEADER: &str = "x-mqtt-retain";
+/// The header with the milliseconds of a time whose property has seconds.
+pub const TIME_HEADER: &str = "timestamp_in_ms";
 /// The routing keys that lead to an MQTT 5 requester's response topic, which follows.
 pub const MQTT_REPLY_PREFIX: &str = "amq.mqtt-reply.";
 
@@ -59,6 +61,7 @@ pub struct Block<'a> {
     expiration: Option<&'a [u8]>,
     message_id: Option<&'a [u8]>,
     timestamp: Option<u64>,
+    timestamp_ms: Option<u64>,
     kind: Option<&'a [u8]>,
     user_id: Option<&'a [u8]>,
     app_id: Option<&'a [u8]>,
@@ -110,6 +113,7 @@ impl<'a> Block<'a> {
             .ok_or(Malformed::Truncated)?;
         field_table::validate(headers, |name, value| match name {
             KEY_HEADER => self.key = key_of(value),
+            TIME_HEADER => self.timestamp_ms = milliseconds_of(value),
             RETAIN_HEADER => self.retain = is_true(value),
             CC => self.cc = self.cc.or(Some(value)),
             BCC => self.bcc = self.bcc.or(Some(value)),
@@ -193,10 +197,13 @@ impl<'a> Block<'a> {
         2 + short(self.content_type) + short(self.content_encoding)
     }
 
-    /// When the publisher says that the message was made.
+    /// When the publisher says that the message was made: to the millisecond, if the header [`TIME_HEADER`] says so of
+    /// the same second.
     pub fn timestamp(&self) -> Option<Timestamp> {
-        self.timestamp
-            .map(|at| Timestamp(if at > SECONDS_MAX { at } else { at * 1000 }))
+        let at = self.timestamp?;
+        let exact = self.timestamp_ms.filter(|ms| ms / 1000 == at);
+        let ms = exact.unwrap_or(if at > SECONDS_MAX { at } else { at * 1000 });
+        Some(Timestamp(ms))
     }
 
     /// The user that the publisher claims to be.
@@ -241,6 +248,11 @@ fn key_of(value: RawValue<'_>) -> Option<&[u8]> {
     matches!(value.tag, b'S' | b'x').then_some(value.bytes)
 }
 
+fn milliseconds_of(value: RawValue<'_>) -> Option<u64> {
+    let bytes: [u8; 8] = value.bytes.try_into().ok()?;
+    (value.tag == b'l').then_some(u64::from_be_bytes(bytes))
+}
+
 fn is_true(value: RawValue<'_>) -> bool {
     match value.tag {
         b't' => value.bytes != [0],
@@ -278,6 +290,10 @@ impl Dialect for Basic {
         };
         take_long(&mut properties);
         properties
+    }
+
+    fn asks_for_transience(&self, block: &Bytes) -> bool {
+        Block::parse(block).is_ok_and(|block| block.delivery_mode == Some(1))
     }
 
     fn with_header(&self, block: &Bytes, name: &str, value: &Value) -> Bytes {
@@ -324,6 +340,8 @@ fn take_long(properties: &mut Properties) {
         ("x-message-id", &mut properties.message_id),
         ("x-type", &mut properties.kind),
         ("x-app-id", &mut properties.app_id),
+        ("x-user-id", &mut properties.user_id),
+        ("x-reply-to", &mut properties.reply_to),
         ("x-content-type", &mut properties.content_type),
         ("x-content-encoding", &mut properties.content_encoding),
     ];

@@ -109,6 +109,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("min.compaction.lag.ms", Kind::Long(0), "0"),
     setting("min.insync.replicas", Kind::Int(1), "1"),
     setting("mq.bind", Kind::List, ""),
+    setting("mq.client.id", Kind::Boolean, "false"),
     setting("mq.key", Kind::Text, "topic"),
     setting("mq.retain.compressed", Kind::Boolean, "false"),
     setting("mq.retain.map", Kind::Boolean, "false"),

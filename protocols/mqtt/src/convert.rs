@@ -6,8 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 use trivium_core::{
-    Dialect, Grammar, Message, Persistence, Properties, Text, Topic, Value,
-    typed::{self, Types},
+    Dialect, Grammar, Message, Persistence, Properties, Text, Timestamp, Topic, Value,
+    typed::{self, TypeList, Types},
 };
 
 use crate::{
@@ -36,6 +36,13 @@ impl Dialect for Mqtt5 {
         let _ = read(block, &mut properties);
         restore_types(&mut properties.headers);
         fill_reserved(&mut properties);
+        let fills_message = |name: &str, value: &Value| match value {
+            Value::Text(text) => Reserved::default().take(name.as_bytes(), text.as_bytes()),
+            _ => false,
+        };
+        properties
+            .headers
+            .retain(|(name, value)| !fills_message(name, value));
         properties
     }
 }
@@ -91,19 +98,41 @@ pub struct Reserved {
     pub priority: Option<u8>,
     /// `mq.ttl-ms`, for messages that have no Message Expiry Interval.
     pub expiry_ms: Option<u64>,
+    /// `mq.timestamp-ms`: when the publisher says that it was made.
+    pub timestamp: Option<Timestamp>,
 }
 
 impl Reserved {
     /// Reads a checked property block.
     pub fn of(block: &Bytes) -> Reserved {
         let mut reserved = Reserved::default();
-        property::each_user(block, |name, value| match name {
-            b"mq.priority" => reserved.priority = number(value),
-            b"mq.ttl-ms" => reserved.expiry_ms = number(value),
-            _ => {}
+        property::each_user(block, |name, value| {
+            reserved.take(name, value);
         });
         reserved
     }
+
+    /// Takes a user property, if it is one of these and says something.
+    fn take(&mut self, name: &[u8], value: &[u8]) -> bool {
+        match name {
+            b"mq.priority" => fill(&mut self.priority, number(value)),
+            b"mq.ttl-ms" => fill(&mut self.expiry_ms, number(value)),
+            b"mq.timestamp-ms" => fill(&mut self.timestamp, timestamp(value)),
+            _ => false,
+        }
+    }
+}
+
+fn fill<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
+    let is_some = value.is_some();
+    *slot = value.or_else(|| slot.take());
+    is_some
+}
+
+/// Records and AMQP's headers have signed milliseconds.
+fn timestamp(digits: &[u8]) -> Option<Timestamp> {
+    let ms: i64 = number(digits)?;
+    ms.try_into().ok().map(Timestamp)
 }
 
 fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
@@ -150,9 +179,6 @@ fn fill_reserved(properties: &mut Properties) {
             "user-id" => &mut *user_id,
             "mq.type" => &mut *kind,
             "mq.app-id" => &mut *app_id,
-            // The message itself has these.
-            "mq.priority" => return number::<u8>(text.as_bytes()).is_none(),
-            "mq.ttl-ms" => return number::<u64>(text.as_bytes()).is_none(),
             "correlation-id" if correlation_id.is_none() => {
                 *correlation_id = Some(text.as_bytes().clone());
                 return false;
@@ -173,7 +199,7 @@ pub fn put_block(message: &Message, out: &mut BytesMut) {
     fill_reserved(&mut properties);
     let mut user = User {
         out,
-        types: String::new(),
+        types: TypeList::of(properties.headers.iter().map(|(_, value)| value)),
     };
     user.native(message, &properties);
     user.named(message, &properties);
@@ -182,17 +208,30 @@ pub fn put_block(message: &Message, out: &mut BytesMut) {
             (UTF8, Value::Text(text)) if *text == "1" => {
                 property::put_u8(user.out, id::PAYLOAD_FORMAT, Some(1))
             }
+            (name, _) if says_itself(message, name) => {}
             (name, value) => user.put(name, value),
         }
     }
-    let types = std::mem::take(&mut user.types);
-    user.text(TYPES, Some(&*types).filter(|types| !types.is_empty()));
+    let User { out, types } = user;
+    if let Some(types) = types.finish().filter(|types| is_text(types)) {
+        property::put_user(out, TYPES, &types);
+    }
+}
+
+/// Whether a user property of this name comes from the message itself, or its lifetime is that of the PUBLISH.
+fn says_itself(message: &Message, name: &str) -> bool {
+    match name {
+        "mq.priority" => message.priority.is_some(),
+        "mq.ttl-ms" => message.expiry_ms.is_some(),
+        "mq.timestamp-ms" => message.timestamp.is_some(),
+        _ => false,
+    }
 }
 
 /// Writes user properties and remembers the types of those that are not texts.
 struct User<'a> {
     out: &'a mut BytesMut,
-    types: String,
+    types: TypeList,
 }
 
 impl User<'_> {
@@ -232,6 +271,9 @@ impl User<'_> {
         if let Some(priority) = message.priority {
             self.text("mq.priority", Some(&priority.to_string()));
         }
+        if let Some(Timestamp(ms)) = message.timestamp {
+            self.text("mq.timestamp-ms", Some(&ms.to_string()));
+        }
         if message.persistence == Persistence::Transient {
             self.text("mq.persistent", Some("0"));
         }
@@ -254,7 +296,7 @@ impl User<'_> {
             other => typed::to_text(other),
         };
         self.text(name, Some(&text));
-        tags.write(name, &mut self.types);
+        self.types.add(name, &tags);
     }
 
     /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000.
@@ -289,7 +331,8 @@ fn response_topic(reply_to: &Text, dialect: u8) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
-    use trivium_core::{Native, Origin};
+    use proptest::prelude::*;
+    use trivium_core::{Native, Origin, laws};
 
     use super::*;
 
@@ -406,6 +449,7 @@ mod tests {
     fn design_3_4_user_properties_of_reserved_names_fill_the_message() {
         let mut message = message(Properties::default());
         (message.priority, message.expiry_ms) = (Some(3), Some(5_000));
+        message.timestamp = Some(Timestamp(1_700_000_000_123));
         let mut block = BytesMut::new();
         put_block(&message, &mut block);
         property::put_user(&mut block, "mq.ttl-ms", "9");
@@ -413,7 +457,8 @@ mod tests {
         let block = block.freeze();
         let reserved = Reserved {
             priority: Some(3),
-            expiry_ms: None,
+            expiry_ms: Some(9),
+            timestamp: Some(Timestamp(1_700_000_000_123)),
         };
         assert_eq!(Reserved::of(&block), reserved);
         let headers = Mqtt5.properties(&block).headers;
@@ -446,6 +491,32 @@ mod tests {
                 Mqtt5.properties(&Bytes::copy_from_slice(bad)),
                 Properties::default()
             );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(laws::CASES))]
+
+        #[test]
+        fn design_3_4_what_became_user_properties_is_read_back(
+            properties in laws::properties(),
+            details in laws::details(),
+        ) {
+            let given = details.clone().put(laws::message(properties.clone(), AMQP));
+            let mut block = BytesMut::new();
+            put_block(&given, &mut block);
+            let block = block.freeze();
+            let mut back = Mqtt5.properties(&block);
+            // These two are for whoever hands the message on.
+            back.headers.retain(|(name, _)| !["mq.persistent", "x-key", TOMBSTONE].contains(&&**name));
+            prop_assert_eq!(back, properties);
+            let reserved = Reserved { priority: details.priority, expiry_ms: None, timestamp: details.timestamp };
+            prop_assert_eq!(Reserved::of(&block), reserved);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            Mqtt5.properties(&bytes.into());
         }
     }
 }

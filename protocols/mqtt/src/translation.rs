@@ -104,7 +104,13 @@ mod tests {
         assert_eq!(filter("a/*"), "a/+");
         assert_eq!(filter("a*/b"), "a*/b");
         assert_eq!(filter("$share/g.1/v1.0/#"), "$share/g.1/v1/0/#");
-        for untouched in ["$share/g.1", "$share/g/$stream/a.b", "$queue/a.b", "$stream/a.b", "$SYS/a.b"] {
+        for untouched in [
+            "$share/g.1",
+            "$share/g/$stream/a.b",
+            "$queue/a.b",
+            "$stream/a.b",
+            "$SYS/a.b",
+        ] {
             assert_eq!(filter(untouched), untouched);
         }
     }

@@ -6,12 +6,13 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use trivium_amqp::{
     field_table,
-    properties::{Basic, encode},
+    foreign::routing_key,
+    properties::{Basic, Block, encode},
     rewrite::Returns,
 };
 use trivium_core::{
     Dialect, Grammar, Message, Native, Origin, Persistence, Plain, Properties, Text, Timestamp,
-    Topic, Value,
+    Topic, Value, laws,
 };
 
 use crate::client::{consume, delivery, story};
@@ -274,48 +275,43 @@ fn a_block_that_cannot_be_read_has_no_properties() {
     );
 }
 
-fn any_properties() -> impl Strategy<Value = Properties> {
-    let text = || proptest::option::of("\\PC{0,60}".prop_map(Text::from));
-    let header = prop_oneof![
-        "\\PC{0,20}".prop_map(|text| Value::Text(text.into())),
-        any::<i64>().prop_map(Value::I64),
-        any::<bool>().prop_map(Value::Bool),
-        Just(Value::Null),
-    ];
-    let headers = proptest::collection::btree_map("[a-z]{1,8}", header, 0..6);
-    let correlation =
-        proptest::option::of("\\PC{0,60}".prop_map(|text| Bytes::from(text.into_bytes())));
-    (
-        (text(), text(), text(), text()),
-        (text(), text(), correlation),
-        headers,
-    )
-        .prop_map(
-            |(
-                (content_type, content_encoding, message_id, kind),
-                (app_id, user_id, correlation_id),
-                headers,
-            )| Properties {
-                content_type,
-                content_encoding,
-                message_id,
-                correlation_id,
-                reply_to: None,
-                kind,
-                app_id,
-                user_id,
-                headers: headers
-                    .into_iter()
-                    .map(|(name, value)| (name.into(), value))
-                    .collect(),
-            },
-        )
-}
-
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(laws::CASES))]
+
     #[test]
-    fn whatever_both_can_express_comes_through(properties in any_properties()) {
+    fn whatever_both_can_express_comes_through(properties in laws::properties()) {
         prop_assert_eq!(seen(&foreign(properties.clone())), properties);
+    }
+
+    /// Details are in the block too, where it is parsed as that of a publisher.
+    #[test]
+    fn details_come_through(details in laws::details()) {
+        let message = details.clone().put(foreign(Properties::default()));
+        let bytes = block(&message);
+        let found = Block::parse(&bytes).unwrap();
+        prop_assert_eq!(found.priority(), details.priority);
+        prop_assert_eq!(found.persistence(), details.persistence);
+        prop_assert_eq!(found.retain(), details.retain);
+        prop_assert_eq!(found.key().map(Bytes::copy_from_slice), details.key);
+        prop_assert_eq!(found.timestamp(), details.timestamp);
+        let expiration = details.expiry_ms.map(|ms| ms.to_string().into_bytes());
+        prop_assert_eq!(found.expiration().map(<[u8]>::to_vec), expiration);
+    }
+
+    /// A topic that is cut to fit a routing key is still to be had whole.
+    #[test]
+    fn topics_are_reversible_whatever_their_length(text in "[a-z/.%*25E]{0,20}|[a-zé/.]{230,300}") {
+        let topic = Topic::new(text.into(), Grammar::Slashes);
+        let message = Message { topic: topic.clone(), ..foreign(Properties::default()) };
+        let key = routing_key(&topic).into_owned();
+        prop_assert!(key.len() <= 255);
+        let headers = seen(&message).headers;
+        let full = headers.into_iter().find_map(|(name, value)| match value {
+            Value::Text(text) if name == "x-mqtt-topic" => Some(text),
+            _ => None,
+        });
+        let back = Topic::new(full.unwrap_or_else(|| key.into()), Grammar::Dots);
+        prop_assert!(back.tokens().eq(topic.tokens()));
     }
 
     #[test]
