@@ -1,6 +1,7 @@
 """Debian's RabbitMQ as a broker of one's own: free ports, its own data, nothing left behind."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,11 +13,24 @@ from apache_kafka import free_port
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 READY_WITHIN = 120
+ATTEMPTS = 3
+PORT_TAKEN = "dist_port_already_used"
 STOPPED_WITHIN = 30
 
 
 def is_installed():
     return SERVER.exists()
+
+
+def quiet_port():
+    """A free port below those of outgoing connections, which may be many: the node starts long after it was chosen."""
+    while True:
+        with socket.socket() as it:
+            try:
+                it.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                return it.getsockname()[1]
+            except OSError:
+                continue
 
 
 class RabbitMQ:
@@ -25,7 +39,7 @@ class RabbitMQ:
     def __init__(self, directory, settings=(), definitions=None, plugins=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.amqp_port, self.epmd_port, self.distribution_port = free_port(), free_port(), free_port()
+        self.amqp_port, self.epmd_port, self.distribution_port = free_port(), quiet_port(), quiet_port()
         self.node = f"parity{os.getpid()}@localhost"
         self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", "log.file.level = error", *settings]
         if definitions is not None:
@@ -61,20 +75,34 @@ class RabbitMQ:
         return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/"
 
     def start(self):
-        log = open(self.directory / "console.log", "ab")
+        """Starts the node, on another port for its peers when somebody took the one that was free a moment ago."""
+        for _ in range(ATTEMPTS):
+            if self.came_up():
+                return self
+            self.epmd_port, self.distribution_port = quiet_port(), quiet_port()
+        raise AssertionError("RabbitMQ does not start:\n" + self.console()[-3000:])
+
+    def console(self):
+        return (self.directory / "console.log").read_text(errors="replace")
+
+    def came_up(self):
+        """Whether the node accepts connections; it does not when its port for peers is taken."""
+        log = open(self.directory / "console.log", "wb")
         self.process = subprocess.Popen(
             [str(SERVER)], env=self.environment(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
             stderr=log, start_new_session=True,
         )
         deadline = time.monotonic() + READY_WITHIN
         while not self.accepts():
-            console = self.directory / "console.log"
-            assert self.process.poll() is None, console.read_text(errors="replace")[-3000:]
+            if self.process.poll() is not None:
+                assert PORT_TAKEN in self.console(), self.console()[-3000:]
+                self.end_name_server()
+                return False
             if time.monotonic() > deadline:
                 self.close()
-                raise AssertionError("RabbitMQ is not ready:\n" + console.read_text(errors="replace")[-3000:])
+                raise AssertionError("RabbitMQ is not ready:\n" + self.console()[-3000:])
             time.sleep(0.05)
-        return self
+        return True
 
     def accepts(self):
         """Whether the node is beyond its boot: it answers a protocol header."""
