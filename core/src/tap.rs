@@ -473,14 +473,7 @@ fn push(
     retains: bool,
 ) -> bool {
     targets.remember(&message);
-    let queues = targets.queues.iter();
-    let queues = queues.map(|target| inner.to_queue(target, &message, None));
-    let delays = targets.delays.iter();
-    let delays = delays.map(|entry| inner.to_delay(entry, &message, Arc::default(), None));
-    for (shard, op) in queues.chain(delays) {
-        outgoing.push(shard, op);
-        outgoing.spanned |= 1 << shard;
-    }
+    inner.forward(&message, targets, outgoing);
     if retains {
         let shard = inner.shard_of_name(&message.topic.render(Grammar::Slashes));
         let op = Op::Retain {

@@ -210,3 +210,63 @@ def test_tx_is_whole_after_a_kill(own_broker, name, kills):
         assert len(logged) == len(set(logged)) == arrived == count - left
     with pika_channel(broker) as channel:
         assert sorted(bodies(take(channel, done, arrived))) == sorted(logged)
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_tx_from_a_cursor_to_everything_is_whole_after_a_kill(own_broker, name, kills):
+    """Records of a Kafka topic, taken by a cursor, go to a queue, a log, a session and the retained store, each exactly
+    once: the acknowledgement of the record is in the same commit."""
+    broker = own_broker()
+    create_topic(broker, f"{name}.in")
+    create_topic(broker, f"{name}.out")
+    count = 300
+    with Device(broker, "device", clean=False, expiry=300) as device:
+        assert device.subscribe(f"{name}/out") == [1]
+    with pika_channel(broker) as channel:
+        cursor = {"x-queue-type": "cursor", "x-source": f"{name}.in", "x-stream-offset": "first", "x-delivery-limit": -1}
+        channel.queue_declare("work", durable=True, arguments=cursor)
+        channel.queue_declare("out", durable=True)
+        channel.queue_bind("out", "amq.topic", f"{name}.out")
+    producer = Producer({"bootstrap.servers": broker.kafka})
+    for number in range(count):
+        producer.produce(f"{name}.in", b"%d" % number)
+    assert producer.flush(PATIENCE) == 0
+    retained = pika.BasicProperties(delivery_mode=2, headers={"x-mqtt-retain": True})
+    for _ in range(kills):
+        moved = threading.Event()
+
+        def move():
+            try:
+                with pika_channel(broker) as channel:
+                    channel.tx_select()
+                    for at in range(count):
+                        method, _, body = channel.basic_get("work")
+                        if method is None:
+                            break
+                        channel.basic_publish("amq.topic", f"{name}.out", body, retained)
+                        channel.basic_ack(method.delivery_tag)
+                        channel.tx_commit()
+                        if at == 20:
+                            moved.set()
+            except (pika.exceptions.AMQPError, OSError):
+                pass  # the broker was killed
+
+        thread = threading.Thread(target=move)
+        thread.start()
+        moved.wait(PATIENCE)
+        broker.kill()
+        thread.join(PATIENCE)
+        broker.start()
+        logged = values(broker, f"{name}.out")
+        with pika_channel(broker) as channel:
+            assert channel.queue_declare("work", passive=True).method.message_count == count - len(logged)
+            assert channel.queue_declare("out", passive=True).method.message_count == len(logged)
+        with Device(broker) as other:
+            other.subscribe(f"{name}/#")
+            assert [it.payload for it in other.settle()] == logged[-1:]
+        assert logged == [b"%d" % it for it in range(len(logged))]
+    assert logged
+    with pika_channel(broker) as channel:
+        assert bodies(take(channel, "out", len(logged))) == logged
+    with Device(broker, "device", clean=False, expiry=300) as device:
+        assert [it.payload for it in device.settle()] == logged

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     command::{Fetch, FetchPartition, Isolation, OffsetSpec, StreamFilter, StreamStart},
-    event::{Fetched, Refusal},
+    event::{Fetched, FetchedBatch, Refusal},
     id::{LogId, Offset},
     message::{Message, Origin},
     properties::Text,
@@ -158,8 +158,7 @@ impl Reader {
             if !visible.shows(stored) {
                 continue;
             }
-            for record in record::records(&stored.bytes, DECOMPRESSED_MAX).map_err(corrupt)? {
-                let record = record.map_err(corrupt)?;
+            for record in self.readable(fetched.partition, stored) {
                 let offset = Offset(stored.base.0 + u64::from(record.offset_delta));
                 if offset >= from && self.wants(&record) {
                     messages.push(Arc::new(self.message(fetched.partition, offset, record)));
@@ -167,6 +166,21 @@ impl Reader {
             }
         }
         Ok(next)
+    }
+
+    /// The records of a batch up to the first that cannot be read: what a producer sends inside of one keeps nobody from
+    /// what comes behind it.
+    fn readable(&self, partition: u32, stored: &FetchedBatch) -> Vec<Record> {
+        let mut readable = Vec::new();
+        let records = record::records(&stored.bytes, DECOMPRESSED_MAX);
+        let outcome = records.and_then(|mut records| {
+            records.try_for_each(|record| record.map(|record| readable.push(record)))
+        });
+        if let Err(error) = outcome {
+            let (log, base) = (&self.name, stored.base);
+            tracing::warn!(%log, partition, %base, %error, "a reader leaves out records that it cannot read");
+        }
+        readable
     }
 
     fn message(&self, partition: u32, offset: Offset, record: Record) -> Message {
