@@ -149,6 +149,10 @@ impl Connection {
         };
         let progress = advance(&header, step)?;
         self.pending_bytes += bytes;
+        // Consumers have one request under way, ever; a queue begins with room for four.
+        if self.pending.capacity() == 0 {
+            self.pending.reserve_exact(1);
+        }
         self.pending.push_back(Pending {
             header,
             bytes,
