@@ -173,6 +173,7 @@ where
             self.protocol.next_timeout(),
             self.unauthenticated,
             self.idle_at,
+            self.link.held_until(),
         ]
         .into_iter()
         .flatten()
@@ -217,6 +218,7 @@ where
 
     /// Shows the front end what came: events first, because they may be what it waits for.
     fn handle(&mut self, now: Now) -> Result<(), End> {
+        self.link.waited(now.instant);
         if self.idle_at.is_some_and(|at| at <= now.instant) {
             if !self.is_quiet() {
                 self.idle_at = Some(now.instant + IDLE_AFTER);
@@ -254,6 +256,10 @@ where
             self.unread = !self.protocol.wants_input() && !self.input.is_empty();
             block::give_back(&mut self.input);
         }
+        // The log keeps memory for as many spans as there ever were at once, and this turn may wait among thousands.
+        if !self.link.is_busy() {
+            self.span = None;
+        }
         self.check_stranger(now)
     }
 
@@ -290,7 +296,9 @@ where
     }
 
     fn wants_input(&self) -> bool {
-        self.effects.output.len() < BACKLOG_MAX && self.protocol.wants_input()
+        self.effects.output.len() < BACKLOG_MAX
+            && self.link.held_until().is_none()
+            && self.protocol.wants_input()
     }
 
     /// A peer that has not said who it is gets little memory and little time.

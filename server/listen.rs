@@ -213,10 +213,10 @@ impl Held {
         let protocol = self.frontend.connect(peer, clock::now());
         let vhost = match self.frontend.chooses_vhost() {
             true => Text::new(),
-            false => "/".into(),
+            false => Text::from_static("/"),
         };
         let link = broker.connect(Origin {
-            protocol: self.frontend.name().into(),
+            protocol: Text::from_static(self.frontend.name()),
             vhost,
             ..Origin::default()
         });
@@ -235,7 +235,8 @@ impl Held {
         broker: Broker,
     ) -> io::Result<()> {
         if self.transport.proxy_protocol {
-            peer.address = in_time(proxy::read_header(&mut stream)).await?;
+            let source = in_time(proxy::read_header(&mut stream)).await?;
+            peer.address = source.address(peer.address);
         }
         match self.transport.websocket.clone() {
             None => Box::pin(self.serve(stream, peer, &broker)).await,

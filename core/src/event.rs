@@ -1,6 +1,6 @@
 //! All that a client can be told, in no protocol's words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -48,6 +48,9 @@ pub enum Event {
     /// There is no room to retain a publish, which its subscribers get all the same; as [`Event::Unrouted`]
     /// (MQTT 5 reason 0x97).
     Unretained { token: Token },
+    /// A subscriber is to catch up with what this connection publishes: its input is not to be read until then, or until
+    /// it is told that it need not wait. For the link, which shows it to nobody.
+    HoldBack { until: Option<Instant> },
     /// Messages for a consumer, oldest first.
     Deliver {
         consumer: ConsumerId,

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use support::{Client, body, broker, durable, message, open};
 use trivium_core::{
-    Binding, BindingTag, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination, Event,
-    Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription, Topic,
-    Value,
+    Binding, BindingTag, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination,
+    Event, Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription,
+    Topic, Value,
 };
 
 /// A message of an MQTT client: QoS 0 is transient.
@@ -176,6 +176,80 @@ async fn memory_of_dropped_messages_is_given_back() {
         .find(|sample| sample.name == "trivium_queue_memory_bytes")
         .expect("it is counted");
     assert!(held.value < 1000, "{} bytes", held.value);
+}
+
+/// A session and a publisher that has sent it more than a window of what may be dropped; `client` has read `read` of it.
+async fn flooded(read: usize) -> (Broker, Client, Client) {
+    let (_, broker) = broker().await;
+    let (mut client, mut publisher) = (Client::named(&broker, "c"), Client::new(&broker));
+    client.session("c", None).await;
+    client.subscribe("c", "#", 1, 0, false).await;
+    client.consume(1, "c", consume()).await;
+    for _ in 0..WINDOWFUL + 2 {
+        publisher.send(large()).await;
+    }
+    client.bodies(read).await;
+    client.flushed().await;
+    assert!(!publisher.is_held_back().await);
+    (broker, client, publisher)
+}
+
+/// Of these a window holds [`WINDOWFUL`], and a session of a broker without memory 160.
+fn large() -> Message {
+    publish("t", &"x".repeat(100 << 10), 0)
+}
+
+const WINDOWFUL: usize = 11;
+
+async fn dropped(broker: &Broker) -> u64 {
+    let samples = broker.samples().await;
+    let dropped = samples
+        .iter()
+        .find(|it| it.name == "trivium_messages_dropped_total");
+    dropped.expect("it is counted").value
+}
+
+#[tokio::test]
+async fn publishers_wait_for_a_client_that_keeps_reading() {
+    let (broker, mut client, mut publisher) = flooded(WINDOWFUL).await;
+    let (mut sent, mut read) = (WINDOWFUL + 2, WINDOWFUL);
+    while !publisher.is_held_back().await {
+        publisher.send(large()).await;
+        sent += 1;
+        assert!(sent < 150, "before anything is dropped");
+    }
+    while read < sent {
+        client.bodies(1).await;
+        client.flushed().await;
+        read += 1;
+    }
+    assert!(!publisher.is_held_back().await, "the client has caught up");
+    assert_eq!(dropped(&broker).await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_nobody_back() {
+    let (broker, _client, mut publisher) = flooded(0).await;
+    for _ in 0..180 {
+        publisher.send(large()).await;
+    }
+    assert!(!publisher.is_held_back().await);
+    assert!(dropped(&broker).await > 0, "it loses its own messages");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_holds_publishers_back_once_and_not_for_long() {
+    let (broker, _client, mut publisher) = flooded(WINDOWFUL).await;
+    while !publisher.is_held_back().await {
+        publisher.send(large()).await;
+    }
+    support::advance(Duration::from_millis(500));
+    publisher.wait_no_longer();
+    for _ in 0..180 {
+        publisher.send(large()).await;
+        assert!(!publisher.is_held_back().await);
+    }
+    assert!(dropped(&broker).await > 0);
 }
 
 #[tokio::test]

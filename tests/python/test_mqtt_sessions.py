@@ -454,9 +454,10 @@ def test_members_are_granted_their_own_qos(broker, name):
         assert len(first) + len(second) == 20
 
 
-def test_a_client_that_is_away_has_a_bound(own_broker):
-    """What comes beyond it is dropped; its publisher is acknowledged all the same, as with Mosquitto."""
-    broker = own_broker(mqtt__session_messages_max=10)
+@pytest.mark.parametrize("bound, kept", [(10, 10), (0, 25)], ids=["bound", "none"])
+def test_a_client_that_is_away_has_a_bound(own_broker, bound, kept):
+    """What comes beyond it is dropped; its publisher is acknowledged all the same, as with Mosquitto. 0 is no bound."""
+    broker = own_broker(mqtt__session_messages_max=bound)
     device = Device(broker, "away", clean=False, expiry=3600)
     device.subscribe("t", qos=1)
     device.close()
@@ -464,6 +465,6 @@ def test_a_client_that_is_away_has_a_bound(own_broker):
         for number in range(25):
             publisher.publish("t", b"%d" % number)
     with Device(broker, "away", clean=False, expiry=3600) as device:
-        assert [it.payload for it in device.take(10)] == [b"%d" % it for it in range(10)]
+        assert [it.payload for it in device.take(kept)] == [b"%d" % it for it in range(kept)]
         device.publish("t", b"room again")
         assert device.next().payload == b"room again"

@@ -111,6 +111,10 @@ def binary(source, port):
     (b"PROXY UNKNOWN\r\n", NOT_AUTHORIZED),
     (binary("127.0.0.1", 5), ACCEPTED),
     (binary("192.0.2.7", 5), NOT_AUTHORIZED),
+    (b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0", ACCEPTED),  # LOCAL: the proxy itself, which is on this machine
+    (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\0\0", NOT_AUTHORIZED),  # PROXY, and nobody named
+    (b"\r\n\r\n\0\r\nQUIT\n\x21\x41\0\x0c" + bytes(12), b""),
+    (b"PROXY TCP4 127.0.0.1 127.0.0.1 05 1883\r\n", b""),
     (b"", b""),
 ])
 def test_the_peer_is_whom_the_proxy_names(own_broker, header, answer):

@@ -18,8 +18,8 @@ const REMEMBERED_MAX: usize = 1024;
 pub(crate) struct Permits {
     user: Text,
     vhost: Text,
-    /// What the rest was taken from.
-    access: Arc<Access>,
+    /// What the rest was taken from, once somebody has asked.
+    access: Option<Arc<Access>>,
     granted: Option<Arc<Granted>>,
     topics: Option<Arc<Topics>>,
     allowed: FxHashSet<(Operation, Text)>,
@@ -28,21 +28,33 @@ pub(crate) struct Permits {
 impl Permits {
     /// Those of another user, or in another vhost.
     pub(crate) fn set_actor(&mut self, user: Text, vhost: Text) {
-        (self.user, self.vhost) = (user, vhost);
-        self.reload(Arc::default());
+        *self = Permits {
+            user,
+            vhost,
+            ..Permits::default()
+        };
+    }
+
+    /// Gives back the memory for what was allowed.
+    pub(crate) fn rest(&mut self) {
+        self.allowed = FxHashSet::default();
     }
 
     /// Forgets what was allowed if `access` is another than it was.
     pub(crate) fn update(&mut self, access: &Arc<Access>) {
-        if !Arc::ptr_eq(&self.access, access) {
-            self.reload(access.clone());
+        if !self
+            .access
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, access))
+        {
+            self.reload(access);
         }
     }
 
-    fn reload(&mut self, access: Arc<Access>) {
+    fn reload(&mut self, access: &Arc<Access>) {
         self.granted = access.granted(&self.vhost, &self.user).cloned();
         self.topics = access.topics(&self.vhost, &self.user).cloned();
-        self.access = access;
+        self.access = Some(access.clone());
         self.allowed.clear();
     }
 

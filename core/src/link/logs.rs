@@ -66,7 +66,7 @@ impl Link {
             Err(refusal) => return self.done(token, Err(refusal)),
         };
         self.broker.metrics.appended(1, batch.len() as u64);
-        self.is_busy = true;
+        self.outgoing.is_busy = true;
         self.trace_append(&name, partition, &batch);
         let shard = self.broker.shard_of_partition(entry.info.id, partition);
         self.outgoing.push(

@@ -22,6 +22,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use futures_util::{Stream as _, stream::FuturesUnordered};
@@ -109,8 +110,8 @@ pub struct Link {
     reads: Rare<FuturesUnordered<BoxFuture<'static, Event>>>,
     /// A change under way. Once begun it is carried through, also when the connection goes.
     defining: Option<BoxFuture<'static, Defined>>,
-    /// Messages have come or gone since it last rested.
-    is_busy: bool,
+    /// Until when nothing more is to be published.
+    held_until: Option<Box<Instant>>,
 }
 
 /// What became of changes, as far as no shard answers for them.
@@ -159,7 +160,7 @@ impl Link {
             local: Vec::new(),
             reads: Rare::default(),
             defining: None,
-            is_busy: false,
+            held_until: None,
         }
     }
 
@@ -417,12 +418,27 @@ impl Link {
         }
     }
 
-    /// Waits for events and appends them. Safe to drop and call again.
+    /// Until when the connection's input is not to be read, because a subscriber is behind with what it publishes.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_until.as_deref().copied()
+    }
+
+    /// It has waited so long.
+    pub fn waited(&mut self, now: Instant) {
+        self.held_until.take_if(|until| **until <= now);
+    }
+
+    /// Waits for events and appends them; for none when the connection need not wait any longer with its input. Safe to
+    /// drop and call again.
     pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
         loop {
             events.append(&mut self.local);
+            let was_held = self.held_until.is_some();
             for event in self.mailbox.take() {
                 self.received(event, events);
+            }
+            if was_held && self.held_until.is_none() {
+                return Ok(());
             }
             let mailbox = self.mailbox.clone();
             let mut arrived = pin!(mailbox.arrived());
@@ -473,13 +489,13 @@ impl Link {
 
     /// Whether messages have come or gone since [`Link::rest`], so that more are to be expected.
     pub fn is_busy(&self) -> bool {
-        self.is_busy
+        self.outgoing.is_busy
     }
 
     /// The connection has nothing to do: gives back what is made anew when it is needed. Most of all the snapshot of
     /// routes, of which an idle connection would keep an old one alive.
     pub fn rest(&mut self) {
-        self.is_busy = false;
+        self.outgoing.is_busy = false;
         self.routing.rest();
         self.outgoing.rest();
         self.local.shrink_to_fit();
@@ -493,6 +509,9 @@ impl Link {
             let _ = abandoned.await;
         }
         self.outgoing.visit_all();
+        // Others change the catalog while this waits for its turn; a snapshot that is held would keep what each of them
+        // replaces.
+        self.routing.let_go();
         let (broker, actor, mailbox) = (
             self.broker.clone(),
             self.actor.clone(),
@@ -533,6 +552,7 @@ impl Link {
                     events.push(Event::Refused { tokens, reason });
                 }
             }
+            Event::HoldBack { until } => self.held_until = until.map(Box::new),
             Event::Deliver {
                 consumer,
                 deliveries,
@@ -546,7 +566,7 @@ impl Link {
                 } else {
                     self.owe_for_replies(consumer, bytes);
                 }
-                self.is_busy = true;
+                self.outgoing.is_busy = true;
                 self.delivered(consumer, &deliveries);
                 events.push(Event::Deliver {
                     consumer,
@@ -707,7 +727,7 @@ impl Link {
     }
 
     fn fetch(&mut self, token: Token, fetch: Fetch) {
-        self.is_busy = true;
+        self.outgoing.is_busy = true;
         let routing = &mut self.routing;
         let mut permit = |wanted: &FetchPartition| {
             routing

@@ -111,7 +111,7 @@ impl Link {
             publishing,
         } = plan;
         self.outgoing.published += 1;
-        self.is_busy = true;
+        self.outgoing.is_busy = true;
         targets.remember(message);
         for taker in takers {
             if !taker.put(message.clone()) {
@@ -277,6 +277,8 @@ pub(crate) struct Outgoing {
     pub(super) attached: Option<Box<Attached>>,
     /// By the express inboxes.
     is_express: bool,
+    /// Messages have come or gone since the link last rested.
+    pub(super) is_busy: bool,
 }
 
 impl Outgoing {
@@ -292,6 +294,7 @@ impl Outgoing {
             unroutable: 0,
             attached: None,
             is_express: false,
+            is_busy: false,
         }
     }
 

@@ -143,10 +143,19 @@ impl Routing {
         &self.routes
     }
 
-    /// Lets go of the snapshot and of what was looked up, until it is asked again.
+    /// Lets go of the snapshot, until it is asked again.
+    pub(crate) fn let_go(&mut self) {
+        self.routes = self.snapshot.nothing();
+        if let Some(lately) = self.lately.get_mut() {
+            lately.forget();
+        }
+    }
+
+    /// Lets go also of the memory for what was looked up and allowed.
     pub(crate) fn rest(&mut self) {
         self.routes = self.snapshot.nothing();
         self.lately = Rare::default();
+        self.permits.rest();
     }
 
     /// Where a message goes; the same `Arc` again and again for the same exchange and topic.

@@ -108,7 +108,7 @@ impl Link {
         deliveries: RangeInclusive<DeliveryId>,
         outcome: Outcome,
     ) -> Option<usize> {
-        self.is_busy = true;
+        self.outgoing.is_busy = true;
         let Some(shard) = self.consumers.get(&consumer).map(|feed| feed.shard) else {
             self.settle_stream(consumer, deliveries, outcome);
             return None;

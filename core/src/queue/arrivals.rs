@@ -11,8 +11,14 @@ use crate::{
 /// A queue may hold so much in memory even when the shard's budget is spent.
 const WINDOW_MIN: usize = 64 << 10;
 
-/// What a session that does not keep up may hold of messages that nobody promised to deliver.
-const FLEETING_MAX: usize = 16 << 20;
+/// What a session that does not keep up may hold of messages that nobody promised to deliver, however little memory is
+/// left.
+pub(super) const FLEETING_MIN: usize = 16 << 20;
+
+/// The same while memory is left: as much as it leaves to all others.
+pub(super) fn fleeting_max(budget: &Budget) -> usize {
+    FLEETING_MIN.max(budget.limit.saturating_sub(budget.used))
+}
 
 /// A message on its way into a queue.
 #[derive(Debug)]
@@ -72,11 +78,15 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether nobody promised to deliver it.
+    pub(crate) fn is_fleeting(&self, arrival: &Arrival) -> bool {
+        self.entry.spec.session && (arrival.best_effort || arrival.message.is_fire_and_forget())
+    }
+
     fn take_in(&mut self, arrival: Arrival, budget: &mut Budget, turn: &mut Turn) {
         let message = &arrival.message;
         let persistent = message.is_persistent() && !arrival.best_effort;
-        let fleeting =
-            self.entry.spec.session && (arrival.best_effort || message.is_fire_and_forget());
+        let fleeting = self.is_fleeting(&arrival);
         let size = size(message);
         let in_memory = self.may_hold(size, budget);
         self.timed |= message.expiry_ms.is_some();
@@ -84,7 +94,7 @@ impl Queue {
         let lane = &mut self.lanes[at];
         // Behind a backlog it would have to be stored to keep its place.
         let in_time = self.consumers.active() > 0 && lane.backlog.is_none();
-        if fleeting && (!in_time || self.held_bytes + size > FLEETING_MAX) {
+        if fleeting && (!in_time || self.held_bytes + size > fleeting_max(budget)) {
             turn.count.dropped += 1;
             return;
         }

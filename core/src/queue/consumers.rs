@@ -15,6 +15,9 @@ use crate::{
 /// Bytes a consumer may have on the way to its peer's socket before it gets no more.
 pub(crate) const WINDOW: i64 = 1 << 20;
 
+/// The same for one whose peer has read all of it while more waited, again and again.
+const WINDOW_MAX: i64 = 16 << 20;
+
 /// One consumer. A connection's `basic.get`s share one that never has credit.
 pub(crate) struct Consumer {
     pub(crate) connection: ConnectionId,
@@ -31,7 +34,9 @@ pub(crate) struct Consumer {
     /// What the consumers of its channel share.
     channel: Option<Arc<ChannelLimit>>,
     /// Bytes that may still be sent before the connection says that it has flushed.
-    window: i64,
+    window: i32,
+    /// Bytes that it had when nothing was on its way: [`WINDOW`] to [`WINDOW_MAX`].
+    window_size: i32,
     /// Takes no more deliveries, but may hold some.
     cancelled: bool,
     in_ring: bool,
@@ -57,7 +62,8 @@ impl Consumer {
             channel: None,
             prefetch: spec.prefetch,
             timeout: spec.timeout,
-            window: WINDOW,
+            window: WINDOW as i32,
+            window_size: WINDOW as i32,
             cancelled: false,
             in_ring: false,
             next_delivery: DeliveryId(1),
@@ -85,7 +91,7 @@ impl Consumer {
     /// Hands a message over. What is returned is settled by that: it is not kept. `at` is set when it matters how long
     /// it stays unsettled.
     fn deliver(&mut self, held: Held, fleeting: bool, at: Option<Timestamp>) -> Option<Held> {
-        self.window -= held.size as i64;
+        self.window = self.window.saturating_sub_unsigned(held.size as u32);
         let settled = fleeting || self.auto_ack;
         let id = if fleeting {
             DeliveryId(0)
@@ -123,6 +129,20 @@ impl Consumer {
             self.times.pop_front();
         }
         Some(held)
+    }
+
+    /// All before has reached the peer's socket, `bytes` of it since the last time. `hurries` says that what nobody
+    /// promised to deliver waits and may have to be dropped: then a peer that keeps up gets more at once.
+    fn credit(&mut self, bytes: u32, hurries: bool) {
+        let size = i64::from(self.window_size);
+        let resized = match (self.window <= 0, hurries) {
+            (true, true) => (size * 2).min(WINDOW_MAX),
+            (false, false) => (size / 2).max(WINDOW),
+            _ => size,
+        };
+        let window = i64::from(self.window) + i64::from(bytes) + resized - size;
+        self.window = window.min(resized) as i32;
+        self.window_size = resized as i32;
     }
 
     fn first_unsettled(&self) -> DeliveryId {
@@ -401,11 +421,31 @@ impl Consumers {
         Some(held)
     }
 
+    /// Whether somebody has read all that was sent while more waited.
+    pub(crate) fn reads_whole_windows(&self) -> bool {
+        self.actives()
+            .any(|consumer| i64::from(consumer.window_size) > WINDOW)
+    }
+
+    /// All have to show anew how fast they read.
+    pub(crate) fn reset_windows(&mut self) {
+        for consumer in self.slots.iter_mut().flatten() {
+            consumer.window -= consumer.window_size - WINDOW as i32;
+            consumer.window_size = WINDOW as i32;
+        }
+    }
+
     /// More room towards a consumer's peer.
-    pub(crate) fn credit(&mut self, connection: ConnectionId, id: ConsumerId, bytes: u32) {
+    pub(crate) fn credit(
+        &mut self,
+        connection: ConnectionId,
+        id: ConsumerId,
+        bytes: u32,
+        hurries: bool,
+    ) {
         if let Some(slot) = self.find(connection, id) {
             if let Some(consumer) = &mut self.slots[slot] {
-                consumer.window = (consumer.window + i64::from(bytes)).min(WINDOW);
+                consumer.credit(bytes, hurries);
             }
             self.enter_ring(slot);
         }

@@ -27,6 +27,7 @@ mod deliveries;
 mod dying;
 mod lane;
 mod overtaken;
+mod pressure;
 mod session;
 mod settings;
 mod settlement;
@@ -372,6 +373,7 @@ impl Queue {
         self.return_due(turn.now.wall);
         let mut expired = self.expire(false, budget, turn);
         expired |= self.deliver(budget, turn);
+        self.relieve(budget, turn);
         // Only now: what may not wait at all has had its chance.
         expired |= self.expire(true, budget, turn);
         expired |= self.make_room(budget, turn);

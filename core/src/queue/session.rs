@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{Budget, Queue, overtaken::Overtaken};
+use super::{Budget, Queue, overtaken::Overtaken, pressure::Pressure};
 use crate::{
     command::ConsumeSpec,
     event::{Refusal, Reply},
@@ -68,6 +68,8 @@ pub(crate) struct Session {
     received: BTreeSet<u16>,
     /// Lookups of retained messages that are under way.
     pub(super) overtaken: Rare<Overtaken>,
+    /// Publishers that wait for the client.
+    pub(super) pressure: Rare<Pressure>,
     will: Option<Box<Will>>,
     /// When the will is to be published, once the client has gone.
     will_at: Option<Timestamp>,

@@ -169,7 +169,8 @@ impl Queue {
 
     /// More room towards a consumer's peer.
     pub(crate) fn credit(&mut self, connection: ConnectionId, consumer: ConsumerId, bytes: u32) {
-        self.consumers.credit(connection, consumer, bytes);
+        let hurries = self.head().is_some_and(|held| held.fleeting);
+        self.consumers.credit(connection, consumer, bytes, hurries);
     }
 
     /// Ends a consumer from its own side. What it holds stays unsettled.

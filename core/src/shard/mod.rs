@@ -247,10 +247,17 @@ impl Shard {
                 token,
             } => {
                 // A queue that has just gone took the message with it.
-                let taken = touch(&mut self.queues, &mut self.touched_queues, queue)
-                    .map_or(Ok(()), |found| {
-                        found.enqueue(arrival, &mut self.budget, turn)
-                    });
+                let taken = touch(&mut self.queues, &mut self.touched_queues, queue).map_or(
+                    Ok(()),
+                    |found| {
+                        let fleeting = found.is_fleeting(&arrival);
+                        let taken = found.enqueue(arrival, &mut self.budget, turn);
+                        if fleeting {
+                            found.press(from, &self.budget, turn);
+                        }
+                        taken
+                    },
+                );
                 match (taken, token) {
                     (Err(reason), Some(token)) => turn.free.refuse_one(from, token, reason),
                     _ => confirm(from, token, turn),

@@ -338,6 +338,17 @@ impl Client {
         ended.expect("it ends");
     }
 
+    /// Whether it was told to wait with its input. What shards said until now counts.
+    pub async fn is_held_back(&mut self) -> bool {
+        self.touch_shards().await;
+        self.link.held_until().is_some()
+    }
+
+    /// It looks at the clock.
+    pub fn wait_no_longer(&mut self) {
+        self.link.waited(now().instant);
+    }
+
     pub async fn flushed(&mut self) {
         self.link.flushed().await.expect("the broker is up");
     }

@@ -336,6 +336,7 @@ impl Protocol for Connection {
             | Event::Returned { .. }
             | Event::Unrouted { .. }
             | Event::Unretained { .. }
+            | Event::HoldBack { .. }
             | Event::Deliver { .. }
             | Event::Cancelled { .. } => {
                 debug!("event for a connection that neither publishes nor consumes");

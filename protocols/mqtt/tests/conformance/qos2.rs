@@ -280,6 +280,7 @@ fn mqtt_3_1_3_9() {
             lasting(connect);
             connect.will = Some(trivium_mqtt::packet::Will {
                 delay: 20,
+                retain: true,
                 ..will("gone", text)
             });
         });
@@ -296,4 +297,9 @@ fn mqtt_3_1_3_9() {
         world.connected(V5, id).disconnect();
     }
     assert_eq!(watcher.take().payload, "published");
+    // It is as much as another one: retained, if it says so.
+    let mut late = world.connected(V5, "late");
+    late.subscribe("gone", Qos::AtLeastOnce);
+    let kept = late.take();
+    assert_eq!((&kept.payload[..], kept.retain), (&b"published"[..], true));
 }
