@@ -427,14 +427,6 @@ impl Consumers {
             .any(|consumer| i64::from(consumer.window_size) > WINDOW)
     }
 
-    /// All have to show anew how fast they read.
-    pub(crate) fn reset_windows(&mut self) {
-        for consumer in self.slots.iter_mut().flatten() {
-            consumer.window -= consumer.window_size - WINDOW as i32;
-            consumer.window_size = WINDOW as i32;
-        }
-    }
-
     /// More room towards a consumer's peer.
     pub(crate) fn credit(
         &mut self,

@@ -2,8 +2,8 @@
 //!
 //! What nobody promised to deliver may be dropped. A client that reads as fast as it can is not to lose it only because
 //! many publish at once, so before a session holds as much of it as it may, its publishers are not read for a while: until
-//! most of it is delivered, or for [`HOLD_MAX`]. A client that has not caught up by then holds nobody back until it has
-//! read whole windows again, so one that is slow or does not read costs others little and loses its own messages.
+//! most of it is delivered, or for [`HOLD_MAX`]. A client that has not caught up by then holds nobody back until it has,
+//! so one that is slow or does not read costs others little and loses its own messages.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ const HOLD_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     publishers: FxHashSet<ConnectionId>,
+    /// Nobody waits longer, nor from then on, until the client has caught up.
     until: Option<Instant>,
 }
 
@@ -41,8 +42,7 @@ impl Queue {
             }
             None => return,
             Some(until) if until <= turn.now.instant => {
-                *pressure = Pressure::default();
-                self.consumers.reset_windows();
+                pressure.publishers.clear();
                 return;
             }
             Some(_) => {}
