@@ -16,18 +16,16 @@ pub(crate) enum Group {
 /// The connections of users and vhosts.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    groups: Mutex<Groups>,
+    groups: Mutex<FxHashMap<Group, Arc<Members>>>,
     /// All that have logged in.
     pub(crate) connections: Arc<AtomicU64>,
     /// The channels that all of them have open.
     pub(crate) channels: Arc<AtomicU64>,
 }
 
-type Groups = FxHashMap<Group, Members>;
-
 #[derive(Debug, Default)]
 struct Members {
-    connections: FxHashMap<ConnectionId, Weak<Mailbox>>,
+    connections: Mutex<FxHashMap<ConnectionId, Weak<Mailbox>>>,
     /// The channels that they have open.
     channels: Arc<AtomicU64>,
 }
@@ -35,66 +33,59 @@ struct Members {
 /// A connection's place in a group, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    census: Arc<Census>,
-    group: Group,
+    members: Arc<Members>,
     connection: ConnectionId,
-    /// The channels that the group's connections have open.
-    pub(crate) channels: Arc<AtomicU64>,
 }
 
 impl Census {
     /// A place in a group; `None` when it has as many connections as it may have.
     pub(crate) fn seat(
-        self: &Arc<Census>,
+        &self,
         group: Group,
         limit: Option<u64>,
         mailbox: &Arc<Mailbox>,
     ) -> Option<Seat> {
-        let mut groups = self.groups();
-        let taken = groups
-            .get(&group)
-            .map_or(0, |members| members.connections.len() as u64);
-        if limit.is_some_and(|limit| taken >= limit) {
+        let mut groups = locked(&self.groups);
+        if groups.len() == groups.capacity() && !groups.contains_key(&group) {
+            groups.retain(|_, members| !locked(&members.connections).is_empty());
+        }
+        let members = groups.entry(group).or_default();
+        let mut connections = locked(&members.connections);
+        if limit.is_some_and(|limit| connections.len() as u64 >= limit) {
             return None;
         }
-        let members = groups.entry(group.clone()).or_default();
-        members
-            .connections
-            .insert(mailbox.connection, Arc::downgrade(mailbox));
-        let channels = members.channels.clone();
-        drop(groups);
+        connections.insert(mailbox.connection, Arc::downgrade(mailbox));
         Some(Seat {
-            census: self.clone(),
-            group,
+            members: members.clone(),
             connection: mailbox.connection,
-            channels,
         })
     }
 
     /// Tells the connections of a group to close.
     pub(crate) fn evict(&self, group: &Group) {
-        let members: Vec<Weak<Mailbox>> = match self.groups().get(group) {
-            Some(members) => members.connections.values().cloned().collect(),
-            None => return,
+        let Some(members) = locked(&self.groups).get(group).cloned() else {
+            return;
         };
+        let members: Vec<_> = locked(&members.connections).values().cloned().collect();
         for mailbox in members.iter().filter_map(Weak::upgrade) {
             mailbox.put(vec![Event::Shutdown]);
         }
     }
+}
 
-    fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+impl Seat {
+    /// The channels that the group's connections have open.
+    pub(crate) fn channels(&self) -> Arc<AtomicU64> {
+        self.members.channels.clone()
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut groups = self.census.groups();
-        if let Some(members) = groups.get_mut(&self.group) {
-            members.connections.remove(&self.connection);
-            if members.connections.is_empty() {
-                groups.remove(&self.group);
-            }
-        }
+        locked(&self.members.connections).remove(&self.connection);
     }
+}
+
+fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
 }

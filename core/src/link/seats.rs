@@ -67,7 +67,7 @@ impl Link {
 
     /// What counts the channels of the connection's user, and of all.
     pub(super) fn channel_quota(&self) -> ChannelQuota {
-        let counted = self.seats.user.as_ref().map(|seat| seat.channels.clone());
+        let counted = self.seats.user.as_ref().map(|seat| seat.channels());
         ChannelQuota::new(
             self.actor.user.clone(),
             counted.unwrap_or_default(),
