@@ -750,9 +750,14 @@ impl Device {
         assert_eq!(topic, message.topic);
         assert!(qos <= message.qos);
         let count = self.count(&text);
-        let may_double = dup || message.again || topic == SHARED_TOPIC;
+        let may_double = match qos {
+            // Whoever publishes at QoS 1 and does so again is taken twice (4.3.2).
+            Qos::AtMostOnce => message.again,
+            Qos::AtLeastOnce => dup || message.again || topic == SHARED_TOPIC,
+            Qos::ExactlyOnce => false,
+        };
         assert!(
-            count == 1 || qos == Qos::AtLeastOnce && may_double,
+            count == 1 || may_double,
             "{text} comes {count} times at {qos:?}, DUP {dup}"
         );
         self.session.required.remove(&text);
