@@ -164,6 +164,34 @@ def test_captures_within_a_kafka_transaction(own_broker, name):
         assert channel.queue_declare("heard", passive=True).method.message_count == 0
 
 
+def kill_while_moving(broker, queue, count, move):
+    """Moves messages of a queue, a transaction each, until the broker is killed in the middle; starts it again."""
+    moved = threading.Event()
+
+    def run():
+        try:
+            with pika_channel(broker) as channel:
+                channel.tx_select()
+                for at in range(count):
+                    method, _, body = channel.basic_get(queue)
+                    if method is None:
+                        break
+                    move(channel, body)
+                    channel.basic_ack(method.delivery_tag)
+                    channel.tx_commit()
+                    if at == 20:
+                        moved.set()
+        except (pika.exceptions.AMQPError, OSError):
+            pass  # the broker was killed
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    moved.wait(PATIENCE)
+    broker.kill()
+    thread.join(PATIENCE)
+    broker.start()
+
+
 @pytest.mark.parametrize("kills", [3])
 def test_tx_is_whole_after_a_kill(own_broker, name, kills):
     """Numbers move from a queue into a log and another queue, each move one commit, while the broker is killed."""
@@ -177,32 +205,13 @@ def test_tx_is_whole_after_a_kill(own_broker, name, kills):
             channel.queue_declare(queue, durable=True)
         for number in range(count):
             channel.basic_publish("", name, b"%d" % number, PERSISTENT)
+
+    def move(channel, body):
+        channel.basic_publish("", topic, body, PERSISTENT)
+        channel.basic_publish("", done, body, PERSISTENT)
+
     for _ in range(kills):
-        moved = threading.Event()
-
-        def move():
-            try:
-                with pika_channel(broker) as channel:
-                    channel.tx_select()
-                    for at in range(count):
-                        method, _, body = channel.basic_get(name)
-                        if method is None:
-                            break
-                        channel.basic_publish("", topic, body, PERSISTENT)
-                        channel.basic_publish("", done, body, PERSISTENT)
-                        channel.basic_ack(method.delivery_tag)
-                        channel.tx_commit()
-                        if at == 20:
-                            moved.set()
-            except (pika.exceptions.AMQPError, OSError):
-                pass  # the broker was killed
-
-        thread = threading.Thread(target=move)
-        thread.start()
-        moved.wait(PATIENCE)
-        broker.kill()
-        thread.join(PATIENCE)
-        broker.start()
+        kill_while_moving(broker, name, count, move)
         with pika_channel(broker) as channel:
             left = channel.queue_declare(name, passive=True).method.message_count
             arrived = channel.queue_declare(done, passive=True).method.message_count
@@ -232,31 +241,12 @@ def test_tx_from_a_cursor_to_everything_is_whole_after_a_kill(own_broker, name, 
         producer.produce(f"{name}.in", b"%d" % number)
     assert producer.flush(PATIENCE) == 0
     retained = pika.BasicProperties(delivery_mode=2, headers={"x-mqtt-retain": True})
+
+    def move(channel, body):
+        channel.basic_publish("amq.topic", f"{name}.out", body, retained)
+
     for _ in range(kills):
-        moved = threading.Event()
-
-        def move():
-            try:
-                with pika_channel(broker) as channel:
-                    channel.tx_select()
-                    for at in range(count):
-                        method, _, body = channel.basic_get("work")
-                        if method is None:
-                            break
-                        channel.basic_publish("amq.topic", f"{name}.out", body, retained)
-                        channel.basic_ack(method.delivery_tag)
-                        channel.tx_commit()
-                        if at == 20:
-                            moved.set()
-            except (pika.exceptions.AMQPError, OSError):
-                pass  # the broker was killed
-
-        thread = threading.Thread(target=move)
-        thread.start()
-        moved.wait(PATIENCE)
-        broker.kill()
-        thread.join(PATIENCE)
-        broker.start()
+        kill_while_moving(broker, "work", count, move)
         logged = values(broker, f"{name}.out")
         with pika_channel(broker) as channel:
             assert channel.queue_declare("work", passive=True).method.message_count == count - len(logged)
