@@ -205,9 +205,9 @@ fn peers_that_vanish_in_a_frame_leave_nothing_behind() {
     device.write_all(b"\x30\x80\x08\x00\x01t\x00half").unwrap();
     drop((publisher, device));
     for protocol in ["amqp", "kafka", "mqtt"] {
-        wait_for_zero(
-            &broker,
+        broker.wait_for(
             &format!("trivium_connections{{protocol=\"{protocol}\"}}"),
+            |open| open < 1.0,
         );
     }
 }
@@ -327,18 +327,10 @@ fn idle_connections_cost_little() {
     let broker = Broker::start();
     let before = broker.resident_bytes();
     let _idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| broker.connect("mqtt")).collect();
-    while broker.metric("trivium_connections{protocol=\"mqtt\"}") < CONNECTIONS as f64 {}
+    broker.wait_for("trivium_connections{protocol=\"mqtt\"}", |open| {
+        open >= CONNECTIONS as f64
+    });
     let each = broker.resident_bytes().saturating_sub(before) / CONNECTIONS;
     // About 20 KiB: the task, its state machine and link, and what the allocator rounds up to.
     assert!(each < 32 << 10, "{each} bytes for each idle connection");
-}
-
-fn wait_for_zero(broker: &Broker, series: &str) {
-    let start = std::time::Instant::now();
-    while broker.metric(series) > 0.0 {
-        assert!(
-            start.elapsed() < support::PATIENCE,
-            "{series} stays above zero"
-        );
-    }
 }

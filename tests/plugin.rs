@@ -45,7 +45,7 @@ impl Client {
 
     async fn hear(&mut self, expected: &str) {
         let heard =
-            tokio::time::timeout(std::time::Duration::from_secs(20), self.lines.next_line()).await;
+            tokio::time::timeout(std::time::Duration::from_secs(120), self.lines.next_line()).await;
         assert_eq!(
             heard.expect("an answer").unwrap().as_deref(),
             Some(expected)

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use support::{
@@ -335,7 +335,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), all)
+        tokio::time::timeout(support::PATIENCE, all)
             .await
             .expect("the tap offers what was appended");
     }

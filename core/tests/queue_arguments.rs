@@ -16,20 +16,22 @@ async fn messages_expire_from_the_head_by_the_lower_of_both_lifetimes() {
     let broker = open(store()).await;
     let mut client = Client::new(&broker);
     client
-        .declare("q", &[("x-message-ttl", Value::I32(1000))])
+        .declare("q", &[("x-message-ttl", Value::I32(60_000))])
         .await;
     client.publish("", "q", "by the queue").await;
-    client.publish_message(with_lifetime("q", "own", 300)).await;
     client
-        .publish_message(with_lifetime("q", "longer than the queue's", 5000))
+        .publish_message(with_lifetime("q", "own", 18_000))
         .await;
-    advance(Duration::from_millis(500));
+    client
+        .publish_message(with_lifetime("q", "longer than the queue's", 300_000))
+        .await;
+    advance(Duration::from_secs(30));
     assert_eq!(
         client.count("q").await,
         3,
         "the head hides what is behind it"
     );
-    advance(Duration::from_millis(600));
+    advance(Duration::from_secs(36));
     assert_eq!(client.count("q").await, 0);
 }
 
@@ -138,24 +140,24 @@ async fn lifetimes_are_kept_by_a_restart_with_the_backlog_unread() {
 async fn a_queue_expires_unless_it_is_used() {
     let broker = open(store()).await;
     let mut client = Client::new(&broker);
-    let expires = [("x-expires", Value::I32(1000))];
+    let expires = [("x-expires", Value::I32(60_000))];
     client.declare("q", &expires).await;
     let there = |result| !matches!(result, Err(Refusal::NotFound { .. }));
     for step in 0..6 {
-        advance(Duration::from_millis(600));
+        advance(Duration::from_secs(36));
         match step % 3 {
             0 => client.declare("q", &expires).await,
             1 => assert_eq!(client.get("q").await, None),
             _ => {
                 client.consume(step, "q", ConsumeSpec::default()).await;
-                advance(Duration::from_millis(5000));
+                advance(Duration::from_secs(300));
                 let consumer = ConsumerId(step);
                 let cancel = |token| Command::Cancel { token, consumer };
                 client.ask(cancel).await.expect("it is there");
             }
         }
     }
-    advance(Duration::from_millis(1100));
+    advance(Duration::from_secs(66));
     let mut other = Client::new(&broker);
     other.queue("any").await;
     for _ in 0..20_000 {
@@ -168,7 +170,7 @@ async fn a_queue_expires_unless_it_is_used() {
         if !there(client.define(expect).await) {
             return;
         }
-        advance(Duration::from_millis(1100));
+        advance(Duration::from_secs(66));
         for shard in 0..8 {
             other.queue(&format!("any{shard}")).await;
         }
@@ -552,15 +554,15 @@ async fn a_consumer_that_settles_too_late_is_cancelled() {
     let broker = open(store()).await;
     let mut client = Client::new(&broker);
     client
-        .declare("q", &[("x-consumer-timeout", Value::I32(1000))])
+        .declare("q", &[("x-consumer-timeout", Value::I32(60_000))])
         .await;
     client.publish("", "q", "a").await;
     client.publish("", "q", "b").await;
     client.consume(1, "q", ConsumeSpec::default()).await;
     assert_eq!(client.bodies(2).await, ["a", "b"]);
-    advance(Duration::from_millis(600));
+    advance(Duration::from_secs(36));
     client.submit(settle(1, 1, Outcome::Accept)).await;
-    advance(Duration::from_millis(600));
+    advance(Duration::from_secs(36));
     client.until("q", 1).await;
     let reason = client
         .expect(|event| match event {

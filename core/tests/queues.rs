@@ -237,7 +237,7 @@ async fn a_body_for_many_queues_is_stored_once_and_goes_with_the_last() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+    tokio::time::timeout(support::PATIENCE, gone)
         .await
         .expect("the body is removed");
 }
@@ -414,7 +414,7 @@ async fn exclusive_queues_go_with_their_connection() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+    tokio::time::timeout(support::PATIENCE, gone)
         .await
         .expect("it is removed");
 }
@@ -447,7 +447,7 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer() {
         session: false,
     };
     let gone = async { while client.define(expect()).await.is_ok() {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+    tokio::time::timeout(support::PATIENCE, gone)
         .await
         .expect("it is removed");
 }
@@ -717,7 +717,7 @@ async fn swept(store: &MemoryStore, round: u64) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     };
-    let swept = tokio::time::timeout(std::time::Duration::from_secs(10), swept).await;
+    let swept = tokio::time::timeout(support::PATIENCE, swept).await;
     assert!(swept.is_ok(), "round {round}: {} bytes left", store.bytes());
 }
 

@@ -78,7 +78,7 @@ async fn deleted_but(store: &MemoryStore, left: usize, client: &mut Client) {
             client.touch_shards().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone)
+    tokio::time::timeout(support::PATIENCE, gone)
         .await
         .expect("the others are deleted");
 }

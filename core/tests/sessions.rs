@@ -368,14 +368,14 @@ async fn a_session_expires_when_its_client_stays_away() {
     let (store, broker) = broker().await;
     let mut other = Client::new(&broker);
     let mut client = Client::named(&broker, "c");
-    client.session("c", Some(Duration::from_millis(20))).await;
+    client.session("c", Some(Duration::from_secs(20))).await;
     client.subscribe("c", "t", 1, 1, false).await;
     client.consume(1, "c", consume()).await;
-    support::advance(Duration::from_millis(40));
+    support::advance(Duration::from_secs(40));
     assert_eq!(other.ready("c").await, Some((0, 1)), "its client is there");
     drop(client);
     while other.ready("c").await.is_some() {
-        support::advance(Duration::from_millis(1));
+        support::advance(Duration::from_secs(1));
     }
     let mut client = Client::named(&broker, "c");
     assert!(client.session("c", None).await, "it is a new one");
@@ -390,14 +390,14 @@ async fn a_declaration_changes_the_session_that_is_there() {
     let (store, broker) = broker().await;
     let mut other = Client::new(&broker);
     let mut client = Client::named(&broker, "c");
-    client.session("c", Some(Duration::from_millis(10))).await;
+    client.session("c", Some(Duration::from_secs(10))).await;
     client.consume(1, "c", consume()).await;
     assert!(!client.session("c", None).await);
     drop(client);
     while other.ready("c").await != Some((0, 0)) {
         tokio::task::yield_now().await;
     }
-    support::advance(Duration::from_millis(30));
+    support::advance(Duration::from_secs(30));
     assert_eq!(other.ready("c").await, Some((0, 0)), "it expires no more");
     let broker = open(Arc::new(store.crash(1))).await;
     assert_eq!(Client::new(&broker).ready("c").await, Some((0, 0)));
@@ -525,7 +525,7 @@ async fn a_small_retained_message_does_not_keep_the_buffer_it_came_in() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), sole)
+    tokio::time::timeout(support::PATIENCE, sole)
         .await
         .expect("nothing else holds the buffer");
 }

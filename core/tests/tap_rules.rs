@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use support::{
@@ -252,7 +252,7 @@ async fn until_retained(client: &mut Client, topic: &str, expected: Option<&str>
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), reached)
+    tokio::time::timeout(support::PATIENCE, reached)
         .await
         .expect("the tap retains what asks for it");
 }

@@ -128,7 +128,7 @@ async fn one_refused_message_spares_all_and_leaves_deliveries_unsettled() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(15), back)
+    tokio::time::timeout(support::PATIENCE, back)
         .await
         .expect("the delivery was not settled");
 }

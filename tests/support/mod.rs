@@ -17,7 +17,7 @@ use std::{
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that runs the broker on free ports, with nothing inherited from the environment.
 pub fn trivium(data_dir: &Path) -> Command {
@@ -173,6 +173,14 @@ impl Broker {
         line.unwrap_or_else(|| panic!("no {series} in {text}"))
             .parse()
             .unwrap()
+    }
+
+    /// Waits until a series of `/metrics` is as it should be.
+    pub fn wait_for(&self, series: &str, expected: impl Fn(f64) -> bool) {
+        let start = std::time::Instant::now();
+        while !expected(self.metric(series)) {
+            assert!(start.elapsed() < PATIENCE, "{series} does not get there");
+        }
     }
 
     /// Memory in use, in bytes.
