@@ -29,7 +29,7 @@ from paho.mqtt.properties import Properties
 
 from own_broker import OwnBroker
 
-PATIENCE = 20
+PATIENCE = 60
 # Topics of one run do not meet those of another on the same broker.
 RUN = uuid.uuid4().hex[:6]
 REGIONS = ("eu", "us")

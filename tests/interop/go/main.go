@@ -14,7 +14,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 func named(suffix string) string { return os.Getenv("PREFIX") + "-go-" + suffix }
 

@@ -145,7 +145,7 @@ public final class JavaClient {
             loop.start();
             for (String replyTo : new String[] {"amq.rabbitmq.reply-to", null}) {
                 Channel asking = connection.createChannel();
-                RpcClientParams parameters = new RpcClientParams().channel(asking).exchange("").routingKey(queue).timeout(10_000);
+                RpcClientParams parameters = new RpcClientParams().channel(asking).exchange("").routingKey(queue).timeout(60_000);
                 if (replyTo == null) {
                     parameters.replyTo(asking.queueDeclare().getQueue());
                 }

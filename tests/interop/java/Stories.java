@@ -9,7 +9,7 @@ import java.util.concurrent.TimeUnit;
 
 /** What the programs share: telling stories, waiting, asking for a restart. */
 final class Stories {
-    static final long PATIENCE_SECONDS = 15;
+    static final long PATIENCE_SECONDS = 60;
     static final URI URL = URI.create(System.getenv("AMQP_URL"));
     private static final BufferedReader ANSWERS = new BufferedReader(new InputStreamReader(System.in));
 

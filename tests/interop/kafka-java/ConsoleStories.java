@@ -35,7 +35,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /** The requests that kafbat's console, AKHQ and others like them make with Java's Admin client to fill their pages. */
 public class ConsoleStories {
     static final String BROKER = System.getenv("KAFKA"), PREFIX = System.getenv("PREFIX");
-    static final Map<String, Object> SETTINGS = Map.of("bootstrap.servers", BROKER, "request.timeout.ms", 20000, "default.api.timeout.ms", 20000);
+    static final Map<String, Object> SETTINGS = Map.of("bootstrap.servers", BROKER, "request.timeout.ms", 60000, "default.api.timeout.ms", 60000);
 
     interface Story {
         void run(Admin admin, String name) throws Exception;
@@ -140,7 +140,7 @@ public class ConsoleStories {
             check(consumer.offsetsForTimes(times).values().stream().allMatch(it -> it.offset() == 0), "by time");
             partitions.forEach(it -> consumer.seek(it, 3));
             int count = 0;
-            for (int round = 0; round < 40 && count < 4; round++) {
+            for (int round = 0; round < 240 && count < 4; round++) {
                 count += consumer.poll(Duration.ofMillis(500)).count();
             }
             check(count == 4, count + " of the newest records");
@@ -154,7 +154,7 @@ public class ConsoleStories {
         try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer())) {
             consumer.subscribe(Set.of(name));
             int count = 0;
-            for (int round = 0; round < 40 && count < 10; round++) {
+            for (int round = 0; round < 240 && count < 10; round++) {
                 count += consumer.poll(Duration.ofMillis(500)).count();
             }
             consumer.commitSync();

@@ -74,7 +74,7 @@ public class ShareStories {
 
     /** Polls until the group has begun: it begins at the end of the log. */
     static void begin(String name, KafkaShareConsumer<String, String> consumer) throws Exception {
-        for (int round = 0; round < 40; round++) {
+        for (int round = 0; round < 240; round++) {
             produce(name, -1, 0);
             List<ConsumerRecord<String, String>> records = poll(consumer, 500);
             for (ConsumerRecord<String, String> record : records) {
@@ -109,7 +109,7 @@ public class ShareStories {
             KafkaShareConsumer<String, String> consumer, int count,
             Function<ConsumerRecord<String, String>, AcknowledgeType> fate) {
         List<ConsumerRecord<String, String>> all = new ArrayList<>();
-        for (int round = 0; round < 60 && all.size() < count; round++) {
+        for (int round = 0; round < 240 && all.size() < count; round++) {
             for (ConsumerRecord<String, String> record : poll(consumer, 500)) {
                 consumer.acknowledge(record, fate.apply(record));
                 all.add(record);
@@ -133,7 +133,7 @@ public class ShareStories {
             poll(two, 1000);
             produce(name, 0, 200);
             Set<Integer> seen = new TreeSet<>();
-            for (int round = 0; round < 60 && seen.size() < 200; round++) {
+            for (int round = 0; round < 300 && seen.size() < 200; round++) {
                 for (KafkaShareConsumer<String, String> consumer : List.of(one, two)) {
                     for (ConsumerRecord<String, String> record : poll(consumer, 200)) {
                         check(seen.add(Integer.parseInt(record.value())), "twice: " + record.value());
@@ -181,7 +181,7 @@ public class ShareStories {
         begin(name, first);
         produce(name, 0, 5);
         List<ConsumerRecord<String, String>> held = new ArrayList<>();
-        for (int round = 0; round < 40 && held.isEmpty(); round++) {
+        for (int round = 0; round < 240 && held.isEmpty(); round++) {
             held.addAll(poll(first, 500));
         }
         check(!held.isEmpty(), "nothing came");

@@ -33,9 +33,9 @@ function produce(topic, values, settings = {}) {
 
 /** Waits until `holds`, which it asks again and again. */
 async function until(holds, what) {
-  const deadline = Date.now() + 20000;
+  const deadline = Date.now() + 60000;
   while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`${what}: not within 20 s`);
+    if (Date.now() > deadline) throw new Error(`${what}: not within 60 s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

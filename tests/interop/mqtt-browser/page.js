@@ -17,7 +17,7 @@ function equal (found, wanted) {
 }
 
 async function connect (options = {}) {
-  const client = mqtt.connect(url, { protocolVersion, reconnectPeriod: 0, connectTimeout: 15000, ...options })
+  const client = mqtt.connect(url, { protocolVersion, reconnectPeriod: 0, connectTimeout: 60000, ...options })
   const [waiting, messages] = [[], []]
   client.on('message', (topic, payload, packet) => {
     const message = { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain }

@@ -10,7 +10,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 var prefix = os.Getenv("PREFIX")
 

@@ -9,7 +9,7 @@ const protocolVersion = Number(process.env.VERSION)
 const open = []
 
 async function connect (options = {}) {
-  const client = mqtt.connect(url, { protocolVersion, reconnectPeriod: 0, connectTimeout: 15000, ...options })
+  const client = mqtt.connect(url, { protocolVersion, reconnectPeriod: 0, connectTimeout: 60000, ...options })
   const waiting = []
   const messages = []
   client.on('message', (topic, payload, packet) => {

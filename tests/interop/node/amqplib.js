@@ -230,7 +230,7 @@ const stories = {
     again.channel.sendToQueue(queue, Buffer.from('before'), { persistent: true });
     await again.channel.waitForConfirms();
     await restartBroker();
-    await within(again.ready, 'connected again', 30000);
+    await within(again.ready, 'connected again', 120000);
     again.channel.sendToQueue(queue, Buffer.from('after'), { persistent: true });
     equal(await seen.all('messages'), ['before', 'after'], 'messages');
     await connection.close();

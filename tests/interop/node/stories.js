@@ -3,7 +3,7 @@
 
 const readline = require('node:readline');
 
-const PATIENCE = 15000;
+const PATIENCE = 60000;
 const url = process.env.AMQP_URL;
 const prefix = process.env.PREFIX;
 
@@ -45,14 +45,14 @@ async function restartBroker() {
   const lines = readline.createInterface({ input: process.stdin });
   const answered = new Promise((resolve) => lines.once('line', resolve));
   console.log('restart');
-  await within(answered, 'the restart', 120000);
+  await within(answered, 'the restart', 300000);
   lines.close();
 }
 
 async function tell(stories) {
   for (const name of process.argv.slice(2)) {
     try {
-      await within(stories[name](), name, 60000);
+      await within(stories[name](), name, 240000);
       console.log(`ok ${name}`);
     } catch (error) {
       console.log(`failed ${name}: ${error.stack.replaceAll('\n', ' | ')}`);

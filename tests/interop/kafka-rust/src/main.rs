@@ -21,7 +21,7 @@ use rskafka::{
 
 type Told = Result<(), Box<dyn Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const WAIT_MS: i32 = 5_000;
 
 #[tokio::main]

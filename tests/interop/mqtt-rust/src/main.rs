@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn var(name: &str) -> String {
     env::var(name).unwrap_or_default()

@@ -5,8 +5,8 @@ use std::{env, future::Future, io, pin::Pin, time::Duration};
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub type Story = fn() -> Pin<Box<dyn Future<Output = Outcome>>>;
 
-const PATIENCE: Duration = Duration::from_secs(15);
-const STORY_WITHIN: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+const STORY_WITHIN: Duration = Duration::from_secs(240);
 
 pub fn url() -> String {
     env::var("AMQP_URL").unwrap_or_default()

@@ -112,7 +112,7 @@ async fn work_queue() -> Outcome {
         .await?;
         equal(confirmation, Confirmation::Ack(None), "confirmation")?;
     }
-    let (mut done, mut given_back) = (Vec::new(), false);
+    let (mut done, mut given_back, mut idle) = (Vec::new(), false, 0);
     while done.len() < 20 {
         let mut worked = false;
         for worker in &mut workers {
@@ -137,7 +137,8 @@ async fn work_queue() -> Outcome {
             done.push(body(&delivery).parse::<u32>()?);
             delivery.ack(BasicAckOptions::default()).await?;
         }
-        if !worked {
+        idle = if worked { 0 } else { idle + 1 };
+        if idle == 100 {
             return Err(format!("only {done:?} were delivered").into());
         }
     }
