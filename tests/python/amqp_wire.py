@@ -10,7 +10,7 @@ import struct
 import time
 from collections import deque
 
-PATIENCE = 15
+PATIENCE = 120
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT, FRAME_END = 1, 2, 3, 8, 206
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 

@@ -2,7 +2,7 @@
 
 import queue
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pika
 from kafka import KafkaConsumer
@@ -12,7 +12,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-PATIENCE = 15
+from management import Management
+
+# Seconds. Only what fails takes so long: a machine may be busy with a dozen other things.
+PATIENCE = 120
 
 
 def eventually(check, within=PATIENCE):
@@ -24,9 +27,30 @@ def eventually(check, within=PATIENCE):
     raise AssertionError(f"not within {within} s")
 
 
+def gauge(broker, name):
+    """The value of a metric that has no labels."""
+    lines = broker.metrics().splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def make_durable(broker):
+    """Everything that the broker has been told so far survives a kill from now on.
+
+    What consumers settle, and whatever else nobody waits for, is written by the way and promised with the next change
+    that is confirmed. Each shard answers twice: with the second answer, the batch of the turn in which it gave the first
+    is on its way to the store, where the confirmed change is behind it.
+    """
+    for _ in range(2):
+        Management(broker).get("lag")
+    with pika_channel(broker) as channel:
+        channel.queue_delete(channel.queue_declare(f"durable-{time.monotonic_ns()}", durable=True).method.queue)
+
+
 @contextmanager
 def pika_channel(broker, **parameters):
-    """A channel of a blocking connection of its own."""
+    """A channel of a blocking connection of its own. It answers heartbeats only while the test asks it for something, so
+    there are few."""
+    parameters = {"heartbeat": 600, **parameters}
     connection = pika.BlockingConnection(
         pika.ConnectionParameters("127.0.0.1", broker.port("amqp"), **parameters)
     )
@@ -114,13 +138,27 @@ class Device:
         self.close()
 
     def close(self):
+        """Says goodbye, behind the acknowledgements of all that has come: paho sends those after it has told of the
+        message, so a DISCONNECT of another thread may overtake them."""
+        if not self.client._out_messages:  # its thread waits for those
+            self._end_thread()
         self.client.disconnect()
         self.client.loop_stop()
 
     def vanish(self):
-        """Drops the socket, as a dead battery does: no DISCONNECT."""
-        self.client.loop_stop()  # first: its thread would connect again
+        """Drops the socket, as a dead battery does: no DISCONNECT. Returns when (of the monotonic clock)."""
+        self._end_thread()  # it would connect again
+        gone = time.monotonic()
         self.client._sock_close()
+        return gone
+
+    def _end_thread(self):
+        """Ends paho's thread when it has written what it has to, at once and not with the second that it may sleep."""
+        self.client._thread_terminate = True
+        if self.client._sockpairW is not None:
+            with suppress(BlockingIOError):  # it is awake
+                self.client._sockpairW.send(b"\0")
+        self.client.loop_stop()
 
     def subscribe(self, *filters, qos=1, **options):
         """Subscribes and returns the reason codes."""
@@ -159,7 +197,8 @@ class Device:
         self.publish(marker, qos=1)
         arrived = []
         while (message := self.next()).topic != marker:
-            arrived.append(message)
+            if not message.topic.startswith("settle/"):  # one of before a kill, whose acknowledgement was lost
+                arrived.append(message)
         return arrived
 
 

@@ -17,7 +17,7 @@ import pytest
 PROGRAMS = Path(__file__).resolve().parents[1] / "interop"
 # The first run downloads and compiles.
 INSTALL_WITHIN = 900
-RUN_WITHIN = 180
+RUN_WITHIN = 480
 
 
 def home():

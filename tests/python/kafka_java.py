@@ -8,7 +8,7 @@ import interop
 
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 # A tool may wait for sessions of members that are gone.
-TOOL_WITHIN = 90
+TOOL_WITHIN = 240
 ARGUMENT, LINE, END = "\x1f", "\x1e", "\x04"
 
 

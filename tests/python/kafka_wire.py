@@ -9,7 +9,7 @@ import time
 
 from kafka.protocol.api_message import ApiMessage
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 def _by_name():

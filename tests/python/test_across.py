@@ -266,7 +266,7 @@ def test_mqtt_requester_and_amqp_server(broker, name):
             answer = pika.BasicProperties(correlation_id=properties.correlation_id)
             channel.basic_publish("", properties.reply_to, body[::-1], answer)
             # The answer is out before the connection closes.
-            channel.queue_declare(service, passive=True)
+            channel.exchange_declare("amq.topic", passive=True)
 
     with pika_channel(broker) as channel, Device(broker) as device:
         channel.queue_declare(service, auto_delete=True)

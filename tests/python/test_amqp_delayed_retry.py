@@ -119,15 +119,17 @@ def test_what_waits_survives_a_kill(own_broker):
         channel.basic_publish("", "q", b"c", PERSISTENT)
     broker.kill()
     broker.start()
+    queue = Management(broker).get("queues", "/", "q")
+    if time.time() - rejected < 5 - TICK:
+        assert (queue["messages"], queue["messages_ready"], queue["messages_delayed"]) == (3, 2, 1)
     with pika_channel(broker) as channel:
-        if time.time() - rejected < 4:
-            queue = Management(broker).get("queues", "/", "q")
-            assert (queue["messages"], queue["messages_ready"], queue["messages_delayed"]) == (3, 2, 1)
-        assert [channel.basic_get("q", auto_ack=True)[2] for _ in range(2)] == [b"b", b"c"]
-        method, headers, body = next_of(channel, "q")
-        assert time.time() - rejected >= 5 - TICK
-        assert (body, method.redelivered) == (b"a", True)
-        assert headers == {"x-acquired-count": 1, "x-delivery-count": 1}
+        found = {}
+        for _ in range(3):
+            method, headers, body = next_of(channel, "q")
+            found[body] = (method.redelivered, headers)
+            assert body != b"a" or time.time() - rejected >= 5 - TICK
+        assert [body for body in found if body != b"a"] == [b"b", b"c"]
+        assert found[b"a"] == (True, {"x-acquired-count": 1, "x-delivery-count": 1})
 
 
 def test_what_a_lost_channel_held_waits_too(broker, channel, name):

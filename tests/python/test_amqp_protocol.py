@@ -12,7 +12,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from broker import Broker
-from clients import eventually, pika_channel, take
+from clients import PATIENCE, eventually, pika_channel, take
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -121,7 +121,7 @@ def test_a_new_secret_is_taken(channel):
 
 def exchange_of_bytes(broker, sent):
     host, port = broker.addresses["amqp"].rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(sent)
         received = b""
         while chunk := client.recv(4096):
@@ -140,7 +140,7 @@ def test_silence_for_two_heartbeats_ends_the_connection(broker):
     raw = socket.socket(fileno=os.dup(transport._sock.fileno())) if hasattr(transport, "_sock") else None
     if raw is None:
         pytest.skip("this version of pika hides its socket")
-    raw.settimeout(15)
+    raw.settimeout(PATIENCE)
     raw.setblocking(True)
     heartbeats = 0
     try:
@@ -196,7 +196,7 @@ def test_immediate_ends_the_connection(channel):
 
 def serve_requests(broker, queue, count):
     with pika_channel(broker) as server:
-        for method, properties, body in server.consume(queue, inactivity_timeout=20):
+        for method, properties, body in server.consume(queue, inactivity_timeout=PATIENCE):
             if method is None:
                 return
             server.basic_publish(
@@ -225,7 +225,7 @@ def test_replies_come_straight_back_to_many_requesters(broker, name):
             for number in range(20):
                 properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=str(number))
                 channel.basic_publish("", name, f"{requester}-{number} ok".encode(), properties)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while len(replies) < 20 and time.monotonic() < deadline:
                 channel.connection.process_data_events(time_limit=1)
             assert replies == [(str(number), f"{requester}-{number} OK".encode()) for number in range(20)]

@@ -7,7 +7,7 @@ import pika
 import pytest
 
 from amqp_wire import Wire
-from clients import pika_channel
+from clients import PATIENCE, pika_channel
 from management import Management
 
 BASE64 = r"[A-Za-z0-9_-]{22}"
@@ -71,7 +71,7 @@ def test_the_first_consumer_of_a_classic_queue_is_the_active_one(channel, name):
 
     def is_next(tag, body):
         channel.basic_publish("", name, body)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE
         while not got and time.monotonic() < deadline:
             channel.connection.process_data_events(0.05)
         assert got.pop() == (tag, body)

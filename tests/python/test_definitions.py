@@ -8,7 +8,7 @@ import pika
 import pytest
 
 from broker import Broker, binary
-from clients import pika_channel
+from clients import PATIENCE, pika_channel
 from management import Management
 
 # The example of RabbitMQ's documentation of password hashes: "test12".
@@ -240,7 +240,7 @@ def test_policies_are_managed_and_shown_where_they_count(broker, name):
         assert queue["effective_policy_definition"] == {"message-ttl": 1000, "max-length": 3}
         assert queue["arguments"] == {"x-queue-type": "classic", "x-max-length": 5}
         channel.basic_publish("", name, b"one")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while management.get("queues", "/", name)["messages_ready"] != 1:
             assert time.monotonic() < deadline
         status, answer = management.ask("PUT", f"policies/%2F/{name}", {"pattern": "", "definition": {"foo": 5}})
@@ -311,7 +311,7 @@ def test_the_command_exports_and_imports(tmp_path, own_broker):
 
     def trivium(broker, *arguments):
         command = [binary(), "definitions", *arguments, "--http", broker.addresses["http"]]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
     exported = trivium(first, "export", str(file))
     assert exported.returncode == 0, exported.stderr

@@ -7,7 +7,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from pika.exceptions import ChannelClosedByBroker
 
-from clients import PATIENCE, eventually, pika_channel
+from clients import PATIENCE, eventually, make_durable, pika_channel
 from management import Management
 from test_amqp_streams import declare, fill
 from test_interop_kafka_tools import java, tool  # noqa: F401, fixtures
@@ -116,10 +116,9 @@ def test_a_name_survives_a_kill(own_broker, name):
     reader = Reader(broker, name, x_group="g", x_stream_offset="first")
     reader.read(10)
     reader.ack(7)
-    # An acknowledgement promises nothing by itself; a confirmed change after it does, for what came before.
+    # An acknowledgement promises nothing by itself.
     eventually(lambda: committed(broker, "g", name) == 7)
-    with pika_channel(broker) as channel:
-        channel.queue_declare(f"{name}-later", durable=True)
+    make_durable(broker)
     broker.kill()
     broker.start()
     reader = Reader(broker, name, x_group="g")
@@ -175,7 +174,7 @@ def test_a_kafka_consumer_goes_on_where_an_amqp_consumer_was(broker, stream, nam
     consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.kafka, "group.id": f"{name}-g"})
     consumer.subscribe([stream])
     found = []
-    eventually(lambda: found.extend(consumer.consume(10, 0.2)) or len(found) == 2, 30)
+    eventually(lambda: found.extend(consumer.consume(10, 0.2)) or len(found) == 2)
     assert [it.value().decode() for it in found] == ["8", "9"]
     consumer.commit(asynchronous=False)
     consumer.close()
@@ -202,7 +201,7 @@ def test_who_may_not_read_the_group_is_refused_or_reads_without_a_name(broker, s
 def test_a_group_of_kafka_members_is_not_an_amqp_consumers(broker, stream, name):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.kafka, "group.id": f"{name}-g"})
     consumer.subscribe([stream])
-    eventually(lambda: consumer.poll(0.1) or consumer.assignment(), 30)
+    eventually(lambda: consumer.poll(0.1) or consumer.assignment())
     with pytest.raises((ChannelClosedByBroker, pika.exceptions.ConnectionClosedByBroker)) as closed:
         Reader(broker, stream, x_group=f"{name}-g")
     assert "inconsistent group protocol" in closed.value.reply_text

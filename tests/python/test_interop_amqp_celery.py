@@ -14,7 +14,7 @@ from celery.exceptions import TaskRevokedError
 import interop
 from clients import eventually
 
-PATIENCE = 30
+PATIENCE = 120
 READY = "ready."
 
 
@@ -39,7 +39,7 @@ class Worker:
         """A warm shutdown waits for tasks; on a busy machine that may take longer than the test does."""
         self.process.terminate()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -104,12 +104,12 @@ def test_chords_are_not_for_the_rpc_backend(app, worker):
 def test_chords(broker, name, tmp_path):
     """With results in files, the broker carries the rest: the tasks, and the one that asks again and again if all are done."""
     environment = {**os.environ, "AMQP_URL": broker.amqp_url, "PREFIX": name, "RESULT_BACKEND": f"file://{tmp_path}"}
-    program = "from celery_app import *; from celery import chord; print(chord([add.s(n, n) for n in range(5)])(total.s()).get(30))"
+    program = "from celery_app import *; from celery import chord; print(chord([add.s(n, n) for n in range(5)])(total.s()).get(120))"
     it = Worker(environment, name)
     try:
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=interop.PROGRAMS / "python", env=environment, text=True, check=False,
-            capture_output=True, timeout=60,
+            capture_output=True, timeout=2 * PATIENCE,
         )
         assert done.stdout.strip() == "20", done.stderr + "".join(it.log[-30:])
     finally:
@@ -148,8 +148,8 @@ def test_remote_control(app, worker):
 def test_worker_comes_back_after_the_broker(own_broker, name):
     broker = own_broker()
     environment = {**os.environ, "AMQP_URL": broker.amqp_url, "PREFIX": name}
-    ask = [sys.executable, "-c", "import celery_app; print(celery_app.add.delay(20, 22).get(30))"]
-    call = {"cwd": interop.PROGRAMS / "python", "env": environment, "text": True, "capture_output": True, "timeout": 60}
+    ask = [sys.executable, "-c", "import celery_app; print(celery_app.add.delay(20, 22).get(120))"]
+    call = {"cwd": interop.PROGRAMS / "python", "env": environment, "text": True, "capture_output": True, "timeout": 2 * PATIENCE}
     it = Worker(environment, name)
     try:
         assert subprocess.run(ask, check=False, **call).stdout.strip() == "42"

@@ -3,12 +3,13 @@
 import subprocess
 
 import interop
+from clients import PATIENCE
 
 
 def run(command, *arguments, body=None, broker):
     return subprocess.run(
         [f"amqp-{command}", f"--url={broker.amqp_url.rstrip('/')}/%2f", *arguments], input=body, check=False, text=True,
-        capture_output=True, timeout=30,
+        capture_output=True, timeout=PATIENCE,
     )
 
 
@@ -32,7 +33,7 @@ def test_consumed_from_a_topic(broker, name):
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     # It tells the name of its queue, to which the binding belongs, before it binds: so the message is sent again.
-    deadline = 100
+    deadline = 600
     while consumer.poll() is None and deadline:
         deadline -= 1
         assert run("publish", "-e", "amq.topic", "-r", f"{name}.news", "-b", "news", broker=broker).returncode == 0
@@ -40,7 +41,7 @@ def test_consumed_from_a_topic(broker, name):
             consumer.wait(0.2)
         except subprocess.TimeoutExpired:
             continue
-    assert consumer.communicate(timeout=10)[0].startswith("news")
+    assert consumer.communicate(timeout=PATIENCE)[0].startswith("news")
 
 
 def test_errors_are_told(broker, name):

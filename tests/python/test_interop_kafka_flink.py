@@ -14,7 +14,7 @@ from kafka_java import COPY
 
 COUNT, ROUNDS = 2000, 3
 # From the start of a virtual machine to the first checkpoint, and from a kill to the next one.
-SOON = 90
+SOON = 240
 OPEN = ["--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.lang=ALL-UNNAMED"]
 
 

@@ -24,10 +24,11 @@ def create(broker, topic, partitions=1):
     admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
 
 
-def produce(broker, topic, values, partition=0, **settings):
+def produce(broker, topic, values, partition=0, timestamp=0, **settings):
+    """`timestamp` is in ms; 0 is the time at which each record is produced."""
     producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, **settings})
     for value in values:
-        producer.produce(topic, value, key="k", partition=partition)
+        producer.produce(topic, value, key="k", partition=partition, timestamp=timestamp)
     assert producer.flush(PATIENCE) == 0
 
 
@@ -212,7 +213,7 @@ def test_each_dead_letter_arrives_once_whenever_the_broker_is_killed(own_broker,
     def dead():
         consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.kafka, "group.id": "watch"})
         try:
-            return consumer.get_watermark_offsets(TopicPartition(f"{name}-dead", 0), 5)[1]
+            return consumer.get_watermark_offsets(TopicPartition(f"{name}-dead", 0), PATIENCE)[1]
         except KafkaException:
             return 0
         finally:
@@ -231,8 +232,9 @@ def test_each_dead_letter_arrives_once_whenever_the_broker_is_killed(own_broker,
         assert dead() < count
         broker.kill()
         broker.start()
-    eventually(lambda: reject() or dead() >= count, 150)
+    eventually(lambda: reject() or dead() >= count, 2 * PATIENCE)
     member.close()
-    found = dead_letters(broker, f"{name}-dead", dead())
+    assert dead() == count
+    found = dead_letters(broker, f"{name}-dead", count)
     offsets = [int(headers["__dlq.errors.offset"]) for headers, _, _ in found.values()]
     assert sorted(offsets) == list(range(count))

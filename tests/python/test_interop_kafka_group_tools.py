@@ -16,11 +16,12 @@ SHARE_GROUPS = "consumer.group.ShareGroupCommand"
 
 def consume(broker, group, topic, count, **settings):
     consumer = confluent_kafka.Consumer({
-        "bootstrap.servers": broker.kafka, "group.id": group, "auto.offset.reset": "earliest", **settings,
+        "bootstrap.servers": broker.kafka, "group.id": group, "auto.offset.reset": "earliest",
+        "max.poll.interval.ms": 900_000, **settings,
     })
     consumer.subscribe([topic])
     seen = []
-    eventually(lambda: seen.extend(consumer.consume(10, 0.2)) or len(seen) >= count, 30)
+    eventually(lambda: seen.extend(consumer.consume(10, 0.2)) or len(seen) >= count)
     consumer.commit(asynchronous=False)
     return consumer
 
@@ -35,11 +36,9 @@ def committed(broker, group, topic):
 
 def test_offsets_are_reset_in_every_way(tool, broker, name):  # noqa: F811
     create(broker, name)
-    produce(broker, name, ["a", "b"])
-    time.sleep(0.01)  # the next records are younger
-    between = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03}"
-    time.sleep(0.01)
-    produce(broker, name, ["c", "d", "e"])
+    between = int(time.time()) - 60
+    for value, at in (("a", -2), ("b", -1), ("c", 1), ("d", 2), ("e", 3)):
+        produce(broker, name, [value], timestamp=between * 1000 + at)
     consume(broker, name, name, 5).close()
     assert committed(broker, name, name) == 5
 
@@ -49,7 +48,7 @@ def test_offsets_are_reset_in_every_way(tool, broker, name):  # noqa: F811
 
     assert reset("--to-earliest") == 0
     assert reset("--shift-by", "3") == 3
-    assert reset("--to-datetime", between) == 2
+    assert reset("--to-datetime", time.strftime("%Y-%m-%dT%H:%M:%S.000", time.gmtime(between))) == 2
     assert reset("--to-latest") == 5
     assert reset("--to-offset", "1") == 1
     assert reset("--by-duration", "PT1H") == 0

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from clients import PATIENCE, eventually
+from clients import PATIENCE, eventually, make_durable
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def test_partitions_are_shared_and_given_back(broker, admin, name):
         second.poll()
         return len(first.owned) == len(second.owned) == 2
 
-    eventually(shared, 30)
+    eventually(shared)
     assert first.owned.isdisjoint(second.owned)
     first.close()
-    eventually(lambda: second.poll() or len(second.owned) == 4, 30)
+    eventually(lambda: second.poll() or len(second.owned) == 4)
     second.close()
 
 
@@ -107,7 +107,7 @@ def test_a_pattern_follows_new_topics(broker, admin, name):
     member = Member(broker, name, [f"^{name}-.*"])
     eventually(lambda: member.poll() or len(member.owned) == 1)
     create(admin, f"{name}-b", 2)
-    eventually(lambda: member.poll() or len(member.owned) == 3, 30)
+    eventually(lambda: member.poll() or len(member.owned) == 3)
     member.close()
 
 
@@ -119,10 +119,11 @@ def test_a_restart_of_the_broker_is_no_rebalance_for_members(own_broker, name, s
     produce(broker, name, 10, 2)
     member = Member(broker, name, [name], **settings, **{"enable.auto.commit": False, "reconnect.backoff.max.ms": 200})
     eventually(lambda: member.poll() or len(member.seen) == 10)
+    make_durable(broker)
     broker.kill()
     broker.start()
     produce(broker, name, 4, 2)
-    eventually(lambda: member.poll() or len(member.seen) >= 14, 40)
+    eventually(lambda: member.poll() or len(member.seen) >= 14)
     member.consumer.commit(asynchronous=False)
     described = admin.describe_consumer_groups([name])[name].result(PATIENCE)
     assert described.state == ConsumerGroupState.STABLE
@@ -184,10 +185,11 @@ def test_a_restart_of_the_broker_is_no_rebalance_for_classic_members(own_broker,
         return len(seen) >= count
 
     eventually(lambda: read(10))
+    make_durable(broker)
     broker.kill()
     broker.start()
     produce(broker, name, 4, 2)
-    eventually(lambda: read(14), 40)
+    eventually(lambda: read(14))
     consumer.commit(asynchronous=False)
     described = admin.describe_consumer_groups([name])[name].result(PATIENCE)
     assert described.state == ConsumerGroupState.STABLE

@@ -92,14 +92,14 @@ def test_streams_counts_exactly_once_though_both_are_killed(java, own_broker, na
                 producer.produce(f"{name}-in", f"{words[number % 3]} {total}", key=str(number))
                 total += 1
             assert producer.flush(PATIENCE) == 0
-            eventually(lambda: len(copied()) > before, 60)  # noqa: B023
+            eventually(lambda: len(copied()) > before)  # noqa: B023
             for it in killed:
                 it.kill()
             for it in killed:
                 it.start()
-        eventually(lambda: len(copied()) >= total, 60)
+        eventually(lambda: len(copied()) >= total)
         assert Counter(copied()) == Counter(f"{words[it % 3]} {it}" for it in range(total)), "each once"
         expected = {word: total // 3 for word in words} | {str(it): 1 for it in range(total)}
-        eventually(lambda: counts(broker, f"{name}-counts") == expected, 60)
+        eventually(lambda: counts(broker, f"{name}-counts") == expected)
     finally:
         app.kill()

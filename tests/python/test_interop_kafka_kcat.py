@@ -19,7 +19,7 @@ def kcat(broker):
     def run(*arguments, given=""):
         done = subprocess.run(
             ["kcat", "-b", broker.kafka, "-q", *arguments], input=given, check=False, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, timeout=2 * PATIENCE,
+            stderr=subprocess.PIPE, timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -13,7 +13,7 @@ from clients import PATIENCE, eventually
 
 PARTITIONS = 6
 # Longer than a rebalance of three members takes on a busy machine.
-SOON = 60
+SOON = 180
 
 
 class Traffic(threading.Thread):

@@ -47,7 +47,7 @@ def take(consumer, count):
         values.extend(record.value() for record in consumer.consume(count - len(values), 0.3))
         return len(values) == count
 
-    eventually(more, 30)
+    eventually(more)
     return values
 
 
@@ -85,7 +85,7 @@ def test_confluent_kafka_rebalances_by_every_assignor(broker, name, strategy):
                 assert it.poll(0.05) is None
             return tuple(len(it.assignment()) for it in (first, second)[: len(expected)]) == expected
 
-        eventually(shared, 30)
+        eventually(shared)
 
     share(2, 2)
     second.close()
@@ -159,7 +159,7 @@ async def joined(broker, group, topic):
 
 
 async def until(holds):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not holds():
             await asyncio.sleep(0.05)
 
@@ -173,7 +173,7 @@ async def test_aiokafka_administers_seeks_commits_and_rebalances(broker, name):
     first = await joined(broker, name, name)
     await until(lambda: len(first.assignment()) == 2)
     partition = AioPartition(name, 0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert [(await first.getone(partition)).value for _ in range(10)] == numbers(0, 10)
         first.seek(partition, 8)
         assert [(await first.getone(partition)).value for _ in range(2)] == numbers(8, 10)
@@ -183,7 +183,7 @@ async def test_aiokafka_administers_seeks_commits_and_rebalances(broker, name):
     assert first.assignment() | second.assignment() == {partition, AioPartition(name, 1)}
     await second.stop()
     await until(lambda: len(first.assignment()) == 2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert (await first.getone(partition)).offset == 6, "from where it was committed"
     offsets = await admin.list_consumer_group_offsets(name)
     assert offsets[partition] == (6, "a note")
@@ -201,7 +201,7 @@ async def test_aiokafka_commits_offsets_in_a_transaction(broker, name):
     partition = AioPartition(source, 0)
     consumer = await joined(broker, name, source)
     producer = AIOKafkaProducer(bootstrap_servers=broker.kafka, transactional_id=name, acks="all")
-    async with asyncio.timeout(40), producer:
+    async with asyncio.timeout(PATIENCE), producer:
         records = [await consumer.getone() for _ in range(6)]
         for keeps in (False, True):
             try:

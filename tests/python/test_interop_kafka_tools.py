@@ -198,7 +198,9 @@ def test_the_cluster(tool):
 
 
 def test_transactions(tool, broker, name):
-    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, "transactional.id": name})
+    # It stays open while several tools start and end.
+    settings = {"transactional.id": name, "transaction.timeout.ms": 900_000}
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka, **settings})
     producer.init_transactions(PATIENCE)
     producer.begin_transaction()
     producer.produce(name, "open")
@@ -225,7 +227,7 @@ def test_what_kafkas_own_tests_ask_of_a_broker(tool, java, broker, name):
     verifiable = lambda which, *arguments: [  # noqa: E731
         json.loads(line) for line in subprocess.run(
             [*java, f"org.apache.kafka.tools.Verifiable{which}", "--bootstrap-server", broker.kafka, "--topic", f"{name}-v",
-             *arguments], check=True, text=True, stdout=subprocess.PIPE, timeout=90).stdout.splitlines()
+             *arguments], check=True, text=True, stdout=subprocess.PIPE, timeout=240).stdout.splitlines()
     ]
     told = verifiable("Producer", "--max-messages", "200", "--throughput", "-1", "--acks", "-1")
     assert sum(it["name"] == "producer_send_success" for it in told) == 200
@@ -279,7 +281,7 @@ def test_connect_copies_a_file_through_a_topic(java, broker, tmp_path, name):
             for end in (100, 150):
                 with source.open("a") as more:
                     more.writelines(f"line {number}\n" for number in range(100, end))
-                eventually(lambda: copied(end) or connect.poll() is not None, 90)  # noqa: B023
+                eventually(lambda: copied(end) or connect.poll() is not None, 240)  # noqa: B023
                 assert copied(end), (tmp_path / "log").read_text()[-3000:]
         finally:
             # It stops in order, and commits what it has read.

@@ -112,7 +112,7 @@ def test_a_new_producer_fences_the_old_one(broker, name):
 
 def test_a_transaction_whose_time_is_up_is_aborted(broker, name):
     create(broker, name, 1)
-    producer = transactional(broker, name, **{"transaction.timeout.ms": 1000, "message.timeout.ms": 1000})
+    producer = transactional(broker, name, **{"transaction.timeout.ms": 4000, "message.timeout.ms": 4000})
     producer.begin_transaction()
     producer.produce(name, "late")
     producer.flush(PATIENCE)
@@ -164,7 +164,7 @@ def test_offsets_are_committed_with_what_was_made_of_the_input(broker, name):
             done.extend(message.value().decode() for message in messages)
         return len(done) == 40
 
-    eventually(work, 30)
+    eventually(work)
     committed = consumer.committed([TopicPartition(source, 0), TopicPartition(source, 1)], PATIENCE)
     assert [partition.offset for partition in committed] == [20, 20]
     consumer.close()

@@ -10,6 +10,7 @@ import time
 import pytest
 from kafka.protocol.broker_version_data import BROKER_API_VERSIONS
 
+from clients import PATIENCE
 from kafka_wire import Wire, batch, message
 
 KAFKA = (4, 3)
@@ -130,7 +131,7 @@ def test_a_producer_that_does_not_say_who_consumed_commits_in_its_transaction(wi
     )
     assert ended.error_code == 0
     Wanted = message("OffsetFetchRequest.OffsetFetchRequestTopic")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         fetched = wire.call(
             "OffsetFetch", 7, group_id=name, topics=[Wanted(name=name, partition_indexes=[0])], require_stable=True

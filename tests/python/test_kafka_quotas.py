@@ -142,9 +142,9 @@ def test_a_producer_is_throttled_for_its_excess(broker, wire, name):
 def test_acks_0_is_throttled_too(wire, name):
     create(wire, name)
     change(wire, (("client-id", name),), {"producer_byte_rate": float(RATE)})
+    begun = time.monotonic()
     produce(wire, name, 11 * RATE, acks=0, read=False)
     wire.open.pop()
-    begun = time.monotonic()
     wire.call("Metadata", 9, topics=[])
     assert time.monotonic() - begun > 0.8
 
@@ -178,9 +178,10 @@ def test_a_consumer_is_throttled_and_gets_nothing_meanwhile(broker, wire, name):
         produce(wire, name, RATE)
     change(wire, (("client-id", name),), {"consumer_byte_rate": float(RATE // 10)})
     # The window is 10 s: 50,000 bytes, less than a batch; one batch is always returned (KIP-74).
+    begun = time.monotonic()
     first = fetch(wire, name)
     assert first.throttle_time_ms > 0 and not first.responses
-    begun, wait = time.monotonic(), first.throttle_time_ms / SECOND
+    wait = first.throttle_time_ms / SECOND
     change(wire, (("client-id", name),), {"consumer_byte_rate": 1e9})
     assert time.monotonic() - begun >= wait - 0.1
     data = fetch(wire, name)
@@ -235,13 +236,19 @@ def test_an_address_connects_as_often_as_it_may(broker, wire):
     assert change(wire, (("ip", None),), {"connection_creation_rate": 1000.0}).error_code == 0
     assert quotas(wire, ("ip", 0, address)) == {(("ip", address),): {"connection_creation_rate": 1.0}}
     assert set(quotas(wire, ("ip", 1, None))) == {(("ip", None),)}
-    welcome = [connect(address) for _ in range(10)]
-    assert all(it.receive().error_code == 0 for it in welcome)
-    begun = time.monotonic()
-    with pytest.raises(ConnectionError):
-        connect(address).receive()
+    welcome, begun = [], time.monotonic()
+    for _ in range(1000):
+        started = time.monotonic()
+        try:
+            welcome.append(connect(address))
+            assert welcome[-1].receive().error_code == 0
+        except ConnectionError:
+            welcome.pop()
+            break
     # What it is told only by that is put off, so that it does not come again at once.
-    assert 0.5 < time.monotonic() - begun < 10
+    assert time.monotonic() - started > 0.5
+    # One more for each second that this took.
+    assert 10 <= len(welcome) <= 10 + started - begun
     assert connect(others).receive().error_code == 0
     assert change(wire, (("ip", address),), {"connection_creation_rate": None}).error_code == 0
     assert connect(address).receive().error_code == 0

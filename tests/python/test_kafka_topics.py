@@ -132,7 +132,7 @@ def test_a_fetch_that_waits_is_told_that_its_topic_has_gone(broker, wire, name):
             partition_max_bytes=1000,
         )
         other.send(
-            "Fetch", LATEST_FETCH, max_wait_ms=60_000, min_bytes=1, max_bytes=1000, isolation_level=0, session_id=0,
+            "Fetch", LATEST_FETCH, max_wait_ms=2_000 * PATIENCE, min_bytes=1, max_bytes=1000, isolation_level=0, session_id=0,
             session_epoch=-1, topics=[Topic(topic_id=topic_id, partitions=[partition])], forgotten_topics_data=[],
             rack_id="",
         )
@@ -239,6 +239,6 @@ def test_new_partitions_are_given_out_by_the_broker(broker, wire, name):
             "CreatePartitions", 3, topics=[Topic(name=name, count=4, assignments=None)], timeout_ms=10_000,
             validate_only=False,
         )
-        eventually(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == 4, within=30)
+        eventually(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == 4)
     finally:
         consumer.close()

@@ -99,7 +99,9 @@ class MqttPublisher(Publisher):
         client.on_disconnect = lambda *_: self.gone.set()
         client.loop_start()
         number = 0
-        while not self.gone.is_set() and room.acquire(timeout=1):
+        while not self.gone.is_set():
+            if not room.acquire(timeout=1):
+                continue
             # Known before it can be acknowledged: paho numbers its packets in order.
             body = self.body(number)
             bodies_by_mid[number % 65535 + 1] = body
@@ -131,20 +133,20 @@ def read_log(broker):
             records.extend(batch)
         return consumer.position(partition) >= end
 
-    eventually(all_read, within=60)
+    eventually(all_read)
     consumer.close()
     assert [it.offset for it in records] == list(range(end))
     return [it.value for it in records]
 
 
-def read_session(broker):
-    """Whatever waits for the session; the last message was published after the restart."""
+def read_session(broker, end):
+    """Whatever waits for the session; the last message, `end`, was published after the restart."""
     with Device(broker) as publisher:
-        publisher.publish("kept/session", b"end")
+        publisher.publish("kept/session", end)
     device = Device(broker, "session", clean=False, expiry=3600)
     assert device.flags.session_present
     received = []
-    while (message := device.next()).payload != b"end":
+    while (message := device.next()).payload != end:
         received.append(message.payload)
     device.close()
     return received
@@ -164,7 +166,7 @@ def test_acknowledged_messages_survive_kill(own_broker, durability):
         # In the middle of things: each has had acknowledgements, at another count in every round.
         kinds = (AmqpPublisher, KafkaPublisher, MqttPublisher)
         publishers = [kind(broker, round_number, wanted=50 + 37 * round_number) for kind in kinds]
-        assert all(it.enough.wait(60) for it in publishers)
+        assert all(it.enough.wait(PATIENCE) for it in publishers)
         broker.kill()
         for it in publishers:
             it.gone.set()
@@ -173,6 +175,7 @@ def test_acknowledged_messages_survive_kill(own_broker, durability):
         amqp, kafka, mqtt_ = (it.acknowledged for it in publishers)
         broker.start()
 
+        # What is drained here is durable with the confirms of the next round.
         queued = drain_queue(broker)
         assert amqp <= set(queued), f"lost: {sorted(amqp - set(queued))[:10]}"
         assert len(queued) == len(set(queued)), "a message came twice, or one that was acknowledged came back"
@@ -183,7 +186,7 @@ def test_acknowledged_messages_survive_kill(own_broker, durability):
         assert logged <= set(values), f"lost: {sorted(logged - set(values))[:10]}"
         assert len(values) == len(set(values)), "an idempotent producer's record is there twice"
 
-        received = read_session(broker)
+        received = read_session(broker, b"end of %d" % round_number)
         assert mqtt_ <= set(received), f"lost: {sorted(mqtt_ - set(received))[:10]}"
 
 
@@ -209,11 +212,11 @@ def test_qos_2_is_exactly_once_over_kill(own_broker):
         eventually(lambda: time.sleep(0.01) or client.is_connected())
         sent += [client.publish("once", b"%d" % (len(sent) + it), 2) for it in range(400)]
         wanted = len(sent) - 400 + 50 + 37 * round_number
-        eventually(lambda: time.sleep(0.001) or sum(it.is_published() for it in sent) >= wanted, within=60)
+        eventually(lambda: time.sleep(0.001) or sum(it.is_published() for it in sent) >= wanted)
         broker.kill()
         broker.start()
     for it in sent:
-        it.wait_for_publish(60)
+        it.wait_for_publish(PATIENCE)
         assert it.is_published()
     client.disconnect()
     client.loop_stop()
@@ -267,7 +270,7 @@ def test_one_publish_reaches_all_or_none_over_kill(own_broker):
 
     for round_number in range(ROUNDS):
         publisher = MqttPublisher(broker, round_number, wanted=100 + 31 * round_number, topic="kept/log")
-        assert publisher.enough.wait(60)
+        assert publisher.enough.wait(PATIENCE)
         broker.kill()
         publisher.gone.set()
         publisher.join(PATIENCE)
@@ -284,13 +287,13 @@ def test_records_are_offered_exactly_once_over_kill(own_broker):
         channel.queue_bind("kept", "amq.topic", "kept.log")
     for round_number in range(ROUNDS):
         publisher = KafkaPublisher(broker, round_number, wanted=2000 + 777 * round_number)
-        assert publisher.enough.wait(60)
+        assert publisher.enough.wait(PATIENCE)
         broker.kill()
         publisher.gone.set()
         publisher.join(PATIENCE)
         broker.start()
     logged = read_log(broker)
     with pika_channel(broker) as channel:
-        assert bodies(take(channel, "kept", len(logged), within=60)) == logged
+        assert bodies(take(channel, "kept", len(logged))) == logged
         channel.connection.process_data_events(0.5)
         assert channel.queue_declare("kept", passive=True).method.message_count == 0

@@ -36,7 +36,7 @@ def test_a_kafka_group(broker, name, protocol):
     })
     consumer.subscribe([name])
     seen = []
-    eventually(lambda: seen.extend(consumer.consume(10, 0.2)) or len(seen) == 10, 30)
+    eventually(lambda: seen.extend(consumer.consume(10, 0.2)) or len(seen) == 10)
     consumer.commit(message=seen[6], asynchronous=False)
     [group] = [it for it in readers(broker, name) if it["kind"] != "tap"]
     age = group.pop("lag_ms")

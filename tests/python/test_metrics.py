@@ -6,7 +6,7 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka import TopicPartition
 
-from clients import Device, eventually, pika_channel, take
+from clients import Device, eventually, make_durable, pika_channel, take
 from test_interop_kafka_group_admin import Share, create, produce
 from test_lag import series
 
@@ -53,11 +53,11 @@ def test_the_page_names_every_metric_and_no_other(own_broker, name):
             "enable.auto.commit": False, "group.protocol": protocol})
         consumer.subscribe([name])
         consumers.append(consumer)
-        eventually(lambda consumer=consumer: consumer.poll(0.2), 30)
+        eventually(lambda consumer=consumer: consumer.poll(0.2))
         consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
     member = Share(broker, "share", name)
     with pika_channel(broker) as channel, Device(broker, "reader", clean=False, expiry=60) as device:
-        eventually(lambda: member.poll() or series(broker, "trivium_group_members", kind="share"), 30)
+        eventually(lambda: member.poll() or series(broker, "trivium_group_members", kind="share"))
         channel.queue_declare("q", durable=True)
         channel.queue_bind("q", "amq.topic", name)
         channel.queue_declare("cursor", durable=True, arguments={"x-queue-type": "cursor", "x-source": name})
@@ -91,7 +91,7 @@ def test_labels_stay_when_members_go(own_broker, name):
         "bootstrap.servers": broker.kafka, "group.id": "consumer", "auto.offset.reset": "earliest",
         "enable.auto.commit": False, "group.protocol": "consumer"})
     consumer.subscribe([name])
-    eventually(lambda: consumer.poll(0.2), 30)
+    eventually(lambda: consumer.poll(0.2))
     consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
     with Device(broker, "reader", clean=False, expiry=60) as device:
         device.subscribe(f"$stream/{name}?offset=first")
@@ -109,7 +109,8 @@ def test_labels_stay_when_members_go(own_broker, name):
 
     away = [("consumer", 0), ("cursor", 0), ("stream", 0)]
     eventually(lambda: kinds() == away)
-    produce(broker, name, ["d"])  # what was acknowledged before is durable then
+    produce(broker, name, ["d"])
+    make_durable(broker)
     broker.kill()
     broker.start()
     assert kinds() == away
@@ -120,6 +121,6 @@ def test_labels_stay_when_members_go(own_broker, name):
         "bootstrap.servers": broker.kafka, "group.id": "mqtt.reader", "group.protocol": "classic",
         "enable.auto.commit": False, "auto.offset.reset": "earliest"})
     consumer.subscribe([name])
-    eventually(lambda: consumer.poll(0.2), 30)
+    eventually(lambda: consumer.poll(0.2))
     assert series(broker, "trivium_group_offset", group="mqtt.reader", kind="classic") == [3]
     consumer.close()

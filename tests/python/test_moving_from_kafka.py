@@ -20,7 +20,7 @@ PARTITIONS, COUNT = 3, 3000
 START = int(time.time() * 1000) - 60_000
 RETENTION = "777000000"
 # MirrorMaker starts three Connect workers' worth of topics and clients before it copies anything.
-SOON = 90
+SOON = 240
 
 
 @pytest.fixture(scope="module")

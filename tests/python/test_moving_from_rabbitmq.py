@@ -9,7 +9,7 @@ import pytest
 
 import interop
 from broker import binary
-from clients import bodies, eventually, pika_channel, take
+from clients import PATIENCE, bodies, eventually, pika_channel, take
 from rabbitmq import RabbitMQ, is_installed
 
 COUNT = 500
@@ -99,7 +99,7 @@ def test_a_shovel_loses_nothing_over_a_kill(rabbitmq, own_broker, name):
     broker.start()
     missing = {f"m{number}".encode() for number in range(2 * COUNT)}
     with pika_channel(broker) as channel:
-        for _, _, body in channel.consume(name, auto_ack=True, inactivity_timeout=30):
+        for _, _, body in channel.consume(name, auto_ack=True, inactivity_timeout=PATIENCE):
             assert body is not None, missing
             missing.discard(body)
             if not missing:
@@ -139,7 +139,7 @@ def test_an_exchange_federates_from_trivium(rabbitmq, broker, name):
                 seen.append((method.routing_key, got, properties.headers["x-received-from"][0]["exchange"]))
             return (key, body, name) in seen
         for key in ("orders.eu", "orders.us"):
-            eventually(lambda: federated(key, key.encode()), within=30)
+            eventually(lambda: federated(key, key.encode()))
     assert {key for key, _, _ in seen} == {"orders.eu", "orders.us"}
     forget(rabbitmq, name)
 
@@ -150,7 +150,7 @@ def test_a_queue_federates_from_trivium(rabbitmq, broker, name):
     with pika_channel(rabbitmq) as there:
         there.queue_declare(name, durable=True)
         upstream(rabbitmq, broker, name, f"^{name}$", "queues")
-        messages = take(there, name, 100, within=30)
+        messages = take(there, name, 100)
     assert_all_there(messages, 100)
     forget(rabbitmq, name)
 

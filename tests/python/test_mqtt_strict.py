@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-PATIENCE = 15
+PATIENCE = 120
 
 
 class Raw:

@@ -143,7 +143,7 @@ def consume_kafka(broker, topic, count):
     })
     consumer.subscribe([topic])
     found = []
-    eventually(lambda: found.extend(consumer.consume(10, 0.2)) or len(found) >= count, 30)
+    eventually(lambda: found.extend(consumer.consume(10, 0.2)) or len(found) >= count)
     consumer.close()
     return [{name: value.decode() for name, value in it.headers() or []} for it in found]
 
@@ -265,7 +265,7 @@ def test_spans_of_one_publish_by_mqtt_lead_to_both_consumers(own_broker, collect
     assert len({span["spanId"] for span in (publish, route, amqp, kafka)}) == 4
     for span in (publish, route, amqp, kafka):
         age = time.time() - int(span["startTimeUnixNano"]) / 1e9
-        assert -1 < age < 60 and int(span["endTimeUnixNano"]) >= int(span["startTimeUnixNano"])
+        assert -1 < age < 5 * PATIENCE and int(span["endTimeUnixNano"]) >= int(span["startTimeUnixNano"])
     said = attributes(publish)
     assert said["messaging.system"] == "mqtt" and said["messaging.operation.type"] == "send"
     assert (said["messaging.destination.name"], said["messaging.message.body.size"]) == ("amq.topic", "4")
@@ -349,12 +349,12 @@ def test_a_collector_that_is_not_there_costs_spans_and_nothing_else(own_broker, 
     assert counted(broker, "exported") == 0
     back = Collector(port)
     # What waited, and what comes from now on, is taken again.
-    eventually(lambda: time.sleep(0.1) or counted(broker, "exported"), 60)
+    eventually(lambda: time.sleep(0.1) or counted(broker, "exported"))
     assert back.spans
     back.close()
     began = time.monotonic()
     broker.stop()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     broker.start()
 
 

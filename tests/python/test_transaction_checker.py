@@ -96,7 +96,7 @@ class Reader(threading.Thread):
 
     def finish(self):
         self.ending.set()
-        self.join(60)
+        self.join(PATIENCE)
         assert not self.is_alive(), "the reader did not get to the end"
         assert self.fault is None, self.fault
         return self.seen
@@ -133,9 +133,9 @@ class Sharer(threading.Thread):
         consumer.close()
 
     def finish(self, expected):
-        eventually(lambda: len(self.seen) >= len(expected) or time.sleep(0.1), 60)
+        eventually(lambda: len(self.seen) >= len(expected) or time.sleep(0.1))
         self.ending.set()
-        self.join(60)
+        self.join(PATIENCE)
         assert not self.is_alive()
         assert self.seen == expected
 
@@ -171,7 +171,7 @@ def test_transactions_are_all_or_nothing(own_broker, name, tmp_path):
     try:
         while time.monotonic() < end:
             before = committed()
-            eventually(lambda: committed() > before + chance.randrange(1, 200), 60)
+            eventually(lambda: committed() > before + chance.randrange(1, 200))
             if chance.random() < 0.5:
                 worker = chance.randrange(WORKERS)
                 producers.kill(worker)
@@ -180,7 +180,7 @@ def test_transactions_are_all_or_nothing(own_broker, name, tmp_path):
                 broker.kill()
                 broker.start()
             kills += 1
-        eventually(lambda: committed() > before, 60)
+        eventually(lambda: committed() > before)
     finally:
         for worker in range(WORKERS):
             producers.kill(worker)
