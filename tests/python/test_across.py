@@ -235,8 +235,8 @@ def test_expiry_and_retain_from_amqp(square):
 
 
 def test_persistent_session_gets_kafka_records_it_missed(square, name):
-    Device(square.broker, name, clean=False, expiry=60).close()
-    with Device(square.broker, name, clean=False, expiry=60) as device:
+    Device(square.broker, name, clean=False, expiry=3600).close()
+    with Device(square.broker, name, clean=False, expiry=3600) as device:
         device.subscribe(square.topic)
     for number in range(20):
         square.by_kafka(b"%d" % number)
@@ -406,7 +406,7 @@ def test_mqtt_publish_does_not_create_a_topic(broker, name):
 
 def test_backlog_of_a_session(broker, name):
     """More than fits a window, published by all three while the device is away."""
-    with Device(broker, name, clean=False, expiry=60) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         device.subscribe(f"{name}/#")
     producer = KafkaProducer(bootstrap_servers=broker.kafka)
     with pika_channel(broker) as channel, Device(broker) as publisher:

@@ -74,7 +74,7 @@ def test_an_mqtt_reader_of_a_log(broker, name):
     create(broker, name)
     produce(broker, name, [str(number) for number in range(10)])
     client, group = f"{name}-reader", f"mqtt.{name}-reader"
-    with Device(broker, client, clean=True, expiry=60) as device:
+    with Device(broker, client, clean=True, expiry=3600) as device:
         device.subscribe(f"$stream/{name}?offset=first", qos=1)
         eventually(lambda: [it["lag"] for it in readers(broker, group)] == [0])
         [found] = readers(broker, group)

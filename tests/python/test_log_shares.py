@@ -97,14 +97,14 @@ def test_qos_2_stays_with_the_session_that_has_received_it(own_broker, name):
     broker = own_broker()
     create_topic(broker, name, 2)
     found = []
-    with Device(broker, "one", clean=False, expiry=300) as one:
+    with Device(broker, "one", clean=False, expiry=3600) as one:
         assert one.subscribe(shared(name, "?offset=first"), qos=2) == [2]
         produce(broker, name, numbers(100))
         eventually(lambda: found.extend(arrived(one)) or len(found) >= 40)
         broker.kill()
     found += arrived(one)
     broker.start()
-    with Device(broker, "one", clean=False, expiry=300) as one, Device(broker, "two") as two:
+    with Device(broker, "one", clean=False, expiry=3600) as one, Device(broker, "two") as two:
         assert one.flags.session_present
         assert two.subscribe(shared(name), qos=2) == [2]
         eventually(lambda: found.extend(arrived(one, two)) or len({it.payload for it in found}) == 100)
@@ -253,15 +253,15 @@ def test_permission_on_the_log(own_broker, name):
 def test_deleting_the_log_ends_the_group(broker, name):
     """Members are told, and one that was away has forgotten the group as well."""
     create_topic(broker, name)
-    with Device(broker, f"{name}-away", clean=False, expiry=60) as away:
+    with Device(broker, f"{name}-away", clean=False, expiry=3600) as away:
         assert away.subscribe(shared(name)) == [1]
-    with Device(broker, name, clean=False, expiry=60) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         assert device.subscribe(shared(name)) == [1]
         with pika_channel(broker) as channel:
             channel.queue_delete(name)
         assert device.disconnected().value == ADMINISTRATIVE_ACTION
     create_topic(broker, name)
-    with Device(broker, f"{name}-away", clean=False, expiry=60) as away:
+    with Device(broker, f"{name}-away", clean=False, expiry=3600) as away:
         assert away.flags.session_present
         assert away.subscribe(f"{name}/x") == [1]
         assert lags(broker, name) == [], "nobody is in it"

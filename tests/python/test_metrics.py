@@ -56,7 +56,7 @@ def test_the_page_names_every_metric_and_no_other(own_broker, name):
         eventually(lambda consumer=consumer: consumer.poll(0.2))
         consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
     member = Share(broker, "share", name)
-    with pika_channel(broker) as channel, Device(broker, "reader", clean=False, expiry=60) as device:
+    with pika_channel(broker) as channel, Device(broker, "reader", clean=False, expiry=3600) as device:
         eventually(lambda: member.poll() or series(broker, "trivium_group_members", kind="share"))
         channel.queue_declare("q", durable=True)
         channel.queue_bind("q", "amq.topic", name)
@@ -93,7 +93,7 @@ def test_labels_stay_when_members_go(own_broker, name):
     consumer.subscribe([name])
     eventually(lambda: consumer.poll(0.2))
     consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
-    with Device(broker, "reader", clean=False, expiry=60) as device:
+    with Device(broker, "reader", clean=False, expiry=3600) as device:
         device.subscribe(f"$stream/{name}?offset=first")
         assert len(device.take(3)) == 3
         eventually(lambda: series(broker, "trivium_group_offset", kind="stream") == [3])

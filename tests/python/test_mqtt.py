@@ -147,12 +147,12 @@ def test_session_keeps_messages_over_a_restart(own_broker, version):
 
 
 def test_unacknowledged_message_comes_again(broker, name, version):
-    first = Device(broker, name, version=version, clean=False, expiry=60, manual_ack=True)
+    first = Device(broker, name, version=version, clean=False, expiry=3600, manual_ack=True)
     first.subscribe(name)
     first.publish(name, b"again")
     assert not first.next().dup
     first.vanish()
-    with Device(broker, name, version=version, clean=False, expiry=60) as second:
+    with Device(broker, name, version=version, clean=False, expiry=3600) as second:
         message = second.next()
         assert (message.payload, message.dup) == (b"again", True)
     with Device(broker, name, version=version, clean=True):
@@ -189,7 +189,7 @@ def test_properties_of_version_5(broker, name):
 
 
 def test_expired_message_is_not_delivered(broker, name):
-    device = Device(broker, name, clean=False, expiry=60)
+    device = Device(broker, name, clean=False, expiry=3600)
     device.subscribe(name, name + "/end")
     device.close()
     with Device(broker) as publisher, Device(broker) as clock:

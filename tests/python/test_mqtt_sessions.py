@@ -229,7 +229,7 @@ def test_mqtt_3_1_4_3_a_taken_over_session_without_expiry_is_a_new_one(broker, n
     first = Device(broker, name)
     first.subscribe(name)
     first.client.on_connect = None
-    with Device(broker, name, clean=False, expiry=60) as second:
+    with Device(broker, name, clean=False, expiry=3600) as second:
         assert not second.flags.session_present
         assert first.disconnected().value == 0x8E
         first.client.loop_stop()
@@ -276,7 +276,7 @@ def test_mqtt_3_1_3_9_a_will_waits_and_is_cancelled(broker, name):
 
         def comes_back_in_time():
             gone = delayed_will(broker, name, 2, 60).vanish()
-            Device(broker, name, clean=False, expiry=60).close()
+            Device(broker, name, clean=False, expiry=3600).close()
             # The broker cannot have noticed before the socket was closed.
             in_time = time.monotonic() - gone < 2
             if not in_time:

@@ -138,12 +138,12 @@ def test_session_goes_on_where_it_has_acknowledged(own_broker, name):
     create_topic(broker, log)
     produce(broker, log, [b"%d" % it for it in range(10)])
     read = f"$stream/{log}?offset=first"
-    with Device(broker, name, clean=False, expiry=600) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         device.subscribe(read)
         assert numbers(device.take(10)) == list(range(10))
     produce(broker, log, [b"10", b"11"])
     broker.restart()
-    with Device(broker, name, clean=False, expiry=600) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         assert numbers(device.take(2)) == [10, 11]
         # As clients do after each connect: the same again goes on, too.
         device.subscribe(read)
@@ -155,7 +155,7 @@ def test_session_goes_on_where_it_has_acknowledged(own_broker, name):
         device.unsubscribe(f"$stream/{log}")
         produce(broker, log, [b"13"])
         assert device.settle() == []
-    with Device(broker, name, clean=False, expiry=600) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         assert device.settle() == []
         device.subscribe(read)
         assert numbers(device.take(14)) == list(range(14))
@@ -166,7 +166,7 @@ def test_session_goes_on_over_kills(own_broker, name):
     broker = own_broker()
     create_topic(broker, name, 2)
     following, sent = [0, 0], [0, 0]
-    device = Device(broker, "reader", clean=False, expiry=300, ReceiveMaximum=20)
+    device = Device(broker, "reader", clean=False, expiry=3600, ReceiveMaximum=20)
     assert device.subscribe(f"$stream/{name}?offset=first") == [1]
 
     def more(count):
@@ -200,7 +200,7 @@ def test_session_goes_on_over_kills(own_broker, name):
             read(device.messages.get())
         settled = sure
         broker.start()
-        device = Device(broker, "reader", clean=False, expiry=300, ReceiveMaximum=20)
+        device = Device(broker, "reader", clean=False, expiry=3600, ReceiveMaximum=20)
         assert device.flags.session_present
     while following != sent:
         assert read(device.next())
@@ -340,7 +340,7 @@ def test_what_is_not_acknowledged_comes_back(broker, queue, name):
 def test_session_consumes_while_it_is_connected(own_broker, name):
     broker = own_broker()
     persistent = pika.BasicProperties(delivery_mode=2)
-    with pika_channel(broker) as channel, Device(broker, name, clean=False, expiry=600) as device:
+    with pika_channel(broker) as channel, Device(broker, name, clean=False, expiry=3600) as device:
         channel.queue_declare(name, durable=True)
         device.subscribe(f"$queue/{name}")
         channel.basic_publish("", name, b"0")
@@ -350,7 +350,7 @@ def test_session_consumes_while_it_is_connected(own_broker, name):
         # What the broker sends before it has heard of the goodbye comes back.
         eventually(lambda: depth(channel, name) == 1)
     broker.restart()
-    with Device(broker, name, clean=False, expiry=600) as device:
+    with Device(broker, name, clean=False, expiry=3600) as device:
         assert device.next().payload == b"1"
         device.unsubscribe(f"$queue/{name}")
     with pika_channel(broker) as channel, Device(broker, name, clean=False) as device:
@@ -399,7 +399,7 @@ def test_deleted_while_it_is_read(broker, name, kind):
     arguments = {"x-queue-type": "stream"} if kind == "stream" else {}
     with pika_channel(broker) as channel:
         channel.queue_declare(name, durable=True, arguments=arguments)
-        with Device(broker, name, clean=False, expiry=60) as device:
+        with Device(broker, name, clean=False, expiry=3600) as device:
             assert device.subscribe(f"${kind}/{name}") == [1]
             channel.queue_delete(name)
             assert device.disconnected().value == ADMINISTRATIVE_ACTION

@@ -105,10 +105,12 @@ class MqttClient:
         self.client.on_subscribe = lambda *_: self.subscribed.append(True)
         if will:
             self.client.will_set(**will)
-        self.client.connect("127.0.0.1", broker.port("mqtt"))
+        # It answers for itself only while the test waits for something of its.
+        self.client.connect("127.0.0.1", broker.port("mqtt"), keepalive=3600)
         eventually(lambda: self.client.loop(0.1) or self.client.is_connected())
 
     def subscribe(self, filter_):
+        self.subscribed.clear()
         self.client.subscribe(filter_, 1)
         eventually(lambda: self.client.loop(0.1) or self.subscribed)
 

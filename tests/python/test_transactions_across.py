@@ -229,7 +229,7 @@ def test_tx_from_a_cursor_to_everything_is_whole_after_a_kill(own_broker, name, 
     create_topic(broker, f"{name}.in")
     create_topic(broker, f"{name}.out")
     count = 300
-    with Device(broker, "device", clean=False, expiry=300) as device:
+    with Device(broker, "device", clean=False, expiry=3600) as device:
         assert device.subscribe(f"{name}/out") == [1]
     with pika_channel(broker) as channel:
         cursor = {"x-queue-type": "cursor", "x-source": f"{name}.in", "x-stream-offset": "first", "x-delivery-limit": -1}
@@ -258,5 +258,5 @@ def test_tx_from_a_cursor_to_everything_is_whole_after_a_kill(own_broker, name, 
     assert logged
     with pika_channel(broker) as channel:
         assert bodies(take(channel, "out", len(logged))) == logged
-    with Device(broker, "device", clean=False, expiry=300) as device:
+    with Device(broker, "device", clean=False, expiry=3600) as device:
         assert [it.payload for it in device.settle()] == logged
