@@ -122,6 +122,7 @@ class Broker:
                 if self._process.poll() is not None:
                     self._reader.join(STOPPED_WITHIN)  # its last words may still be on their way
                     raise AssertionError("did not start:\n" + "".join(self.log)) from None
+                time.sleep(0.001)
         raise AssertionError("not ready:\n" + "".join(self.log))
 
     def _http(self, path):
