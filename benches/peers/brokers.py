@@ -196,7 +196,7 @@ class RabbitMQ(Broker):
             install_packages("rabbitmq-server")
         super().__init__(directory)
         self.node = rabbitmq.RabbitMQ(self.directory)
-        self.ports = {"amqp": self.node.amqp_port}
+        self.ports = {"amqp": self.node.port("amqp")}
 
     def command(self):
         return [str(rabbitmq.SERVER)], self.node.environment()
