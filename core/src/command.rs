@@ -160,9 +160,13 @@ pub enum Command {
         queue: Text,
         auto_ack: bool,
     },
-    /// Bounds the unsettled deliveries that the consumers of a channel have together, those that there are included
-    /// (AMQP's `basic.qos` with `global`). Not answered.
-    LimitChannel { channel: u16, limit: Option<u32> },
+    /// Bounds the unsettled deliveries that the consumers of a channel have together (AMQP's `basic.qos` with `global`).
+    /// `unsettled` of them are there already. Not answered.
+    LimitChannel {
+        channel: u16,
+        limit: Option<u32>,
+        unsettled: u32,
+    },
     /// Decides the fate of deliveries; unknown ones are ignored (front ends check their own tags).
     Settle {
         consumer: ConsumerId,

@@ -508,7 +508,11 @@ async fn consumers_of_a_channel_share_a_bound() {
     }
     let limit = Some(4);
     client
-        .submit(Command::LimitChannel { channel: 1, limit })
+        .submit(Command::LimitChannel {
+            channel: 1,
+            limit,
+            unsettled: 0,
+        })
         .await;
     let spec = || ConsumeSpec {
         channel: Some(1),

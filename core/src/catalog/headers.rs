@@ -70,9 +70,9 @@ fn agrees(wanted: &Value, value: &Value) -> bool {
     *wanted == Value::Null || same_value(wanted, value)
 }
 
-/// Whether two values are the same to a user: numbers of any width, text or bytes.
+/// Whether two values are the same to a user: numbers of any width, times in seconds, text or bytes.
 pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
-    if let (Some(a), Some(b)) = (a.integer(), b.integer()) {
+    if let (Some(a), Some(b)) = (whole(a), whole(b)) {
         return a == b;
     }
     if let (Some(a), Some(b)) = (float(a), float(b)) {
@@ -83,6 +83,13 @@ pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
             text.as_bytes() == bytes
         }
         _ => a == b,
+    }
+}
+
+fn whole(value: &Value) -> Option<i128> {
+    match value {
+        Value::Timestamp(seconds) => Some((*seconds).into()),
+        _ => value.integer().map(i128::from),
     }
 }
 
@@ -141,6 +148,7 @@ mod tests {
             ("copies", Value::I32(2)),
         ];
         assert!(check(&wanted, &[("copies", Value::U8(2))]));
+        assert!(check(&wanted, &[("copies", Value::Timestamp(2))]));
         assert!(!check(&wanted, &[("copies", Value::U8(3))]));
         assert!(!check(&[("x-match", text("any"))], &[("a", Value::Null)]));
     }

@@ -23,8 +23,9 @@ impl Channels {
         self.limits.entry(channel).or_default().clone()
     }
 
-    pub(super) fn set_limit(&mut self, channel: u16, limit: Option<u32>) {
-        self.limits.entry(channel).or_default().set(limit);
+    pub(super) fn set_limit(&mut self, channel: u16, limit: Option<u32>, unsettled: u32) {
+        let shared = self.limits.entry(channel).or_default();
+        shared.set(limit, unsettled);
         self.freed.insert(channel);
     }
 

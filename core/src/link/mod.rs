@@ -337,8 +337,12 @@ impl Link {
                     );
                 }
             }
-            Command::LimitChannel { channel, limit } => {
-                self.channels.make().set_limit(channel, limit);
+            Command::LimitChannel {
+                channel,
+                limit,
+                unsettled,
+            } => {
+                self.channels.make().set_limit(channel, limit, unsettled);
             }
             Command::Cancel { token, consumer } => {
                 self.forget_source(consumer);

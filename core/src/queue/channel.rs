@@ -14,12 +14,12 @@ pub(crate) struct ChannelLimit {
 }
 
 impl ChannelLimit {
-    /// Sets the bound; `None` takes it away.
-    pub(crate) fn set(&self, limit: Option<u32>) {
-        let before = self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed);
-        if before == 0 {
-            self.taken.store(0, Ordering::Relaxed);
+    /// Sets the bound; `None` takes it away. Where nothing has been counted, `unsettled` places are taken.
+    pub(crate) fn set(&self, limit: Option<u32>, unsettled: u32) {
+        if !self.is_set() {
+            self.taken.store(unsettled, Ordering::Relaxed);
         }
+        self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether there is a bound.
@@ -44,7 +44,7 @@ impl ChannelLimit {
                 .is_ok()
     }
 
-    /// Gives places back; those that were taken before there was a bound do not count.
+    /// Gives places back.
     pub(crate) fn give_back(&self, places: u32) {
         let less = |taken: u32| taken.saturating_sub(places);
         // Cannot fail: there is always something to put.
@@ -64,12 +64,14 @@ mod tests {
     fn places_are_bounded_once_there_is_a_bound() {
         let limit = ChannelLimit::default();
         assert!(limit.take() && limit.take() && limit.take());
-        limit.set(Some(2));
+        limit.set(Some(4), 2);
         assert!(limit.take() && limit.has_room() && limit.take());
         assert!(!limit.has_room() && !limit.take());
         limit.give_back(1);
         assert!(limit.take() && !limit.take());
-        limit.set(None);
+        limit.set(Some(5), 0);
+        assert!(limit.take() && !limit.take());
+        limit.set(None, 5);
         assert!(limit.take());
     }
 }

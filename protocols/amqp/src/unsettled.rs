@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashSet;
 use trivium_core::{ConsumerId, DeliveryId};
 
 /// A delivery that is being settled.
@@ -64,6 +65,12 @@ impl Unsettled {
             settled: false,
         });
         tag
+    }
+
+    /// How many deliveries are unsettled that are not those of `others`.
+    pub fn count_without(&self, others: &FxHashSet<ConsumerId>) -> usize {
+        let counts = |entry: &&Entry| !entry.settled && !others.contains(&entry.consumer);
+        self.entries.iter().filter(counts).count()
     }
 
     /// Takes one delivery; `None` if the tag is not one of an unsettled delivery.

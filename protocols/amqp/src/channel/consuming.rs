@@ -22,9 +22,12 @@ impl Channel {
             return;
         }
         self.is_limited = limit.is_some();
+        let getters = self.getters.values().copied().collect();
+        let unsettled = self.unsettled.count_without(&getters);
         effects.commands.push(Command::LimitChannel {
             channel: self.number,
             limit,
+            unsettled: u32::try_from(unsettled).unwrap_or(u32::MAX),
         });
     }
 
