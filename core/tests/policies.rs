@@ -350,7 +350,7 @@ async fn a_wrong_policy_is_refused() {
             )
         })
         .await,
-        "Validation failed\n\n[{<<\"dead-letter-exchange\">>,<<\"x\">>}] are not recognised operator policy settings\n"
+        "Validation failed\n\n[{<<\"dead-letter-exchange\">>,<<\"x\">>}] are not recognised policy settings\n"
     );
     assert!(
         why(policy("p", "(", 0, &[("max-length", Value::I64(1))]))

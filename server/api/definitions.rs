@@ -47,8 +47,7 @@ async fn export_vhost(mut session: Session, Path(vhost): Path<String>) -> Answer
 
 async fn import(mut session: Session, body: Bytes) -> Result<StatusCode, Failure> {
     let definitions = read(&body, None).map_err(Failure::BadRequest)?;
-    session.import(definitions).await?;
-    Ok(StatusCode::NO_CONTENT)
+    session.import_document(definitions).await
 }
 
 async fn import_vhost(
@@ -56,9 +55,12 @@ async fn import_vhost(
     Path(vhost): Path<String>,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
+    // A vhost that is not there cannot be exported either.
+    session
+        .export(Some(vhost.as_str().into()), Scope::SetUp)
+        .await?;
     let definitions = read(&body, Some(&vhost)).map_err(Failure::BadRequest)?;
-    session.import(definitions).await?;
-    Ok(StatusCode::NO_CONTENT)
+    session.import_document(definitions).await
 }
 
 /// Which broker and format this is.

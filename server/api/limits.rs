@@ -96,11 +96,9 @@ async fn put_vhost_limit(
 ) -> Result<StatusCode, Failure> {
     let number = value(&bytes)?;
     let mut limits = limits_of(&mut session, &vhost).await?;
-    let before = limits.len();
     limits.retain(|(known, _)| *known != name);
-    let existed = limits.len() < before;
     limits.push((name.into(), Value::I64(number)));
-    session.put(existed, set(vhost, limits)).await
+    session.put(true, set(vhost, limits)).await
 }
 
 async fn delete_vhost_limit(
@@ -148,8 +146,6 @@ async fn put_user_limit(
     let Some(known) = all.into_iter().find(|known| known.name == user) else {
         return Err(Failure::NotFound);
     };
-    let limits = known.limits.unwrap_or_default();
-    let existed = limits.iter().any(|(known, _)| *known == name);
     let definitions = Definitions {
         users: vec![UserDefinition {
             password: Password::Unchanged,
@@ -161,7 +157,7 @@ async fn put_user_limit(
         }],
         ..Definitions::default()
     };
-    session.put(existed, definitions).await
+    session.put(true, definitions).await
 }
 
 async fn delete_user_limit(

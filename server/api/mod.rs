@@ -77,6 +77,14 @@ impl Session {
         &mut self,
         command: impl FnOnce(Token) -> Command,
     ) -> Result<Reply, Failure> {
+        self.hear(command).await?.map_err(Failure::from)
+    }
+
+    /// What the core answers to a command.
+    async fn hear(
+        &mut self,
+        command: impl FnOnce(Token) -> Command,
+    ) -> Result<Result<Reply, Refusal>, Failure> {
         self.token += 1;
         let asked = Token(self.token);
         let mut commands = vec![command(asked)];
@@ -88,7 +96,7 @@ impl Session {
             for event in events.drain(..) {
                 match event {
                     Event::Done { token, result } if token == asked => {
-                        return result.map_err(Failure::from);
+                        return Ok(result);
                     }
                     Event::Shutdown => return Err(Failure::Unavailable),
                     _ => {}
@@ -122,6 +130,21 @@ impl Session {
         let change = Change::Import(Box::new(definitions));
         self.ask(|token| Command::Define { token, change }).await?;
         Ok(())
+    }
+
+    /// Imports a document. What something in it refers to and is not there is told, as is whatever else is wrong with it.
+    pub(crate) async fn import_document(
+        &mut self,
+        definitions: Definitions,
+    ) -> Result<StatusCode, Failure> {
+        let change = Change::Import(Box::new(definitions));
+        match self.hear(|token| Command::Define { token, change }).await? {
+            Ok(_) => Ok(StatusCode::NO_CONTENT),
+            Err(refusal @ (Refusal::NotFound { .. } | Refusal::NoVhost(_))) => {
+                Err(Failure::BadRequest(refusal.to_string()))
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Puts something; 201 if it was not there, 204 otherwise.

@@ -173,14 +173,36 @@ def test_definitions_of_one_vhost_name_none(broker, name):
 def test_what_is_wrong_is_refused_and_nothing_is_done(broker, name):
     management = Management(broker)
     wanted = document(name)
-    wanted["bindings"].append({"source": "nope", "vhost": name, "destination": "q1", "destination_type": "queue"})
+    wanted["queues"].append({"name": "q", "vhost": f"{name}-nowhere", "durable": True, "arguments": {}})
     status, answer = management.ask("POST", "definitions", wanted)
-    assert (status, answer["error"]) == (404, "Object Not Found")
+    assert (status, answer["reason"]) == (400, f"vhost {name}-nowhere not found")
     assert name not in [vhost["name"] for vhost in management.get("vhosts")]
     wanted = document(name)
     del wanted["queues"][0]["name"]
     status, answer = management.ask("POST", "definitions", wanted)
     assert (status, answer["reason"]) == (400, "queues[0]: name is missing")
+
+
+def test_a_vhost_that_is_not_there_takes_no_definitions(broker, name):
+    status, answer = Management(broker).ask("POST", f"definitions/{name}", {"queues": []})
+    assert (status, answer["error"]) == (404, "Object Not Found")
+
+
+def test_what_went_with_its_connection_does_not_stop_an_import(broker, name):
+    """`rabbitmqctl export_definitions` names bindings of exclusive queues, but not the queues; and queues that the
+    broker has named are like any other."""
+    management = Management(broker)
+    named = f"amq.gen-{name}"[:30].ljust(30, "x")
+    bindings = [
+        {"source": "amq.topic", "vhost": "/", "destination": it, "destination_type": "queue", "routing_key": name, "arguments": {}}
+        for it in (f"{name}-gone", named)
+    ]
+    queues = [{"name": named, "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}]
+    management.post("definitions", body={"queues": queues, "bindings": bindings})
+    with pika_channel(broker) as channel:
+        channel.basic_publish("amq.topic", name, b"m")
+        assert channel.queue_declare(named, passive=True).method.message_count == 1
+        channel.queue_delete(named)
 
 
 def test_only_administrators_and_known_users_are_served(broker, name):
@@ -271,7 +293,7 @@ def test_lists_come_in_pages(broker, name):
 def test_limits_of_vhosts_are_kept(broker, name):
     management = Management(broker)
     management.put("vhosts", name)
-    assert management.put("vhost-limits", name, "max-queues", value=1) == 201
+    assert management.put("vhost-limits", name, "max-queues", value=1) == 204
     assert management.get("vhost-limits", name) == [{"vhost": name, "value": {"max-queues": 1}}]
     with connect(broker, "guest", "guest", name) as connection:
         connection.channel().queue_declare("q1")

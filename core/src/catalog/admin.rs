@@ -51,7 +51,7 @@ impl Catalog {
         let before = self.routes.clone();
         let whole = definitions.declares().then(|| self.clone());
         let mut applied = Applied::default();
-        let imported = self.import_all(by, definitions, &mut applied);
+        let imported = self.import_all(definitions, &mut applied);
         if let Err(refusal) = imported {
             match whole {
                 Some(whole) => *self = whole,
@@ -64,7 +64,6 @@ impl Catalog {
 
     fn import_all(
         &mut self,
-        by: &Actor,
         definitions: &Definitions,
         applied: &mut Applied,
     ) -> Result<(), Refusal> {
@@ -97,14 +96,13 @@ impl Catalog {
             self.import_exchange(definition, applied)?;
         }
         for definition in &definitions.queues {
-            self.import_queue(by, definition, applied)?;
+            self.import_queue(definition, applied)?;
         }
         for definition in &definitions.logs {
             self.import_log(definition, applied)?;
         }
-        for BindingDefinition { vhost, binding } in &definitions.bindings {
-            let change = Change::Bind(binding.clone());
-            self.as_broker(vhost, &change, applied)?;
+        for definition in &definitions.bindings {
+            self.import_binding(definition, applied)?;
         }
         Ok(())
     }
@@ -325,7 +323,6 @@ impl Catalog {
 
     fn import_queue(
         &mut self,
-        _by: &Actor,
         definition: &QueueDefinition,
         applied: &mut Applied,
     ) -> Result<(), Refusal> {
@@ -360,6 +357,23 @@ impl Catalog {
             validate_only: false,
         };
         self.as_broker(vhost, &change, applied)
+    }
+
+    /// RabbitMQ exports bindings of exclusive queues too, which are not there without their connections.
+    fn import_binding(
+        &mut self,
+        definition: &BindingDefinition,
+        applied: &mut Applied,
+    ) -> Result<(), Refusal> {
+        let BindingDefinition { vhost, binding } = definition;
+        self.check_vhost(vhost)?;
+        match self.as_broker(vhost, &Change::Bind(binding.clone()), applied) {
+            Err(refusal @ Refusal::NotFound { .. }) => {
+                tracing::warn!(%refusal, "binding left out of an import");
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Makes a change on the broker's own behalf, as a part of a larger one.
@@ -601,7 +615,12 @@ pub(crate) fn limits_of(value: &Value) -> Vec<(Text, i64)> {
 fn check_limits(limits: &[(Text, i64)], known: &[&str]) -> Result<(), Refusal> {
     match limits.iter().find(|(name, _)| !known.contains(&&**name)) {
         None => Ok(()),
-        Some((name, _)) => Err(Refusal::Invalid(format!("unknown limit '{name}'").into())),
+        Some((name, value)) => {
+            let text = format!(
+                "Validation failed\n\nUnrecognised terms [{{<<\"{name}\">>,{value}}}] in limits\n"
+            );
+            Err(Refusal::Invalid(text.into()))
+        }
     }
 }
 

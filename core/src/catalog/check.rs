@@ -209,7 +209,6 @@ fn argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Value>
         .map(|(_, value)| value)
 }
 
-/// The value of an argument that is text.
 /// The name of an alternate exchange is a string.
 pub(super) fn alternate_exchange(
     name: &Text,
@@ -229,6 +228,7 @@ pub(super) fn alternate_exchange(
     }
 }
 
+/// The value of an argument that is text.
 pub(super) fn text_argument<'a>(arguments: &'a [(Text, Value)], name: &str) -> Option<&'a Text> {
     match argument(arguments, name) {
         Some(Value::Text(text)) => Some(text),

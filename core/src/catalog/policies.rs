@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::{
-    Applied, Catalog, Effect, LogEntry, QueueEntry, admin::check_name, bindings::End,
+    Applied, Catalog, Effect, LogEntry, QueueEntry, admin::check_name, bindings::End, check::plain,
     streams::max_age,
 };
 use crate::{
@@ -402,14 +402,14 @@ const APPLY_TO: [&str; 6] = [
 fn check(policy: &PolicyDefinition) -> Result<(), Refusal> {
     if !APPLY_TO.contains(&&*policy.apply_to) {
         let text = format!(
-            "apply-to '{}' unrecognised; should be one of: {}",
+            "apply-to '{}' unrecognised; should be one of: {}\n",
             policy.apply_to,
             APPLY_TO.join(", ")
         );
         return Err(invalid(text));
     }
     if policy.definition.is_empty() {
-        return Err(invalid("no policy provided"));
+        return Err(invalid("no policy provided\n"));
     }
     let unknown: Vec<String> = policy
         .definition
@@ -421,14 +421,9 @@ fn check(policy: &PolicyDefinition) -> Result<(), Refusal> {
         .map(|(name, value)| format!("{{<<\"{name}\">>,{}}}", term(value)))
         .collect();
     if !unknown.is_empty() {
-        let kind = if policy.operator {
-            "operator policy"
-        } else {
-            "policy"
-        };
         let unknown = unknown.join(",");
         return Err(invalid(format!(
-            "[{unknown}] are not recognised {kind} settings\n"
+            "[{unknown}] are not recognised policy settings\n"
         )));
     }
     for (name, value) in &policy.definition {
@@ -468,10 +463,7 @@ impl Takes {
 fn term(value: &Value) -> String {
     match value {
         Value::Text(text) => format!("<<\"{text}\">>"),
-        Value::Bool(value) => value.to_string(),
-        value => value
-            .integer()
-            .map_or_else(|| format!("{value:?}"), |number| number.to_string()),
+        value => plain(value),
     }
 }
 

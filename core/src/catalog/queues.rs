@@ -60,7 +60,10 @@ impl Catalog {
         }
         QueueSettings::check(name, &by.vhost, declared)?;
         let source = self.cursor_source(by, &spec)?;
-        check::not_reserved(Kind::Queue, name)?;
+        // A queue that a broker has named is restored under that name.
+        if !(by.is_broker() && name.starts_with(GENERATED)) {
+            check::not_reserved(Kind::Queue, name)?;
+        }
         if let Some(exchange) = check::text_argument(&spec.arguments, "x-dead-letter-exchange") {
             self.may(by, Operation::Read, Kind::Queue, wanted)?;
             self.may(by, Operation::Write, Kind::Exchange, exchange)?;
@@ -324,11 +327,14 @@ impl Catalog {
     }
 }
 
+/// What names of the broker's making begin with.
+const GENERATED: &str = "amq.gen-";
+
 /// `amq.gen-` and 22 characters that nobody can guess.
 fn fresh_name() -> Text {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let random = Uuid::new_v4().as_u128();
     let digit = |i: u32| char::from(ALPHABET[(random.rotate_left(6 * i + 6) & 63) as usize]);
-    let name: String = "amq.gen-".chars().chain((0..22).map(digit)).collect();
+    let name: String = GENERATED.chars().chain((0..22).map(digit)).collect();
     name.into()
 }
