@@ -11,7 +11,7 @@ use support::{
     message, open,
     queues::*,
 };
-use trivium_core::{ConsumeSpec, DeliveryId, Message, Outcome, Value};
+use trivium_core::{ConsumeSpec, DeliveryId, Message, Origin, Outcome, Value};
 
 #[tokio::test]
 async fn a_rejected_message_arrives_with_its_history() {
@@ -102,6 +102,39 @@ async fn deaths_are_counted_and_survive_the_store() {
     let again = client.take("work").await.expect("it is there");
     assert!(again.redelivered);
     assert_eq!(deaths(&again.message), history);
+}
+
+/// RabbitMQ's dead letter exchanges: a dead letter goes by all the routing keys that the message was published with.
+#[tokio::test]
+async fn keys_that_nobody_is_shown_count_again_also_after_a_crash() {
+    let (store, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    for (key, queue) in [("q", "dead"), ("hidden", "hidden")] {
+        client.declare(queue, &[]).await;
+        client.bind("amq.direct", key, queue).await;
+    }
+    let to_direct = [("x-dead-letter-exchange", text("amq.direct"))];
+    client.declare("q", &to_direct).await;
+    let origin = Origin {
+        blind_copies: Some(["hidden".into()].into()),
+        ..Origin::default()
+    };
+    let copied = Message {
+        origin: Arc::new(origin),
+        ..message("", "q", "a")
+    };
+    client.publish_message(copied).await;
+    client.make_durable().await;
+    let broker = open(Arc::new(store.crash(1))).await;
+    let mut client = Client::new(&broker);
+    client.consume(1, "q", ConsumeSpec::default()).await;
+    client.delivery().await;
+    client.submit(settle(1, 1, Outcome::Reject)).await;
+    for queue in ["dead", "hidden"] {
+        client.until(queue, 1).await;
+        let dead = client.take(queue).await.expect("it is there").message;
+        assert_eq!(deaths(&dead), [death("q", "rejected", 1)]);
+    }
 }
 
 #[tokio::test]

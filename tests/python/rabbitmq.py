@@ -39,9 +39,13 @@ class RabbitMQ:
     def __init__(self, directory, settings=(), definitions=None, plugins=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.amqp_port, self.epmd_port, self.distribution_port = free_port(), quiet_port(), quiet_port()
+        self.ports = {"amqp": free_port()}
+        self.epmd_port, self.distribution_port = quiet_port(), quiet_port()
         self.node = f"parity{os.getpid()}@localhost"
-        self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", "log.file.level = error", *settings]
+        self.settings = [f"listeners.tcp.1 = 127.0.0.1:{self.ports['amqp']}", "log.file.level = error", *settings]
+        if "rabbitmq_management" in plugins:
+            self.ports["http"] = free_port()
+            self.settings += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {self.ports['http']}"]
         if definitions is not None:
             self.settings.append(f"load_definitions = {definitions}")
         self.plugins = plugins
@@ -67,12 +71,11 @@ class RabbitMQ:
     # The names that tests know from Trivium's broker.
 
     def port(self, protocol):
-        assert protocol == "amqp"
-        return self.amqp_port
+        return self.ports[protocol]
 
     @property
     def amqp_url(self):
-        return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/"
+        return f"amqp://guest:guest@127.0.0.1:{self.ports['amqp']}/"
 
     def start(self):
         """Starts the node, on another port for its peers when somebody took the one that was free a moment ago."""
@@ -107,7 +110,7 @@ class RabbitMQ:
     def accepts(self):
         """Whether the node is beyond its boot: it answers a protocol header."""
         try:
-            with socket.create_connection(("127.0.0.1", self.amqp_port), 2) as probe:
+            with socket.create_connection(("127.0.0.1", self.ports["amqp"]), 2) as probe:
                 probe.sendall(b"AMQP\x00\x00\x09\x01")
                 probe.settimeout(5)
                 return bool(probe.recv(1))

@@ -46,7 +46,7 @@ impl Routing {
         let routed = self.routes.route(
             "/",
             exchange,
-            topic,
+            &[topic],
             &mut Facts::default,
             "",
             &mut self.targets,

@@ -98,14 +98,19 @@ impl Story {
     }
 
     fn targets(&self, exchange: &str, key: &str, client: &str) -> Targets {
+        self.targets_of_all(exchange, &[key], client)
+    }
+
+    fn targets_of_all(&self, exchange: &str, keys: &[&str], client: &str) -> Targets {
         let mut targets = Targets::default();
-        let topic = Topic::new(key.into(), Grammar::Dots);
+        let topic = |key: &&str| Topic::new((*key).into(), Grammar::Dots);
+        let topics: Vec<Topic> = keys.iter().map(topic).collect();
         self.catalog
             .routes()
             .route(
                 "/",
                 exchange,
-                &topic,
+                &topics.iter().collect::<Vec<_>>(),
                 &mut Facts::default,
                 client,
                 &mut targets,

@@ -55,6 +55,14 @@ pub(crate) struct DeadLetter {
     pub(crate) arrived: SmallVec<[Target; 1]>,
 }
 
+/// A dead letter as it will arrive, and where.
+struct Addressed {
+    message: Arc<Message>,
+    /// Topics that it goes by besides its own.
+    also: Arc<[Topic]>,
+    targets: Targets,
+}
+
 /// Routes what shards send until they end.
 pub(crate) async fn run(inner: Arc<Inner>, mut letters: mpsc::UnboundedReceiver<Vec<DeadLetter>>) {
     let mailbox = Arc::new(Mailbox::new(OFFICE));
@@ -100,45 +108,42 @@ impl Office {
     fn forward(&mut self, letter: DeadLetter) {
         self.bytes += size(&letter.message);
         let addressed = self.address(&letter);
-        if let (true, Some(sequence), Some((message, targets))) = (
+        if let (true, Some(sequence), Some(addressed)) = (
             letter.queue.settings.dead_letters_must_arrive,
             letter.sequence,
             &addressed,
         ) {
             let number = self.registered.open(&letter, sequence);
-            self.send(message, targets, Some(number));
-            if targets.is_empty() {
+            self.send(addressed, Some(number));
+            if addressed.targets.is_empty() {
                 self.registered.refuse(number);
             }
             let outcome = self.registered.close(number);
             return self.conclude(outcome);
         }
-        if let Some((message, targets)) = addressed {
-            self.send(&message, &targets, None);
+        if let Some(addressed) = addressed {
+            self.send(&addressed, None);
         }
         if let Some(sequence) = letter.sequence {
             self.left.entry(letter.queue.id).or_default().push(sequence);
         }
     }
 
-    /// The dead letter as it will arrive, and where; `None` if it goes nowhere.
-    fn address(&self, letter: &DeadLetter) -> Option<(Arc<Message>, Targets)> {
+    /// `None` if the letter goes nowhere.
+    fn address(&self, letter: &DeadLetter) -> Option<Addressed> {
         let settings = &letter.queue.settings;
         let exchange = settings.dead_letter_exchange.clone()?;
         let key = settings.dead_letter_routing_key.as_ref();
         let copies = copies(&letter.message);
         let message = Arc::new(dead_letter(letter, exchange, key, &copies));
+        let also = match key {
+            Some(_) => Arc::default(),
+            None => more_topics(&message, copies),
+        };
+        let topics: Vec<&Topic> = std::iter::once(&message.topic).chain(&*also).collect();
         let mut targets = Targets::default();
         let routes = self.inner.snapshot.load();
-        let vhost = &letter.queue.vhost;
-        routes.route_dead(vhost, &message, &message.topic, &mut targets);
-        if key.is_none() && !copies.is_empty() {
-            for key in copies {
-                let topic = Topic::new(key, Grammar::Dots);
-                routes.route_dead(vhost, &message, &topic, &mut targets);
-            }
-            targets.merge();
-        }
+        routes.route_dead(&letter.queue.vhost, &message, &topics, &mut targets);
         let known = targets.logs.len();
         let publisher = &message.origin.user;
         targets
@@ -153,11 +158,20 @@ impl Office {
                 .queues
                 .retain(|target| target.queue.spec.session || !deaths.is_cycle(&target.queue.name));
         }
-        Some((message, targets))
+        Some(Addressed {
+            message,
+            also,
+            targets,
+        })
     }
 
     /// Sends a message to its targets: to all at once, or to those that have to confirm the letter of a number.
-    fn send(&mut self, message: &Arc<Message>, targets: &Targets, number: Option<u64>) {
+    fn send(&mut self, addressed: &Addressed, number: Option<u64>) {
+        let Addressed {
+            message,
+            also,
+            targets,
+        } = addressed;
         targets.remember(message);
         for target in &targets.queues {
             let queue = target.queue.id;
@@ -188,7 +202,7 @@ impl Office {
             let Some(token) = self.token(number, Target::Delay(entry.id)) else {
                 continue;
             };
-            let (shard, op) = self.inner.to_delay(entry, message, Arc::default(), token);
+            let (shard, op) = self.inner.to_delay(entry, message, also.clone(), token);
             self.push(shard, op, token.is_none());
         }
     }
@@ -268,6 +282,13 @@ fn copies(message: &Message) -> Vec<Text> {
     .collect()
 }
 
+/// Where a message goes besides its own topic: also by the copies that nobody is shown.
+fn more_topics(message: &Message, copies: Vec<Text>) -> Arc<[Topic]> {
+    let blind = message.origin.blind_copies.iter().flat_map(|keys| &**keys);
+    let keys = copies.into_iter().chain(blind.cloned());
+    keys.map(|key| Topic::new(key, Grammar::Dots)).collect()
+}
+
 fn dead_letter(
     letter: &DeadLetter,
     exchange: Text,
@@ -297,6 +318,12 @@ fn dead_letter(
         retain: false,
         origin: Arc::new(Origin {
             deaths: Some(Arc::new(deaths)),
+            // A key of the queue's own stands for all that the publisher gave.
+            blind_copies: message
+                .origin
+                .blind_copies
+                .clone()
+                .filter(|_| key.is_none()),
             ..(*message.origin).clone()
         }),
         ..message.clone()

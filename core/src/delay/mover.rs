@@ -55,11 +55,8 @@ fn route(inner: &Inner, ready: &Ready, message: &Message) -> Targets {
     };
     let Waiting { also, .. } = &ready.waiting;
     let topics: Vec<&Topic> = std::iter::once(&message.topic).chain(&**also).collect();
-    for topic in topics {
-        let client = &message.origin.client;
-        routes.route_due(&ready.entry, topic, &mut facts, client, &mut targets);
-    }
-    targets.merge();
+    let client = &message.origin.client;
+    routes.route_due(&ready.entry, &topics, &mut facts, client, &mut targets);
     targets
 }
 

@@ -189,26 +189,36 @@ impl Routing {
         message: &Message,
         also: &[Topic],
     ) -> Result<Arc<Targets>, Refusal> {
-        let targets = self.route(vhost, message)?;
         if also.is_empty() {
-            return Ok(targets);
+            return self.route(vhost, message);
         }
-        let mut targets = Targets::clone(&targets);
-        let mut facts = || Facts::of(message);
-        for topic in also {
+        self.current();
+        let topics: Vec<&Topic> = std::iter::once(&message.topic).chain(also).collect();
+        self.find_targets(vhost, message, &topics).map(Arc::new)
+    }
+
+    fn find_targets(
+        &mut self,
+        vhost: &str,
+        message: &Message,
+        topics: &[&Topic],
+    ) -> Result<Targets, Refusal> {
+        for topic in topics {
             self.permit_publish(vhost, message, topic)?;
-            self.routes.route(
-                vhost,
-                &message.exchange,
-                topic,
-                &mut facts,
-                &message.origin.client,
-                &mut targets,
-            )?;
         }
-        targets.merge();
+        let mut targets = Targets::default();
+        let mut facts = || Facts::of(message);
+        let client = &message.origin.client;
+        self.routes.route(
+            vhost,
+            &message.exchange,
+            topics,
+            &mut facts,
+            client,
+            &mut targets,
+        )?;
         self.permit_captures(&targets)?;
-        Ok(Arc::new(targets))
+        Ok(targets)
     }
 
     fn look_up(&mut self, vhost: &str, message: &Message) -> Result<Arc<Targets>, Refusal> {
@@ -218,19 +228,7 @@ impl Routing {
         {
             return Ok(targets.clone());
         }
-        self.permit_publish(vhost, message, &message.topic)?;
-        let mut targets = Targets::default();
-        let mut facts = || Facts::of(message);
-        let client = &message.origin.client;
-        self.routes.route(
-            vhost,
-            &message.exchange,
-            &message.topic,
-            &mut facts,
-            client,
-            &mut targets,
-        )?;
-        self.permit_captures(&targets)?;
+        let targets = self.find_targets(vhost, message, &[&message.topic])?;
         let targets = Arc::new(targets);
         if !targets.by_headers {
             let remembered = &mut self.lately.make().remembered;

@@ -16,6 +16,7 @@ use crate::{
     id::{BindingTag, Sequence},
     log::Records,
     message::{Dialect, Message, Native, Origin, Persistence, Plain},
+    properties::Text,
     tags::Tags,
     time::Timestamp,
     topic::{Grammar, Topic},
@@ -78,6 +79,8 @@ pub(crate) struct Stored {
 
 /// Beside the persistence of a message: its deaths follow the details.
 const HAS_DIED: u8 = 0x80;
+/// The same: routing keys that nobody is shown follow.
+const HAS_BLIND_COPIES: u8 = 0x40;
 
 mod flags {
     pub(super) const SAME_ROUTE: u8 = 1;
@@ -162,6 +165,7 @@ fn encode_message(writer: &mut Writer, stored: &Stored, previous: Option<&Stored
 fn has_details(stored: &Stored) -> bool {
     let message = &*stored.message;
     message.origin.deaths.is_some()
+        || message.origin.blind_copies.is_some()
         || message.key.is_some()
         || message.timestamp.is_some()
         || message.expiry_ms.is_some()
@@ -185,10 +189,16 @@ fn encode_details(writer: &mut Writer, stored: &Stored) {
         Persistence::ExactlyOnce => 3,
     };
     let deaths = message.origin.deaths.as_deref();
-    writer.u8(persistence | if deaths.is_some() { HAS_DIED } else { 0 });
+    let blind = message.origin.blind_copies.as_deref();
+    let died = if deaths.is_some() { HAS_DIED } else { 0 };
+    let copied = if blind.is_some() { HAS_BLIND_COPIES } else { 0 };
+    writer.u8(persistence | died | copied);
     writer.list(&stored.tags, |writer, tag| writer.varint(tag.0));
     if let Some(deaths) = deaths {
         encode_deaths(writer, deaths);
+    }
+    if let Some(keys) = blind {
+        writer.list(keys, |writer, key| writer.text(key));
     }
 }
 
@@ -241,6 +251,7 @@ fn decode_message(
             user,
             vhost,
             deaths: None,
+            blind_copies: None,
         })
     };
     let native = Native {
@@ -252,12 +263,14 @@ fn decode_message(
     } else {
         Details::default()
     };
-    let origin = match details.deaths {
-        Some(deaths) => Arc::new(Origin {
-            deaths: Some(Arc::new(deaths)),
+    let origin = if details.deaths.is_some() || details.blind_copies.is_some() {
+        Arc::new(Origin {
+            deaths: details.deaths.map(Arc::new),
+            blind_copies: details.blind_copies,
             ..(*origin).clone()
-        }),
-        None => origin,
+        })
+    } else {
+        origin
     };
     let (body, reference) = if bits & flags::SHARED_BODY != 0 {
         (
@@ -304,6 +317,7 @@ struct Details {
     persistence: Persistence,
     tags: Tags,
     deaths: Option<Deaths>,
+    blind_copies: Option<Arc<[Text]>>,
 }
 
 impl Default for Details {
@@ -317,6 +331,7 @@ impl Default for Details {
             persistence,
             tags: Tags::default(),
             deaths: None,
+            blind_copies: None,
         }
     }
 }
@@ -330,7 +345,7 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
         ..Details::default()
     };
     let persistence = reader.u8()?;
-    details.persistence = match persistence & !HAS_DIED {
+    details.persistence = match persistence & !(HAS_DIED | HAS_BLIND_COPIES) {
         0 => Persistence::Unset,
         1 => Persistence::Transient,
         3 => Persistence::ExactlyOnce,
@@ -342,6 +357,9 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
         .collect();
     if persistence & HAS_DIED != 0 {
         details.deaths = Some(decode_deaths(reader)?);
+    }
+    if persistence & HAS_BLIND_COPIES != 0 {
+        details.blind_copies = Some(reader.list(Reader::text)?.into());
     }
     Ok(details)
 }
@@ -688,6 +706,7 @@ mod tests {
         odd.persistence = Persistence::Transient;
         odd.origin = Arc::new(Origin {
             client: "c".into(),
+            blind_copies: Some(["hidden".into(), "more".into()].into()),
             ..Origin::default()
         });
         let mut tagged = stored(12, message("q", "third"));
@@ -716,6 +735,7 @@ mod tests {
             );
             assert_eq!(decoded.message.topic, chunk.message.topic);
             assert_eq!(decoded.message.key, chunk.message.key);
+            assert_eq!(decoded.message.origin, chunk.message.origin);
             assert_eq!(decoded.message.expiry_ms, chunk.message.expiry_ms);
             assert_eq!(decoded.message.priority, chunk.message.priority);
             assert_eq!(decoded.message.persistence, chunk.message.persistence);

@@ -1,5 +1,7 @@
 //! CC and BCC: headers that name more routing keys (RabbitMQ's sender-selected distribution).
 
+use std::sync::Arc;
+
 use trivium_core::{Grammar, Text, Topic};
 
 use crate::{
@@ -12,14 +14,28 @@ pub const CC: &str = "CC";
 /// The header that nobody who gets the message sees.
 pub const BCC: &str = "BCC";
 
-/// The topics that CC and BCC add, or what is wrong with them.
-pub fn topics(block: &Block<'_>) -> Result<Box<[Topic]>, String> {
-    let mut topics = Vec::new();
-    for (name, value) in [(CC, block.cc()), (BCC, block.bcc())] {
-        let Some(value) = value else { continue };
-        topics.extend(keys(name, value)?.map(|key| Topic::new(key, Grammar::Dots)));
+/// More routing keys of a message than its own.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Where CC and BCC lead.
+    pub also: Box<[Topic]>,
+    /// The keys of BCC.
+    pub blind: Option<Arc<[Text]>>,
+}
+
+impl Copies {
+    /// What CC and BCC say, or what is wrong with them.
+    pub fn new(block: &Block<'_>) -> Result<Copies, String> {
+        let cc = block.cc().map(|value| keys(CC, value)).transpose()?;
+        let bcc = block.bcc().map(|value| keys(BCC, value)).transpose()?;
+        let blind: Option<Arc<[Text]>> = bcc.map(Iterator::collect);
+        let all = cc
+            .into_iter()
+            .flatten()
+            .chain(blind.iter().flat_map(|keys| keys.iter().cloned()));
+        let also = all.map(|key| Topic::new(key, Grammar::Dots)).collect();
+        Ok(Copies { also, blind })
     }
-    Ok(topics.into())
 }
 
 /// The strings of an array; what else is in it does not count.

@@ -12,7 +12,7 @@ use trivium_core::{Grammar, Message, Native, Origin, Text, Topic};
 
 use crate::{
     channel::PSEUDO_QUEUE,
-    copies,
+    copies::{self, Copies},
     error::{Error, ReplyCode},
     properties::{Basic, Block, MQTT_REPLY_PREFIX},
     rewrite::{with_reply_to, without_header},
@@ -155,7 +155,7 @@ fn message(
     by: &Publisher<'_>,
 ) -> Result<(Arc<Message>, Box<[Topic]>), Error> {
     let given = Block::parse(&block)?;
-    let also = copies::topics(&given).map_err(Error::precondition)?;
+    let Copies { also, blind } = Copies::new(&given).map_err(Error::precondition)?;
     let changed = rewritten(&given, &block, by.reply_address)?;
     let (block, properties) = match &changed {
         Some(changed) => (changed.clone(), Block::parse(changed)?),
@@ -188,7 +188,13 @@ fn message(
             dialect: &BASIC,
             block,
         },
-        origin: origin.clone(),
+        origin: match blind {
+            None => origin.clone(),
+            blind_copies => Arc::new(Origin {
+                blind_copies,
+                ..(**origin).clone()
+            }),
+        },
     };
     Ok((Arc::new(message), also))
 }

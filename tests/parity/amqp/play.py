@@ -5,6 +5,10 @@ the transcript: `A1 > …` is sent, `A1 < …` received on channel 1 of connecti
 scenario; what differs from run to run (generated names, the time) is replaced by what it stands for.
 """
 
+import base64
+import html
+import http.client
+import json
 import re
 import string
 import time
@@ -13,6 +17,7 @@ import amqp_wire
 from amqp_wire import Closed, Typed, Wire
 
 SCENARIOS = {}
+LOGIN = "Basic " + base64.b64encode(b"guest:guest").decode()
 # What a wait for "nothing comes" takes. It can only hide a difference, never make one.
 QUIET = 0.25
 
@@ -34,8 +39,8 @@ def scenario(function):
 class Play:
     """One run of one scenario against one broker."""
 
-    def __init__(self, port, name):
-        self.port, self.name = port, name
+    def __init__(self, broker, name):
+        self.broker, self.name = broker, name
         self.lines, self.generated = [], {}
         self.connections, self.main = [], None
 
@@ -77,6 +82,40 @@ class Play:
         self.connections.append(connection)
         return connection
 
+    def ask(self, verb, path, body=None):
+        """The status and the answer of the management API. `$` in a path is the name of the scenario."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.broker.port("http"), timeout=30)
+        headers = {"Authorization": LOGIN, "Content-Type": "application/json"}
+        connection.request(verb, "/api" + path.replace("$", self.name), body, headers)
+        response = connection.getresponse()
+        answer = response.read().decode()
+        connection.close()
+        return response.status, answer
+
+    def api(self, verb, path, body=None):
+        """Asks the management API. Only what it says about values that are not valid has a text that is compared."""
+        told = "" if body is None else f" {body if isinstance(body, str) else json.dumps(body)}"
+        status, answer = self.ask(verb, path, told[1:] or None)
+        reason = json.loads(answer).get("reason", "") if status == 400 and answer.startswith("{") else ""
+        invalid = f" {html.unescape(reason)}" if str(reason).startswith("Validation failed") else ""
+        self.line(f"{verb} {path}{told}: {status}{invalid}")
+
+    def shows(self, path, **wanted):
+        """Waits until the management API tells this of something; RabbitMQ collects it once in a while."""
+        deadline = time.monotonic() + 15
+        while True:
+            _, answer = self.ask("GET", path)
+            told = {key: json.loads(answer).get(key) or None for key in wanted}
+            if told == wanted or time.monotonic() > deadline:
+                return self.line(f"{path} shows {told}")
+            time.sleep(0.1)
+
+    def policy(self, name, definition, pattern=None, operator=False, **more):
+        """Sets a policy for the objects whose names begin with that of the scenario, or match another pattern."""
+        pattern = f"^{re.escape(self.q())}(\\.|$)" if pattern is None else pattern
+        kind = "operator-policies" if operator else "policies"
+        self.api("PUT", f"/{kind}/%2F/$.{name}", {"pattern": pattern, "definition": definition, **more})
+
     def channel(self):
         """A new channel on the scenario's main connection, which is made again when it was closed."""
         if self.main is None or self.main.is_closed:
@@ -87,7 +126,7 @@ class Play:
 class Connection:
     def __init__(self, play, label):
         self.play, self.label = play, label
-        self.wire = Wire(play.port)
+        self.wire = Wire(play.broker.port("amqp"))
         self.channels, self.is_closed = 0, False
 
     def channel(self, number=None):

@@ -21,7 +21,8 @@ use crate::{
 };
 
 impl Routes {
-    /// Adds to `targets` where a message goes: each destination once, however many bindings match.
+    /// Adds to `targets` where a message goes by its topics, of which most have one: each destination once, however
+    /// many bindings match.
     ///
     /// `facts` is asked at most once, by exchanges that look at more than the topic. `client` is the publisher's client
     /// identifier, which subscriptions with "no local" leave out.
@@ -29,7 +30,7 @@ impl Routes {
         &self,
         vhost: &str,
         exchange: &str,
-        topic: &Topic,
+        topics: &[&Topic],
         facts: &mut dyn FnMut() -> Facts,
         client: &str,
         targets: &mut Targets,
@@ -38,10 +39,10 @@ impl Routes {
             return Err(Refusal::NoVhost(vhost.into()));
         };
         if exchange.is_empty() {
-            names.route_by_name(topic, targets);
+            names.route_by_name(topics, targets);
             return Ok(());
         }
-        if topic.is_brokers() {
+        if let Some(topic) = topics.iter().find(|topic| topic.is_brokers()) {
             let text = format!("topic '{}' is the broker's own", topic.text());
             return Err(Refusal::Denied(text.into()));
         }
@@ -57,7 +58,7 @@ impl Routes {
                 format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
             return Err(Refusal::Denied(text.into()));
         }
-        Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
+        Walk::new(names, topics, facts, client, Leading::Any, true, targets).run(start);
         Ok(())
     }
 
@@ -68,7 +69,7 @@ impl Routes {
             && let Some(start) = names.exchanges.get(SQUARE)
         {
             let facts = &mut Facts::default;
-            Walk::new(names, topic, facts, "", Leading::Any, false, targets).run(start);
+            Walk::new(names, &[topic], facts, "", Leading::Any, false, targets).run(start);
         }
     }
 
@@ -76,7 +77,7 @@ impl Routes {
     pub(crate) fn route_due(
         &self,
         delay: &DelayEntry,
-        topic: &Topic,
+        topics: &[&Topic],
         facts: &mut dyn FnMut() -> Facts,
         client: &str,
         targets: &mut Targets,
@@ -86,7 +87,7 @@ impl Routes {
         if let (Some(names), Some(start)) = (names, start)
             && start.delay.as_ref().is_some_and(|own| own.id == delay.id)
         {
-            Walk::new(names, topic, facts, client, Leading::Any, true, targets).run(start);
+            Walk::new(names, topics, facts, client, Leading::Any, true, targets).run(start);
         }
     }
 
@@ -100,8 +101,8 @@ impl Routes {
                 let start = names.and_then(|names| names.exchanges.get(&**name));
                 if let (Some(names), Some(start)) = (names, start) {
                     let facts = &mut || Facts::of(message);
-                    let topic = &message.topic;
-                    Walk::new(names, topic, facts, "", Leading::Any, true, targets).run(start);
+                    let topics = &[&message.topic];
+                    Walk::new(names, topics, facts, "", Leading::Any, true, targets).run(start);
                 }
             }
         }
@@ -112,21 +113,21 @@ impl Routes {
         &self,
         vhost: &str,
         message: &Message,
-        topic: &Topic,
+        topics: &[&Topic],
         targets: &mut Targets,
     ) {
         let Some(names) = self.vhosts.get(vhost) else {
             return;
         };
         if message.exchange.is_empty() {
-            return names.route_by_name(topic, targets);
+            return names.route_by_name(topics, targets);
         }
-        if topic.is_brokers() {
+        if topics.iter().any(|topic| topic.is_brokers()) {
             return;
         }
         if let Some(start) = names.exchanges.get(&*message.exchange) {
             let mut facts = || Facts::of(message);
-            Walk::new(names, topic, &mut facts, "", Leading::Any, true, targets).run(start);
+            Walk::new(names, topics, &mut facts, "", Leading::Any, true, targets).run(start);
         }
     }
 
@@ -154,7 +155,7 @@ impl Routes {
         } else {
             Leading::Literal
         };
-        Walk::new(names, topic, facts, "", leading, false, targets).run(start);
+        Walk::new(names, &[topic], facts, "", leading, false, targets).run(start);
     }
 
     /// Whether a record of `log` that is offered under a topic with this beginning may reach anybody.
@@ -182,24 +183,27 @@ impl Routes {
 
 impl Vhost {
     /// What the default exchange does.
-    fn route_by_name(&self, topic: &Topic, targets: &mut Targets) {
-        let name = dots(topic);
-        if let Some(queue) = self.queues.get(&*name) {
-            // What a cursor has comes from its log only.
-            if queue.source.is_none() {
-                targets.push_queue(queue, None);
+    fn route_by_name(&self, topics: &[&Topic], targets: &mut Targets) {
+        for topic in topics {
+            let name = dots(topic);
+            if let Some(queue) = self.queues.get(&*name) {
+                // What a cursor has comes from its log only.
+                if queue.source.is_none() {
+                    targets.push_queue(queue, None);
+                }
+            } else if let Some(log) = self.logs.get(&*name) {
+                targets.push_log(log, false);
             }
-        } else if let Some(log) = self.logs.get(&*name) {
-            targets.push_log(log, false);
         }
         targets.merge();
     }
 }
 
-/// One message on its way through exchanges. Each exchange is visited once, so cycles end.
+/// One message on its way through exchanges. Each exchange is visited once, for all topics, so cycles end, and an
+/// alternate takes only what no topic has led anywhere.
 struct Walk<'r, 'm> {
     vhost: &'r Vhost,
-    topic: &'m Topic,
+    topics: &'m [&'m Topic],
     facts: Lazy<'m>,
     client: &'m str,
     leading: Leading,
@@ -232,7 +236,7 @@ impl Lazy<'_> {
 impl<'r, 'm> Walk<'r, 'm> {
     fn new(
         vhost: &'r Vhost,
-        topic: &'m Topic,
+        topics: &'m [&'m Topic],
         facts: &'m mut dyn FnMut() -> Facts,
         client: &'m str,
         leading: Leading,
@@ -243,7 +247,7 @@ impl<'r, 'm> Walk<'r, 'm> {
         let (pending, seen) = (SmallVec::new(), FxHashSet::default());
         Walk {
             vhost,
-            topic,
+            topics,
             facts,
             client,
             leading,
@@ -272,18 +276,20 @@ impl<'r, 'm> Walk<'r, 'm> {
         }
         self.targets.histories.extend(exchange.remembering.clone());
         self.matched = false;
-        let topic = self.topic;
+        let topics = self.topics;
         match &exchange.table {
             Table::Direct(keys) => {
-                let edges = keys
-                    .get(&*dots(topic))
-                    .into_iter()
-                    .flat_map(|edges| edges.values());
-                edges.for_each(|edge| self.follow(edge, start));
+                for topic in topics {
+                    let edges = keys.get(&*dots(topic));
+                    let edges = edges.into_iter().flat_map(|edges| edges.values());
+                    edges.for_each(|edge| self.follow(edge, start));
+                }
             }
             Table::Fanout(edges) => edges.values().for_each(|edge| self.follow(edge, start)),
             Table::Topic(trie) => {
-                trie.for_each_match(topic, self.leading, |edge| self.follow(edge, start))
+                for topic in topics {
+                    trie.for_each_match(topic, self.leading, |edge| self.follow(edge, start));
+                }
             }
             Table::Headers(edges) => {
                 let facts = self.facts.decode();
@@ -296,15 +302,17 @@ impl<'r, 'm> Walk<'r, 'm> {
                 self.targets.by_headers = true;
             }
             Table::Hash(on, edges, weights) => {
-                let hash = on.hash(&dots(topic), || {
-                    let facts = self.facts.decode();
-                    self.facts = Lazy::Decoded(facts.clone());
-                    *facts
-                });
+                for topic in topics {
+                    let hash = on.hash(&dots(topic), || {
+                        let facts = self.facts.decode();
+                        self.facts = Lazy::Decoded(facts.clone());
+                        *facts
+                    });
+                    let weight = |number| weights.get(&number).copied().unwrap_or(1);
+                    let chosen = spread::consistent(edges.iter(), weight, hash);
+                    chosen.into_iter().for_each(|edge| self.follow(edge, start));
+                }
                 self.targets.by_headers |= *on != HashOn::RoutingKey;
-                let weight = |number| weights.get(&number).copied().unwrap_or(1);
-                let chosen = spread::consistent(edges.iter(), weight, hash);
-                chosen.into_iter().for_each(|edge| self.follow(edge, start));
             }
             Table::Random(edges) => {
                 self.targets.by_headers = true;
@@ -320,8 +328,10 @@ impl<'r, 'm> Walk<'r, 'm> {
                 self.targets.by_headers = true;
             }
             Table::Modulus(edges) => {
-                let chosen = spread::modulus(edges.iter(), &dots(topic));
-                chosen.into_iter().for_each(|edge| self.follow(edge, start));
+                for topic in topics {
+                    let chosen = spread::modulus(edges.iter(), &dots(topic));
+                    chosen.into_iter().for_each(|edge| self.follow(edge, start));
+                }
             }
         }
         if let (false, Some(alternate)) = (self.matched, &exchange.alternate) {

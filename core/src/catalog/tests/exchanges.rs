@@ -126,7 +126,7 @@ fn internal_exchanges_take_from_exchanges_only() {
         .route(
             "/",
             "xi",
-            &topic,
+            &[&topic],
             &mut Facts::default,
             "",
             &mut Targets::default(),
@@ -173,6 +173,9 @@ fn the_alternate_exchange_takes_what_matches_nothing() {
     assert_eq!(story.route("a", "k"), ["q"]);
     assert_eq!(story.route("a", "other"), ["spare"]);
     assert_eq!(story.route("a", "nothing"), [""; 0]);
+    let of_all = |keys| names(&story.targets_of_all("a", keys, ""));
+    assert_eq!(of_all(&["k", "other"]), ["q"], "one key has led somewhere");
+    assert_eq!(of_all(&["nothing", "other"]), ["spare"]);
 }
 
 #[test]
@@ -214,7 +217,14 @@ fn headers_exchanges_ask_for_headers_once() {
     story
         .catalog
         .routes()
-        .route("/", "amq.headers", &topic, &mut headers, "", &mut targets)
+        .route(
+            "/",
+            "amq.headers",
+            &[&topic],
+            &mut headers,
+            "",
+            &mut targets,
+        )
         .unwrap();
     assert_eq!((names(&targets), asked), (vec!["q".to_string()], 1));
 }

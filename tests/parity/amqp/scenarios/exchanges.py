@@ -288,3 +288,60 @@ def default_exchange_routes_to_every_queue(t):
     c.get_when_there(t.q())
     c("confirm.select")
     c.publish_sure("", t.q("missing"), "nobody", mandatory=True)
+
+
+ODD_HEADERS = [
+    {"a": [1, "two"]}, {"a": {"b": 1}}, {"a": Typed("T", 1600000000)}, {"a": Typed("D", (2, 314))}, {"a": Typed("f", 1.5)},
+    {"a": Typed("d", 1.5)}, {"a": 1}, {"a": Typed("d", 1.0)}, {"a": True}, {"a": False}, {"a": b"bytes"}, {"a": "bytes"},
+    {"a": ""}, {"a": None}, {"a": Typed("l", 1600000000)}, {"A": 1}, {"": 1}, {"a": 1, "x-b": 2, "x-match": "any"},
+    {"a": Typed("b", 1)}, {"a": Typed("B", 255)}, {"a": Typed("s", -1)}, {"a": Typed("b", -1)}, {"a": []},
+    {"a": [1, "two", None]}, {"a": {"b": Typed("l", 1)}}, {"a": [Typed("l", 1), "two"]}, {"a": "1.5"}, {"a": Typed("L", 1)},
+]
+
+
+@scenario
+def headers_of_odd_types(t):
+    c = t.channel()
+    c.exchange(t.q(), "headers")
+    bound = []
+    for number, arguments in enumerate(ODD_HEADERS):
+        c.declare(t.q(str(number)))
+        if c("queue.bind", queue=t.q(str(number)), exchange=t.q(), args=arguments).name == "queue.bind-ok":
+            bound.append(number)
+        else:
+            c = t.channel()
+    for sent in ODD_HEADERS:
+        c.publish(t.q(), "", "m", {"headers": sent})
+        hits = []
+        for number in bound:
+            got = c.wire.call("basic.get", c.number, queue=t.q(str(number)), no_ack=True)
+            if got.name == "basic.get-ok":
+                hits.append(number)
+        t.note(f"{sent} is matched by {hits}")
+
+
+@scenario
+def headers_are_unbound_by_equal_arguments(t):
+    c = t.channel()
+    c.declare(t.q())
+    for bound, unbound in [
+        ({"a": 1}, {"a": Typed("l", 1)}), ({"a": 1}, {"a": 1, "x-match": "all"}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a": "x"}, {"a": b"x"}), ({"a": 1}, {}),
+    ]:
+        c("queue.bind", queue=t.q(), exchange="amq.headers", routing_key=t.q(), args={t.q(): "mine", **bound})
+        c("queue.unbind", queue=t.q(), exchange="amq.headers", routing_key=t.q(), args={t.q(): "mine", **unbound})
+        c.publish("amq.headers", "", "m", {"headers": {t.q(): "mine", **bound}})
+        c.silent()
+        c.drain(t.q())
+        c("queue.unbind", queue=t.q(), exchange="amq.headers", routing_key=t.q(), args={t.q(): "mine", **bound})
+
+
+@scenario
+def bindings_that_differ_in_keys_of_a_headers_exchange(t):
+    c = t.channel()
+    c.declare(t.q())
+    for key in ("one", "two"):
+        c("queue.bind", queue=t.q(), exchange="amq.headers", routing_key=key, args={t.q(): 1})
+    c("queue.unbind", queue=t.q(), exchange="amq.headers", routing_key="one", args={t.q(): 1})
+    c.publish("amq.headers", "whatever", "m", {"headers": {t.q(): 1}})
+    c.wait_messages(t.q(), 1)

@@ -116,3 +116,99 @@ def over_an_exclusive_queue(t):
     asked = server.next()
     server.publish("", asked.properties["reply_to"], "answer", {"correlation_id": asked.properties["correlation_id"]})
     client.next()
+
+
+@scenario
+def asked_on_another_channel(t):
+    mine = t.connect()
+    c, other = mine.channel(), mine.channel()
+    c.declare(t.q())
+    c.consume(PSEUDO, "client", no_ack=True)
+    other.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    other.next()
+
+
+@scenario
+def exclusive_and_with_arguments(t):
+    c = t.channel()
+    c.consume(PSEUDO, "client", no_ack=True, exclusive=True, args={"x-priority": 5})
+    c.declare(t.q())
+    c.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    asked = c.get_when_there(t.q())
+    c.publish("", asked.properties["reply_to"], "answer", {"headers": {"CC": ["x"]}, "expiration": "1"})
+    c.next()
+
+
+@scenario
+def the_tag_is_taken(t):
+    c = t.channel()
+    c.declare(t.q())
+    c.consume(t.q(), "tag")
+    c.consume(PSEUDO, "tag", no_ack=True)
+
+
+@scenario
+def cancelled_before_the_answer(t):
+    c, server = t.channel(), t.connect().channel()
+    c.declare(t.q())
+    c.consume(PSEUDO, "client", no_ack=True)
+    c.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    asked = server.get_when_there(t.q())
+    c("basic.cancel", consumer_tag="client")
+    server("confirm.select")
+    server.publish_sure("", asked.properties["reply_to"], "too late", mandatory=True)
+    c.silent()
+    c.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    c.next()
+
+
+@scenario
+def a_made_up_address_in_a_request(t):
+    c = t.channel()
+    c.declare(t.q())
+    for reply_to in (PSEUDO + ".made-up", PSEUDO + ".", "amq.rabbitmq.reply-to-mine", ""):
+        c.publish("", t.q(), "ask", {"reply_to": reply_to})
+        c.get_when_there(t.q())
+
+
+@scenario
+def a_request_to_an_exchange(t):
+    c = t.channel()
+    c.exchange(t.q(), "fanout")
+    c.declare(t.q())
+    c.bind(t.q(), t.q())
+    c.consume(PSEUDO, "client", no_ack=True)
+    c.publish(t.q(), "", "ask", {"reply_to": PSEUDO, "headers": {"own": 1}})
+    asked = c.get_when_there(t.q())
+    c.publish(t.q(), asked.properties["reply_to"], "to an exchange it is a key like any other")
+    c.get_when_there(t.q())
+    c.publish("", asked.properties["reply_to"], "answer", {"delivery_mode": 2, "priority": 3, "headers": {"BCC": ["x"], "own": 2}})
+    c.next()
+
+
+@scenario
+def in_a_transaction(t):
+    c, server = t.channel(), t.connect().channel()
+    server.declare(t.q())
+    c.consume(PSEUDO, "client", no_ack=True)
+    c.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    asked = server.get_when_there(t.q())
+    server("tx.select")
+    server.publish("", asked.properties["reply_to"], "answer")
+    c.silent()
+    server("tx.commit")
+    c.next()
+
+
+@scenario
+def bound_and_purged(t):
+    c = t.channel()
+    c.declare(t.q())
+    c.consume(PSEUDO, "client", no_ack=True)
+    c.publish("", t.q(), "ask", {"reply_to": PSEUDO})
+    address = c.get_when_there(t.q()).properties["reply_to"]
+    for method, fields in [
+        ("queue.bind", {"exchange": "amq.direct", "routing_key": "k"}), ("queue.purge", {}), ("queue.delete", {}),
+        ("basic.get", {}), ("basic.consume", {"no_ack": True}), ("queue.declare", {}),
+    ]:
+        t.channel()(method, queue=address, **fields)

@@ -171,3 +171,91 @@ def through_an_exchange(t):
     c("confirm.select")
     c.publish_sure("amq.topic", f"{t.q()}.key", "m", {"message_id": "1", "delivery_mode": 2, "timestamp": 1600000000, "headers": {"a": [1, {"b": True}]}})
     read(t, "first", 1)
+
+
+@scenario
+def offsets_beyond_the_end(t):
+    c = t.channel()
+    filled(t, c, 2)
+    for number, offset in enumerate([Typed("T", 4_000_000_000), Typed("l", 1000)]):
+        reader, _ = read(t, offset, 0)
+        reader.silent()
+        c.publish_sure("", t.q(), f"after {number}")
+        reader.silent()
+
+
+@scenario
+def offsets_of_every_integer_type(t):
+    c = t.channel()
+    filled(t, c, 3)
+    for letter in "bBsuIilL":
+        read(t, Typed(letter, 2), 1)
+
+
+@scenario
+def offsets_that_are_texts(t):
+    c = t.channel()
+    filled(t, c, 2)
+    for offset in ("0", "1Y", "10M", "3s", "1w", "1.5h"):
+        other = t.channel()
+        other("basic.qos", prefetch_count=10)
+        answer = other.consume(t.q(), "tag", args={"x-stream-offset": offset})
+        if answer is not None and answer.name == "basic.consume-ok":
+            other.take(2)
+
+
+@scenario
+def two_readers(t):
+    c = t.channel()
+    filled(t, c, 3)
+    reader = t.channel()
+    reader("basic.qos", prefetch_count=10)
+    reader.consume(t.q(), "one", args={"x-stream-offset": "first"})
+    reader.bodies(3)
+    reader.consume(t.q(), "two", args={"x-stream-offset": 1})
+    reader.bodies(2)
+    reader("basic.cancel", consumer_tag="one")
+    c.publish_sure("", t.q(), "m3", {"headers": {"own": 3}})
+    reader.next()
+    c.counts(t.q())
+
+
+@scenario
+def exclusive_reader(t):
+    c = t.channel()
+    filled(t, c, 1)
+    first = t.channel()
+    first("basic.qos", prefetch_count=10)
+    first.consume(t.q(), "one", exclusive=True, args={"x-stream-offset": "first"})
+    second = t.channel()
+    second("basic.qos", prefetch_count=10)
+    second.consume(t.q(), "two", args={"x-stream-offset": "first"})
+
+
+@scenario
+def recovering_a_reader(t):
+    c = t.channel()
+    filled(t, c, 2)
+    reader, _ = read(t, "first", 2)
+    reader("basic.recover", requeue=True)
+    reader.next(0.3)
+
+
+@scenario
+def global_prefetch(t):
+    c = t.channel()
+    filled(t, c, 1)
+    reader = t.channel()
+    reader("basic.qos", prefetch_count=10, global_=True)
+    reader.consume(t.q(), "tag", args={"x-stream-offset": "first"})
+
+
+@scenario
+def dead_letters_into_a_stream(t):
+    c = t.channel()
+    c.declare(t.q(), durable=True, args=STREAM)
+    c.declare(t.q("work"), args={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": t.q()})
+    c.publish("", t.q("work"), "m", {"message_id": "1"})
+    got = c.get_when_there(t.q("work"), no_ack=False)
+    c.reject(got.delivery_tag)
+    read(t, "first", 1)
