@@ -91,7 +91,11 @@ pub fn run(args: &DefinitionsArgs) -> anyhow::Result<()> {
             match file {
                 Some(file) => fs::write(file, document)
                     .with_context(|| format!("cannot write {}", file.display())),
-                None => Ok(io::stdout().write_all(&document)?),
+                None => Ok(writeln!(
+                    io::stdout(),
+                    "{}",
+                    String::from_utf8_lossy(&document)
+                )?),
             }
         }
         Action::Import { file } => {

@@ -26,6 +26,9 @@ use crate::{
     store,
 };
 
+/// What a browser finds.
+const ABOUT: &str = "Trivium\n\n/health/live  /health/ready  /metrics  /api/overview and the rest of RabbitMQ's management API\n";
+
 /// What can be asked about a server.
 pub struct Status {
     /// Each protocol's name and traffic.
@@ -45,6 +48,7 @@ pub struct Status {
 /// Answers until the task is aborted, so that a draining server can still be watched.
 pub async fn serve(listener: TcpListener, status: Arc<Status>) {
     let router = Router::new()
+        .route("/", get(async || ABOUT))
         .route("/health/live", get(async || "live\n"))
         .route("/health/ready", get(ready))
         .route("/metrics", get(scrape))

@@ -110,7 +110,8 @@ fn tag(value: &Value) -> Option<char> {
     })
 }
 
-fn scalar_text(value: &Value) -> String {
+/// A number, a truth or a time as text; nothing for what is text, bytes or of several parts.
+pub(crate) fn scalar_text(value: &Value) -> String {
     match value {
         Value::Bool(v) => v.to_string(),
         Value::I8(v) => v.to_string(),

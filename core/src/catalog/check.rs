@@ -10,6 +10,7 @@ use crate::{
     command::{ExchangeSpec, QueueSpec},
     event::{Kind, Refusal},
     properties::{Text, Value},
+    typed::scalar_text,
 };
 
 /// Queue arguments that a declaration must repeat; RabbitMQ ignores those it does not know.
@@ -247,22 +248,13 @@ fn typed(value: Option<&Value>) -> String {
     }
 }
 
+/// A value as it is shown in a text.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "undefined".into(),
-        Value::Bool(v) => v.to_string(),
-        Value::I8(v) => v.to_string(),
-        Value::U8(v) => v.to_string(),
-        Value::I16(v) => v.to_string(),
-        Value::U16(v) => v.to_string(),
-        Value::I32(v) => v.to_string(),
-        Value::U32(v) => v.to_string(),
-        Value::I64(v) => v.to_string(),
-        Value::F32(v) => v.to_string(),
-        Value::F64(v) => v.to_string(),
         Value::Text(v) => v.to_string(),
         Value::Bytes(v) => String::from_utf8_lossy(v).into_owned(),
-        Value::Timestamp(v) => v.to_string(),
-        Value::Decimal(..) | Value::Array(_) | Value::Table(_) => format!("{value:?}"),
+        Value::Array(_) | Value::Table(_) => format!("{value:?}"),
+        scalar => scalar_text(scalar),
     }
 }

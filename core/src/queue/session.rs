@@ -400,15 +400,10 @@ impl Queue {
         let Some(slot) = self.consumers.find(connection, consumer) else {
             return;
         };
-        let unsettled = self.consumers.unsettled(slot);
-        let first = unsettled.start.max(deliveries.start().0);
-        let end = unsettled.end.min(deliveries.end().0.saturating_add(1));
-        for delivery in first..end {
-            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
+        for delivery in self.unsettled_of(slot, deliveries) {
+            let Some(held) = self.take_delivery(slot, delivery, turn) else {
                 continue;
             };
-            self.unsettled_count -= 1;
-            turn.count.settled += 1;
             self.forget(&held, budget);
             if let Some(session) = &mut self.session {
                 session.release(packet_id(held.sequence));

@@ -1,6 +1,9 @@
 //! What becomes of deliveries, and consumers coming and going.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use super::{Budget, ChannelLimit, Held, Queue};
 use crate::{
@@ -26,15 +29,10 @@ impl Queue {
         let Some(slot) = self.consumers.find(connection, consumer) else {
             return;
         };
-        let unsettled = self.consumers.unsettled(slot);
-        let first = unsettled.start.max(deliveries.start().0);
-        let end = unsettled.end.min(deliveries.end().0.saturating_add(1));
-        for delivery in first..end {
-            let Some(held) = self.consumers.take(slot, DeliveryId(delivery)) else {
+        for delivery in self.unsettled_of(slot, &deliveries) {
+            let Some(held) = self.take_delivery(slot, delivery, turn) else {
                 continue;
             };
-            self.unsettled_count -= 1;
-            turn.count.settled += 1;
             match outcome {
                 Outcome::Accept => self.forget(&held, budget),
                 Outcome::Reject => self.bury(held, Reason::Rejected, budget, turn),
@@ -43,6 +41,30 @@ impl Queue {
             }
         }
         self.consumers.free_if_done(slot);
+    }
+
+    /// Which of these deliveries a consumer may still hold.
+    pub(super) fn unsettled_of(
+        &self,
+        slot: usize,
+        deliveries: &RangeInclusive<DeliveryId>,
+    ) -> Range<u64> {
+        let unsettled = self.consumers.unsettled(slot);
+        let first = unsettled.start.max(deliveries.start().0);
+        first..unsettled.end.min(deliveries.end().0.saturating_add(1))
+    }
+
+    /// Takes a delivery from the consumer that holds it, to be settled.
+    pub(super) fn take_delivery(
+        &mut self,
+        slot: usize,
+        delivery: u64,
+        turn: &mut Turn,
+    ) -> Option<Held> {
+        let held = self.consumers.take(slot, DeliveryId(delivery))?;
+        self.unsettled_count -= 1;
+        turn.count.settled += 1;
+        Some(held)
     }
 
     /// Puts a message back into its place, at once or after a while, unless it has come back too often. `failed` says
