@@ -14,7 +14,7 @@ use crate::{
     command::Isolation,
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
-    log::{Position, Scan},
+    log::{Position, Scan, Wanted},
     queue::Arrival,
     shard::Op,
     signals::Signals,
@@ -106,7 +106,7 @@ impl Backfill {
         if matches!(at, Position::At(offset) if offset >= end) {
             return Ok(false);
         }
-        let scan = Scan::new(entry, None);
+        let scan = Scan::new(entry, Wanted::All);
         let store = self.inner.committer.store().clone();
         let positions = [(partition, at)];
         let found = scan.read(store, &positions, READ_BYTES, false);

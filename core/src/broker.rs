@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) replies: Replies,
     /// Partitions with something new for bindings by way of logs.
     pub(crate) feeds: Arc<Signals>,
+    /// The same for the tap.
+    pub(crate) taps: Arc<Signals>,
     pub(crate) census: Arc<Census>,
     catalog: AsyncMutex<Catalog>,
     connections: Mutex<Connections>,
@@ -156,6 +158,7 @@ impl Broker {
             express,
             meters: Meters::new(snapshot.clone()),
             feeds: Arc::new(Signals::new(snapshot.clone())),
+            taps: Arc::new(Signals::new(snapshot.clone())),
             snapshot,
             committer,
             metrics,

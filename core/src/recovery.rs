@@ -10,18 +10,17 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     backfill,
     broker::{Inner, Options, shard_of_name, shard_of_queue},
-    catalog::{Catalog, Routes},
+    catalog::{Catalog, LogEntry, Routes},
     compactor, dead_letters,
     delay::{self, DelayEntry, Waiting, mover},
     event::Refusal,
     group::Groups,
-    id::{QueueId, Sequence},
+    id::{LogId, QueueId, Sequence},
     log::TailBudget,
     queue::{CursorRead, DueWill, Loaded, LoadedChunk, Read},
     retained::Quota,
     shard::{self, Inboxes, Op, Place, Services, Shard},
     share_letters,
-    signals::Signals,
     store::{
         Batch, Durability, Page, ScanLimit, Store, StoreError, Table, keys,
         messages::{self, Dialects, Progress, QueueCounters, Stored},
@@ -154,6 +153,7 @@ pub(crate) async fn recover(
         }
     }
     let feeds = recover_feeds(store, &routes, &mut cleanup).await?;
+    recover_fills(store, &logs, &mut cleanup).await?;
     let transactions = recover_transactions(store, now, &catalog, &shards).await?;
     for (key, value) in scan_all(store, Table::Retained, everything()).await? {
         let vhost =
@@ -193,6 +193,27 @@ async fn recover_feeds(
         }
     }
     Ok(positions)
+}
+
+/// What of partitions is still to be retained, since their logs became retained stores.
+async fn recover_fills(
+    store: &Arc<dyn Store>,
+    logs: &[Arc<LogEntry>],
+    cleanup: &mut Batch,
+) -> Result<(), StoreError> {
+    let tail = |(log, partition): (LogId, u32)| {
+        let mut logs = logs.iter();
+        let entry = logs.find(|it| it.info.id == log && it.settings.retain_map)?;
+        entry.tails.get(partition as usize)
+    };
+    for (key, value) in scan_all(store, Table::State, keys::fills()).await? {
+        let at = keys::state_partition(&key).ok_or_else(|| StoreError::corrupt("key of a fill"))?;
+        match tail(at) {
+            Some(tail) => tail.set_fill(Some(values::read_position(value)?)),
+            None => cleanup.delete(Table::State, key),
+        }
+    }
+    Ok(())
 }
 
 /// Transactional ids, and what of their transactions was open when the broker went down.
@@ -347,7 +368,6 @@ pub(crate) fn start(
     let (dead, letters) = mpsc::unbounded_channel();
     let (given_up, share_letters_inbox) = mpsc::unbounded_channel();
     let positions = shards.iter().flat_map(Shard::tap_positions).collect();
-    let signals = Arc::new(Signals::new(inner.snapshot.clone()));
     let services = Services {
         committer: inner.committer.clone(),
         metrics: inner.metrics.clone(),
@@ -362,7 +382,7 @@ pub(crate) fn start(
         due,
         compactor,
         sweeper,
-        tap: signals.clone(),
+        tap: inner.taps.clone(),
         feeds: inner.feeds.clone(),
         clock: options.clock,
     };
@@ -385,7 +405,7 @@ pub(crate) fn start(
     tasks.spawn(wills::run(inner.clone(), due_wills));
     tasks.spawn(mover::run(inner.clone(), ready));
     tasks.spawn(backfill::run(inner.clone(), inner.feeds.clone(), feeds));
-    tasks.spawn(tap::run(inner.clone(), signals, positions));
+    tasks.spawn(tap::run(inner.clone(), inner.taps.clone(), positions));
     tasks.spawn(transaction::run(inner.clone()));
     let broker = inner.clone();
     tasks.spawn(async move {

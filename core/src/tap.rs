@@ -4,6 +4,11 @@
 //! waits for it. What a record leads to is written in one storage batch with the tap's new position,
 //! so a record is offered once. Where no binding matches and nothing asks to be retained, batches are not even decoded:
 //! the task is not woken, and the position moves along with the end of the partition, see `Tail::commit`.
+//!
+//! A log that becomes the retained store of its keys (`mq.retain.map`) when it has records already is read from its start
+//! up to the tap's position before the tap goes on: `fill`.
+
+mod fill;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,23 +19,21 @@ use crate::{
     broker::Inner,
     catalog::{Facts, LEVELS_MAX, LogEntry, Routes, SQUARE, Targets, dots},
     command::{Fetch, FetchPartition, Isolation},
-    event::{FetchedBatch, Kind, Refusal},
+    event::{Aborted, Fetched, FetchedBatch, Kind, Refusal},
     id::{ConnectionId, LogId, Offset},
     link::{Mailbox, Outgoing},
-    log::{self, Bounds, Visible},
+    log::{self, Bounds, Step, walk},
     message::{Message, Origin},
     properties::Text,
     shard::Op,
     signals::Signals,
     store::keys::record_flags,
+    time::Timestamp,
     topic::{Grammar, Topic},
 };
 
 /// Bytes of batches read at once for one partition, before others have their turn.
 const READ_BYTES: usize = 1 << 20;
-
-/// A batch is decompressed to so many bytes at most.
-const DECOMPRESSED_MAX: usize = 64 << 20;
 
 /// How long until what the store could not read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -202,6 +205,17 @@ impl Tapped {
     }
 }
 
+/// Batches as they were read.
+struct Stretch {
+    batches: Vec<FetchedBatch>,
+    aborted: Vec<Aborted>,
+}
+
+/// What was to be read is damaged up to `next`.
+struct Damaged {
+    next: Offset,
+}
+
 /// What a look at batches found.
 struct Looked {
     /// The offset behind the last record looked at.
@@ -231,7 +245,16 @@ impl Tap {
         let passed = tail.tap().map(|tap| tap.position).unwrap_or_default();
         let known = self.positions.get(&partition).copied().unwrap_or_default();
         let from = known.max(passed).max(log_start);
+        let filled = tail.fill().filter(|_| entry.settings.retain_map);
+        if let Some(filled) = filled.filter(|filled| *filled < from) {
+            self.fill(&entry, partition, filled, from).await?;
+            return Ok(Progress::More);
+        }
         if from >= last_stable {
+            if let Some(filled) = filled {
+                self.note_filled(&entry, partition, filled, None);
+                self.flush().await?;
+            }
             return Ok(Progress::Done);
         }
         let Looked {
@@ -242,6 +265,9 @@ impl Tap {
         let quiet = self.generation.filter(|_| quiet);
         self.positions.insert(partition, next);
         if offered || !tail.pass(from, next, quiet) {
+            if let Some(filled) = filled {
+                self.note_filled(&entry, partition, filled, Some(next));
+            }
             self.advance(&entry, partition, next).await?;
         }
         Ok(if next < last_stable {
@@ -282,6 +308,46 @@ impl Tap {
         };
         let maps = entry.settings.retain_map;
         looked.quiet = matches!(audience, Audience::Nobody) && !maps;
+        let Stretch { batches, aborted } = match self.fetch(entry, partition, from).await? {
+            Some(Ok(stretch)) => stretch,
+            Some(Err(Damaged { next })) => {
+                entry.tails[partition as usize].lose(next.0 - from.0);
+                return Ok(Looked { next, ..looked });
+            }
+            None => return Ok(looked),
+        };
+        for step in walk(&batches, &aborted) {
+            let step = step.map_err(unreadable)?;
+            looked.next = step.behind;
+            let is_captured = step.stored.flags & record_flags::CAPTURED != 0;
+            // What an exchange led here has been heard there.
+            let audience = match is_captured {
+                true => &Audience::Nobody,
+                false => &audience,
+            };
+            let is_heard = match audience {
+                Audience::Nobody if is_captured => maps,
+                Audience::Nobody => {
+                    maps || log::may_retain(&step.stored.bytes, entry.settings.retain_compressed)
+                }
+                Audience::Same(..) | Audience::Each => true,
+            };
+            if step.shown && is_heard {
+                let offered = self.offer_batch(entry, partition, from, &step, audience);
+                self.inner.metrics.tapped(offered);
+                looked.offered |= offered > 0;
+            }
+        }
+        Ok(looked)
+    }
+
+    /// Reads committed batches from an offset on; none where nothing is there any more.
+    async fn fetch(
+        &mut self,
+        entry: &Arc<LogEntry>,
+        partition: u32,
+        from: Offset,
+    ) -> Result<Option<Result<Stretch, Damaged>>, Stop> {
         let tail = &entry.tails[partition as usize];
         let wanted = FetchPartition {
             log: entry.info.name.clone(),
@@ -300,49 +366,26 @@ impl Tap {
         let tails = vec![Some((entry.info.id, tail.clone()))];
         let store = self.inner.committer.store().clone();
         let fetched = log::fetch(store.clone(), entry.vhost.clone(), tails, fetch).await;
-        let Some(fetched) = fetched.into_iter().next() else {
-            return Ok(looked);
+        let Some(Fetched {
+            result, aborted, ..
+        }) = fetched.into_iter().next()
+        else {
+            return Ok(None);
         };
-        let batches = match fetched.result {
-            Ok(batches) => batches,
+        match result {
+            Ok(batches) => Ok(Some(Ok(Stretch { batches, aborted }))),
             // The log was deleted, or retention was faster: there is nothing to offer here.
-            Err(Refusal::NotFound { .. } | Refusal::OffsetOutOfRange(_)) => return Ok(looked),
+            Err(Refusal::NotFound { .. } | Refusal::OffsetOutOfRange(_)) => Ok(None),
             Err(Refusal::Corrupt(reason)) => {
                 let end = tail.bounds().last_stable;
                 let place = (entry.info.id, partition);
                 let next = log::behind_damage(&*store, place, from, end).await;
-                looked.next = next.map_err(|refusal| Stop::Unreadable(refusal.to_string()))?;
-                tail.lose(looked.next.0 - from.0);
-                tracing::error!(log = %entry.info.name, partition, %from, to = %looked.next, %reason, "tap leaves out what is damaged");
-                return Ok(looked);
+                let next = next.map_err(unreadable)?;
+                tracing::error!(log = %entry.info.name, partition, %from, to = %next, %reason, "tap leaves out what is damaged");
+                Ok(Some(Err(Damaged { next })))
             }
-            Err(refusal) => return Err(Stop::Unreadable(refusal.to_string())),
-        };
-        let mut visible = Visible::new(&fetched.aborted);
-        for batch in &batches {
-            let shown = visible.shows(batch);
-            let header = log::parse(&batch.bytes);
-            let header = header.map_err(|error| Stop::Unreadable(error.to_string()))?;
-            looked.next = Offset(batch.base.0 + u64::from(header.last_offset_delta) + 1);
-            let is_captured = batch.flags & record_flags::CAPTURED != 0;
-            // What an exchange led here has been heard there.
-            let audience = match is_captured {
-                true => &Audience::Nobody,
-                false => &audience,
-            };
-            let is_heard = match audience {
-                Audience::Nobody if is_captured => maps,
-                Audience::Nobody => {
-                    maps || log::may_retain(&batch.bytes, entry.settings.retain_compressed)
-                }
-                Audience::Same(..) | Audience::Each => true,
-            };
-            if shown && is_heard {
-                looked.offered |=
-                    self.offer_batch(entry, partition, from, batch, header.count, audience);
-            }
+            Err(refusal) => Err(unreadable(refusal)),
         }
-        Ok(looked)
     }
 
     fn audience(&mut self, log: LogId) -> Option<Audience> {
@@ -350,48 +393,51 @@ impl Tap {
         Some(tapped.audience(&self.routes))
     }
 
-    /// Whether any of the records reaches somebody.
+    /// How many of the records reach somebody.
     fn offer_batch(
         &mut self,
         entry: &LogEntry,
         partition: u32,
         from: Offset,
-        batch: &FetchedBatch,
-        records: u32,
+        step: &Step<'_>,
         audience: &Audience,
-    ) -> bool {
+    ) -> u64 {
         let Some(tapped) = self.entries.get_mut(&entry.info.id) else {
-            return false;
+            return 0;
         };
-        let heeds_retain = entry.settings.retain_compressed || !log::is_compressed(&batch.bytes);
+        let heeds_retain =
+            entry.settings.retain_compressed || !log::is_compressed(&step.stored.bytes);
         let mut offered = 0;
-        for record in readable(entry, partition, batch, records) {
-            let offset = Offset(batch.base.0 + u64::from(record.offset_delta));
-            if offset < from {
-                continue;
-            }
+        let (name, exchange) = (&entry.info.name, tapped.exchange.clone());
+        let lost = step.each_record(name, partition, from, |offset, record| {
             let topic = match audience {
                 Audience::Same(topic, _) => Some(topic.clone()),
                 Audience::Nobody | Audience::Each => tapped.topic(&record),
             };
             let Some(topic) = topic else {
                 self.inner.metrics.untapped(1);
-                continue;
+                return;
             };
-            let (name, exchange) = (&entry.info.name, &tapped.exchange);
-            let mut message =
-                log::message_from_record(name, partition, offset, record, exchange, &tapped.origin);
+            let made = record.timestamp;
+            let mut message = log::message_from_record(
+                name,
+                partition,
+                offset,
+                record,
+                &exchange,
+                &tapped.origin,
+            );
             // What a producer wrote into a header says nothing about where its record is offered.
             (message.exchange, message.topic) = (exchange.clone(), topic);
             message.retain = (message.retain && heeds_retain) || entry.settings.retain_map;
             let retains = message.retain && exchange == SQUARE;
             let targets = match audience {
                 Audience::Same(_, targets) => targets.clone(),
-                Audience::Nobody if !retains => continue,
+                Audience::Nobody if !retains => return,
                 Audience::Nobody | Audience::Each => {
                     if !tapped.may_offer(&self.routes, &message.topic) {
                         self.inner.metrics.tap_denied(1);
-                        continue;
+                        return;
                     }
                     let mut targets = Targets::default();
                     if matches!(audience, Audience::Each) {
@@ -402,6 +448,9 @@ impl Tap {
                     Arc::new(targets)
                 }
             };
+            if targets.is_empty() {
+                age(&mut message, made, (self.inner.clock)().wall);
+            }
             offered += u64::from(push(
                 &self.inner,
                 &mut self.outgoing,
@@ -409,9 +458,9 @@ impl Tap {
                 Arc::new(message),
                 retains,
             ));
-        }
-        self.inner.metrics.tapped(offered);
-        offered > 0
+        });
+        entry.tails[partition as usize].lose(lost);
+        offered
     }
 
     /// Stores the position together with what was queued.
@@ -434,34 +483,31 @@ impl Tap {
         if self.outgoing.spanned != 0 {
             self.outgoing.spanned |= 1 << shard;
         }
-        self.outgoing
-            .flush(&self.inner, &self.mailbox)
-            .await
-            .map_err(|_| Stop::Broker)
+        self.flush().await
+    }
+
+    /// Hands over what was queued.
+    async fn flush(&mut self) -> Result<(), Stop> {
+        let flushed = self.outgoing.flush(&self.inner, &self.mailbox);
+        flushed.await.map_err(|_| Stop::Broker)
     }
 }
 
-/// The records of a batch up to the first that cannot be read. A producer may send what it likes inside of a
-/// batch; that must not keep the tap from what comes behind it.
-fn readable(
-    entry: &LogEntry,
-    partition: u32,
-    batch: &FetchedBatch,
-    count: u32,
-) -> Vec<log::Record> {
-    let mut readable = Vec::new();
-    let damage = match log::records(&batch.bytes, DECOMPRESSED_MAX) {
-        Ok(records) => records
-            .map(|record| record.map(|record| readable.push(record)))
-            .find_map(Result::err),
-        Err(error) => Some(error),
+fn unreadable(refusal: Refusal) -> Stop {
+    Stop::Unreadable(refusal.to_string())
+}
+
+/// What is only retained, perhaps long after it was made, has the time to live that its record has left. One whose time is
+/// up clears, as the newest value of its key.
+fn age(message: &mut Message, made: i64, now: Timestamp) {
+    let (Some(expiry), Ok(made)) = (message.expiry_ms, u64::try_from(made)) else {
+        return;
     };
-    if let Some(error) = damage {
-        tracing::warn!(log = %entry.info.name, partition, base = %batch.base, %error, "tap leaves out records that it cannot read");
-        let lost = u64::from(count).saturating_sub(readable.len() as u64);
-        entry.tails[partition as usize].lose(lost);
+    let left = made.saturating_add(expiry).saturating_sub(now.0);
+    match left {
+        0 => message.body = None,
+        left => message.expiry_ms = Some(left.min(expiry)),
     }
-    readable
 }
 
 /// Hands a record to all that it leads to, if it leads anywhere.

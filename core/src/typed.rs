@@ -3,8 +3,14 @@
 //! `mq.types` is `name:tag` joined by commas; tags are AMQP's field letters and strings need none. What is nested is
 //! JSON, and the types inside are listed by path: `x-death[0].time:T`. A name is percent-escaped where it holds a
 //! comma, colon or percent sign, and one that is nested, or beside nested ones, also where it holds what a path is made of.
+//! Where a name stands more than once and not all of its values are strings, each of them is listed, in order, with the
+//! tag `S` for a string.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
@@ -12,6 +18,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::properties::{Text, Value};
 
+/// The tag of a string, which needs none but beside others of its name.
+const TEXT: char = 'S';
 /// Deeper values are left as the text that they are.
 const NESTING_MAX: usize = 32;
 /// What a list is made of, and what a path is.
@@ -28,22 +36,31 @@ pub struct TypeList {
     text: String,
     /// What is escaped in the names of headers.
     special: &'static [char],
+    /// Names of several values that are not all texts.
+    mixed: HashSet<Text>,
 }
 
 impl TypeList {
-    /// An empty list for headers of these values. Beside nested ones a name with a dot would look like a path.
-    pub fn of<'a>(mut values: impl Iterator<Item = &'a Value>) -> TypeList {
-        let is_nested = values.any(|value| matches!(value, Value::Array(_) | Value::Table(_)));
+    /// An empty list for these headers. Beside nested ones a name with a dot would look like a path.
+    pub fn of(headers: &[(Text, Value)]) -> TypeList {
+        let is_nested = |value: &Value| matches!(value, Value::Array(_) | Value::Table(_));
         TypeList {
             text: String::new(),
-            special: if is_nested { IN_PATHS } else { IN_LISTS },
+            special: match headers.iter().any(|(_, value)| is_nested(value)) {
+                true => IN_PATHS,
+                false => IN_LISTS,
+            },
+            mixed: mixed(headers),
         }
     }
 
-    /// Appends the types of a header.
+    /// Appends the types of the next header.
     pub fn add(&mut self, name: &str, TypeTags(tags): &TypeTags) {
+        let is_untagged = tags.first().is_none_or(|(path, _)| !path.is_empty());
+        let text = (is_untagged && self.mixed.contains(name)).then_some(("", TEXT));
         let name = escaped(name, self.special);
-        for (path, tag) in tags {
+        let tags = tags.iter().map(|(path, tag)| (&**path, *tag));
+        for (path, tag) in text.into_iter().chain(tags) {
             let separator = if self.text.is_empty() { "" } else { "," };
             // Writing to a string does not fail.
             let _ = write!(self.text, "{separator}{name}{path}:{tag}");
@@ -54,6 +71,24 @@ impl TypeList {
     pub fn finish(self) -> Option<String> {
         Some(self.text).filter(|text| !text.is_empty())
     }
+}
+
+/// Names that stand more than once, of which not all values are texts.
+fn mixed(headers: &[(Text, Value)]) -> HashSet<Text> {
+    let is_text = |value: &Value| matches!(value, Value::Text(_));
+    if headers.len() < 2 || headers.iter().all(|(_, value)| is_text(value)) {
+        return HashSet::new();
+    }
+    let mut known: HashMap<&Text, (usize, bool)> = HashMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let (count, texts) = known.entry(name).or_insert((0, true));
+        *count += 1;
+        *texts &= is_text(value);
+    }
+    let mixed = known
+        .into_iter()
+        .filter(|(_, (count, texts))| *count > 1 && !texts);
+    mixed.map(|(name, _)| name.clone()).collect()
 }
 
 /// The bytes of a header value, none for null, and what is to be said about its types.
@@ -190,34 +225,86 @@ fn json(value: &Value, path: &str, depth: usize, tags: &mut TypeTags) -> Json {
     }
 }
 
-/// A parsed `mq.types`.
+/// A parsed `mq.types`. It is asked for the values of headers in their order.
 #[derive(Debug, Default)]
-pub struct Types<'a>(HashMap<&'a str, char>);
+pub struct Types<'a> {
+    /// By path: its first tag, and how many values of a name are listed.
+    first: HashMap<&'a str, (char, u32)>,
+    /// Tags of further values of a name, by the number of the value.
+    more: HashMap<(u32, &'a str), char>,
+    /// How many values were asked for, of the names of which several are listed.
+    asked: HashMap<String, u32>,
+}
+
+/// What a list says of one value: its path, its tag, and which value of its name it is.
+struct Found<'n>(Cow<'n, str>, char, u32);
 
 impl<'a> Types<'a> {
     /// Reads a list; what makes no sense in it is left out.
     pub fn parse(list: &'a str) -> Types<'a> {
-        let entries = list.split(',').filter_map(|entry| {
-            let (path, tag) = entry.rsplit_once(':')?;
+        let mut types = Types::default();
+        // The nested value that the list is in.
+        let mut stem: Option<(&str, u32)> = None;
+        for entry in list.split(',') {
+            let Some((path, tag)) = entry.rsplit_once(':') else {
+                continue;
+            };
             let mut letters = tag.chars();
-            let tag = letters.next().filter(|_| letters.next().is_none())?;
-            Some((path, tag))
-        });
-        Types(entries.collect())
+            let Some(tag) = letters.next().filter(|_| letters.next().is_none()) else {
+                continue;
+            };
+            let inside = stem.filter(|(stem, _)| {
+                let rest = path.strip_prefix(stem);
+                rest.is_some_and(|rest| rest.starts_with(['.', '[']))
+            });
+            let number = match inside {
+                Some((_, number)) => number,
+                None => {
+                    let number = types.first.get(path).map_or(0, |(_, count)| *count);
+                    stem = matches!(tag, 'A' | 'F').then_some((path, number));
+                    number
+                }
+            };
+            types.insert(path, tag, number);
+        }
+        types
+    }
+
+    fn insert(&mut self, path: &'a str, tag: char, number: u32) {
+        if number == 0 {
+            self.first.insert(path, (tag, 1));
+            return;
+        }
+        self.more.insert((number, path), tag);
+        if let Some((_, count)) = self.first.get_mut(path) {
+            *count = number + 1;
+        }
+    }
+
+    fn tag(&self, path: &str, number: u32) -> Option<char> {
+        match number {
+            0 => self.first.get(path).map(|(tag, _)| *tag),
+            number => self.more.get(&(number, path)).copied(),
+        }
     }
 
     /// The value of a header. What does not fit its type is text, or bytes where it is not UTF-8.
-    pub fn value(&self, name: &str, bytes: Option<Bytes>) -> Value {
-        let Some(bytes) = bytes else {
-            return Value::Null;
-        };
-        let typed = match self.find(name) {
-            Some((_, 'x')) => return Value::Bytes(bytes),
-            Some((path, tag @ ('A' | 'F'))) => {
+    pub fn value(&mut self, name: &str, bytes: Option<Bytes>) -> Value {
+        let found = self.next(name);
+        match bytes {
+            Some(bytes) => self.typed(found, bytes),
+            None => Value::Null,
+        }
+    }
+
+    fn typed(&self, found: Option<Found<'_>>, bytes: Bytes) -> Value {
+        let typed = match found {
+            Some(Found(_, 'x', _)) => return Value::Bytes(bytes),
+            Some(Found(path, tag @ ('A' | 'F'), number)) => {
                 let json = serde_json::from_slice(&bytes).ok();
-                json.and_then(|json| self.nested(&json, &path, Some(tag)))
+                json.and_then(|json| self.nested(&json, &path, Some(tag), number))
             }
-            Some((_, tag)) => std::str::from_utf8(&bytes)
+            Some(Found(_, tag, _)) => std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(|text| scalar(tag, text)),
             None => None,
@@ -229,37 +316,51 @@ impl<'a> Types<'a> {
     }
 
     /// The value of a header that [`to_text`] wrote. What does not fit its type stays text.
-    pub fn value_of_text(&self, name: &str, text: &Text) -> Value {
-        match self.find(name).map(|(_, tag)| tag) {
+    pub fn value_of_text(&mut self, name: &str, text: &Text) -> Value {
+        let found = self.next(name);
+        match found.as_ref().map(|Found(_, tag, _)| *tag) {
             Some('V') if text.is_empty() => Value::Null,
             Some('x') => match BASE64.decode(&**text) {
                 Ok(bytes) => Value::Bytes(bytes.into()),
                 Err(_) => Value::Text(text.clone()),
             },
-            _ => self.value(name, Some(text.as_bytes().clone())),
+            _ => self.typed(found, text.as_bytes().clone()),
         }
     }
 
-    /// The tag of a header, and its name as the list has it.
-    fn find<'n>(&self, name: &'n str) -> Option<(Cow<'n, str>, char)> {
-        if self.0.is_empty() {
+    /// What the list says of the next value of a name. A name that is listed once has one type for all.
+    fn next<'n>(&mut self, name: &'n str) -> Option<Found<'n>> {
+        let (path, (tag, count)) = self.find(name)?;
+        if count == 1 {
+            return Some(Found(path, tag, 0));
+        }
+        let asked = self.asked.entry(path.clone().into_owned()).or_default();
+        let number = *asked;
+        *asked += 1;
+        let tag = self.tag(&path, number)?;
+        Some(Found(path, tag, number))
+    }
+
+    /// The name of a header as the list has it, and its first tag.
+    fn find<'n>(&self, name: &'n str) -> Option<(Cow<'n, str>, (char, u32))> {
+        if self.first.is_empty() {
             return None;
         }
-        let tagged = |name: Cow<'n, str>| Some((self.0.get(&*name).copied()?, name));
+        let tagged = |name: Cow<'n, str>| Some((self.first.get(&*name).copied()?, name));
         let found = tagged(escaped(name, IN_PATHS)).or_else(|| {
             let plain = escaped(name, IN_LISTS);
             let mut stems = plain.match_indices(['.', '[']).map(|(at, _)| &plain[..at]);
             // What begins with the name of a nested header is a path into it.
-            let is_path = stems.any(|stem| matches!(self.0.get(stem), Some('A' | 'F')));
+            let is_path = stems.any(|stem| matches!(self.tag(stem, 0), Some('A' | 'F')));
             if is_path { None } else { tagged(plain) }
         });
         found.map(|(tag, name)| (name, tag))
     }
 
-    fn nested(&self, json: &Json, path: &str, tag: Option<char>) -> Option<Value> {
+    fn nested(&self, json: &Json, path: &str, tag: Option<char>, number: u32) -> Option<Value> {
         let at = |json: &Json, path: String| {
-            let tag = self.0.get(&*path).copied();
-            self.nested(json, &path, tag)
+            let tag = self.tag(&path, number);
+            self.nested(json, &path, tag, number)
         };
         Some(match (json, tag) {
             (Json::Null, _) => Value::Null,
@@ -333,7 +434,7 @@ mod tests {
 
     fn list(name: &str, value: &Value) -> (String, String) {
         let (bytes, tags) = to_bytes(value);
-        let mut types = TypeList::of(std::iter::once(value));
+        let mut types = TypeList::of(&[(name.into(), value.clone())]);
         types.add(name, &tags);
         (
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned(),
@@ -380,7 +481,7 @@ mod tests {
 
     #[test]
     fn numbers_are_never_guessed_and_wrong_types_do_no_harm() {
-        let types = Types::parse("a:I,b:?,c,d:xx,:,e:A");
+        let mut types = Types::parse("a:I,b:?,c,d:xx,:,e:A");
         for (name, text) in [
             ("z", "12"),
             ("a", "twelve"),
@@ -403,6 +504,28 @@ mod tests {
     }
 
     #[test]
+    fn values_of_one_name_have_a_type_each() {
+        let values = [
+            Value::Text("8".into()),
+            Value::I32(8),
+            Value::Array(vec![Value::I32(1)]),
+            Value::Array(vec![Value::Bool(true)]),
+        ];
+        let headers: Vec<(Text, Value)> =
+            values.iter().map(|it| ("h".into(), it.clone())).collect();
+        let mut types = TypeList::of(&headers);
+        for value in &values {
+            types.add("h", &to_bytes(value).1);
+        }
+        let types = types.finish().unwrap();
+        assert_eq!(types, "h:S,h:I,h:A,h[0]:I,h:A,h[0]:t");
+        // One type is for all.
+        let mut types = Types::parse("h:I");
+        assert_eq!(types.value("h", Some("1".into())), Value::I32(1));
+        assert_eq!(types.value("h", Some("2".into())), Value::I32(2));
+    }
+
+    #[test]
     fn hostile_nesting_is_bounded() {
         let deep = "[".repeat(100_000);
         assert_eq!(
@@ -419,11 +542,32 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(crate::laws::CASES))]
 
+        /// So does each of several under one name.
+        #[test]
+        fn values_of_one_name_survive(values in proptest::collection::vec(value(), 1..5)) {
+            let headers: Vec<(Text, Value)> = values.iter().map(|it| ("h".into(), it.clone())).collect();
+            let list = |tags: Vec<&TypeTags>| {
+                let mut types = TypeList::of(&headers);
+                tags.into_iter().for_each(|tags| types.add("h", tags));
+                types.finish().unwrap_or_default()
+            };
+            let written: Vec<_> = values.iter().map(to_bytes).collect();
+            let text = list(written.iter().map(|(_, tags)| tags).collect());
+            let mut types = Types::parse(&text);
+            let back: Vec<_> = written.iter().map(|(bytes, _)| types.value("h", bytes.clone())).collect();
+            prop_assert_eq!(&back, &values);
+            let written: Vec<_> = values.iter().map(to_text).collect();
+            let text = list(written.iter().map(|(_, tags)| tags).collect());
+            let mut types = Types::parse(&text);
+            let back: Vec<_> = written.iter().map(|(text, _)| types.value_of_text("h", &text.as_str().into())).collect();
+            prop_assert_eq!(&back, &values);
+        }
+
         /// Every value comes back as it was, whatever its type.
         #[test]
         fn values_survive(value in value(), name in "[a-z:,%]{1,4}") {
             let written = |tags| {
-                let mut types = TypeList::of(std::iter::once(&value));
+                let mut types = TypeList::of(&[(name.as_str().into(), value.clone())]);
                 types.add(&name, &tags);
                 types.finish().unwrap_or_default()
             };

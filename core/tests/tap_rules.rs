@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use support::{
@@ -12,7 +12,10 @@ use support::{
     open,
     queues::text,
 };
-use trivium_core::{Binding, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply};
+use trivium_core::{
+    Binding, Change, Command, Destination, ExchangeKind, Grammar, Pattern, Reply,
+    store::{ScanLimit, Store, Table},
+};
 
 async fn append(client: &mut Client, log: &str, batch: Bytes) {
     client
@@ -222,6 +225,134 @@ async fn the_newest_value_of_each_key_is_retained() {
     append(&mut client, "plant", keyed(&[("plant.1.state", None)])).await;
     until_retained(&mut client, "plant/1/state", None).await;
     assert_eq!(retained(&mut client, "plant/#").await, ["new", "on"]);
+}
+
+/// A setting of a log is another from now on.
+fn alter(log: &str, setting: &'static str, value: Option<&'static str>) -> Change {
+    Change::AlterLog {
+        name: log.into(),
+        settings: vec![(setting.into(), value.map(Into::into))],
+        validate_only: false,
+    }
+}
+
+/// What a log has when it becomes the retained store of its keys is retained, and what it is no more stays.
+#[tokio::test]
+async fn a_log_with_records_becomes_the_retained_store() {
+    let (_, broker) = broker().await;
+    let mut client = Client::new(&broker);
+    let settings = [("cleanup.policy", "compact"), ("mq.bind", "amq.topic:p.#")];
+    client.with_log("plant", &settings).await;
+    listens(&mut client, "q", "plant").await;
+    append(&mut client, "plant", keyed(&[("p.1", Some("old"))])).await;
+    append(&mut client, "plant", keyed(&[("p.2", Some("gone"))])).await;
+    client.publish("amq.topic", "p.3", "captured").await;
+    let records = [("p.1", Some("new")), ("p.2", None)];
+    append(&mut client, "plant", keyed(&records)).await;
+    client.filled("q", 4).await;
+    assert_eq!(retained(&mut client, "p/#").await, [""; 0]);
+
+    let on = alter("plant", "mq.retain.map", Some("true"));
+    client.define(on.clone()).await.expect("it is compacted");
+    until_retained(&mut client, "p/3", Some("captured")).await;
+    until_retained(&mut client, "p/1", Some("new")).await;
+    until_retained(&mut client, "p/2", None).await;
+    append(&mut client, "plant", keyed(&[("p.4", Some("then"))])).await;
+    until_retained(&mut client, "p/4", Some("then")).await;
+    let all = ["captured", "new", "then"];
+    assert_eq!(retained(&mut client, "p/#").await, all);
+    let (offered, _) = client.queue("q").await;
+    assert_eq!(offered, 4, "nothing is offered twice");
+
+    let off = alter("plant", "mq.retain.map", None);
+    client.define(off).await.expect("it is there");
+    let records = [("p.1", None), ("p.5", Some("late"))];
+    append(&mut client, "plant", keyed(&records)).await;
+    client.filled("q", 6).await;
+    assert_eq!(
+        retained(&mut client, "p/#").await,
+        all,
+        "all stays as it was"
+    );
+    client.define(on).await.expect("it is compacted");
+    until_retained(&mut client, "p/5", Some("late")).await;
+    let all = ["captured", "late", "then"];
+    assert_eq!(retained(&mut client, "p/#").await, all);
+
+    let under = alter("plant", "mq.route.key", Some("now.${key:levels}"));
+    client.define(under).await.expect("it is a template");
+    until_retained(&mut client, "now/p/5", Some("late")).await;
+    assert_eq!(retained(&mut client, "now/#").await, all);
+}
+
+/// How many rows of a table are stored.
+async fn rows(store: &dyn Store, table: Table) -> usize {
+    let limit = ScanLimit {
+        entries: 100,
+        bytes: 1 << 20,
+    };
+    let all = Bytes::new()..Bytes::from_static(&[u8::MAX; 64]);
+    let page = store.scan(table, all, limit).await;
+    page.expect("it can be read").entries.len()
+}
+
+/// Wherever the process is killed while a log is read into the retained store, all of it is there in the end.
+#[tokio::test]
+async fn filling_the_retained_store_goes_on_after_a_kill() {
+    let mut partly = 0;
+    for commits in 0..12 {
+        let (store, broker) = broker().await;
+        let mut client = Client::new(&broker);
+        let compacted = log(4, &[("cleanup.policy", "compact")]);
+        client.log("plant", compacted).await.expect("it is new");
+        for partition in 0..4 {
+            let (one, two) = (format!("p.{partition}.a"), format!("p.{partition}.b"));
+            let records = [(&*one, Some("old")), (&*two, Some("gone"))];
+            for records in [records, [(&*one, Some("new")), (&*two, None)]] {
+                let appended = client.append("plant", partition, keyed(&records)).await;
+                appended.expect("it is there");
+            }
+        }
+        store.hold();
+        let token = client.token();
+        let change = alter("plant", "mq.retain.map", Some("true"));
+        let release = async {
+            for _ in 0..commits {
+                for _ in 0..1000 {
+                    if store.held() > 0 {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                store.release_one();
+            }
+        };
+        {
+            let mut defined = pin!(client.submit(Command::Define { token, change }));
+            let mut released = pin!(release);
+            let mut is_defined = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut defined, if !is_defined => is_defined = true,
+                    () = &mut released => break,
+                }
+            }
+        }
+        let store = Arc::new(store.kill(commits));
+        drop((client, broker));
+        partly += usize::from((1..4).contains(&rows(&*store, Table::Retained).await));
+        let broker = open(store).await;
+        let mut client = Client::new(&broker);
+        if commits > 0 {
+            for partition in 0..4 {
+                until_retained(&mut client, &format!("p/{partition}/a"), Some("new")).await;
+                until_retained(&mut client, &format!("p/{partition}/b"), None).await;
+            }
+            assert_eq!(retained(&mut client, "p/#").await, ["new"; 4]);
+        }
+    }
+    assert!(partly > 0, "killed in the middle");
 }
 
 #[tokio::test]

@@ -249,6 +249,57 @@ def test_a_compacted_log_is_the_retained_store(own_broker, name):
     assert newest[f"{name}.5.state".encode()] is None
 
 
+def test_a_log_with_records_becomes_the_retained_store(own_broker, name):
+    """What a log has when `mq.retain.map` is set is retained, wherever the process is killed meanwhile."""
+    broker = own_broker()
+    log = f"{name}-state"
+    settings = {"cleanup.policy": "compact", "mq.bind": f"amq.topic:{name}.#"}
+    create(broker, log, partitions=3, **settings)
+    # As the broker and Java's clients: otherwise a key of a device's would be in another partition.
+    java = {"partitioner": "murmur2_random"}
+    rounds, keys = 12, 1500
+    for number in range(rounds):
+        records = [{"key": f"{name}.{key}", "value": f"{number}".rjust(400)} for key in range(keys)]
+        assert set(produce(broker, log, *records, **java)) == {None}
+    gone = [{"key": f"{name}.{key}", "value": None} for key in range(0, keys, 10)]
+    assert set(produce(broker, log, *gone, **java)) == {None}
+    newest = f"{rounds - 1}".rjust(400).encode()
+    expected = {f"{key}": newest for key in range(keys) if key % 10}
+
+    def alter(**changed):
+        admin = KafkaAdminClient(bootstrap_servers=broker.kafka)
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, log, settings | changed)])
+        admin.close()
+
+    def retained():
+        with Device(broker) as device:
+            device.subscribe(f"{name}/#")
+            return {it.topic.split("/", 1)[1]: it.payload for it in device.settle() if it.retain}
+
+    on = {"mq.retain.map": "true"}
+    for pause in (0, 0.02, 0.05, 0.1):
+        alter(**on)
+        time.sleep(pause)
+        broker.kill()
+        broker.start()
+        eventually(lambda: retained() == expected)
+        alter(**{"mq.retain.map": "false"})
+        # What was retained stays; that it is not the log's any more shows once the log has something else.
+        assert produce(broker, log, {"key": f"{name}.1", "value": f"off {pause}"}, **java) == [None]
+        with Device(broker) as device:
+            for key in list(expected)[2:200]:
+                device.publish(f"{name}/{key}", b"", retain=True)
+        for key in list(expected)[2:200]:
+            del expected[key]
+        assert retained() == expected
+        expected["1"] = f"off {pause}".encode()
+    alter(**on)
+    with Device(broker) as device:
+        device.publish(f"{name}/late", b"by mqtt", retain=True)
+    expected["late"] = b"by mqtt"
+    eventually(lambda: retained() == expected)
+
+
 def test_all_or_nothing_by_size_and_key(broker, name):
     """DESIGN 3.5: where one destination refuses, none gets it, and each protocol says so in its own words."""
     create(broker, f"{name}.small", max_message_bytes="200", mq_bind=f"amq.topic:{name}.#")

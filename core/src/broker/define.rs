@@ -12,7 +12,7 @@ use crate::{
     commit::Span,
     definitions::{Definitions, Removal},
     event::{Refusal, Reply},
-    id::{ConnectionId, QueueId, Token},
+    id::{ConnectionId, Offset, QueueId, Token},
     link::Mailbox,
     properties::Text,
     shard::{Op, Request},
@@ -51,7 +51,7 @@ impl Inner {
             (!applied.batch.is_empty()).then(|| self.committer.commit(applied.batch, &[]).done);
         self.carry_out(from, &applied.effects).await?;
         self.snapshot.store(catalog.routes());
-        self.begin_feeds(&applied.effects);
+        self.begin_reading(&applied.effects);
         for unused in applied.unused {
             self.remove_queue(&mut catalog, unused, false, false)
                 .await?;
@@ -107,7 +107,7 @@ impl Inner {
         let committed = (!batch.is_empty()).then(|| self.committer.commit(batch, &[]).done);
         let carried_out = self.carry_out(from, &effects).await;
         self.snapshot.store(catalog.routes());
-        self.begin_feeds(&effects);
+        self.begin_reading(&effects);
         drop(catalog);
         let carried_out = carried_out.and(self.recall_all(&effects).await);
         let done = match committed {
@@ -232,7 +232,7 @@ impl Inner {
                     }
                 }
                 // Once the new routes are there.
-                Effect::Fed(_) | Effect::Recalled(_) => {}
+                Effect::Fed(_) | Effect::Mapped(_) | Effect::Recalled(_) => {}
                 Effect::LogRemoved(entry) => {
                     self.transactions.lock().forget_log(entry.info.id);
                     for shard in &self.shards {
@@ -245,11 +245,18 @@ impl Inner {
         Ok(())
     }
 
-    /// Has the logs of new bindings by way of them read.
-    fn begin_feeds(&self, effects: &[Effect]) {
+    /// Has logs read for which there is more to do by the new routes: for bindings by way of them, and to retain what
+    /// they have.
+    fn begin_reading(&self, effects: &[Effect]) {
         for effect in effects {
-            if let Effect::Fed(log) = effect {
-                self.feeds.signal_all(log);
+            match effect {
+                Effect::Fed(log) => self.feeds.signal_all(log),
+                Effect::Mapped(log) => {
+                    let from = log.settings.retain_map.then_some(Offset(0));
+                    log.tails.iter().for_each(|tail| tail.set_fill(from));
+                    self.taps.signal_all(log);
+                }
+                _ => {}
             }
         }
     }

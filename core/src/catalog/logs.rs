@@ -13,10 +13,14 @@ use crate::{
     access::Operation,
     command::{Binding, Destination, LogSpec},
     event::{Kind, LogInfo, Refusal},
-    id::LogId,
+    id::{LogId, Offset},
     log::{Settings, Tail},
     properties::Text,
-    store::{Table, keys::catalog as keys, values::catalog::LogRow},
+    store::{
+        Batch, Table,
+        keys::{catalog as keys, fill},
+        values::{catalog::LogRow, write_position},
+    },
     topic::{Grammar, Pattern, Step},
 };
 
@@ -194,7 +198,14 @@ impl Catalog {
         let log = old.changed(info.clone(), tapped_by);
         let row = log.row();
         applied.batch.put(Table::Catalog, keys::log(info.id), row);
+        let is_mapped_anew = log.is_mapped_otherwise(old);
+        if is_mapped_anew {
+            log.begin_fill(&mut applied.batch);
+        }
         self.replace_log(log, &mut applied);
+        if is_mapped_anew && let Some(log) = self.routes.log(&old.vhost, &info.name) {
+            applied.effects.push(Effect::Mapped(log.clone()));
+        }
         applied.outcome = Outcome::Log(info);
         applied
     }
@@ -244,6 +255,12 @@ impl Catalog {
         self.remove_exchanges(unused, &mut applied);
         self.routes_mut().remove_log(&log);
         applied.batch.delete(Table::Catalog, keys::log(log.info.id));
+        if log.settings.retain_map {
+            for partition in 0..log.info.spec.partitions {
+                let key = fill(log.info.id, partition);
+                applied.batch.delete(Table::State, key);
+            }
+        }
         applied.effects.push(Effect::LogRemoved(log));
         Ok(applied)
     }
@@ -276,6 +293,27 @@ impl LogEntry {
     pub(super) fn under(&self, policies: Policies) -> LogEntry {
         let (info, tapped_by) = (self.info.clone(), self.tapped_by.clone());
         LogEntry::with_tails(self.vhost.clone(), info, tapped_by, &self.tails, policies)
+    }
+
+    /// Whether what is retained of its keys (`mq.retain.map`) is something else than of the same log before.
+    fn is_mapped_otherwise(&self, before: &LogEntry) -> bool {
+        let maps = |log: &LogEntry| {
+            log.settings
+                .retain_map
+                .then(|| log.settings.route_key.clone())
+        };
+        maps(self) != maps(before)
+    }
+
+    /// Notes that all that it has is to be retained; or that nothing is, where it maps no more.
+    fn begin_fill(&self, batch: &mut Batch) {
+        for partition in 0..self.info.spec.partitions {
+            let key = fill(self.info.id, partition);
+            match self.settings.retain_map {
+                true => batch.put(Table::State, key, write_position(Offset(0))),
+                false => batch.delete(Table::State, key),
+            }
+        }
     }
 
     fn with_tails(

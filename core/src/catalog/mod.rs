@@ -158,6 +158,8 @@ pub(crate) enum Effect {
     LogRemoved(Arc<LogEntry>),
     /// A binding by way of a log begins.
     Fed(Arc<LogEntry>),
+    /// A log that has records has become the retained store of its keys, or under other topics, or is it no more.
+    Mapped(Arc<LogEntry>),
     /// A binding from an exchange that remembers messages begins.
     Recalled(Recall),
     DelayCreated(Arc<DelayEntry>),

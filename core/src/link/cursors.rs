@@ -11,7 +11,7 @@ use crate::{
     command::StreamStart,
     event::{Event, Kind, Refusal, Reply},
     id::{Offset, Token},
-    log::{Position, Scan},
+    log::{Position, Scan, Wanted},
     properties::Text,
     shard::Op,
 };
@@ -37,7 +37,9 @@ impl Link {
             let store = broker.committer.store().clone();
             let result = async {
                 let log = entry.source.clone().ok_or(Refusal::Stopping)?;
-                let found = Scan::new(log, None).read(store, &positions, 0, false).await;
+                let found = Scan::new(log, Wanted::All)
+                    .read(store, &positions, 0, false)
+                    .await;
                 let offsets: Vec<(u32, Offset)> = found?
                     .into_iter()
                     .map(|found| (found.partition, found.from))

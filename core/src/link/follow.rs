@@ -70,9 +70,9 @@ impl Tracker {
     }
 
     /// Nothing that was read is unsettled: reading goes on here.
-    pub(super) fn caught_up(&mut self, positions: &[Position]) {
+    pub(super) fn caught_up(&mut self, positions: &[(u32, Position)]) {
         if self.started && self.returned.is_none() && self.places.is_empty() {
-            for (done, position) in self.done.iter_mut().zip(positions) {
+            for (done, (_, position)) in self.done.iter_mut().zip(positions) {
                 if let Position::At(offset) = position {
                     *done = Some(*offset);
                 }
@@ -126,7 +126,7 @@ impl Link {
         consumer: ConsumerId,
         log: &LogEntry,
         spec: FollowSpec,
-        positions: &[Position],
+        positions: &[(u32, Position)],
     ) -> (Tracker, BoxFuture<'static, Read>) {
         let (reply, answer) = oneshot::channel();
         let FollowSpec {
@@ -137,8 +137,8 @@ impl Link {
             ..
         } = spec;
         let name = &log.info.name;
-        let certain = |(partition, position): (usize, &Position)| match position {
-            Position::At(offset) => Some(committed(name, partition, *offset)),
+        let certain = |(partition, position): &(u32, Position)| match position {
+            Position::At(offset) => Some(committed(name, *partition as usize, *offset)),
             _ => None,
         };
         let beginning = Beginning {
@@ -146,7 +146,7 @@ impl Link {
             partitions: positions.len() as u32,
             client,
             protocol,
-            otherwise: positions.iter().enumerate().filter_map(certain).collect(),
+            otherwise: positions.iter().filter_map(certain).collect(),
             reply,
         };
         self.tell(&group, consumer, FollowStep::Begin(beginning));
@@ -258,13 +258,15 @@ impl Link {
 
 /// Where to go on with what is committed, as far as the log still has it.
 pub(super) fn resumed(
-    positions: &mut [Position],
+    positions: &mut [(u32, Position)],
     tails: &[Arc<Tail>],
     offsets: &[CommittedOffset],
 ) {
     for committed in offsets {
         let partition = committed.partition as usize;
-        if let (Some(position), Some(tail)) = (positions.get_mut(partition), tails.get(partition)) {
+        if let (Some((_, position)), Some(tail)) =
+            (positions.get_mut(partition), tails.get(partition))
+        {
             let start = StreamStart::Offset(committed.offset);
             *position = Position::start(start, tail);
         }

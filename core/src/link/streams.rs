@@ -16,12 +16,14 @@ use crate::{
     event::{CancelReason, Delivery, Event, Kind, Refusal, Reply},
     group::{CommittedOffset, GroupError, Start},
     id::{ConsumerId, DeliveryId, Token},
-    log::{ConsumerGuard, Position, Reader, Stretch},
-    message::{Message, Origin},
-    properties::Text,
+    log::{ConsumerGuard, Found, Position, Scan, Wanted},
+    message::Message,
     queue::{self, WINDOW},
     store::BoxFuture,
 };
+
+/// Bytes of batches that are read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// What a consumer waited for.
 pub(super) type Read = (ConsumerId, Came);
@@ -29,7 +31,7 @@ pub(super) type Read = (ConsumerId, Came);
 /// What has come.
 pub(super) enum Came {
     /// What it has read.
-    Records(Result<Stretch, Refusal>),
+    Records(Result<Vec<Found>, Refusal>),
     /// What the group says that it goes by.
     Answer(Result<Start, GroupError>),
     /// Its turn, after another consumer of its group.
@@ -48,8 +50,9 @@ pub(super) struct Streams {
 
 /// One consumer of a log.
 pub(super) struct Stream {
-    reader: Reader,
-    positions: Vec<Position>,
+    scan: Scan,
+    /// In each partition.
+    positions: Vec<(u32, Position)>,
     /// Read and not delivered; at most what one read fetches.
     ready: VecDeque<Arc<Message>>,
     reading: bool,
@@ -120,7 +123,7 @@ impl Stream {
     /// Goes on with what the group has committed.
     pub(super) fn resume(&mut self, offsets: &[CommittedOffset]) {
         if self.tracker.as_ref().is_none_or(|tracker| !tracker.anew) {
-            resumed(&mut self.positions, &self.reader.tails, offsets);
+            resumed(&mut self.positions, &self.scan.log.tails, offsets);
         }
         self.reading = false;
         if let Some(tracker) = &mut self.tracker {
@@ -178,29 +181,17 @@ impl Link {
             Some(Err(refusal)) => return self.done(token, Err(refusal)),
             Some(Ok((false, _))) | None => None,
         };
-        let origin = Origin {
-            protocol: Text::from_static("stream"),
-            vhost: log.vhost.clone(),
-            ..Origin::default()
-        };
-        let positions: Vec<Position> = log
-            .tails
-            .iter()
-            .map(|tail| Position::start(from, tail))
+        let positions: Vec<(u32, Position)> = (0..)
+            .zip(log.tails.iter().map(|tail| Position::start(from, tail)))
             .collect();
         let follow = follow.map(|follow| self.ask_to_follow(consumer, log, follow, &positions));
         let (tracker, asked) = follow.unzip();
         let stream = Stream {
             positions,
-            reader: Reader {
-                store: self.broker.committer.store().clone(),
-                vhost: log.vhost.clone(),
-                name: log.info.name.clone(),
-                log: log.info.id,
-                tails: log.tails.clone(),
-                filter,
-                origin: Arc::new(origin),
-            },
+            scan: Scan::new(
+                log.clone(),
+                filter.map_or(Wanted::All, |filter| Wanted::Values(Arc::new(filter))),
+            ),
             ready: VecDeque::new(),
             reading: asked.is_some(),
             prefetch,
@@ -277,15 +268,20 @@ impl Link {
         }
     }
 
-    fn stream_read(&mut self, consumer: ConsumerId, result: Result<Stretch, Refusal>) {
+    fn stream_read(&mut self, consumer: ConsumerId, result: Result<Vec<Found>, Refusal>) {
         let Some(stream) = self.stream(consumer) else {
             return;
         };
         stream.reading = false;
         match result {
-            Ok(stretch) => {
-                stream.ready.extend(stretch.messages);
-                stream.positions = stretch.next;
+            Ok(found) => {
+                stream.positions.clear();
+                for found in found {
+                    let next = Position::At(found.next);
+                    stream.positions.push((found.partition, next));
+                    let messages = found.records.into_iter().map(|record| record.message);
+                    stream.ready.extend(messages);
+                }
                 self.advance_stream(consumer);
             }
             Err(refusal) => {
@@ -320,9 +316,12 @@ impl Link {
         }
         if stream.takes() && !stream.reading {
             stream.reading = true;
-            let read = stream.reader.clone().read(stream.positions.clone());
-            let read: BoxFuture<'static, Read> =
-                Box::pin(async move { (consumer, Came::Records(read.await)) });
+            let (scan, positions) = (stream.scan.clone(), stream.positions.clone());
+            let store = self.broker.committer.store().clone();
+            let read: BoxFuture<'static, Read> = Box::pin(async move {
+                let found = scan.read(store, &positions, READ_BYTES, true).await;
+                (consumer, Came::Records(found))
+            });
             self.streams.make().reads.push(read);
         }
         if !deliveries.is_empty() {

@@ -321,7 +321,7 @@ fn headers_from(
         .filter(|client| settings.client_id && !client.is_empty());
     put(names::CLIENT_ID, text(client));
     let native = out.len();
-    let mut types = typed::TypeList::of(properties.headers.iter().map(|(_, value)| value));
+    let mut types = typed::TypeList::of(&properties.headers);
     for (name, value) in properties.headers {
         let is_taken = out[..native].iter().any(|(taken, _)| *taken == name);
         if is_taken || name == names::TYPES || name == names::BCC {
@@ -480,7 +480,7 @@ impl Dialect for Records {
         let types = types
             .and_then(|(_, value)| value.clone())
             .unwrap_or_default();
-        let types = typed::Types::parse(std::str::from_utf8(&types).unwrap_or_default());
+        let mut types = typed::Types::parse(std::str::from_utf8(&types).unwrap_or_default());
         let mut properties = Properties::default();
         for (name, value) in found.into_iter().filter(|(name, _)| !is_envelope(name)) {
             match property(&mut properties, &name) {

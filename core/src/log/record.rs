@@ -142,15 +142,58 @@ pub(super) fn section(bytes: &mut Bytes) -> Option<Option<Bytes>> {
 
 /// A zigzag varint of at most 64 bits.
 pub(super) fn varint(bytes: &mut Bytes) -> Option<i64> {
+    let (value, rest) = split_varint(bytes)?;
+    let length = bytes.len() - rest.len();
+    bytes.advance(length);
+    Some(value)
+}
+
+/// A zigzag varint and what is behind it.
+fn split_varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
         if *byte < 0x80 {
-            bytes.advance(at + 1);
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            let value = (value >> 1) as i64 ^ -((value & 1) as i64);
+            return Some((value, &bytes[at + 1..]));
         }
     }
     None
+}
+
+/// Whether a batch that is not compressed may have records with headers: for sure if it cannot be read, and if its
+/// records are so short that looking at each costs as much as looking at all bytes.
+pub(super) fn may_have_headers(batch: &[u8]) -> bool {
+    const LONG: usize = 256;
+    let (Ok(header), Some(records)) = (batch::parse(batch), batch.get(batch::HEADER_BYTES..))
+    else {
+        return true;
+    };
+    let is_long = records.len() / LONG >= header.count as usize;
+    !is_long || !are_without_headers(records, header.count).unwrap_or(false)
+}
+
+fn are_without_headers(mut records: &[u8], count: u32) -> Option<bool> {
+    /// As a count of headers.
+    const NONE: &[u8] = &[0];
+    let split =
+        |bytes: &'_ [u8], length: i64| usize::try_from(length).ok().filter(|it| *it <= bytes.len());
+    for _ in 0..count {
+        let (length, rest) = split_varint(records)?;
+        let (record, behind) = rest.split_at(split(rest, length)?);
+        records = behind;
+        let (_timestamp_delta, rest) = split_varint(record.get(1..)?)?;
+        let (_offset_delta, mut rest) = split_varint(rest)?;
+        for _key_and_value in 0..2 {
+            let (length, section) = split_varint(rest)?;
+            // A null has no bytes.
+            rest = &section[split(section, length.max(0))?..];
+        }
+        if rest != NONE {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 pub(super) fn put_varint(out: &mut BytesMut, value: i64) {
@@ -209,7 +252,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::log::batch::tests::{batch, resealed};
+    use crate::log::{
+        batch::tests::{batch, resealed},
+        builder::Builder,
+    };
 
     fn with_records(count: u32, bytes: &[u8]) -> Bytes {
         let mut whole = BytesMut::from(&batch(&["x"])[..batch::HEADER_BYTES]);
@@ -310,6 +356,22 @@ mod tests {
             let mut bytes = out.freeze();
             prop_assert_eq!(varint(&mut bytes), Some(value));
             prop_assert!(bytes.is_empty());
+        }
+
+        /// Headers are never overlooked.
+        #[test]
+        fn headers_are_noticed(values in proptest::collection::vec((0..1000_usize, any::<bool>()), 1..6)) {
+            let mut builder = Builder::default();
+            for (length, has_header) in &values {
+                let header = has_header.then(|| ("h".into(), Some(Bytes::new())));
+                let headers = write_headers(header.as_slice());
+                builder.push(7, None, Some(&vec![0; *length]), &headers);
+            }
+            let noticed = may_have_headers(&builder.finish());
+            let have = values.iter().any(|(_, has_header)| *has_header);
+            let are_long = values.iter().all(|(length, _)| *length >= 256);
+            prop_assert!(noticed || !have);
+            prop_assert!(have || !are_long || !noticed);
         }
 
         #[test]

@@ -1,15 +1,15 @@
-//! Reading a log record by record, with the offset of each: for cursors.
+//! Reading a log record by record, as messages: for cursors, consumers of streams and bindings by way of logs.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Position, Record, Visible, batch, behind_damage, convert::message_from_record, fetch,
-    find_offset, record,
+    Position, Record, behind_damage, convert::message_from_record, fetch, find_offset, stream,
+    walk::walk,
 };
 use crate::{
     catalog::LogEntry,
-    command::{Fetch, FetchPartition, Isolation, OffsetSpec},
-    event::{Fetched, FetchedBatch, Refusal},
+    command::{Fetch, FetchPartition, Isolation, OffsetSpec, StreamFilter},
+    event::{Fetched, Refusal},
     filter::RecordFilter,
     id::Offset,
     message::{Message, Origin},
@@ -18,8 +18,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// A batch is decompressed to so many bytes at most.
-const DECOMPRESSED_MAX: usize = 64 << 20;
 /// How long a scan waits for something new before it is asked for again.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -27,9 +25,19 @@ const WAIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
     pub log: Arc<LogEntry>,
-    pub filter: Option<Arc<RecordFilter>>,
+    pub wanted: Wanted,
     /// Of the messages that records become.
     pub origin: Arc<Origin>,
+}
+
+/// Which records of a log are wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    All,
+    /// By a cursor's `x-filter`.
+    Messages(Arc<RecordFilter>),
+    /// By the filter of a consumer of a stream.
+    Values(Arc<StreamFilter>),
 }
 
 /// What a scan found in a partition.
@@ -56,7 +64,7 @@ pub(crate) struct FoundRecord {
 }
 
 impl Scan {
-    pub(crate) fn new(log: Arc<LogEntry>, filter: Option<Arc<RecordFilter>>) -> Scan {
+    pub(crate) fn new(log: Arc<LogEntry>, wanted: Wanted) -> Scan {
         let origin = Origin {
             protocol: Text::from_static("stream"),
             vhost: log.vhost.clone(),
@@ -64,7 +72,7 @@ impl Scan {
         };
         Scan {
             log,
-            filter,
+            wanted,
             origin: Arc::new(origin),
         }
     }
@@ -215,54 +223,38 @@ impl Scan {
             Err(refusal) => return Err(refusal),
         };
         let mut found = self.found(partition, from, from);
-        let mut visible = Visible::new(&fetched.aborted);
-        for stored in &batches {
-            let corrupt = |error: batch::BatchError| Refusal::Corrupt(error.to_string().into());
-            let header = batch::parse(&stored.bytes).map_err(corrupt)?;
-            found.next = Offset(stored.base.0 + u64::from(header.last_offset_delta) + 1);
-            if visible.shows(stored) {
-                self.take_records(stored, &mut found);
+        let (name, records) = (&self.log.info.name, &mut found.records);
+        for step in walk(&batches, &fetched.aborted) {
+            let step = step?;
+            found.next = step.behind;
+            if step.shown {
+                step.each_record(name, partition, from, |offset, record| {
+                    records.extend(self.take_record(partition, offset, record));
+                });
             }
         }
         Ok(found)
     }
 
-    /// The records of a batch up to the first that cannot be read: a producer may send what it likes inside of one, and
-    /// that must not keep anybody from what comes behind.
-    fn take_records(&self, stored: &FetchedBatch, found: &mut Found) {
-        let records = match record::records(&stored.bytes, DECOMPRESSED_MAX) {
-            Ok(records) => records,
-            Err(error) => return self.left_out(found.partition, stored, &error),
-        };
-        for record in records {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => return self.left_out(found.partition, stored, &error),
-            };
-            let offset = Offset(stored.base.0 + u64::from(record.offset_delta));
-            if offset < found.from {
-                continue;
-            }
-            let time = Timestamp(u64::try_from(record.timestamp).unwrap_or_default());
-            let message = self.message(found.partition, offset, record);
-            if self.filter.as_ref().is_none_or(|it| it.wants(&message)) {
-                found.records.push(FoundRecord {
-                    offset,
-                    time,
-                    message: Arc::new(message),
-                });
-            }
+    /// A record as a message, if it is wanted.
+    fn take_record(&self, partition: u32, offset: Offset, record: Record) -> Option<FoundRecord> {
+        if let Wanted::Values(filter) = &self.wanted
+            && !stream::wants(filter, &record)
+        {
+            return None;
         }
-    }
-
-    fn left_out(&self, partition: u32, stored: &FetchedBatch, error: &batch::BatchError) {
-        let log = &self.log.info.name;
-        tracing::warn!(%log, partition, base = %stored.base, %error, "a cursor leaves out records that it cannot read");
-    }
-
-    fn message(&self, partition: u32, offset: Offset, record: Record) -> Message {
-        let exchange = Text::new();
-        let name = &self.log.info.name;
-        message_from_record(name, partition, offset, record, &exchange, &self.origin)
+        let time = Timestamp(u64::try_from(record.timestamp).unwrap_or_default());
+        let (name, exchange) = (&self.log.info.name, Text::new());
+        let message = message_from_record(name, partition, offset, record, &exchange, &self.origin);
+        if let Wanted::Messages(filter) = &self.wanted
+            && !filter.wants(&message)
+        {
+            return None;
+        }
+        Some(FoundRecord {
+            offset,
+            time,
+            message: Arc::new(message),
+        })
     }
 }

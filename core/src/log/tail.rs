@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::convert::names;
+use super::{convert::names, record::may_have_headers};
 use crate::{command::Isolation, event::FetchedBatch, id::Offset};
 
 /// Bytes of batches that one partition keeps at most. Readers at the tail are a few batches behind.
@@ -85,6 +85,8 @@ pub(crate) struct Tail {
 struct State {
     bounds: Bounds,
     tap: Option<Tapped>,
+    /// Set while the tap has still to retain what it has passed already: see [`Tail::fill`].
+    fill: Option<Offset>,
     closed: bool,
     /// The newest batches, without gaps, up to the high watermark.
     batches: VecDeque<LogBatch>,
@@ -120,7 +122,10 @@ pub(crate) struct TapPosition {
 pub(crate) fn may_retain(batch: &[u8], compressed_too: bool) -> bool {
     match is_compressed(batch) {
         true => compressed_too,
-        false => memchr::memmem::find(batch, names::RETAIN.as_bytes()).is_some(),
+        false => {
+            may_have_headers(batch)
+                && memchr::memmem::find(batch, names::RETAIN.as_bytes()).is_some()
+        }
     }
 }
 
@@ -237,6 +242,27 @@ impl Tail {
             quiet: None,
             lost: state.tap.map_or(0, |tap| tap.lost),
         });
+    }
+
+    /// The first record before the tap's position whose value is still to be retained, since the log became the retained
+    /// store of its keys (`mq.retain.map`) when that was passed already. None where there is none, or no such store.
+    pub fn fill(&self) -> Option<Offset> {
+        self.lock().fill
+    }
+
+    /// Says what is to be retained.
+    pub fn set_fill(&self, from: Option<Offset>) {
+        self.lock().fill = from;
+    }
+
+    /// Moves it on, unless it was set meanwhile.
+    pub fn move_fill(&self, from: Offset, to: Option<Offset>) -> bool {
+        let mut state = self.lock();
+        let unmoved = state.fill == Some(from);
+        if unmoved {
+            state.fill = to;
+        }
+        unmoved
     }
 
     /// Counts records that the tap will never read.

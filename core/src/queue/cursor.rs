@@ -19,7 +19,7 @@ use crate::{
     event::{CancelReason, Refusal},
     id::{Offset, QueueId, Sequence},
     lag::{LogName, Standpoint},
-    log::{Found, Position, Scan},
+    log::{Found, Position, Scan, Wanted},
     properties::Text,
     shard::Turn,
     store::{StoreError, Table, keys},
@@ -139,7 +139,7 @@ impl Cursor {
         let partitions = (0..count).map(|number| Partition::starting(start, &log, number));
         Some(Box::new(Cursor {
             partitions: partitions.collect(),
-            scan: Scan::new(log, filter),
+            scan: Scan::new(log, filter.map_or(Wanted::All, Wanted::Messages)),
             places: FxHashMap::default(),
             dirty: (0..count).collect(),
             turn: 0,

@@ -205,6 +205,7 @@ impl Shard {
                     found.set_tap(Some(offset));
                 }
             }
+            Op::Filled { log, partition, to } => self.filled(log, partition, to, turn),
             Op::Compact {
                 log,
                 partition,

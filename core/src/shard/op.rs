@@ -86,6 +86,13 @@ pub(crate) enum Op {
         partition: u32,
         offset: Offset,
     },
+    /// The tap has retained everything below an offset of what it had passed before its log became a retained store; all
+    /// of it with none.
+    Filled {
+        log: LogId,
+        partition: u32,
+        to: Option<Offset>,
+    },
     /// A binding by way of a log has put everything below `offset` into its queue, which this shard owns.
     Fed {
         binding: u64,

@@ -7,10 +7,11 @@ use rustc_hash::FxHashMap;
 use super::{Shard, Turn};
 use crate::{
     event::Retained,
+    id::{LogId, Offset},
     message::Message,
     properties::Text,
     retained::{Full, Quota, RetainedStore},
-    store::{Table, keys, messages},
+    store::{Table, keys, messages, values},
     time::Timestamp,
     topic::{BROKERS, Grammar, Pattern, Step},
 };
@@ -156,6 +157,29 @@ impl RetainedMessages {
 }
 
 impl Shard {
+    /// The tap has come so far with what it had passed before the log became a retained store.
+    pub(super) fn filled(
+        &mut self,
+        log: LogId,
+        partition: u32,
+        to: Option<Offset>,
+        turn: &mut Turn,
+    ) {
+        let Some(found) = self.partitions.get(&(log, partition)) else {
+            return;
+        };
+        // Otherwise it has to begin again, which is stored already.
+        if found.tail().fill() == to {
+            let key = keys::fill(log, partition);
+            match to {
+                Some(to) => turn
+                    .batch
+                    .put(Table::State, key, values::write_position(to)),
+                None => turn.batch.delete(Table::State, key),
+            }
+        }
+    }
+
     /// A retained message found in the store.
     pub(crate) fn recover_retained(
         &mut self,

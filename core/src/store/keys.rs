@@ -173,6 +173,8 @@ mod state {
     pub const CURSOR: u8 = b'v';
     /// `b`: how far a binding by way of a log is.
     pub const FEED: u8 = b'b';
+    /// `f`: that a partition's records are still to be retained.
+    pub const FILL: u8 = b'f';
     /// `n`: the members of a group.
     pub const GROUP_MEMBERS: u8 = b'n';
     /// `c`: the settings of a group.
@@ -491,6 +493,16 @@ pub(crate) fn feed_parts(mut key: Bytes) -> Option<(u64, LogId, u32)> {
     key.try_get_u8().ok().filter(|kind| *kind == state::FEED)?;
     let (binding, log) = (key.try_get_u64().ok()?, key.try_get_u64().ok()?);
     Some((binding, LogId(log), key.try_get_u32().ok()?))
+}
+
+/// `State`: from which record on a partition is still to be retained.
+pub(crate) fn fill(log: LogId, partition: u32) -> Bytes {
+    key(13).u8(state::FILL).u64(log.0).u32(partition).done()
+}
+
+/// `State`: the same for all partitions of all logs.
+pub(crate) fn fills() -> Range<Bytes> {
+    prefix(&[state::FILL])
 }
 
 /// `State`: what all share groups know.

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use trivium_core::{
     Dialect, Grammar, Message, Persistence, Properties, Text, Timestamp, Topic, Value,
-    typed::{self, TypeList, Types},
+    typed::{self, TypeList, TypeTags, Types},
 };
 
 use crate::{
@@ -146,7 +146,7 @@ fn restore_types(headers: &mut Vec<(Text, Value)>) {
     let (_, Value::Text(types)) = headers.remove(at) else {
         return;
     };
-    let types = Types::parse(&types);
+    let mut types = Types::parse(&types);
     for (name, value) in headers {
         if let Value::Text(text) = value {
             *value = types.value_of_text(name, text);
@@ -199,7 +199,7 @@ pub fn put_block(message: &Message, out: &mut BytesMut) {
     fill_reserved(&mut properties);
     let mut user = User {
         out,
-        types: TypeList::of(properties.headers.iter().map(|(_, value)| value)),
+        types: TypeList::of(&properties.headers),
     };
     user.native(message, &properties);
     user.named(message, &properties);
@@ -241,7 +241,7 @@ impl User<'_> {
             Some(text) if is_text(text) => {
                 property::put_binary(self.out, id::CONTENT_TYPE, Some(text))
             }
-            other => self.text("content-type", other),
+            other => drop(self.text("content-type", other)),
         }
         if let Some(correlation) = properties
             .correlation_id
@@ -257,7 +257,7 @@ impl User<'_> {
             .filter(|name| topic::is_name(name) && is_text(name))
         {
             Some(name) => property::put_binary(self.out, id::RESPONSE_TOPIC, Some(&*name)),
-            None => self.text("reply-to", Some(reply_to)),
+            None => drop(self.text("reply-to", Some(reply_to))),
         }
     }
 
@@ -290,20 +290,30 @@ impl User<'_> {
     }
 
     fn put(&mut self, name: &str, value: &Value) {
-        let (text, tags) = match value {
-            Value::Text(text) if is_text(text) => return self.text(name, Some(text)),
-            Value::Text(text) => typed::to_text(&Value::Bytes(text.as_bytes().clone())),
-            other => typed::to_text(other),
+        let (written, tags) = match value {
+            Value::Text(text) if is_text(text) => {
+                (self.text(name, Some(text)), TypeTags::default())
+            }
+            Value::Text(text) => self.typed(name, &Value::Bytes(text.as_bytes().clone())),
+            other => self.typed(name, other),
         };
-        self.text(name, Some(&text));
-        self.types.add(name, &tags);
+        if written {
+            self.types.add(name, &tags);
+        }
     }
 
-    /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000.
-    fn text(&mut self, name: &str, value: Option<&str>) {
-        if let Some(value) = value.filter(|value| is_text(name) && is_text(value)) {
+    fn typed(&mut self, name: &str, value: &Value) -> (bool, TypeTags) {
+        let (text, tags) = typed::to_text(value);
+        (self.text(name, Some(&text)), tags)
+    }
+
+    /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000. Whether it is written.
+    fn text(&mut self, name: &str, value: Option<&str>) -> bool {
+        let value = value.filter(|value| is_text(name) && is_text(value));
+        if let Some(value) = value {
             property::put_user(self.out, name, value);
         }
+        value.is_some()
     }
 }
 

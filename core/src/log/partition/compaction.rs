@@ -85,8 +85,9 @@ impl Partition {
     /// The end of the full segments that are old enough, decided, and read by the tap.
     fn compactable_to(&self, now: Timestamp, compact: &Compact) -> Offset {
         let mut limit = self.last_stable();
-        if let Some(tap) = self.tap() {
-            limit = limit.min(tap);
+        let unread = [self.tap(), self.tail.fill()];
+        for unread in unread.into_iter().flatten() {
+            limit = limit.min(unread);
         }
         self.segments
             .iter()
