@@ -37,17 +37,22 @@ PARTS, ORDERS, TOTALS = "factory.parts", "factory.orders", "factory.totals"
 
 def main():
     options = argparse.ArgumentParser(description="A factory on one broker, with a kill -9 in the middle.")
-    options.add_argument("--seconds", type=float, default=5, help="of work before the kill, and after it")
-    seconds = options.parse_args().seconds
+    options.add_argument("--seconds", type=float, default=5, help="of work before each kill, and after the last")
+    options.add_argument("--kills", type=int, default=1, help="how often")
+    options = options.parse_args()
+    seconds = options.seconds
     with OwnBroker() as broker:
         factory = Factory(broker.addresses)
         say(f"{len(MACHINES)} machines work, the office orders; {seconds:g} s until the broker is killed")
-        time.sleep(seconds)
-        factory.show_progress()
-        broker.kill()
-        say("kill -9")
-        broker.start()
-        say("the broker is there again")
+        for kill in range(options.kills):
+            # paho publishes again what PUBREC has acknowledged when it loses its connection twice before a CONNACK.
+            eventually(lambda: all(it.connections > kill for it in factory.machines))
+            time.sleep(seconds)
+            factory.show_progress()
+            broker.kill()
+            say("kill -9")
+            broker.start()
+            say("the broker is there again")
         time.sleep(seconds)
         say(f"machine {BROKEN} loses its network; the others come to rest")
         factory.come_to_rest()
@@ -116,7 +121,7 @@ class Machine:
     """Makes parts (QoS 2), is calibrated now and then (request and reply), and tells its state (retained, will)."""
 
     def __init__(self, factory, name):
-        self.name, self.answered = name, set()
+        self.name, self.answered, self.connections = name, set(), 0
         self._sent, self._acknowledged, self._stopping = {}, set(), threading.Event()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
         self._client.will_set(f"factory/state/{name}", "offline", 1, retain=True)
@@ -133,6 +138,7 @@ class Machine:
         self._thread.start()
 
     def _connected(self, client, *_):
+        self.connections += 1
         client.subscribe(f"factory/answers/{self.name}", 1)
         client.publish(f"factory/state/{self.name}", "running", 1, retain=True)
 

@@ -22,6 +22,6 @@ def test_one_message_across_three_protocols():
 
 
 def test_a_factory_whose_broker_is_killed():
-    ended = run("factory.py", "--seconds", "2")
+    ended = run("factory.py", "--seconds", "2", "--kills", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "the account balances" in ended.stdout
