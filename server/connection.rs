@@ -74,6 +74,7 @@ where
         events: Vec::new(),
         effects: Effects::new(),
         unflushed: false,
+        unheard: false,
         unauthenticated: Some(clock::now().instant + UNAUTHENTICATED_TIME_MAX),
         idle_at: None,
         alarm: Alarm::default(),
@@ -117,6 +118,8 @@ struct Connection<S, T> {
     effects: Effects,
     /// Whether output was written since the link last heard that all of it was.
     unflushed: bool,
+    /// Whether a subscriber had to catch up with what the peer publishes when it was last looked.
+    unheard: bool,
     /// Until when the peer must have authenticated; `None` once it has.
     unauthenticated: Option<Instant>,
     /// When it rests, if nothing comes before.
@@ -218,7 +221,7 @@ where
 
     /// Shows the front end what came: events first, because they may be what it waits for.
     fn handle(&mut self, now: Now) -> Result<(), End> {
-        self.link.waited(now.instant);
+        self.notice_holds(now);
         if self.idle_at.is_some_and(|at| at <= now.instant) {
             if !self.is_quiet() {
                 self.idle_at = Some(now.instant + IDLE_AFTER);
@@ -261,6 +264,16 @@ where
             self.span = None;
         }
         self.check_stranger(now)
+    }
+
+    /// What a peer says that is held back is not heard, so it is not to be taken for dead.
+    fn notice_holds(&mut self, now: Now) {
+        self.unheard |= self.link.held_until().is_some();
+        if self.unheard {
+            self.protocol.was_unheard(now);
+            self.link.waited(now.instant);
+            self.unheard = self.link.held_until().is_some();
+        }
     }
 
     async fn submit(&mut self) -> Result<(), Stopped> {

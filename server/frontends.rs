@@ -100,6 +100,7 @@ fn mqtt(config: &Config) -> Vec<Endpoint> {
                 path: settings.path.0.clone(),
                 origins: settings.origins.clone(),
             }),
+            ..Transport::default()
         },
         client: |address| format!("mqtt.connect('ws://{address}/mqtt')"),
     });
@@ -112,6 +113,6 @@ fn mqtt(config: &Config) -> Vec<Endpoint> {
 fn proxied(proxy_protocol: bool) -> Transport {
     Transport {
         proxy_protocol,
-        websocket: None,
+        ..Transport::default()
     }
 }

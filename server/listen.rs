@@ -52,12 +52,24 @@ pub struct Endpoint {
 }
 
 /// What lies between a socket and its protocol.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Transport {
     /// Each connection begins with a PROXY header, which says whom it is with.
     pub proxy_protocol: bool,
     /// The protocol is spoken inside WebSocket.
     pub websocket: Option<websocket::Policy>,
+    /// How long each of these may take to begin.
+    pub begins_within: Duration,
+}
+
+impl Default for Transport {
+    fn default() -> Transport {
+        Transport {
+            proxy_protocol: false,
+            websocket: None,
+            begins_within: BEGINNING_TIME_MAX,
+        }
+    }
 }
 
 /// Binds one address; an error says which key it came from.
@@ -234,14 +246,15 @@ impl Held {
         mut peer: Peer,
         broker: Broker,
     ) -> io::Result<()> {
+        let limit = self.transport.begins_within;
         if self.transport.proxy_protocol {
-            let source = in_time(proxy::read_header(&mut stream)).await?;
+            let source = in_time(limit, proxy::read_header(&mut stream)).await?;
             peer.address = source.address(peer.address);
         }
         match self.transport.websocket.clone() {
             None => Box::pin(self.serve(stream, peer, &broker)).await,
             Some(policy) => {
-                let stream = in_time(websocket::accept(stream, &policy, peer.local)).await?;
+                let stream = in_time(limit, websocket::accept(stream, &policy, peer.local)).await?;
                 Box::pin(self.serve(stream, peer, &broker)).await;
             }
         }
@@ -275,8 +288,11 @@ impl Deref for Counted {
 }
 
 /// Waits for what must come before the protocol, but not for long; its memory is given back.
-async fn in_time<T>(beginning: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(BEGINNING_TIME_MAX, Box::pin(beginning))
+async fn in_time<T>(
+    limit: Duration,
+    beginning: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    tokio::time::timeout(limit, Box::pin(beginning))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

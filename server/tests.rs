@@ -67,6 +67,10 @@ impl Protocol for Echo {
 }
 
 async fn server(max_connections: &str) -> Server {
+    server_over(max_connections, Transport::default()).await
+}
+
+async fn server_over(max_connections: &str, transport: Transport) -> Server {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config {
         max_connections: max_connections.parse().unwrap(),
@@ -77,7 +81,7 @@ async fn server(max_connections: &str) -> Server {
         name: "echo",
         listen: any_port,
         frontend: Box::new(|_| Arc::new(Echo)),
-        transport: Default::default(),
+        transport,
         client: |address| address.to_string(),
     };
     Server::start_over(testing::store(), config, vec![echo])
@@ -121,6 +125,44 @@ async fn connections_over_the_limit_are_closed_and_a_free_place_is_taken() {
     tokio::time::timeout(Duration::from_secs(120), retried)
         .await
         .unwrap();
+    server.stop().await.unwrap();
+}
+
+/// The PROXY protocol, section 2.2: a header that does not come whole in time is none, and what it comes over is closed.
+#[tokio::test]
+async fn a_proxy_header_has_to_come_in_time() {
+    assert_eq!(
+        Transport::default().begins_within,
+        Duration::from_secs(10),
+        "as documented"
+    );
+    let transport = Transport {
+        proxy_protocol: true,
+        begins_within: Duration::from_millis(50),
+        ..Transport::default()
+    };
+    let server = server_over("10", transport).await;
+    for part in [
+        &b""[..],
+        b"PROXY TCP4 127.0.0.1 ",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11",
+    ] {
+        let mut stream = connect(&server).await;
+        stream.write_all(part).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(9), stream.read_u8());
+        assert!(closed.await.expect("long before the default").is_err());
+    }
+    server.stop().await.unwrap();
+    let patient = Transport {
+        proxy_protocol: true,
+        ..Transport::default()
+    };
+    let server = server_over("10", patient).await;
+    let mut stream = connect(&server).await;
+    let whole = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n";
+    stream.write_all(whole).await.unwrap();
+    assert_eq!(echo(&mut stream, b"here").await, b"here");
+    drop(stream);
     server.stop().await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! All that a client can be told, in no protocol's words.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use crate::{
     lag::Lag,
     message::Message,
     properties::{Text, Value},
+    queue::{Hold, Wait},
     quota::ChannelQuota,
     tags::Tags,
     time::Timestamp,
@@ -50,7 +51,9 @@ pub enum Event {
     Unretained { token: Token },
     /// A subscriber is to catch up with what this connection publishes: its input is not to be read until then, or until
     /// it is told that it need not wait. For the link, which shows it to nobody.
-    HoldBack { until: Option<Instant> },
+    HoldBack(Box<Wait>),
+    /// It need not wait any longer for what this is of. For the link.
+    GoOn(Arc<Hold>),
     /// Messages for a consumer, oldest first.
     Deliver {
         consumer: ConsumerId,

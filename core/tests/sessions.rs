@@ -5,25 +5,14 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use support::{Client, body, broker, durable, message, open};
-use trivium_core::{
-    Binding, BindingTag, Broker, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Destination,
-    Event, Grammar, Message, Origin, Outcome, Pattern, Persistence, QueueSpec, Reply, Subscription,
-    Topic, Value,
+use support::{
+    Client, body, broker, durable, message, open,
+    sessions::{consume, publish},
 };
-
-/// A message of an MQTT client: QoS 0 is transient.
-fn publish(topic: &str, body: &str, qos: u8) -> Message {
-    Message {
-        topic: Topic::new(topic.into(), Grammar::Slashes),
-        persistence: if qos == 0 {
-            Persistence::Transient
-        } else {
-            Persistence::Persistent
-        },
-        ..message("amq.topic", "", body)
-    }
-}
+use trivium_core::{
+    BindingTag, Change, Command, ConsumeSpec, ConsumerId, DeliveryId, Event, Grammar, Message,
+    Origin, Outcome, Pattern, QueueSpec, Reply, Value,
+};
 
 fn retained(topic: &str, body: &str) -> Message {
     Message {
@@ -32,76 +21,7 @@ fn retained(topic: &str, body: &str) -> Message {
     }
 }
 
-fn consume() -> ConsumeSpec {
-    ConsumeSpec {
-        session: true,
-        takeover: true,
-        prefetch: Some(10),
-        ..ConsumeSpec::default()
-    }
-}
-
 impl Client {
-    async fn session(&mut self, client: &str, expires: Option<Duration>) -> bool {
-        let spec = QueueSpec {
-            session: true,
-            expires,
-            ..durable()
-        };
-        let name = client.into();
-        match self.define(Change::DeclareQueue { name, spec }).await {
-            Ok(Reply::Queue { created, .. }) => created,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn subscribe(&mut self, client: &str, filter: &str, tag: u64, qos: u8, no_local: bool) {
-        let binding = Binding {
-            source: "amq.topic".into(),
-            destination: Destination::Session(client.into()),
-            key: filter.into(),
-            grammar: Grammar::Slashes,
-            arguments: Vec::new(),
-            subscription: Some(Subscription {
-                tag: BindingTag(tag),
-                best_effort: qos == 0,
-                no_local,
-            }),
-        };
-        self.define(Change::Bind(binding))
-            .await
-            .expect("both ends are there");
-    }
-
-    async fn send(&mut self, message: Message) {
-        let token = self.token();
-        self.submit(Command::Publish {
-            token: Some(token),
-            message: Arc::new(message),
-            mandatory: false,
-        })
-        .await;
-        self.confirmed(token).await.expect("nothing refuses it");
-    }
-
-    async fn ready(&mut self, client: &str) -> Option<(u64, u32)> {
-        let name = client.into();
-        match self
-            .define(Change::ExpectQueue {
-                name,
-                session: true,
-            })
-            .await
-        {
-            Ok(Reply::Queue {
-                messages,
-                consumers,
-                ..
-            }) => Some((messages, consumers)),
-            _ => None,
-        }
-    }
-
     async fn retained(&mut self, filter: &str) -> Vec<Arc<Message>> {
         let filter = Pattern::new(filter.into(), Grammar::Slashes);
         match self.ask(|token| Command::Retained { token, filter }).await {
@@ -176,80 +96,6 @@ async fn memory_of_dropped_messages_is_given_back() {
         .find(|sample| sample.name == "trivium_queue_memory_bytes")
         .expect("it is counted");
     assert!(held.value < 1000, "{} bytes", held.value);
-}
-
-/// A session and a publisher that has sent it more than a window of what may be dropped; `client` has read `read` of it.
-async fn flooded(read: usize) -> (Broker, Client, Client) {
-    let (_, broker) = broker().await;
-    let (mut client, mut publisher) = (Client::named(&broker, "c"), Client::new(&broker));
-    client.session("c", None).await;
-    client.subscribe("c", "#", 1, 0, false).await;
-    client.consume(1, "c", consume()).await;
-    for _ in 0..WINDOWFUL + 2 {
-        publisher.send(large()).await;
-    }
-    client.bodies(read).await;
-    client.flushed().await;
-    assert!(!publisher.is_held_back().await);
-    (broker, client, publisher)
-}
-
-/// Of these a window holds [`WINDOWFUL`], and a session of a broker without memory 160.
-fn large() -> Message {
-    publish("t", &"x".repeat(100 << 10), 0)
-}
-
-const WINDOWFUL: usize = 11;
-
-async fn dropped(broker: &Broker) -> u64 {
-    let samples = broker.samples().await;
-    let dropped = samples
-        .iter()
-        .find(|it| it.name == "trivium_messages_dropped_total");
-    dropped.expect("it is counted").value
-}
-
-#[tokio::test]
-async fn publishers_wait_for_a_client_that_keeps_reading() {
-    let (broker, mut client, mut publisher) = flooded(WINDOWFUL).await;
-    let (mut sent, mut read) = (WINDOWFUL + 2, WINDOWFUL);
-    while !publisher.is_held_back().await {
-        publisher.send(large()).await;
-        sent += 1;
-        assert!(sent < 150, "before anything is dropped");
-    }
-    while read < sent {
-        client.bodies(1).await;
-        client.flushed().await;
-        read += 1;
-    }
-    assert!(!publisher.is_held_back().await, "the client has caught up");
-    assert_eq!(dropped(&broker).await, 0);
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_holds_nobody_back() {
-    let (broker, _client, mut publisher) = flooded(0).await;
-    for _ in 0..180 {
-        publisher.send(large()).await;
-    }
-    assert!(!publisher.is_held_back().await);
-    assert!(dropped(&broker).await > 0, "it loses its own messages");
-}
-
-#[tokio::test]
-async fn a_client_that_stops_reading_holds_publishers_back_once_and_not_for_long() {
-    let (broker, _client, mut publisher) = flooded(WINDOWFUL).await;
-    while !publisher.is_held_back().await {
-        publisher.send(large()).await;
-    }
-    support::advance(Duration::from_millis(500));
-    publisher.wait_no_longer();
-    for _ in 0..180 {
-        publisher.send(large()).await;
-        assert!(!publisher.is_held_back().await);
-    }
-    assert!(dropped(&broker).await > 0);
 }
 
 #[tokio::test]

@@ -330,6 +330,7 @@ async fn what_an_idle_connection_holds_is_given_back() {
             ..Effects::new()
         },
         unflushed: false,
+        unheard: false,
         unauthenticated: None,
         idle_at: None,
         alarm: Alarm::default(),

@@ -50,7 +50,7 @@ use crate::{
     log,
     message::{Message, Origin},
     properties::Text,
-    queue::{self, WINDOW},
+    queue::{self, WINDOW, Wait},
     rare::Rare,
     shard::Op,
     store::BoxFuture,
@@ -110,8 +110,8 @@ pub struct Link {
     reads: Rare<FuturesUnordered<BoxFuture<'static, Event>>>,
     /// A change under way. Once begun it is carried through, also when the connection goes.
     defining: Option<BoxFuture<'static, Defined>>,
-    /// Until when nothing more is to be published.
-    held_until: Option<Box<Instant>>,
+    /// Subscribers that are to catch up before more is published.
+    waits: Rare<Vec<Wait>>,
 }
 
 /// What became of changes, as far as no shard answers for them.
@@ -160,7 +160,7 @@ impl Link {
             local: Vec::new(),
             reads: Rare::default(),
             defining: None,
-            held_until: None,
+            waits: Rare::default(),
         }
     }
 
@@ -423,13 +423,21 @@ impl Link {
     }
 
     /// Until when the connection's input is not to be read, because a subscriber is behind with what it publishes.
+    /// It may be later when that time has come.
     pub fn held_until(&self) -> Option<Instant> {
-        self.held_until.as_deref().copied()
+        self.waits.get()?.iter().map(Wait::until).max()
     }
 
     /// It has waited so long.
     pub fn waited(&mut self, now: Instant) {
-        self.held_until.take_if(|until| **until <= now);
+        self.keep_waits(|wait| wait.until() > now);
+    }
+
+    fn keep_waits(&mut self, keep: impl FnMut(&Wait) -> bool) {
+        if let Some(waits) = self.waits.get_mut() {
+            waits.retain(keep);
+            self.waits.drop_if(Vec::is_empty);
+        }
     }
 
     /// Waits for events and appends them; for none when the connection need not wait any longer with its input. Safe to
@@ -437,11 +445,11 @@ impl Link {
     pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
         loop {
             events.append(&mut self.local);
-            let was_held = self.held_until.is_some();
+            let was_held = self.waits.get().is_some();
             for event in self.mailbox.take() {
                 self.received(event, events);
             }
-            if was_held && self.held_until.is_none() {
+            if was_held && self.waits.get().is_none() {
                 return Ok(());
             }
             let mailbox = self.mailbox.clone();
@@ -556,7 +564,8 @@ impl Link {
                     events.push(Event::Refused { tokens, reason });
                 }
             }
-            Event::HoldBack { until } => self.held_until = until.map(Box::new),
+            Event::HoldBack(wait) => self.waits.make().push(*wait),
+            Event::GoOn(hold) => self.keep_waits(|wait| !wait.is_for(&hold)),
             Event::Deliver {
                 consumer,
                 deliveries,

@@ -13,7 +13,7 @@ const WINDOW_MIN: usize = 64 << 10;
 
 /// What a session that does not keep up may hold of messages that nobody promised to deliver, however little memory is
 /// left.
-pub(super) const FLEETING_MIN: usize = 16 << 20;
+const FLEETING_MIN: usize = 16 << 20;
 
 /// The same while memory is left: as much as it leaves to all others.
 pub(super) fn fleeting_max(budget: &Budget) -> usize {
@@ -90,11 +90,12 @@ impl Queue {
         let size = size(message);
         let in_memory = self.may_hold(size, budget);
         self.timed |= message.expiry_ms.is_some();
+        let has_room = !fleeting || self.has_fleeting_room(size, budget, turn);
         let at = self.lane_for(message);
         let lane = &mut self.lanes[at];
         // Behind a backlog it would have to be stored to keep its place.
         let in_time = self.consumers.active() > 0 && lane.backlog.is_none();
-        if fleeting && (!in_time || self.held_bytes + size > fleeting_max(budget)) {
+        if fleeting && !(in_time && has_room) {
             turn.count.dropped += 1;
             return;
         }

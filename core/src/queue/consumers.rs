@@ -421,12 +421,6 @@ impl Consumers {
         Some(held)
     }
 
-    /// Whether somebody has read all that was sent while more waited.
-    pub(crate) fn reads_whole_windows(&self) -> bool {
-        self.actives()
-            .any(|consumer| i64::from(consumer.window_size) > WINDOW)
-    }
-
     /// More room towards a consumer's peer.
     pub(crate) fn credit(
         &mut self,

@@ -47,6 +47,7 @@ pub(crate) use channel::ChannelLimit;
 pub(crate) use consumers::WINDOW;
 pub(crate) use cursor::{CursorLoaded, CursorRead};
 pub(crate) use overtaken::Replay;
+pub use pressure::{Hold, Wait};
 pub(crate) use session::{DueWill, Session};
 pub use session::{OWN_IDS, Will};
 pub(crate) use settings::is_known;

@@ -68,8 +68,8 @@ pub(crate) struct Session {
     received: BTreeSet<u16>,
     /// Lookups of retained messages that are under way.
     pub(super) overtaken: Rare<Overtaken>,
-    /// Publishers that wait for the client.
-    pub(super) pressure: Rare<Pressure>,
+    /// How far its client is behind, and who waits for it.
+    pub(super) pressure: Option<Box<Pressure>>,
     will: Option<Box<Will>>,
     /// When the will is to be published, once the client has gone.
     will_at: Option<Timestamp>,

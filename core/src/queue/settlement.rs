@@ -190,7 +190,14 @@ impl Queue {
     }
 
     /// More room towards a consumer's peer.
-    pub(crate) fn credit(&mut self, connection: ConnectionId, consumer: ConsumerId, bytes: u32) {
+    pub(crate) fn credit(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        bytes: u32,
+        turn: &Turn,
+    ) {
+        self.progress(turn.now.instant);
         let hurries = self.head().is_some_and(|held| held.fleeting);
         self.consumers.credit(connection, consumer, bytes, hurries);
     }

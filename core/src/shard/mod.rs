@@ -137,9 +137,10 @@ impl Shard {
                     Ok(()),
                     |found| {
                         let fleeting = found.is_fleeting(&arrival);
+                        let fleeting = fleeting.then(|| crate::queue::size(&arrival.message));
                         let taken = found.enqueue(arrival, &mut self.budget, turn);
-                        if fleeting {
-                            found.press(from, &self.budget, turn);
+                        if let Some(bytes) = fleeting {
+                            found.press(from, bytes, &self.budget, turn);
                         }
                         taken
                     },
@@ -284,7 +285,7 @@ impl Shard {
             Op::Fence { token } => confirm(from, Some(token), turn),
             Op::Credit { consumer, bytes } => {
                 if let Some(found) = self.consumed_queue(from, consumer) {
-                    found.credit(from, consumer, bytes);
+                    found.credit(from, consumer, bytes, turn);
                 }
             }
             Op::Cancel { token, consumer } => {

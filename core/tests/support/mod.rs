@@ -3,6 +3,7 @@
 
 pub mod logs;
 pub mod queues;
+pub mod sessions;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
@@ -277,6 +278,20 @@ impl Client {
             _ => None,
         })
         .await
+    }
+
+    /// The deliveries that shards have made until now.
+    pub async fn deliveries(&mut self) -> Vec<Delivery> {
+        self.touch_shards().await;
+        let (deliveries, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|event| matches!(event, Event::Deliver { .. }));
+        self.waiting = others;
+        let of = |event| match event {
+            Event::Deliver { deliveries, .. } => deliveries,
+            _ => Vec::new(),
+        };
+        deliveries.into_iter().flat_map(of).collect()
     }
 
     /// The bodies of the next deliveries.

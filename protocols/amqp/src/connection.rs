@@ -394,6 +394,10 @@ impl Protocol for Connection {
         Ok(())
     }
 
+    fn was_unheard(&mut self, now: Now) {
+        self.last_received = now.instant;
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,

@@ -336,7 +336,8 @@ impl Protocol for Connection {
             | Event::Returned { .. }
             | Event::Unrouted { .. }
             | Event::Unretained { .. }
-            | Event::HoldBack { .. }
+            | Event::HoldBack(_)
+            | Event::GoOn(_)
             | Event::Deliver { .. }
             | Event::Cancelled { .. } => {
                 debug!("event for a connection that neither publishes nor consumes");

@@ -555,6 +555,20 @@ fn mqtt_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
 }
 
 #[test]
+fn a_client_that_is_not_listened_to_is_not_silent() {
+    story(ALL, |mut peer| {
+        peer.connect_with(|connect| connect.keep_alive = 10);
+        peer.wait(Duration::from_millis(14_999)).unwrap();
+        let now = peer.now;
+        peer.protocol.was_unheard(now);
+        peer.wait(Duration::from_millis(14_999)).unwrap();
+        assert!(!peer.protocol.is_closed());
+        let late = peer.wait(Duration::from_millis(1));
+        peer.assert_closed(late, Reason::KEEP_ALIVE_TIMEOUT);
+    });
+}
+
+#[test]
 fn mqtt_3_1_2_10_keep_alive_0_is_off() {
     story(ALL, |peer| {
         assert_eq!(peer.connected().protocol.next_timeout(), None)

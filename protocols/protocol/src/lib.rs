@@ -50,6 +50,12 @@ pub trait Protocol: Send {
         let _ = (now, effects);
     }
 
+    /// The broker has not listened to the peer until now, because a subscriber has to catch up with what it publishes: what
+    /// the peer has said is not known yet, so it has not been silent. Called at times while that lasts, and when it is over.
+    fn was_unheard(&mut self, now: Now) {
+        let _ = now;
+    }
+
     /// Nothing has come or gone for a while: memory that is made anew when it is needed may be given back.
     fn rest(&mut self) {}
 

@@ -357,6 +357,10 @@ impl Protocol for Connection {
         }
     }
 
+    fn was_unheard(&mut self, now: Now) {
+        self.heard = now.instant;
+    }
+
     fn handle_disconnect(&mut self, _now: Now, effects: &mut Effects) {
         if let Phase::Open(open) = &mut self.phase {
             open.finish_turn(effects);

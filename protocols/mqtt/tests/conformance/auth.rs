@@ -177,9 +177,14 @@ fn mqtt_4_12_0_5() {
 
 #[test]
 fn mqtt_4_12_0_6() {
-    // Without a method, there is no AUTH.
+    // Without a method, there is none in CONNACK, and no AUTH.
     let world = World::new();
-    let mut client = world.connected(V5, "c");
+    let mut client = world.client(V5);
+    let ack = client.connect("c", |_| ());
+    assert_eq!(
+        (ack.authentication_method, ack.authentication_data),
+        (None, None)
+    );
     client
         .send(auth(Reason::RE_AUTHENTICATE, "x"))
         .closed_with(Reason::PROTOCOL_ERROR);

@@ -387,7 +387,7 @@ fn mqtt_4_9_0_1() {
 
 #[test]
 fn mqtt_4_9_0_2() {
-    // Each acknowledgement opens the window by one, an error as well.
+    // Each message takes one of the quota, and none is sent without; each acknowledgement adds one, an error as well.
     let world = World::new();
     let mut client = world.client(V5);
     client.connect("c", |connect| connect.receive_maximum = 1);
@@ -398,6 +398,7 @@ fn mqtt_4_9_0_2() {
     }
     for reason in [Reason::SUCCESS, Reason::UNSPECIFIED] {
         let id = client.message().packet_id;
+        assert_eq!(client.before_pong(), []);
         client.send(Packet::PubAck(Ack::new(id, reason)));
     }
     assert_eq!(client.message().payload, "3");
@@ -439,9 +440,16 @@ fn mqtt_4_13_1_1() {
 
 #[test]
 fn mqtt_4_13_2_1() {
+    // An error that the server tells in DISCONNECT or CONNACK, and one that the client tells.
     let world = World::with(|options| options.maximum_packet_size = 100);
     let mut client = world.connected(V5, "c");
     client
         .bytes(&[0x30, 0x80, 0x01])
         .closed_with(Reason::PACKET_TOO_LARGE);
+    let mut client = world.client(V5);
+    let refused = client.connect("c", |connect| connect.user = Some("bob".into()));
+    assert!(refused.reason.is_error());
+    client.closed();
+    let mut client = world.connected(V5, "c");
+    client.bytes(&[0xe0, 1, Reason::UNSPECIFIED.0]).closed();
 }
