@@ -20,6 +20,8 @@ SCENARIOS = {}
 LOGIN = "Basic " + base64.b64encode(b"guest:guest").decode()
 # What a wait for "nothing comes" takes. It can only hide a difference, never make one.
 QUIET = 0.25
+# What is waited for comes within this, also where a dozen other things are at work.
+WITHIN = 60
 
 GENERATED = [
     (re.compile(r"amq\.gen-[A-Za-z0-9_-]{22}"), "amq.gen-"),
@@ -102,7 +104,7 @@ class Play:
 
     def shows(self, path, **wanted):
         """Waits until the management API tells this of something; RabbitMQ collects it once in a while."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + WITHIN
         while True:
             _, answer = self.ask("GET", path)
             told = {key: json.loads(answer).get(key) or None for key in wanted}
@@ -260,7 +262,7 @@ class Channel:
         """The next message of a queue, however long it takes to get there."""
         fields = {"no_ack": True, **fields}
         self.play.line(f"{self.connection.label}{self.number} > basic.get queue={queue}{sent(fields)} until it is there")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + WITHIN
         while True:
             answer = self.wire.call("basic.get", self.number, queue=queue, **fields)
             if answer.name != "basic.get-empty" or time.monotonic() > deadline:
@@ -268,7 +270,7 @@ class Channel:
 
     def wait_messages(self, queue, count):
         """Waits until a queue has so many messages that are ready."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + WITHIN
         while True:
             answer = self.wire.call("queue.declare", self.number, queue=queue, passive=True)
             if answer.get("messages") == count or answer.name != "queue.declare-ok":
@@ -290,7 +292,7 @@ class Channel:
 
     def is_gone(self, queue):
         """Waits until a queue is not there any more, without using it (that would keep it); uses the channel up."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + WITHIN
         while time.monotonic() < deadline:
             answer = self.wire.call("queue.bind", self.number, queue=queue, exchange="amq.direct", routing_key="gone?")
             if answer.name != "queue.bind-ok":
@@ -305,7 +307,7 @@ class Channel:
         """The bodies of the next deliveries as one line."""
         found = []
         for _ in range(count):
-            method = self.wire.receive(self.number, 5)
+            method = self.wire.receive(self.number, WITHIN)
             if method is None or method.name != "basic.deliver":
                 self.received(method)
                 break
@@ -330,7 +332,7 @@ class Channel:
         """Reads until so many publishes are confirmed; brokers coalesce as they like, so the sum is told."""
         verdicts, other = {}, []
         while len(verdicts) < count:
-            method = self.wire.receive(self.number, 5)
+            method = self.wire.receive(self.number, WITHIN)
             if method is None or method.name not in ("basic.ack", "basic.nack"):
                 other.append(method)
                 if method is None or method.name.endswith("close"):

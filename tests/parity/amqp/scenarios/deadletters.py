@@ -351,10 +351,10 @@ def ttl_zero(t):
 def requeued_when_it_is_too_late(t):
     c = t.channel()
     to_morgue(t, c)
-    c.publish("", t.q(), "m", {"expiration": "100"})
+    c.publish("", t.q(), "m", {"expiration": "3000"})
     c.wait_messages(t.q(), 1)
     c.get(t.q())
-    c.next(0.2)
+    c.next(3.5)
     c.nack(1, requeue=True)
     c.get_when_there(t.q("morgue"))
 

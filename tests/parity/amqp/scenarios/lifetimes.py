@@ -2,18 +2,19 @@
 
 from play import scenario
 
-SOON = {"x-expires": 1000}
+# Used after a third of it, four times: there is time for a busy machine.
+SOON = {"x-expires": 4000}
 
 
 @scenario
 def consumers_come_and_go(t):
     c = t.channel()
-    c.declare(t.q(), args={"x-expires": 1500})
+    c.declare(t.q(), args={"x-expires": 4500})
     for _ in range(3):
         c.consume(t.q(), "tag")
-        c.next(0.4)
+        c.next(1.2)
         c("basic.cancel", consumer_tag="tag")
-        c.next(0.4)
+        c.next(1.2)
     c.counts(t.q())
     t.channel().is_gone(t.q())
 
@@ -23,7 +24,7 @@ def getting_is_using(t):
     c = t.channel()
     c.declare(t.q(), args=SOON)
     for _ in range(4):
-        c.next(0.35)
+        c.next(1.4)
         c.get(t.q())
     t.channel().is_gone(t.q())
 
@@ -33,7 +34,7 @@ def declaring_is_using(t):
     c = t.channel()
     c.declare(t.q(), args=SOON)
     for _ in range(4):
-        c.next(0.35)
+        c.next(1.4)
         c.declare(t.q(), args=SOON)
     t.channel().is_gone(t.q())
 
@@ -44,7 +45,7 @@ def publishing_is_not_using(t):
     c.declare(t.q(), args=SOON)
     c.bind(t.q(), "amq.fanout")
     for _ in range(4):
-        c.next(0.35)
+        c.next(1.4)
         c.publish("", t.q(), "m")
     t.channel().is_gone(t.q())
 

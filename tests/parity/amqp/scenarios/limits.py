@@ -2,13 +2,14 @@
 
 from play import scenario
 
-PATIENT = 0.4
+# Between a lifetime that ends and a lease that does not, there is time for a busy machine.
+PATIENT, LONG = 1.0, 3.5
 
 
 @scenario
 def queue_ttl(t):
     c = t.channel()
-    c.declare(t.q(), args={"x-message-ttl": 150})
+    c.declare(t.q(), args={"x-message-ttl": 3000})
     c.publish("", t.q(), "a")
     c.publish("", t.q(), "b")
     c.wait_messages(t.q(), 2)
@@ -20,7 +21,7 @@ def queue_ttl(t):
 def message_ttl(t):
     c = t.channel()
     c.declare(t.q())
-    c.publish("", t.q(), "short", {"expiration": "150"})
+    c.publish("", t.q(), "short", {"expiration": "3000"})
     c.publish("", t.q(), "long", {"expiration": "60000"})
     c.wait_messages(t.q(), 2)
     c.wait_messages(t.q(), 1)
@@ -69,10 +70,10 @@ def ttl_zero_is_now_or_never(t):
 def requeued_expires_at_its_time(t):
     c = t.channel()
     c.declare(t.q())
-    c.publish("", t.q(), "m", {"expiration": "300"})
+    c.publish("", t.q(), "m", {"expiration": "3000"})
     c.wait_messages(t.q(), 1)
     c.get(t.q())
-    c.next(PATIENT)
+    c.next(LONG)
     c.nack(1, requeue=True)
     c.silent()
     c.get(t.q())
@@ -81,11 +82,11 @@ def requeued_expires_at_its_time(t):
 @scenario
 def delivered_does_not_expire(t):
     c = t.channel()
-    c.declare(t.q(), args={"x-message-ttl": 150})
+    c.declare(t.q(), args={"x-message-ttl": 3000})
     c.publish("", t.q(), "m")
     c.consume(t.q(), "tag")
     c.next()
-    c.next(PATIENT)
+    c.next(LONG)
     c.ack(1)
     c("basic.qos")
 

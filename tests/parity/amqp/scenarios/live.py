@@ -145,14 +145,14 @@ def expires(t):
     c = t.channel()
     c.declare(t.q())
     c.consume(t.q(), "holder")
-    t.policy("p", {"expires": 300})
-    c.next(0.6)
+    t.policy("p", {"expires": 3000})
+    c.next(3.5)
     c.counts(t.q())
     c("basic.cancel", consumer_tag="holder")
     t.channel().is_gone(t.q())
     c.declare(t.q())
     t.api("DELETE", "/policies/%2F/$.p")
-    c.next(0.6)
+    c.next(3.5)
     c.counts(t.q())
 
 

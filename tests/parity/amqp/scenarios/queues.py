@@ -284,9 +284,9 @@ def expires_when_unused(t):
 @scenario
 def expires_not_with_a_consumer(t):
     c = t.channel()
-    c.declare(t.q(), args={"x-expires": 300})
+    c.declare(t.q(), args={"x-expires": 3000})
     c.consume(t.q(), "holder")
-    c.next(0.8)
+    c.next(3.5)
     c.counts(t.q())
     c("basic.cancel", consumer_tag="holder")
     t.channel().is_gone(t.q())

@@ -160,7 +160,7 @@ def consumer_is_told_of_the_deletion(t):
     reader("basic.qos", prefetch_count=10)
     reader.consume(t.q(), "tag")
     c("queue.delete", queue=t.q())
-    reader.next(2)
+    reader.next()
 
 
 @scenario
