@@ -94,6 +94,7 @@ async fn move_to(client: &mut Client, group: &str, offset: u64) -> GroupReply {
         generation: -1,
         member: Text::new(),
         instance: None,
+        knows_member_epochs: true,
         offsets: vec![CommittedOffset {
             log: "s".into(),
             partition: 0,

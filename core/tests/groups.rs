@@ -122,6 +122,7 @@ fn commit(generation: i32, member: &str, log: &str, offset: u64) -> GroupRequest
         generation,
         member: member.into(),
         instance: None,
+        knows_member_epochs: true,
         offsets: vec![CommittedOffset {
             log: log.into(),
             partition: 0,

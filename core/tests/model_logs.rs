@@ -260,6 +260,7 @@ impl World {
             generation: -1,
             member: Text::new(),
             instance: None,
+            knows_member_epochs: true,
             offsets,
         };
         self.group(group, request).await;

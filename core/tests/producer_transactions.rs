@@ -541,6 +541,7 @@ async fn offsets_without_a_member_are_taken_in_a_transaction() {
         generation: -1,
         member: Text::new(),
         instance: None,
+        knows_member_epochs: true,
         offsets: Vec::new(),
     };
     let refused = client.group(outside).await.unwrap();

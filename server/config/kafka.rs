@@ -12,6 +12,8 @@ use super::{
 
 /// What times may be.
 const MILLIS: RangeInclusive<u32> = 1..=i32::MAX as u32;
+/// What times that may be none at all may be.
+const INTERVALS: RangeInclusive<u32> = 0..=i32::MAX as u32;
 /// What times of a record's lock may be.
 const LOCKS: RangeInclusive<u32> = 1_000..=3_600_000;
 
@@ -76,6 +78,8 @@ impl Group {
         Ok(GroupBounds {
             consumer_session: consumer.session_timeout_ms()?,
             consumer_interval: consumer.heartbeat_interval_ms()?,
+            consumer_assignment: consumer.assignment_interval_ms()?,
+            share_assignment: share.assignment_interval_ms()?,
             share_session: share.session_timeout_ms()?,
             share_interval: share.heartbeat_interval_ms()?,
             lock: share.record_lock_duration_ms()?,
@@ -131,6 +135,7 @@ bounded! {
     ConsumerGroups: "kafka.group.consumer" {
         session_timeout_ms, min_session_timeout_ms, max_session_timeout_ms: MILLIS => consumer_session;
         heartbeat_interval_ms, min_heartbeat_interval_ms, max_heartbeat_interval_ms: MILLIS => consumer_interval;
+        assignment_interval_ms, min_assignment_interval_ms, max_assignment_interval_ms: INTERVALS => consumer_assignment;
     }
 }
 
@@ -139,6 +144,7 @@ bounded! {
     ShareGroups: "kafka.group.share" {
         session_timeout_ms, min_session_timeout_ms, max_session_timeout_ms: MILLIS => share_session;
         heartbeat_interval_ms, min_heartbeat_interval_ms, max_heartbeat_interval_ms: MILLIS => share_interval;
+        assignment_interval_ms, min_assignment_interval_ms, max_assignment_interval_ms: INTERVALS => share_assignment;
         record_lock_duration_ms, min_record_lock_duration_ms, max_record_lock_duration_ms: LOCKS => lock;
         delivery_count_limit, min_delivery_count_limit, max_delivery_count_limit: 2..=25 => deliveries;
         partition_max_record_locks, min_partition_max_record_locks, max_partition_max_record_locks: 100..=10_000

@@ -68,7 +68,7 @@ def test_settings_are_set_shown_listed_and_reset(admin, name):
     ("consumer.session.timeout.ms", "1000", "must be greater than or equal to group.consumer.min.session.timeout.ms"),
     ("share.heartbeat.interval.ms", "x", "Not a number of type INT"),
     ("share.isolation.level", "dirty", "String must be one of: read_committed, read_uncommitted"),
-    ("share.auto.offset.reset", "by_duration:1h", "or of the format 'by_duration:<PnDTnHnMn.nS.>'"),
+    ("share.auto.offset.reset", "by_duration:1h", "or of the format 'by_duration:<PnDTnHnMn.nS>'"),
 ])
 def test_what_cannot_be_set_is_refused_with_a_reason(admin, name, setting, value, text):
     answer = admin.alter_configs([group(name, {setting: value})], incremental=True)

@@ -349,6 +349,10 @@ impl Groups {
             // Its group went with an earlier process: the member begins again.
             GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::UnknownMember)),
             GroupRequest::Commit { generation, .. } if *generation < 0 => None,
+            GroupRequest::Commit {
+                knows_member_epochs: true,
+                ..
+            } => Some(Err(GroupError::NotFound)),
             GroupRequest::Commit { .. } => Some(Err(GroupError::IllegalGeneration)),
             GroupRequest::CommitInTransaction(commit) if commit.generation < 0 => None,
             GroupRequest::CommitInTransaction(_) => Some(Err(GroupError::IllegalGeneration)),

@@ -86,6 +86,9 @@ pub enum GroupRequest {
         generation: i32,
         member: Text,
         instance: Option<Text>,
+        /// Whether whoever asks can have a member epoch where others have a generation: its words are those of the
+        /// consumer protocol.
+        knows_member_epochs: bool,
         offsets: Vec<CommittedOffset>,
     },
     /// Hands in offsets that a transaction is to commit.
@@ -95,7 +98,8 @@ pub enum GroupRequest {
         partitions: Option<Vec<(Text, u32)>>,
         /// Whether those that a transaction is about to replace are to be told apart.
         require_stable: bool,
-        /// The member that asks, with its epoch, where it is one of the consumer protocol.
+        /// Who asks, and its epoch, where it says so; it is to be a member then, if there are such of the consumer
+        /// protocol.
         member: Option<(Text, i32)>,
     },
     /// Forgets offsets of partitions that no member subscribes to.
@@ -389,6 +393,11 @@ pub enum GroupError {
     /// The member's epoch is not the current one.
     #[error("the member epoch is stale")]
     StaleMemberEpoch,
+    /// A member of the consumer protocol has asked in words that have no member epoch.
+    #[error(
+        "OffsetCommit version 9 or above must be used by members using the consumer group protocol"
+    )]
+    WithoutMemberEpoch,
     /// The records are not with the member.
     #[error("the record state is invalid: the records are not acquired by the member")]
     InvalidRecordState,

@@ -26,6 +26,11 @@ pub(crate) struct GroupSettings {
     pub consumer_session: Duration,
     /// `consumer.heartbeat.interval.ms`: what they are told to leave between two heartbeats.
     pub consumer_interval: Duration,
+    /// `consumer.assignment.interval.ms`: how long an assignment stands before another one is computed, where the group
+    /// speaks the consumer protocol alone.
+    pub consumer_assignment: Duration,
+    /// `share.assignment.interval.ms`: the same of a share group.
+    pub share_assignment: Duration,
     /// `share.session.timeout.ms`: the same of a share group.
     pub share_session: Duration,
     /// `share.heartbeat.interval.ms`
@@ -68,6 +73,8 @@ impl GroupSettings {
             given: Vec::new(),
             consumer_session: millis(bounds.consumer_session),
             consumer_interval: millis(bounds.consumer_interval),
+            consumer_assignment: millis(bounds.consumer_assignment),
+            share_assignment: millis(bounds.share_assignment),
             share_session: millis(bounds.share_session),
             share_interval: millis(bounds.share_interval),
             lock: millis(bounds.lock),
@@ -84,6 +91,9 @@ impl GroupSettings {
     /// Reads settings by name. What is wrong is said in a text that names the setting.
     pub fn parse(given: Vec<(Text, Text)>, bounds: &GroupBounds) -> Result<GroupSettings, String> {
         let mut parsed = GroupSettings::new(bounds);
+        let default = |name| bounds.of(name).map_or(0, |it| it.default.into());
+        let mut streams_session = Duration::from_millis(default("streams.session.timeout.ms"));
+        let mut streams_interval = Duration::from_millis(default("streams.heartbeat.interval.ms"));
         for (name, value) in &given {
             let value = value.trim();
             let invalid = || format!("Invalid value {value} for configuration {name}");
@@ -92,6 +102,14 @@ impl GroupSettings {
             let done = match &**name {
                 "consumer.session.timeout.ms" => set(&mut parsed.consumer_session, millis()),
                 "consumer.heartbeat.interval.ms" => set(&mut parsed.consumer_interval, millis()),
+                "consumer.assignment.interval.ms" => set(&mut parsed.consumer_assignment, millis()),
+                "share.assignment.interval.ms" => set(&mut parsed.share_assignment, millis()),
+                "streams.session.timeout.ms" => set(&mut streams_session, millis()),
+                "streams.heartbeat.interval.ms" => set(&mut streams_interval, millis()),
+                // Of groups that are not served: checked by who sets them, and kept.
+                "streams.assignment.interval.ms"
+                | "streams.num.standby.replicas"
+                | "streams.initial.rebalance.delay.ms" => Some(()),
                 "share.session.timeout.ms" => set(&mut parsed.share_session, millis()),
                 "share.heartbeat.interval.ms" => set(&mut parsed.share_interval, millis()),
                 "share.record.lock.duration.ms" => set(&mut parsed.lock, millis()),
@@ -131,6 +149,7 @@ impl GroupSettings {
                 parsed.consumer_interval,
             ),
             ("share", parsed.share_session, parsed.share_interval),
+            ("streams", streams_session, streams_interval),
         ] {
             if session <= interval {
                 return Err(format!(

@@ -32,7 +32,12 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::{members::Stored, rebalance::Initial, timing::OFFSETS_RETENTION};
+use self::{
+    administration::Committer,
+    members::Stored,
+    rebalance::Initial,
+    timing::{EMPTY_RETENTION, OFFSETS_RETENTION},
+};
 use super::{
     GroupAnswer, GroupError, GroupInfo, GroupRequest,
     consumer::ConsumerGroup,
@@ -269,7 +274,11 @@ impl Group {
             share.recovered(&self.name, batch);
         }
         let age = Duration::from_millis(now.wall.0.saturating_sub(self.offsets.newest().0));
-        self.forget_at = Some(now.instant + OFFSETS_RETENTION.saturating_sub(age));
+        let retention = match self.offsets.is_empty() {
+            true => EMPTY_RETENTION,
+            false => OFFSETS_RETENTION.saturating_sub(age),
+        };
+        self.forget_at = Some(now.instant + retention);
     }
 
     fn state(&self) -> &'static str {
@@ -365,10 +374,17 @@ impl Group {
                 generation,
                 member,
                 instance,
+                knows_member_epochs,
                 offsets,
             } => {
-                let by = (&member, instance.as_ref(), generation);
-                let may = self.may_commit(now, directory, by, &offsets, false);
+                let by = Committer {
+                    member: &member,
+                    instance: instance.as_ref(),
+                    generation,
+                    knows_member_epochs,
+                    in_transaction: false,
+                };
+                let may = self.may_commit(now, directory, by, &offsets);
                 Some(may.map(|()| {
                     self.offsets.commit(now.wall, &self.name, offsets, batch);
                     self.forget_at = None;

@@ -284,6 +284,7 @@ fn commit(generation: i32, member: &str, offset: u64) -> GroupRequest {
         generation,
         member: member.into(),
         instance: None,
+        knows_member_epochs: true,
         offsets,
     }
 }

@@ -231,6 +231,8 @@ fn cleanup(value: &str) -> Option<(bool, bool)> {
         match policy {
             "compact" => compact = true,
             "delete" => delete = true,
+            // Neither: it keeps everything.
+            "" => {}
             _ => return None,
         }
     }
@@ -279,7 +281,7 @@ mod tests {
         for (name, value) in [
             ("retention.ms", "-2"),
             ("retention.bytes", "x"),
-            ("cleanup.policy", ""),
+            ("cleanup.policy", "none"),
             ("mq.key", "level()"),
             ("mq.route.key", "${kee}"),
             ("mq.tap.max.lag.ms", "-2"),

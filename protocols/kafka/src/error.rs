@@ -201,6 +201,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
             GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
             GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
+            GroupError::WithoutMemberEpoch => ErrorCode::UNSUPPORTED_VERSION,
             GroupError::InvalidRecordState => ErrorCode::INVALID_RECORD_STATE,
             GroupError::UnknownSharePartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,

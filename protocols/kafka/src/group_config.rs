@@ -1,5 +1,5 @@
-//! The settings of groups: their names, types, defaults and bounds, those of Kafka 4.3 for consumer and share groups,
-//! and those for dead letters that Kafka has accepted for its next release (KIP-1191).
+//! The settings of groups: their names, types, defaults and bounds, those of Kafka 4.3 for consumer, share and streams
+//! groups (which are not served, so these mean nothing), and those for dead letters that Kafka has accepted for its next release (KIP-1191).
 
 use trivium_core::{
     Text,
@@ -47,6 +47,7 @@ const fn setting(name: &'static str, default: &'static str, takes: Takes) -> Gro
 
 /// All of them, in alphabetical order.
 pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
+    setting("consumer.assignment.interval.ms", "0", Takes::Number(0)),
     setting("consumer.heartbeat.interval.ms", "5000", Takes::Number(1)),
     setting("consumer.session.timeout.ms", "45000", Takes::Number(1)),
     setting(
@@ -55,6 +56,7 @@ pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
         Takes::Boolean,
     ),
     setting("errors.deadletterqueue.topic.name", "", Takes::Topic),
+    setting("share.assignment.interval.ms", "0", Takes::Number(0)),
     setting("share.auto.offset.reset", "latest", Takes::Reset),
     setting("share.delivery.count.limit", "5", Takes::Number(2)),
     setting("share.heartbeat.interval.ms", "5000", Takes::Number(1)),
@@ -75,16 +77,31 @@ pub(crate) const GROUP_SETTINGS: &[GroupSetting] = &[
     ),
     setting("share.renew.acknowledge.enable", "true", Takes::Boolean),
     setting("share.session.timeout.ms", "45000", Takes::Number(1)),
+    setting("streams.assignment.interval.ms", "1000", Takes::Number(0)),
+    setting("streams.heartbeat.interval.ms", "5000", Takes::Number(1)),
+    setting(
+        "streams.initial.rebalance.delay.ms",
+        "3000",
+        Takes::Number(0),
+    ),
+    setting("streams.num.standby.replicas", "0", Takes::Number(0)),
+    setting("streams.session.timeout.ms", "45000", Takes::Number(1)),
 ];
 
 /// The broker's settings behind a group's: the default, the least and the most.
 pub(crate) fn broker_names(name: &str) -> [String; 3] {
     let (kind, rest) = name.split_once('.').unwrap_or((name, ""));
-    ["", "min.", "max."].map(|bound| format!("group.{kind}.{bound}{rest}"))
+    let bounded = rest.strip_prefix("num.").unwrap_or(rest);
+    [("", rest), ("min.", bounded), ("max.", bounded)]
+        .map(|(bound, rest)| format!("group.{kind}.{bound}{rest}"))
 }
 
 /// Whether a group can have this setting with this value, or at all; the error is for the one who set it.
 pub(crate) fn check(name: &str, value: Option<&Text>, bounds: &GroupBounds) -> Result<(), String> {
+    if value.is_none() {
+        // What there is not is not set.
+        return Ok(());
+    }
     let found = GROUP_SETTINGS.iter().find(|setting| setting.name == name);
     let setting =
         found.ok_or_else(|| format!("Unknown group config name: {}", name.escape_debug()))?;
@@ -130,7 +147,7 @@ pub(crate) fn check(name: &str, value: Option<&Text>, bounds: &GroupBounds) -> R
         Takes::Isolation => invalid("String must be one of: read_committed, read_uncommitted"),
         Takes::Reset if Begin::read(value).is_some() => Ok(()),
         Takes::Reset => invalid(&format!(
-            "Invalid value `{}` for configuration {name}. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS.>'.",
+            "Invalid value `{}` for configuration {name}. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'.",
             value.escape_debug()
         )),
         Takes::Topic if value.is_empty() => Ok(()),
@@ -207,7 +224,7 @@ mod tests {
         assert!(
             reset
                 .unwrap_err()
-                .ends_with("or of the format 'by_duration:<PnDTnHnMn.nS.>'.")
+                .ends_with("or of the format 'by_duration:<PnDTnHnMn.nS>'.")
         );
         assert!(
             check(

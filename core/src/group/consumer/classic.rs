@@ -118,7 +118,7 @@ impl ConsumerGroup {
         if changed {
             self.epoch += 1;
         }
-        self.assign();
+        self.assign(now.instant);
         self.reconcile(now.instant, &id, Some(&owned));
         Ok(GroupAnswer::Joined {
             generation: self.members[&id].epoch,
@@ -211,7 +211,7 @@ impl ConsumerGroup {
         }
         if self.follow(directory) {
             self.epoch += 1;
-            self.assign();
+            self.assign(now.instant);
         }
         let member = &self.members[id];
         let rejoins = member.epoch < self.epoch

@@ -55,6 +55,8 @@ pub(super) struct ConsumerGroup {
     target_epoch: i32,
     target: Assignment,
     assignor: Assignor,
+    /// When the target was computed.
+    assigned_at: Option<Instant>,
     members: BTreeMap<Text, Member>,
     /// Ids of static members, by their names.
     instances: FxHashMap<Text, Text>,
@@ -110,6 +112,7 @@ impl ConsumerGroup {
             target_epoch: epoch,
             target: Assignment::new(),
             assignor: Assignor::default(),
+            assigned_at: None,
             members: BTreeMap::new(),
             instances: FxHashMap::default(),
             owners: FxHashMap::default(),
@@ -209,7 +212,7 @@ impl ConsumerGroup {
         if changed {
             self.epoch += 1;
         }
-        self.assign();
+        self.assign(now.instant);
         self.reconcile(now.instant, &id, request.owned.as_ref());
         let member = &self.members[&id];
         let tell = joins || full || before.1 != member.assigned;
@@ -344,7 +347,7 @@ impl ConsumerGroup {
             }
         } else {
             self.remove(&request.member);
-            self.members_left(directory);
+            self.members_left(now.instant, directory);
         }
         Ok(Heartbeat {
             member: request.member,
@@ -379,13 +382,13 @@ impl ConsumerGroup {
 
     /// Members have gone. Those who are left are assigned anew; not where all speak the classic protocol: they are
     /// about to do that themselves.
-    pub fn members_left(&mut self, directory: &Directory) {
+    pub fn members_left(&mut self, now: Instant, directory: &Directory) {
         if self.is_all_classic() {
             return;
         }
         self.follow(directory);
         self.epoch += 1;
-        self.assign();
+        self.assign(now);
     }
 
     /// Looks subscriptions up again where logs have changed; whether any member's has.
@@ -401,11 +404,13 @@ impl ConsumerGroup {
         changed
     }
 
-    /// Computes the target assignment of the current epoch.
-    fn assign(&mut self) {
-        if self.epoch == self.target_epoch {
+    /// Computes the target assignment of the current epoch, if it is not too soon after the one before: then that is
+    /// for a later heartbeat to do.
+    fn assign(&mut self, now: Instant) {
+        if self.epoch == self.target_epoch || self.is_too_soon(now) {
             return;
         }
+        self.assigned_at = Some(now);
         self.is_stored = false;
         self.assignor = self.preferred_assignor();
         let members = self.members.iter();
@@ -424,6 +429,16 @@ impl ConsumerGroup {
         };
         self.target = self.assignor.assign(&input);
         self.target_epoch = self.epoch;
+    }
+
+    /// Whether the assignment has yet to stand for a while. Members of the classic protocol would be sent to join again
+    /// and again until then.
+    fn is_too_soon(&self, now: Instant) -> bool {
+        let until = self
+            .assigned_at
+            .map(|at| at + self.settings.consumer_assignment);
+        let speaks_classic = || self.members.values().any(|it| it.classic.is_some());
+        until.is_some_and(|until| now < until) && !self.members.is_empty() && !speaks_classic()
     }
 
     /// The one that most members ask for.
@@ -503,17 +518,22 @@ impl ConsumerGroup {
         }
     }
 
+    /// Whether there is such a member, and it speaks the consumer protocol.
+    pub fn has_member_epoch(&self, id: &Text) -> bool {
+        let member = self.members.get(id);
+        member.is_some_and(|member| member.classic.is_none())
+    }
+
     /// Whether a member may commit offsets of these partitions under this epoch: its own, or an earlier one under
     /// which it had each of them already (KIP-1251), because it has not been told of its new one yet.
     pub fn may_commit(
         &self,
         directory: &Directory,
         id: &Text,
-        instance: Option<&Text>,
         epoch: i32,
         offsets: &[CommittedOffset],
     ) -> Result<(), GroupError> {
-        let member = self.member(id, instance)?;
+        let member = self.member(id, None)?;
         let had = |offset: &CommittedOffset| {
             let log = directory.find(&self.vhost, &offset.log)?;
             member.held_since((log.uuid, offset.partition))
@@ -545,7 +565,7 @@ impl ConsumerGroup {
         for id in &late {
             self.remove(id);
         }
-        self.members_left(directory);
+        self.members_left(now.instant, directory);
     }
 
     // Administration

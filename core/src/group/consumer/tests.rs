@@ -99,7 +99,7 @@ impl World {
         };
         let offsets: Vec<_> = partitions.iter().map(offset).collect();
         self.group
-            .may_commit(&self.directory, &member.into(), None, epoch, &offsets)
+            .may_commit(&self.directory, &member.into(), epoch, &offsets)
     }
 
     fn pass(&mut self, time: Duration) {
@@ -139,6 +139,33 @@ fn a_member_that_does_not_let_go_is_dropped_when_its_time_is_up() {
     world.pass(Duration::from_secs(11));
     assert_eq!(world.beat(alive("a", 1)), Err(GroupError::UnknownMember));
     assert_eq!(world.told(alive("b", 2)), (3, Some(vec![0, 1])));
+}
+
+/// `consumer.assignment.interval.ms`, as Kafka 4.3 has it: an assignment stands for so long, and the first heartbeat
+/// after that computes the next.
+#[test]
+fn an_assignment_stands_for_its_interval() {
+    let mut world = world(&[("t", 2)]);
+    let mut settings = GroupSettings::new(&GroupBounds::default());
+    settings.consumer_assignment = Duration::from_secs(5);
+    world.group.settings = Arc::new(settings);
+    assert_eq!(world.told(join("a")), (1, Some(vec![0, 1])));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.told(join("b")), (1, Some(vec![])));
+    assert_eq!(world.group.state(), "Assigning");
+    assert_eq!(world.told(owns("a", 1, &[0, 1])), (1, None));
+    world.pass(Duration::from_secs(4));
+    let (_, kept) = world.told(owns("a", 1, &[0, 1]));
+    let kept = kept.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(world.told(owns("a", 1, &kept)), (2, None));
+    let (epoch, given) = world.told(alive("b", 1));
+    assert_eq!((epoch, given.unwrap().len()), (2, 1));
+    // An empty group has nothing that could stand.
+    world.told(alive("a", -1));
+    world.told(alive("b", -1));
+    assert_eq!(world.group.state(), "Empty");
+    assert_eq!(world.told(join("c")).1, Some(vec![0, 1]));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! became of it. A cursor over logs: what is done with is remembered per partition, the records stay where they are.
 
 mod request;
+mod stored;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -17,6 +18,7 @@ pub use self::request::{
     Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
     Terms,
 };
+pub(super) use self::stored::FORMAT as STORED_FORMAT;
 use super::{
     AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
     Heartbeat,
@@ -46,6 +48,12 @@ pub(super) struct ShareGroup {
     windows: BTreeMap<TopicPartition, Window>,
     /// The generation of the directory that the assignment was made of.
     seen: u64,
+    /// When it was made.
+    assigned_at: Option<Instant>,
+    /// Members have come, gone or changed their minds since then.
+    is_stale: bool,
+    /// The epoch that the store knows.
+    stored_epoch: i32,
     /// Given up, and to be told of to the dead-letter topic.
     letters: Vec<ShareLetter>,
 }
@@ -99,6 +107,9 @@ impl ShareGroup {
             members: BTreeMap::new(),
             windows: BTreeMap::new(),
             seen: 0,
+            assigned_at: None,
+            is_stale: false,
+            stored_epoch: 0,
             letters: Vec::new(),
         }
     }
@@ -259,14 +270,13 @@ impl ShareGroup {
                 return Err(GroupError::UnknownMember);
             }
             // What it has stays with its share session: the last acknowledgements may come after this.
-            self.reassign(&name.0, directory);
+            self.is_stale = true;
+            self.reassign(now.instant, &name.0, directory);
             return Ok(self.told(request.member, -1, None));
         }
         let joins = request.epoch == 0;
-        let changed = self.admit(now, &request)?;
-        if changed || self.seen != directory.generation() {
-            self.reassign(&name.0, directory);
-        }
+        self.is_stale |= self.admit(now, &request)?;
+        self.reassign(now.instant, &name.0, directory);
         let Some(member) = self.members.get_mut(&request.member) else {
             return Err(GroupError::UnknownMember);
         };
@@ -329,8 +339,18 @@ impl ShareGroup {
         }
     }
 
-    /// Every partition has at least one member, and every member at least one partition, as evenly as that goes.
-    fn reassign(&mut self, vhost: &str, directory: &Directory) {
+    /// Every partition has at least one member, and every member at least one partition, as evenly as that goes. Does
+    /// nothing where that is so, or too soon after the last time: then it is for a later heartbeat to do.
+    fn reassign(&mut self, now: Instant, vhost: &str, directory: &Directory) {
+        let until = self
+            .assigned_at
+            .map(|at| at + self.settings.share_assignment);
+        let is_too_soon = until.is_some_and(|until| now < until) && !self.members.is_empty();
+        let is_due = self.is_stale || self.seen != directory.generation();
+        if !is_due || is_too_soon {
+            return;
+        }
+        (self.assigned_at, self.is_stale) = (Some(now), false);
         self.seen = directory.generation();
         self.epoch += 1;
         let names: BTreeSet<Text> = self
@@ -616,7 +636,8 @@ impl ShareGroup {
             self.release_all(name, id, batch);
         }
         if !silent.is_empty() {
-            self.reassign(&name.0, directory);
+            self.is_stale = true;
+            self.reassign(now.instant, &name.0, directory);
         }
         let is_over = |until: Instant| until <= now.instant;
         self.release(name, |_, until| until.is_some_and(is_over), batch);

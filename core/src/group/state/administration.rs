@@ -12,15 +12,33 @@ use crate::{
     transaction::OffsetsInTransaction,
 };
 
+/// Who wants to commit offsets.
+#[derive(Clone, Copy)]
+pub(super) struct Committer<'a> {
+    pub member: &'a Text,
+    pub instance: Option<&'a Text>,
+    /// Or the epoch of a member of the consumer protocol.
+    pub generation: i32,
+    /// See [`GroupRequest::Commit`](crate::group::GroupRequest::Commit).
+    pub knows_member_epochs: bool,
+    pub in_transaction: bool,
+}
+
 impl Group {
     pub(super) fn may_commit(
         &mut self,
         now: Now,
         directory: &Directory,
-        (id, instance, generation): (&Text, Option<&Text>, i32),
+        by: Committer<'_>,
         offsets: &[CommittedOffset],
-        in_transaction: bool,
     ) -> Result<(), GroupError> {
+        let Committer {
+            member: id,
+            instance,
+            generation,
+            in_transaction,
+            ..
+        } = by;
         if generation < 0 && self.is_idle() {
             return Ok(());
         }
@@ -33,7 +51,15 @@ impl Group {
             };
         }
         if let Some(consumers) = &self.consumers {
-            return consumers.may_commit(directory, id, instance, generation, offsets);
+            if !in_transaction && !by.knows_member_epochs && consumers.has_member_epoch(id) {
+                return Err(GroupError::WithoutMemberEpoch);
+            }
+            let may = consumers.may_commit(directory, id, generation, offsets);
+            // A transaction knows of generations alone.
+            return may.map_err(|error| match error {
+                GroupError::StaleMemberEpoch if in_transaction => GroupError::IllegalGeneration,
+                other => other,
+            });
         }
         self.check_member(id, instance)?;
         if generation != self.generation {
@@ -55,8 +81,14 @@ impl Group {
         commit: OffsetsInTransaction,
         batch: &mut Batch,
     ) -> GroupReply {
-        let by = (&commit.member, commit.instance.as_ref(), commit.generation);
-        self.may_commit(now, directory, by, &commit.offsets, true)?;
+        let by = Committer {
+            member: &commit.member,
+            instance: commit.instance.as_ref(),
+            generation: commit.generation,
+            knows_member_epochs: false,
+            in_transaction: true,
+        };
+        self.may_commit(now, directory, by, &commit.offsets)?;
         let (producer, offsets) = (commit.producer.id, commit.offsets);
         self.uncommitted
             .add(now.wall, &self.name, producer, offsets, batch);

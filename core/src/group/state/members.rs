@@ -1,8 +1,9 @@
 //! The members of a group as a row, here of the classic protocol, so that a restart of the broker is no rebalance: whoever
 //! says something within its session time-out goes on in its generation.
 //!
-//! Written once for each generation, when its assignment is there, and deleted with the last member. A member that left
-//! since then is silent after a restart, and dropped like any other.
+//! Written once for each generation, when its assignment is there, and when the last member has gone: a group without
+//! members stays what it is, with its epoch, until it is forgotten. A member that left since then is silent after a
+//! restart, and dropped like any other.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Group, State};
 use crate::{
-    group::{consumer::STORED_FORMAT, member::Member},
+    group::{consumer::STORED_FORMAT, member::Member, share::STORED_FORMAT as SHARE_FORMAT},
     store::{
         Batch, StoreError, Table, keys,
         values::{Reader, Writer},
@@ -30,6 +31,8 @@ pub(super) enum Stored {
     Stale,
     /// All there is to be known.
     Current,
+    /// That there are no members.
+    Empty,
     /// What it was under the other protocol.
     Other,
 }
@@ -62,7 +65,14 @@ impl Group {
     /// Writes or deletes the row, if it is not as it should be.
     pub(super) fn store_members(&mut self, batch: &mut Batch) {
         let key = || keys::group_members(&self.name.0, &self.name.1);
-        if let Some(consumers) = self.consumers.as_mut().filter(|it| !it.is_empty()) {
+        if let Some(share) = &mut self.share {
+            if let Some(row) = share.due_row() {
+                batch.put(Table::State, key(), row);
+                self.stored = Stored::Current;
+            }
+            return;
+        }
+        if let Some(consumers) = &mut self.consumers {
             if let Some(row) = consumers.due_row() {
                 batch.put(Table::State, key(), row);
                 self.stored = Stored::Current;
@@ -77,7 +87,11 @@ impl Group {
                 batch.put(Table::State, key(), self.write_members());
                 self.stored = Stored::Current;
             }
-            (Stored::Stale | Stored::Current, true, _) | (Stored::Other, ..) => {
+            (Stored::Stale | Stored::Current, true, State::Empty) => {
+                batch.put(Table::State, key(), self.write_members());
+                self.stored = Stored::Empty;
+            }
+            (Stored::Other, ..) => {
                 batch.delete(Table::State, key());
                 self.stored = Stored::Nothing;
             }
@@ -110,6 +124,11 @@ impl Group {
 
     /// Takes the members that were found when the broker opened. Their sessions begin with [`Group::recovered`].
     pub fn restore_members(&mut self, row: Bytes, now: Instant) -> Result<(), StoreError> {
+        if row.first() == Some(&SHARE_FORMAT) {
+            self.share_mut().restore_epoch(row)?;
+            self.stored = Stored::Current;
+            return Ok(());
+        }
         if row.first() == Some(&STORED_FORMAT) {
             let mut consumers = self.new_consumers();
             consumers.restore(row, now)?;
@@ -150,8 +169,10 @@ impl Group {
             };
             self.members.insert(id, member);
         }
-        self.state = State::Stable;
-        self.stored = Stored::Current;
+        (self.state, self.stored) = match self.members.is_empty() {
+            true => (State::Empty, Stored::Empty),
+            false => (State::Stable, Stored::Current),
+        };
         Ok(())
     }
 

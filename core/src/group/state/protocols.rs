@@ -111,7 +111,7 @@ impl Group {
                     left.push((id, instance, result));
                 }
                 if left.iter().any(|(_, _, result)| result.is_ok()) {
-                    consumers.members_left(directory);
+                    consumers.members_left(now.instant, directory);
                 }
                 self.downgrade_if_due(now, directory, answers);
                 Ok(Ok(GroupAnswer::Left { members: left }))

@@ -91,6 +91,10 @@ impl Group {
             true => ReaderKind::Stream,
             false => ReaderKind::Consumer,
         };
+        if self.kind == ReaderKind::Consumer && self.consumers.is_none() {
+            // Nobody was left in it.
+            self.consumers = Some(Box::new(self.new_consumers()));
+        }
         Ok(())
     }
 

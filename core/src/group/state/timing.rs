@@ -13,7 +13,7 @@ use crate::{
 /// As Kafka's `offsets.retention.minutes`: offsets of a group without members.
 pub(super) const OFFSETS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A group without members and offsets; as Kafka's `offsets.retention.check.interval.ms`.
-const EMPTY_RETENTION: Duration = Duration::from_secs(600);
+pub(super) const EMPTY_RETENTION: Duration = Duration::from_secs(600);
 
 impl Group {
     /// When [`Group::tick`] has something to do.
@@ -59,8 +59,7 @@ impl Group {
         self.store_members(batch);
         self.note_emptiness(now.instant);
         if is_due(self.forget_at) && self.uncommitted.is_empty() {
-            self.offsets.delete(&self.name, batch);
-            self.dead = true;
+            self.forget(batch);
         }
     }
 

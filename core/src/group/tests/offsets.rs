@@ -1,6 +1,9 @@
 //! Committed offsets.
 
-use super::*;
+use super::{
+    migration::{consumer, consumer_join},
+    *,
+};
 
 #[test]
 fn offsets_are_committed_by_members_of_the_current_generation() {
@@ -38,13 +41,59 @@ fn offsets_are_committed_by_members_of_the_current_generation() {
 #[test]
 fn consumers_without_membership_commit_to_groups_without_members() {
     let mut world = World::new(0);
+    assert_eq!(err(world.call(commit(5, "m", 1))), GroupError::NotFound);
     assert_eq!(
-        err(world.call(commit(5, "m", 1))),
-        GroupError::IllegalGeneration
+        err(world.call(in_generations(commit(5, "m", 1)))),
+        GroupError::IllegalGeneration,
+        "who does not know of epochs"
     );
     world.call(commit(-1, "", 1)).unwrap();
     assert_eq!(committed(&mut world), [1]);
     assert_eq!(world.state(), "Empty");
+}
+
+/// KIP-848: OffsetCommit below version 9 has no word for a member epoch.
+#[test]
+fn members_of_the_consumer_protocol_commit_under_epochs_alone() {
+    let mut world = World::new(0);
+    world.know(4);
+    world.beat(consumer_join("m")).unwrap();
+    world.call(commit(1, "m", 1)).unwrap();
+    assert_eq!(
+        err(world.call(in_generations(commit(1, "m", 2)))),
+        GroupError::WithoutMemberEpoch
+    );
+    assert_eq!(
+        err(world.call(in_generations(commit(1, "stranger", 2)))),
+        GroupError::UnknownMember
+    );
+    assert_eq!(
+        err(world.call(commit(2, "m", 2))),
+        GroupError::StaleMemberEpoch
+    );
+    world.beat(consumer("m", -1)).unwrap();
+    world.call(in_generations(commit(-1, "", 3))).unwrap();
+    assert_eq!(committed(&mut world), [3]);
+}
+
+/// The same request by one who knows generations only.
+fn in_generations(request: GroupRequest) -> GroupRequest {
+    match request {
+        GroupRequest::Commit {
+            generation,
+            member,
+            instance,
+            offsets,
+            ..
+        } => GroupRequest::Commit {
+            generation,
+            member,
+            instance,
+            knows_member_epochs: false,
+            offsets,
+        },
+        other => other,
+    }
 }
 
 #[test]

@@ -27,6 +27,9 @@ impl World {
             if keys::all_group_members().contains(&key) {
                 let name = keys::group_parts(key).unwrap();
                 world.groups.recover_members(now, name, row).unwrap();
+            } else if keys::all_group_kinds().contains(&key) {
+                let name = keys::group_parts(key).unwrap();
+                world.groups.recover_kind(name, row).unwrap();
             } else if keys::all_group_offsets().contains(&key) {
                 world.groups.recover(&key, row).unwrap();
             }
@@ -115,13 +118,82 @@ fn a_static_member_keeps_its_place() {
     assert!(world.call(heartbeat(&back)).is_ok());
 }
 
+/// What there is of a group that is listed.
+fn listed(world: &World) -> (String, &'static str, &'static str) {
+    let group = world.groups.list("/").pop().unwrap();
+    (group.protocol_type.to_string(), group.state, group.kind)
+}
+
 #[test]
-fn a_group_without_members_leaves_no_row() {
+fn a_group_without_members_stays_what_it_is_until_it_is_forgotten() {
     let mut world = World::new(0);
     let member = world.stable();
     world.call(leave(&member.id)).unwrap();
+    let before = listed(&world);
+    assert_eq!((before.1, before.2), ("Empty", "Classic"));
     let mut world = world.reopened();
-    assert_eq!(world.state(), "none");
+    assert_eq!(listed(&world), before);
+    world.call(leave("nobody")).unwrap();
+    let next = world.enter(join(""));
+    assert!(next.generation > member.generation, "they go on");
+    let mut world = world.reopened();
+    world.pass(9 * 60_000);
+    assert_eq!(listed(&world), before);
+    world.pass(2 * 60_000);
+    assert_eq!(world.groups.list("/"), []);
+    assert_eq!(world.reopened().groups.list("/"), [], "nor is a row left");
+}
+
+#[test]
+fn a_group_without_consumers_stays_one_of_the_consumer_protocol() {
+    let mut world = settled_consumers(None);
+    for member in ["first", "second"] {
+        world.beat(consumer(member, -1)).unwrap();
+    }
+    let (before, epoch) = (listed(&world), world.described().epoch);
+    assert_eq!(before, ("consumer".into(), "Empty", "Consumer"));
+    for offsets in [false, true] {
+        if offsets {
+            world.call(commit(-1, "", 7)).unwrap();
+        }
+        world = reopened_with_log(&world);
+        assert_eq!(listed(&world), before);
+        let described = world.described();
+        assert_eq!((described.state, described.epoch), ("Empty", epoch));
+        assert_eq!(
+            err(world.call(GroupRequest::Describe)),
+            GroupError::NotFound
+        );
+    }
+    assert_eq!(world.beat(consumer_join("third")).unwrap().epoch, epoch + 1);
+    world.beat(consumer("third", -1)).unwrap();
+    // The classic protocol takes it over, and so it stays.
+    let member = world.enter(join(""));
+    world.call(leave(&member.id)).unwrap();
+    assert_eq!(listed(&world).2, "Classic");
+    let mut world = reopened_with_log(&world);
+    assert_eq!(listed(&world).2, "Classic");
+    world.call(GroupRequest::Delete).unwrap();
+    assert_eq!(world.reopened().groups.list("/"), []);
+}
+
+#[test]
+fn a_share_group_stays_one() {
+    let mut world = World::new(0);
+    world.know(4);
+    let beat = |heartbeat| GroupRequest::Share(ShareRequest::Heartbeat(Box::new(heartbeat)));
+    world.call(beat(consumer_join("m"))).unwrap();
+    world.call(beat(consumer("m", -1))).unwrap();
+    assert_eq!(listed(&world), ("share".into(), "Empty", "Share"));
+    let mut world = reopened_with_log(&world);
+    assert_eq!(listed(&world), ("share".into(), "Empty", "Share"));
+    match world.call(beat(consumer_join("m"))) {
+        Ok(GroupAnswer::Share(ShareAnswer::Heartbeat(told))) => assert_eq!(told.epoch, 3),
+        other => panic!("{other:?}"),
+    }
+    world.call(beat(consumer("m", -1))).unwrap();
+    world.call(GroupRequest::Delete).unwrap();
+    assert_eq!(world.reopened().groups.list("/"), []);
 }
 
 /// Partitions of the log `t` that a member is told.
@@ -257,7 +329,7 @@ fn members_of_both_protocols_go_on() {
     world.know(2);
     assert!(world.call(heartbeat(&again)).is_ok());
     assert_eq!(world.beat(consumer("new", 2)).unwrap().assignment, None);
-    // What is left when the last has gone is nothing.
+    // No member is left when the last has gone.
     world.beat(consumer("new", -1)).unwrap();
     world.call(leave(&again.id)).unwrap();
     let mut world = world.reopened();

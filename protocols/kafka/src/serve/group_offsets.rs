@@ -19,6 +19,8 @@ use crate::{
 
 /// From this version on, of both, topics have ids instead of names.
 const BY_ID: i16 = 10;
+/// From this version of OffsetCommit on, members of the consumer protocol have a word for their epoch.
+const WITH_MEMBER_EPOCHS: i16 = 9;
 /// Bytes of a member's note at most (`offset.metadata.max.bytes` of a Kafka broker).
 const METADATA_MAX: usize = 4096;
 
@@ -83,6 +85,7 @@ impl Job for Committing {
             generation,
             member: request.member_id,
             instance: request.group_instance_id,
+            knows_member_epochs: call.version() >= WITH_MEMBER_EPOCHS,
             offsets,
         };
         // Even without an offset: the coordinator says whether the member may commit.
@@ -230,10 +233,8 @@ fn asked(group: OffsetFetchRequestGroup, call: &Call<'_>) -> Asked {
         .map(|topics| topics.into_iter().map(topic).collect());
     Asked {
         group_id: group.group_id,
-        member: group
-            .member_id
-            .filter(|_| group.member_epoch >= 0)
-            .map(|member| (member, group.member_epoch)),
+        member: (group.member_id.is_some() || group.member_epoch >= 0)
+            .then(|| (group.member_id.unwrap_or_default(), group.member_epoch)),
         topics,
         found: Ok(Vec::new()),
         unstable: Vec::new(),
