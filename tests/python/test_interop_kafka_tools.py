@@ -140,7 +140,8 @@ def test_configs(tool, name):
     assert "max.message.bytes=2000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:max.message.bytes=2000" in own
     assert "cleanup.policy=compact,delete" in own and "retention.ms" not in own
     every = tool(configs, "--describe", *topic, "--all")
-    assert "retention.ms=604800000 sensitive=false synonyms={DEFAULT_CONFIG:" in every
+    assert "retention.ms=604800000 sensitive=false synonyms={}" in every
+    assert "segment.bytes=1073741824 sensitive=false synonyms={DEFAULT_CONFIG:log.segment.bytes=1073741824}" in every
     refused = tool(configs, "--alter", *topic, "--add-config", "retention.ms=soon", status=1)
     assert "invalid value soon for configuration retention.ms" in refused.lower()
     brokers = tool(configs, "--describe", "--entity-type", "brokers", "--entity-name", "1", "--all")

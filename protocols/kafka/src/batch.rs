@@ -18,6 +18,8 @@ const PREFIX: usize = 12;
 const MAGIC: usize = 16;
 const CRC: usize = 17;
 const ATTRIBUTES: usize = 21;
+const PRODUCER: usize = 43;
+const SEQUENCE: usize = 53;
 
 const COMPRESSION: i16 = 0x07;
 const ZSTD: i16 = 4;
@@ -32,7 +34,7 @@ pub(crate) fn validate(batch: &Bytes, version: i16) -> Result<(), Fault> {
     // Every older format has its magic at the same place.
     if batch.get(MAGIC).is_some_and(|magic| *magic < 2) {
         return Err((
-            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            ErrorCode::INVALID_RECORD,
             "message formats before v2 are not supported",
         ));
     }
@@ -53,7 +55,7 @@ pub(crate) fn validate(batch: &Bytes, version: i16) -> Result<(), Fault> {
                 "there must be exactly one record batch",
             ));
         }
-        _ => return Err((ErrorCode::CORRUPT_MESSAGE, "the batch ends early")),
+        _ => return Err((ErrorCode::INVALID_RECORD, "the batch ends early")),
     }
     if crc32c::crc32c(&batch[ATTRIBUTES..]) != i32_at(batch, CRC) as u32 {
         return Err((ErrorCode::CORRUPT_MESSAGE, "the checksum does not match"));
@@ -63,6 +65,12 @@ pub(crate) fn validate(batch: &Bytes, version: i16) -> Result<(), Fault> {
         return Err((
             ErrorCode::INVALID_RECORD,
             "the record count does not match the last offset delta",
+        ));
+    }
+    if i64_at(batch, PRODUCER) > -1 && i32_at(batch, SEQUENCE) < 0 {
+        return Err((
+            ErrorCode::INVALID_RECORD,
+            "a producer id needs a sequence number",
         ));
     }
     check_attributes(
@@ -91,6 +99,10 @@ fn check_attributes(attributes: i16, version: i16) -> Result<(), Fault> {
 
 fn i32_at(batch: &Bytes, at: usize) -> i32 {
     (&batch[at..at + 4]).get_i32()
+}
+
+fn i64_at(batch: &Bytes, at: usize) -> i64 {
+    (&batch[at..at + 8]).get_i64()
 }
 
 /// A batch of one record with the given value, for tests.
@@ -172,7 +184,7 @@ mod tests {
         );
         assert_eq!(
             code(sample(b"value").slice(..70)),
-            ErrorCode::CORRUPT_MESSAGE
+            ErrorCode::INVALID_RECORD
         );
     }
 
@@ -198,7 +210,9 @@ mod tests {
         assert_eq!(code(changed(57, &[0, 0, 0, 0])), ErrorCode::INVALID_RECORD);
         let mut old = sample(b"value").to_vec();
         old[MAGIC] = 1;
-        assert_eq!(code(old), ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT);
+        assert_eq!(code(old), ErrorCode::INVALID_RECORD);
+        // A producer's id without a sequence.
+        assert_eq!(code(changed(PRODUCER, &[0; 8])), ErrorCode::INVALID_RECORD);
     }
 
     #[test]

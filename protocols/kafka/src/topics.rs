@@ -13,6 +13,22 @@ pub(crate) fn is_legal(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
 }
 
+/// What is wrong with a name that [`is_legal`] refuses, in the words of Kafka's `Topic.validate`.
+pub(crate) fn illegal(name: &str) -> String {
+    let shown = name.escape_debug();
+    let why = match name {
+        "" => "the empty string is not allowed".to_owned(),
+        "." | ".." => format!("'{name}' is not allowed"),
+        _ if name.len() > NAME_MAX => {
+            format!("the length of '{shown}' is longer than the max allowed length {NAME_MAX}")
+        }
+        _ => format!(
+            "'{shown}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ),
+    };
+    format!("Topic name is invalid: {why}")
+}
+
 /// Whether the name is the broker's own: clients neither create nor delete it.
 pub(crate) fn is_internal(name: &str) -> bool {
     name.starts_with("__")

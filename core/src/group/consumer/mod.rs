@@ -410,7 +410,8 @@ impl ConsumerGroup {
         if self.epoch == self.target_epoch || self.is_too_soon(now) {
             return;
         }
-        self.assigned_at = Some(now);
+        // Without members there is nothing that could stand.
+        self.assigned_at = (!self.members.is_empty()).then_some(now);
         self.is_stored = false;
         self.assignor = self.preferred_assignor();
         let members = self.members.iter();

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 use trivium_core::{
-    Change, LogInfo, LogSpec, Text,
+    Change, LogInfo, LogSpec, Refusal, Text,
     group::{GroupBounds, GroupRequest},
 };
 
@@ -18,7 +18,7 @@ use crate::{
         logs,
         topics::refused,
     },
-    topics::{is_internal, is_legal},
+    topics::{illegal, is_internal, is_legal},
 };
 
 const TOPIC: i8 = 2;
@@ -135,6 +135,7 @@ impl Altering {
                     response.resource_type,
                     &response.resource_name,
                     &resource.changes,
+                    call.session.options.node_id,
                 )
             {
                 fail(response, fault);
@@ -198,6 +199,7 @@ impl Altering {
             let resource = &mut self.resources[at];
             let settings = match log {
                 Ok(log) => settings(resource, &log),
+                Err(Refusal::NotFound { .. }) => Err(no_topic(&name)),
                 Err(refusal) => Err((ErrorCode::from(&refusal), refusal.to_string())),
             };
             match settings {
@@ -267,37 +269,59 @@ fn check_resource(
     kind: i8,
     name: &Text,
     changes: &[(Text, Operation, Option<Text>)],
+    node: i32,
 ) -> Result<(), Fault> {
     let deletes = |change: &(Text, Operation, Option<Text>)| change.1 == Operation::Delete;
     match kind {
-        TOPIC if !is_legal(name) => Err((
-            ErrorCode::INVALID_TOPIC_EXCEPTION,
-            "the topic name is not legal".into(),
+        TOPIC if name.is_empty() => Err((
+            ErrorCode::INVALID_REQUEST,
+            "Default topic resources are not allowed.".into(),
         )),
-        TOPIC if is_internal(name) => Err((
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            format!("The topic '{name}' does not exist."),
-        )),
+        TOPIC if !is_legal(name) => Err((ErrorCode::INVALID_TOPIC_EXCEPTION, illegal(name))),
+        TOPIC if is_internal(name) => Err(no_topic(name)),
         TOPIC => Ok(()),
         // Nothing is set beside the configuration, so there is nothing to take back: what
         // `kafka-reassign-partitions --verify` does to throttles.
-        BROKER if changes.iter().all(deletes) => Ok(()),
-        BROKER => Err((
-            ErrorCode::INVALID_REQUEST,
-            "the broker's settings are in its configuration".into(),
-        )),
+        BROKER => {
+            let set = changes.iter().filter(|change| !deletes(change));
+            let set: Vec<_> = set
+                .map(|(name, ..)| name.escape_debug().to_string())
+                .collect();
+            let text = match name.parse::<i32>() {
+                Err(_) if !name.is_empty() => {
+                    let name = name.escape_debug();
+                    format!("Node id must be an integer, but it is: {name}")
+                }
+                Ok(id) if id != node => {
+                    format!("Unexpected broker id, expected {node}, but received {id}")
+                }
+                // They are in its configuration.
+                _ if !set.is_empty() => {
+                    format!(
+                        "Cannot update these configs dynamically: [{}]",
+                        set.join(", ")
+                    )
+                }
+                _ => return Ok(()),
+            };
+            Err((ErrorCode::INVALID_REQUEST, text))
+        }
         GROUP if name.is_empty() => Err((
             ErrorCode::INVALID_REQUEST,
             "Default group resources are not allowed.".into(),
         )),
         GROUP => Ok(()),
+        CLIENT_METRICS if name.is_empty() => Err((
+            ErrorCode::INVALID_REQUEST,
+            "Subscription name can't be empty".into(),
+        )),
         CLIENT_METRICS => Err((
             ErrorCode::INVALID_REQUEST,
             "clients' metrics are not collected here".into(),
         )),
         _ => Err((
             ErrorCode::INVALID_REQUEST,
-            format!("Unexpected resource type {kind}."),
+            format!("Unknown resource type {kind}"),
         )),
     }
 }
@@ -310,8 +334,8 @@ fn group_settings(
     let mut settings: Vec<(Text, Option<Text>)> = Vec::new();
     for (name, operation, value) in &resource.changes {
         if settings.iter().any(|(it, _)| it == name) {
-            let text = format!("Error due to duplicate config keys: {name}");
-            return Err((ErrorCode::INVALID_REQUEST, text));
+            let text = "Error due to duplicate config keys";
+            return Err((ErrorCode::INVALID_REQUEST, text.into()));
         }
         let value = match (operation, value) {
             (Operation::Delete, _) => None,
@@ -321,8 +345,7 @@ fn group_settings(
             }
             (Operation::Set, Some(value)) => Some(value.clone()),
             (Operation::Append | Operation::Subtract, Some(_)) => {
-                let text = format!("Can't apply to config {name} of a type that is not a list");
-                return Err((ErrorCode::INVALID_CONFIG, text));
+                return Err(not_a_list(*operation, name));
             }
         };
         group_config::check(name, value.as_ref(), bounds)
@@ -344,18 +367,51 @@ fn settings(resource: &Resource, log: &LogInfo) -> Result<Vec<(Text, Option<Text
     }
     for (at, (name, operation, value)) in resource.changes.iter().enumerate() {
         if resource.changes[..at].iter().any(|(it, ..)| it == name) {
-            let text = format!("Error due to duplicate config keys: {name}");
-            return Err((ErrorCode::INVALID_REQUEST, text));
+            let text = "Error due to duplicate config keys";
+            return Err((ErrorCode::INVALID_REQUEST, text.into()));
         }
         let value = changed(&log.spec, name, *operation, value.as_ref())?;
-        match &value {
-            Some(value) => config::check(name, Some(value)),
-            None => config::check_name(name),
+        let value = value.map(|value| config::checked(name, &value));
+        let value = value
+            .transpose()
+            .map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
+        // What there is not is not set.
+        if value.is_some() || config::check_name(name).is_ok() {
+            settings.push((name.clone(), value));
         }
-        .map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
-        settings.push((name.clone(), value));
     }
+    config::check_together(&resulting(&log.spec, &settings))
+        .map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
     Ok(settings)
+}
+
+/// The settings of a topic after a change.
+fn resulting(spec: &LogSpec, changes: &[(Text, Option<Text>)]) -> Vec<(Text, Text)> {
+    let is_changed = |name: &Text| changes.iter().any(|(it, _)| it == name);
+    let kept = spec.settings.iter().filter(|(name, _)| !is_changed(name));
+    let set = changes
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    kept.cloned().chain(set).collect()
+}
+
+fn no_topic(name: &Text) -> Fault {
+    (
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        format!("The topic '{name}' does not exist."),
+    )
+}
+
+fn not_a_list(operation: Operation, name: &Text) -> Fault {
+    let operation = match operation {
+        Operation::Append => "APPEND",
+        _ => "SUBTRACT",
+    };
+    let name = name.escape_debug();
+    (
+        ErrorCode::INVALID_CONFIG,
+        format!("Can't {operation} to key {name} because its type is not LIST."),
+    )
 }
 
 /// The new value of a setting; none is its default.
@@ -375,10 +431,8 @@ fn changed(
     if operation == Operation::Set {
         return Ok(Some(value.clone()));
     }
-    let fault = |text| (ErrorCode::INVALID_CONFIG, text);
     if !config::is_list(name) {
-        let text = format!("Can't apply to config {name} of a type that is not a list");
-        return Err(fault(text));
+        return Err(not_a_list(operation, name));
     }
     let given = spec.settings.iter().find(|(it, _)| it == name);
     let current = given.map_or(config::default(name), |(_, value)| &**value);
@@ -485,7 +539,7 @@ mod tests {
             ("retention.ms", 0, Some("x"), 40),
             ("retention.ms", 0, None, 42),
             ("retention.ms", 2, Some("1"), 40),
-            ("retention.msx", 1, None, 40),
+            ("retention.msx", 0, Some("1"), 40),
         ] {
             let mut script = Script::open();
             let request = incremental("ab", &[(name, operation, value)]);

@@ -9,7 +9,7 @@ use trivium_core::{
 use crate::{
     Options,
     call::{Answer, Call, Job, Session, Step},
-    config::{Kind, SETTINGS, Setting},
+    config::{Kind, SETTINGS, Setting, broker_name},
     error::ErrorCode,
     group_config::{GROUP_SETTINGS, broker_names},
     messages::describe::*,
@@ -17,7 +17,7 @@ use crate::{
         groups::{answer_of, ask},
         logs, text,
     },
-    topics::is_legal,
+    topics::{illegal, is_legal},
 };
 
 const TOPIC: i8 = 2;
@@ -144,7 +144,7 @@ impl Describing {
                 }
                 TOPIC => Err((
                     ErrorCode::INVALID_TOPIC_EXCEPTION,
-                    Some("the topic name is not legal".into()),
+                    Some(illegal(&resource.resource_name).into()),
                 )),
                 BROKER => broker(&resource.resource_name, call.session),
                 GROUP => groups
@@ -238,14 +238,18 @@ fn result(
     synonyms: bool,
 ) -> DescribeConfigsResult {
     let (mut configs, (error_code, error_message)) = match described {
-        Ok(configs) => (configs, (ErrorCode::NONE, None)),
+        // Kafka's brokers say nothing in an empty text.
+        Ok(configs) => (configs, (ErrorCode::NONE, Some(Text::new()))),
         Err(error) => (Vec::new(), error),
     };
-    if let Some(keys) = &resource.configuration_keys {
+    let keys = resource.configuration_keys.as_ref();
+    if let Some(keys) = keys.filter(|keys| !keys.is_empty()) {
         configs.retain(|config| keys.contains(&config.name));
     }
     if synonyms {
-        configs.iter_mut().for_each(add_synonym);
+        for config in &mut configs {
+            config.synonyms = synonyms_of(config, resource.resource_type);
+        }
     }
     let DescribeConfigsResource {
         resource_type,
@@ -261,19 +265,44 @@ fn result(
     }
 }
 
-/// A value has one place that it comes from.
-fn add_synonym(config: &mut DescribeConfigsResourceResult) {
-    let DescribeConfigsResourceResult {
-        name,
-        value,
-        config_source: source,
-        ..
-    } = config.clone();
-    config.synonyms = vec![DescribeConfigsSynonym {
+/// Where a value could come from, the place that it comes from first.
+fn synonyms_of(
+    config: &DescribeConfigsResourceResult,
+    resource_type: i8,
+) -> Vec<DescribeConfigsSynonym> {
+    let synonym = |name: Text, value: Option<Text>, source| DescribeConfigsSynonym {
         name,
         value,
         source,
-    }];
+    };
+    let (name, value) = (config.name.clone(), config.value.clone());
+    let of_broker: Option<(Text, Text)> = match resource_type {
+        TOPIC => SETTINGS
+            .iter()
+            .find(|setting| name == setting.name)
+            .and_then(|setting| Some((broker_name(&name)?.into(), setting.default.into()))),
+        GROUP => GROUP_SETTINGS
+            .iter()
+            .find(|setting| name == setting.name)
+            .filter(|setting| matches!(setting.kind(), Kind::Int(_)))
+            .map(|setting| {
+                let [broker, ..] = broker_names(setting.name);
+                (broker.into(), setting.default.into())
+            }),
+        _ => None,
+    };
+    let own = [FROM_TOPIC, FROM_GROUP].contains(&config.config_source);
+    match (own, of_broker) {
+        (true, of_broker) => {
+            let of_broker = of_broker.map(|(name, value)| synonym(name, Some(value), FROM_DEFAULT));
+            let first = synonym(name, value, config.config_source);
+            std::iter::once(first).chain(of_broker).collect()
+        }
+        (false, Some((broker, _))) => vec![synonym(broker, value, config.config_source)],
+        // What topics have from nowhere else has no synonym.
+        (false, None) if resource_type == TOPIC && !name.starts_with("mq.") => Vec::new(),
+        (false, None) => vec![synonym(name, value, config.config_source)],
+    }
 }
 
 fn topic(
@@ -309,14 +338,23 @@ fn row(
     }
 }
 
-/// What tools look at: the empty name means every broker, of which there is one.
+/// What tools look at. The empty name stands for defaults of all brokers that are set while they run: there are none.
 fn broker(name: &str, session: &Session) -> Described {
     let options = &session.options;
-    if !name.is_empty() && name != options.node_id.to_string() {
-        return Err((
-            ErrorCode::INVALID_REQUEST,
-            Some(format!("this is broker {}", options.node_id).into()),
-        ));
+    let invalid = |text: String| Err((ErrorCode::INVALID_REQUEST, Some(text.into())));
+    match name.parse::<i32>() {
+        _ if name.is_empty() => return Ok(Vec::new()),
+        Err(_) => {
+            let name = name.escape_debug();
+            return invalid(format!("Broker id must be an integer, but it is: {name}"));
+        }
+        Ok(id) if id != options.node_id => {
+            let node = options.node_id;
+            return invalid(format!(
+                "Unexpected broker id, expected {node} or empty string, but received {id}"
+            ));
+        }
+        Ok(_) => {}
     }
     let number = |value: &dyn ToString| -> Text { value.to_string().into() };
     let partitions = options.default_partitions;
@@ -345,7 +383,37 @@ fn broker(name: &str, session: &Session) -> Described {
             "delete.topic.enable",
             "true".into(),
             Kind::Boolean,
+            FROM_DEFAULT,
+        ),
+        row(
+            "broker.id",
+            number(&options.node_id),
+            Kind::Int(0),
             FROM_BROKER,
+        ),
+        row(
+            "log.cleanup.policy",
+            "delete".into(),
+            Kind::List,
+            FROM_DEFAULT,
+        ),
+        row(
+            "log.retention.hours",
+            "168".into(),
+            Kind::Int(1),
+            FROM_DEFAULT,
+        ),
+        row(
+            "log.segment.bytes",
+            "1073741824".into(),
+            Kind::Int(1),
+            FROM_DEFAULT,
+        ),
+        row(
+            "transaction.max.timeout.ms",
+            "900000".into(),
+            Kind::Int(1),
+            FROM_DEFAULT,
         ),
         row("listeners", listeners, Kind::List, FROM_BROKER),
         row(
@@ -376,7 +444,7 @@ fn broker(name: &str, session: &Session) -> Described {
             "offsets.retention.minutes",
             number(&OFFSETS_RETENTION_MINUTES),
             Kind::Int(1),
-            FROM_BROKER,
+            FROM_DEFAULT,
         ),
         row(
             "socket.request.max.bytes",
@@ -456,7 +524,10 @@ mod tests {
                 ),
                 (Some("604800000"), 5)
             );
-            assert_eq!(find("retention.ms").synonyms[0].source, 5);
+            assert_eq!(find("retention.ms").synonyms, []);
+            let synonyms = &find("cleanup.policy").synonyms;
+            let synonyms: Vec<_> = synonyms.iter().map(|it| (&*it.name, it.source)).collect();
+            assert_eq!(synonyms, [("cleanup.policy", 1), ("log.cleanup.policy", 5)]);
         }
     }
 

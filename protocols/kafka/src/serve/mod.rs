@@ -202,6 +202,9 @@ fn text(refusal: &Refusal) -> Option<Text> {
     Some(said(refusal).into())
 }
 
+/// Of a topic or partition that is not there.
+const NOT_HERE: &str = "This server does not host this topic-partition.";
+
 /// What a refusal says, in Kafka's words where people know them.
 fn said(refusal: &Refusal) -> String {
     match refusal {
@@ -210,6 +213,9 @@ fn said(refusal: &Refusal) -> String {
             name,
             ..
         } => format!("Topic '{name}' already exists."),
+        Refusal::NotFound {
+            kind: Kind::Log, ..
+        } => NOT_HERE.into(),
         other => other.to_string(),
     }
 }

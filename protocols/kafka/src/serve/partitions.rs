@@ -8,7 +8,10 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::ErrorCode,
     messages::{admin::*, configs::*},
-    serve::{NOT_ASKED, TOPIC_OPERATIONS, logs, text, topics::throttled},
+    serve::{
+        NOT_ASKED, TOPIC_OPERATIONS, logs, text,
+        topics::{DUPLICATE, misplaced, throttled},
+    },
     topics::{is_internal, is_legal},
     wire::Uuid,
 };
@@ -106,14 +109,19 @@ fn add(request: CreatePartitionsRequest, found: Logs, call: &mut Call<'_>) -> St
         response: CreatePartitionsResponse::default(),
         left: 0,
     };
-    for (part, (topic, log)) in request.topics.into_iter().zip(found).enumerate() {
+    let mut answered = FxHashSet::default();
+    for (topic, log) in request.topics.into_iter().zip(found) {
+        if !answered.insert(topic.name.clone()) {
+            continue;
+        }
+        let part = job.response.results.len();
         let mut result = CreatePartitionsTopicResult {
             name: topic.name.clone(),
             ..Default::default()
         };
         let wanted = match entries[&topic.name] {
             1 => wanted(&topic, log, call.session.options.node_id),
-            _ => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".into())),
+            _ => Err((ErrorCode::INVALID_REQUEST, DUPLICATE.into())),
         };
         match wanted {
             Ok((_, added))
@@ -175,8 +183,9 @@ fn wanted(
                 assignments.len()
             ));
         }
-        if assignments.iter().any(|it| it.broker_ids != [node]) {
-            return fault(format!("partitions can be assigned to broker {node} only"));
+        let mut faults = assignments.iter();
+        if let Some(text) = faults.find_map(|it| misplaced(&it.broker_ids, node)) {
+            return fault(text);
         }
     }
     Ok((count, count - now))
@@ -406,7 +415,13 @@ pub(crate) fn move_dirs(request: AlterReplicaLogDirsRequest, call: &mut Call<'_>
     })
 }
 
+/// The preferred replica (0), or any (1).
+const ELECTIONS: std::ops::RangeInclusive<i8> = 0..=1;
+
 pub(crate) fn elect(request: ElectLeadersRequest, call: &mut Call<'_>) -> Step {
+    if !ELECTIONS.contains(&request.election_type) {
+        return call.respond(&no_election(&request));
+    }
     let Some(topics) = &request.topic_partitions else {
         // Of all partitions, none needs one.
         return call.respond(&ElectLeadersResponse::default());
@@ -438,6 +453,24 @@ pub(crate) fn elect(request: ElectLeadersRequest, call: &mut Call<'_>) -> Step {
             ..Default::default()
         })
     })
+}
+
+fn no_election(request: &ElectLeadersRequest) -> ElectLeadersResponse {
+    let refused = |partition: &i32| PartitionElectionResult {
+        partition_id: *partition,
+        error_code: ErrorCode::INVALID_REQUEST,
+        error_message: Some(format!("Unknown election type {}", request.election_type).into()),
+    };
+    let topics = request.topic_partitions.iter().flatten();
+    let results = topics.map(|topic| ReplicaElectionResult {
+        topic: topic.topic.clone(),
+        partition_result: topic.partitions.iter().map(refused).collect(),
+    });
+    ElectLeadersResponse {
+        error_code: ErrorCode::INVALID_REQUEST,
+        replica_election_results: results.collect(),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn reassign(request: AlterPartitionReassignmentsRequest, call: &mut Call<'_>) -> Step {
@@ -477,23 +510,8 @@ fn reassignment_fault(replicas: Option<&[i32]>, node: i32) -> Option<(ErrorCode,
             ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
             "No partition reassignment is in progress for the partition.".into(),
         )),
-        Some(replicas) if *replicas == [node] => None,
-        Some([]) => Some((
-            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-            "The manual partition assignment includes an empty replica list.".into(),
-        )),
-        Some(replicas) => {
-            let other = replicas.iter().find(|it| **it != node).unwrap_or(&node);
-            let text = match *other == node {
-                true => format!(
-                    "The manual partition assignment includes the broker {node} more than once."
-                ),
-                false => format!(
-                    "The manual partition assignment includes broker {other}, but no such broker is registered."
-                ),
-            };
-            Some((ErrorCode::INVALID_REPLICA_ASSIGNMENT, text.into()))
-        }
+        Some(replicas) => misplaced(replicas, node)
+            .map(|text| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, text.into())),
     }
 }
 
@@ -509,12 +527,13 @@ pub(crate) fn describe(mut request: DescribeTopicPartitionsRequest, call: &mut C
         .retain(|topic| names.insert(topic.name.clone()));
     request.topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(cursor) = &request.cursor {
+        let is_among = names.is_empty() || names.contains(&cursor.topic_name);
+        if !is_among || cursor.partition_index < 0 {
+            return call.respond(&no_page(&request.topics));
+        }
         request
             .topics
             .retain(|topic| topic.name >= cursor.topic_name);
-        if request.topics.is_empty() && !names.is_empty() {
-            return call.respond(&DescribeTopicPartitionsResponse::default());
-        }
     }
     let names = request.topics.iter().map(|topic| topic.name.clone());
     let names: Vec<_> = names.collect();
@@ -524,6 +543,20 @@ pub(crate) fn describe(mut request: DescribeTopicPartitionsRequest, call: &mut C
         request,
         done: page,
     }))
+}
+
+/// The answer where the cursor is at none of the topics that are asked for, or at no partition.
+fn no_page(topics: &[TopicRequest]) -> DescribeTopicPartitionsResponse {
+    let refused = |topic: &TopicRequest| DescribeTopicPartitionsTopic {
+        error_code: ErrorCode::INVALID_REQUEST,
+        name: Some(topic.name.clone()),
+        topic_authorized_operations: NOT_ASKED,
+        ..Default::default()
+    };
+    DescribeTopicPartitionsResponse {
+        topics: topics.iter().map(refused).collect(),
+        ..Default::default()
+    }
 }
 
 fn page(request: DescribeTopicPartitionsRequest, found: Logs, call: &mut Call<'_>) -> Step {
@@ -555,7 +588,7 @@ fn page(request: DescribeTopicPartitionsRequest, found: Logs, call: &mut Call<'_
             break;
         }
         let first = if name == cursor.topic_name {
-            cursor.partition_index.max(0)
+            cursor.partition_index
         } else {
             0
         };

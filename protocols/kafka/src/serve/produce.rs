@@ -49,6 +49,9 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
                 .topics
                 .resolve(call.version() >= BY_ID, &topic.name, topic.topic_id);
         let topic_id = topic.topic_id;
+        if topic.partition_data.is_empty() {
+            continue;
+        }
         let mut result = TopicProduceResponse {
             name: topic.name,
             topic_id: topic.topic_id,

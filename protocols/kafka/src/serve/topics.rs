@@ -1,6 +1,8 @@
 //! CreateTopics and DeleteTopics.
 
-use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 use trivium_core::{Change, LogInfo, LogSpec, Refusal, Reply, Text};
 
 use crate::{
@@ -9,8 +11,8 @@ use crate::{
     config,
     error::ErrorCode,
     messages::topics::*,
-    serve::{configs::in_force, said, text},
-    topics::{is_internal, is_legal},
+    serve::{NOT_HERE, configs::in_force, said, text},
+    topics::{illegal, is_internal, is_legal},
     wire::Uuid,
 };
 
@@ -18,6 +20,9 @@ use crate::{
 const PARTITIONS_MAX: usize = 10_000;
 
 type Fault = (ErrorCode, String);
+
+/// Of a topic that is in a request more than once. It is answered once.
+pub(super) const DUPLICATE: &str = "Duplicate topic name.";
 
 /// From these versions on, a client is told that its quota of changes is exceeded; before, it just waits (KIP-599).
 const STRICT_CREATE: i16 = 6;
@@ -44,12 +49,10 @@ pub(crate) fn create(request: CreateTopicsRequest, call: &mut Call<'_>) -> Step 
     }
     let spec = |topic: &CreatableTopic| match entries[&topic.name] {
         1 => spec(topic, &call.session.options),
-        _ => Err((
-            ErrorCode::INVALID_REQUEST,
-            "the request has several entries for this topic".into(),
-        )),
+        _ => Err((ErrorCode::INVALID_REQUEST, DUPLICATE.into())),
     };
     let specs: Vec<_> = request.topics.iter().map(spec).collect();
+    let mut answered = FxHashSet::default();
     let partitions: usize = specs
         .iter()
         .flatten()
@@ -59,7 +62,11 @@ pub(crate) fn create(request: CreateTopicsRequest, call: &mut Call<'_>) -> Step 
         response: CreateTopicsResponse::default(),
         left: 0,
     };
-    for (part, (topic, spec)) in request.topics.into_iter().zip(specs).enumerate() {
+    for (topic, spec) in request.topics.into_iter().zip(specs) {
+        if !answered.insert(topic.name.clone()) {
+            continue;
+        }
+        let part = job.response.topics.len();
         let mut result = CreatableTopicResult {
             name: topic.name.clone(),
             ..Default::default()
@@ -106,8 +113,7 @@ fn fail(result: &mut CreatableTopicResult, (code, text): Fault) {
 /// What is to be created, or what is wrong with it.
 fn spec(topic: &CreatableTopic, options: &Options) -> Result<LogSpec, Fault> {
     if !is_legal(&topic.name) {
-        let text = "a topic name has 1 to 249 of letters, digits, '.', '_' and '-', and is neither '.' nor '..'";
-        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, text.into()));
+        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, illegal(&topic.name)));
     }
     if is_internal(&topic.name) {
         return Err((
@@ -118,9 +124,17 @@ fn spec(topic: &CreatableTopic, options: &Options) -> Result<LogSpec, Fault> {
     let partitions = partitions(topic, options)?;
     let mut settings: Vec<(Text, Text)> = Vec::with_capacity(topic.configs.len());
     for CreatableTopicConfig { name, value } in &topic.configs {
-        config::check(name, value.as_deref()).map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
-        settings.push((name.clone(), value.clone().unwrap_or_default()));
+        let value = value.as_ref().ok_or_else(|| {
+            let name = name.escape_debug();
+            format!("Null value not supported for topic configs: {name}")
+        });
+        let value = value.and_then(|value| config::checked(name, value));
+        let value = value.map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
+        // The last of several counts.
+        settings.retain(|(known, _)| known != name);
+        settings.push((name.clone(), value));
     }
+    config::check_together(&settings).map_err(|text| (ErrorCode::INVALID_CONFIG, text))?;
     Ok(config::spec(&topic.name, partitions, settings))
 }
 
@@ -133,12 +147,13 @@ fn partitions(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
         ..=0 => {
             return Err((
                 ErrorCode::INVALID_REPLICATION_FACTOR,
-                "replication factor must be larger than 0".into(),
+                "Replication factor must be larger than 0, or -1 to use the default value.".into(),
             ));
         }
         wanted => {
-            let text =
-                format!("replication factor {wanted} cannot be reached because there is 1 broker");
+            let text = format!(
+                "Unable to replicate the partition {wanted} time(s): The target replication factor of {wanted} cannot be reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned."
+            );
             return Err((ErrorCode::INVALID_REPLICATION_FACTOR, text));
         }
     }
@@ -146,7 +161,7 @@ fn partitions(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
         -1 => Ok(options.default_partitions),
         ..=0 => Err((
             ErrorCode::INVALID_PARTITIONS,
-            "number of partitions must be larger than 0".into(),
+            "Number of partitions was set to an invalid non-positive value.".into(),
         )),
         wanted => Ok(wanted as u32),
     }
@@ -154,30 +169,49 @@ fn partitions(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
 
 /// The number of partitions of a manual assignment: 0, 1, 2 …, each to this broker alone.
 fn assigned(topic: &CreatableTopic, options: &Options) -> Result<u32, Fault> {
-    if topic.num_partitions != -1 || topic.replication_factor != -1 {
-        let text = "with an assignment, partitions and replication factor must be -1";
-        return Err((ErrorCode::INVALID_REQUEST, text.into()));
+    let unset = match (topic.num_partitions, topic.replication_factor) {
+        (-1, -1) => None,
+        (_, -1) => Some("numPartitions"),
+        _ => Some("replication factor"),
+    };
+    if let Some(unset) = unset {
+        let text =
+            format!("A manual partition assignment was specified, but {unset} was not set to -1.");
+        return Err((ErrorCode::INVALID_REQUEST, text));
     }
-    let mut indexes: Vec<_> = topic
-        .assignments
-        .iter()
-        .map(|assignment| assignment.partition_index)
-        .collect();
-    indexes.sort_unstable();
-    let consecutive = indexes.iter().copied().eq(0..indexes.len() as i32);
-    let here = topic
-        .assignments
-        .iter()
-        .all(|assignment| assignment.broker_ids == [options.node_id]);
-    match consecutive && here {
-        true => Ok(indexes.len() as u32),
-        false => {
-            let text = format!(
-                "partitions must be numbered from 0 and assigned to broker {}",
-                options.node_id
-            );
-            Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, text))
+    let fault = |text| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, text);
+    let mut indexes = BTreeSet::new();
+    for assignment in &topic.assignments {
+        let index = assignment.partition_index;
+        if !indexes.insert(index) {
+            return Err(fault(format!(
+                "Found multiple manual partition assignments for partition {index}"
+            )));
         }
+        if let Some(text) = misplaced(&assignment.broker_ids, options.node_id) {
+            return Err(fault(text));
+        }
+    }
+    match indexes.iter().copied().eq(0..indexes.len() as i32) {
+        true => Ok(indexes.len() as u32),
+        false => Err(fault(
+            "partitions should be a consecutive 0-based integer sequence".into(),
+        )),
+    }
+}
+
+/// What is wrong with a manual assignment that is not to this broker alone.
+pub(super) fn misplaced(replicas: &[i32], node: i32) -> Option<String> {
+    let other = replicas.iter().find(|it| **it != node);
+    match (replicas, other) {
+        ([], _) => Some("The manual partition assignment includes an empty replica list.".into()),
+        (_, Some(other)) => Some(format!(
+            "The manual partition assignment includes broker {other}, but no such broker is registered."
+        )),
+        ([_], None) => None,
+        _ => Some(format!(
+            "The manual partition assignment includes the broker {node} more than once."
+        )),
     }
 }
 
@@ -241,7 +275,23 @@ pub(crate) fn delete(request: DeleteTopicsRequest, call: &mut Call<'_>) -> Step 
         response: DeleteTopicsResponse::default(),
         left: 0,
     };
-    for (part, topic) in by_name.chain(request.topics).enumerate() {
+    let topics: Vec<_> = by_name.chain(request.topics).collect();
+    let faults = wrong(&topics, call);
+    let mut answered = FxHashSet::default();
+    for (topic, fault) in topics.into_iter().zip(faults) {
+        if !answered.insert((topic.name.clone(), topic.topic_id)) {
+            continue;
+        }
+        let part = job.response.responses.len();
+        if let Some(fault) = fault {
+            job.response.responses.push(DeletableTopicResult {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                error_code: ErrorCode::INVALID_REQUEST,
+                error_message: Some(Text::from_static(fault)),
+            });
+            continue;
+        }
         let by_id = !topic.topic_id.is_zero();
         let known = if by_id {
             call.session.topics.name(topic.topic_id).cloned()
@@ -258,7 +308,7 @@ pub(crate) fn delete(request: DeleteTopicsRequest, call: &mut Call<'_>) -> Step 
                 job.left += 1;
                 call.describe(part, Some(vec![name]));
             }
-            _ => result.error_code = missing(by_id),
+            _ => not_there(&mut result, by_id),
         }
         job.response.responses.push(result);
     }
@@ -268,12 +318,41 @@ pub(crate) fn delete(request: DeleteTopicsRequest, call: &mut Call<'_>) -> Step 
     }
 }
 
-fn missing(by_id: bool) -> ErrorCode {
-    if by_id {
-        ErrorCode::UNKNOWN_TOPIC_ID
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+/// What is wrong with each topic of a request: it has neither name nor id or both of them, or stands in it twice.
+fn wrong(topics: &[DeleteTopicState], call: &Call<'_>) -> Vec<Option<&'static str>> {
+    let mut entries = FxHashMap::default();
+    for topic in topics {
+        let key = (topic.name.clone(), topic.topic_id);
+        *entries.entry(key).or_insert(0) += 1;
     }
+    let is_named = |id: Uuid| {
+        let name = call.session.topics.name(id);
+        name.is_some_and(|name| entries.contains_key(&(Some(name.clone()), Uuid::default())))
+    };
+    let wrong = |topic: &DeleteTopicState| match (&topic.name, topic.topic_id.is_zero()) {
+        (None, true) => Some("Neither topic name nor id were specified."),
+        (Some(_), false) => Some("You may not specify both topic name and topic id."),
+        _ if entries[&(topic.name.clone(), topic.topic_id)] > 1 => Some(match topic.name {
+            Some(_) => DUPLICATE,
+            None => "Duplicate topic id.",
+        }),
+        (None, false) if is_named(topic.topic_id) => {
+            Some("The provided topic name maps to an ID that was already supplied.")
+        }
+        _ => None,
+    };
+    topics.iter().map(wrong).collect()
+}
+
+fn not_there(result: &mut DeletableTopicResult, by_id: bool) {
+    let (code, text) = match by_id {
+        true => (
+            ErrorCode::UNKNOWN_TOPIC_ID,
+            "This server does not host this topic ID.",
+        ),
+        false => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, NOT_HERE),
+    };
+    (result.error_code, result.error_message) = (code, Some(Text::from_static(text)));
 }
 
 impl Deleting {
@@ -283,7 +362,7 @@ impl Deleting {
             return false;
         };
         if !result.topic_id.is_zero() && result.topic_id != Uuid(log.uuid) {
-            result.error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+            not_there(result, true);
             return false;
         }
         if !call.may_change(log.spec.partitions, call.version() >= STRICT_DELETE) {
@@ -315,7 +394,7 @@ impl Job for Deleting {
             }
             match deleted {
                 Ok(()) => call.session.topics.forget_id(result.topic_id),
-                Err(Refusal::NotFound { .. }) => result.error_code = missing(by_id),
+                Err(Refusal::NotFound { .. }) => not_there(result, by_id),
                 Err(refusal) => {
                     result.error_code = ErrorCode::from(&refusal);
                     result.error_message = text(&refusal);
@@ -515,7 +594,7 @@ mod tests {
                 .iter()
                 .map(|topic| topic.error_code.0)
                 .collect();
-            assert_eq!(codes, [42, 0, 42, 36]);
+            assert_eq!(codes, [42, 0, 36], "what stands twice is answered once");
             let created = &response.topics[1];
             assert_eq!(
                 (created.num_partitions, created.replication_factor),

@@ -51,16 +51,16 @@ pub(super) fn code(refusal: &Refusal, fenced_since: i16, call: &Call<'_>) -> Err
 const INIT_FENCED: i16 = 4;
 
 pub(crate) fn init_producer(request: InitProducerIdRequest, call: &mut Call<'_>) -> Step {
-    let Some(id) = request.transactional_id else {
-        call.submit(0, |token| Command::InitProducer { token });
-        return Step::Wait(Box::new(InitProducer));
-    };
     let identity = (request.producer_id, request.producer_epoch);
     let expected = match identity {
         (-1, -1) => None,
         // Both or neither.
         (-1, _) | (_, -1) => return initialised(Err(ErrorCode::INVALID_REQUEST), call),
         (id, epoch) => Some(ProducerIdentity { id, epoch }),
+    };
+    let Some(id) = request.transactional_id else {
+        call.submit(0, |token| Command::InitProducer { token });
+        return Step::Wait(Box::new(InitProducer));
     };
     let init = TransactionRequest::Init {
         timeout: Duration::from_millis(request.transaction_timeout_ms.max(0) as u64),
