@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use support::{
     Client, advance, options, queues,
     sessions::{consume, publish},
+    stop_the_clocks,
 };
 use trivium_core::{Broker, Message, Options, store::memory::MemoryStore};
 
@@ -21,7 +22,7 @@ const AT_ONCE: usize = 10;
 const MUCH: usize = 60;
 /// A client that takes nothing for so long does not count as reading.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Less than that, however long the steps of a test take.
+/// Less than that.
 const IN_TIME: Duration = Duration::from_millis(700);
 
 async fn broker() -> Broker {
@@ -29,6 +30,7 @@ async fn broker() -> Broker {
 }
 
 async fn broker_with(queue_memory: usize) -> Broker {
+    stop_the_clocks();
     let options = Options {
         shards: 1,
         queue_memory,

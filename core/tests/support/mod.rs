@@ -21,6 +21,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 thread_local! {
     /// How far this thread's clocks are ahead. A test and its broker share a thread.
     static AHEAD: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+    /// When they stopped, if they have: since then they go on with [`advance`] only.
+    static STOPPED: std::cell::Cell<Option<(std::time::Instant, Duration)>> = const { std::cell::Cell::new(None) };
 }
 
 /// Makes the time pass; shards notice with the next operation.
@@ -28,15 +30,24 @@ pub fn advance(time: Duration) {
     AHEAD.set(AHEAD.get() + time);
 }
 
-/// Both clocks.
+/// Stops this thread's clocks: from now on time passes with [`advance`] only, however slow the machine is.
+pub fn stop_the_clocks() {
+    STOPPED.set(Some(real()));
+}
+
+/// The monotonic clock, and the time since the epoch.
 #[expect(clippy::disallowed_methods, reason = "a test is a server to the core")]
+fn real() -> (std::time::Instant, Duration) {
+    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    (std::time::Instant::now(), wall.unwrap_or_default())
+}
+
+/// Both clocks.
 pub fn now() -> Now {
-    let wall = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |since| (since + AHEAD.get()).as_millis() as u64);
+    let (instant, wall) = STOPPED.get().unwrap_or_else(real);
     Now {
-        instant: std::time::Instant::now() + AHEAD.get(),
-        wall: Timestamp(wall),
+        instant: instant + AHEAD.get(),
+        wall: Timestamp((wall + AHEAD.get()).as_millis() as u64),
     }
 }
 
