@@ -2,6 +2,7 @@
 
 mod channels;
 mod confirms;
+mod consume;
 mod cursors;
 mod follow;
 mod logs;
@@ -285,84 +286,26 @@ impl Link {
                 consumer,
                 queue,
                 spec,
-            } => {
-                if !spec.session {
-                    self.trace_source(consumer, &queue);
-                }
-                let log = self.log_named(&queue, spec.session);
-                let kind = log.as_ref().map_or(Kind::Queue, |_| Kind::Log);
-                if let Some(only) = spec.only.filter(|only| *only != kind) {
-                    let permit = self.routing.permit(Operation::Read, Kind::Queue, &queue);
-                    let refusal = permit.err().unwrap_or_else(|| self.not_found(only, &queue));
-                    self.done(token, Err(refusal));
-                } else if let Some(log) = log {
-                    self.consume_log(token, consumer, &log, spec);
-                } else if let Some(shard) = self.resolve(token, consumer, &queue, spec.session) {
-                    let channel = spec
-                        .channel
-                        .map(|channel| self.channels.make().join(channel, consumer));
-                    self.outgoing.push(
-                        shard.0,
-                        Op::Consume {
-                            token,
-                            consumer,
-                            queue: shard.1,
-                            spec,
-                            channel,
-                        },
-                    );
-                }
-            }
+            } => self.consume(token, consumer, queue, spec),
             Command::Get {
                 token,
                 consumer,
                 queue,
                 auto_ack,
-            } => {
-                if let Some(log) = self.log_named(&queue, false) {
-                    let (name, vhost) = (&log.info.name, &log.vhost);
-                    let text = format!(
-                        "basic.get not supported by stream queues queue '{name}' in vhost '{vhost}'"
-                    );
-                    self.done(token, Err(Refusal::NotImplemented(text.into())));
-                } else if let Some(shard) = self.resolve(token, consumer, &queue, false) {
-                    self.outgoing.push(
-                        shard.0,
-                        Op::Get {
-                            token,
-                            consumer,
-                            queue: shard.1,
-                            auto_ack,
-                        },
-                    );
-                }
-            }
+            } => self.get(token, consumer, &queue, auto_ack),
             Command::LimitChannel {
                 channel,
                 limit,
                 unsettled,
-            } => {
-                self.channels.make().set_limit(channel, limit, unsettled);
-            }
-            Command::Cancel { token, consumer } => {
-                self.forget_source(consumer);
-                self.cancel(token, consumer);
-            }
+            } => self.channels.make().set_limit(channel, limit, unsettled),
+            Command::Cancel { token, consumer } => self.cancel(token, consumer),
             Command::Group {
                 token,
                 group,
                 request,
             } => self.group(token, group, request),
             Command::ListGroups { token } => self.list_groups(token),
-            Command::ListTransactions { token } => {
-                let now = (self.broker.clock)();
-                let mut list = self.broker.transactions.lock().list(now, &self.actor.vhost);
-                list.retain(|info| {
-                    let permit = self.routing.permit_any(Kind::TransactionalId, &info.id);
-                    permit.is_ok()
-                });
-                self.done(token, Ok(Reply::Transactions(list)));
-            }
+            Command::ListTransactions { token } => self.list_transactions(token),
             command @ (Command::WriteMarker { .. } | Command::DescribeProducers { .. }) => {
                 self.administer_partition(command);
             }
@@ -406,19 +349,6 @@ impl Link {
             Command::Enter { token, vhost } => self.enter(token, vhost),
             // Taken by `take_slowly`.
             Command::Define { .. } | Command::Transaction { .. } => {}
-        }
-    }
-
-    fn cancel(&mut self, token: Token, consumer: ConsumerId) {
-        match self.consumers.get(&consumer) {
-            Some(&Feed { shard, .. }) => {
-                self.outgoing.push(shard, Op::Cancel { token, consumer });
-            }
-            None => {
-                self.refuse_replies(consumer);
-                self.end_stream(consumer, true);
-                self.done(token, Ok(Reply::Ok));
-            }
         }
     }
 
@@ -677,58 +607,6 @@ impl Link {
             }
         });
         self.done(token, result);
-    }
-
-    /// The log that is seen as a queue of this name.
-    fn log_named(&mut self, name: &Text, session: bool) -> Option<Arc<LogEntry>> {
-        let routes = self.routing.current();
-        let taken = session || routes.queue(&self.actor.vhost, name).is_some();
-        if taken {
-            return None;
-        }
-        routes.log(&self.actor.vhost, name).cloned()
-    }
-
-    /// Finds a queue for a consumer and remembers where it is; answers if there is none.
-    fn resolve(
-        &mut self,
-        token: Token,
-        consumer: ConsumerId,
-        name: &Text,
-        session: bool,
-    ) -> Option<(usize, crate::QueueId)> {
-        if !session && let Err(refusal) = self.routing.permit(Operation::Read, Kind::Queue, name) {
-            self.done(token, Err(refusal));
-            return None;
-        }
-        let routes = self.routing.current();
-        let vhost = &self.actor.vhost;
-        let entry = if session {
-            routes.session(vhost, name)
-        } else {
-            routes.queue(vhost, name)
-        };
-        let entry = entry.cloned();
-        if let Some(log) = entry.as_ref().and_then(|entry| entry.source.as_ref())
-            && let Err(refusal) = self
-                .routing
-                .permit(Operation::Read, Kind::Log, &log.info.name)
-        {
-            self.done(token, Err(refusal));
-            return None;
-        }
-        match entry {
-            Some(entry) => {
-                let (shard, id) = (self.broker.shard_of_queue(entry.id), entry.id);
-                self.consumers.insert(consumer, Feed::from(shard));
-                Some((shard, id))
-            }
-            None => {
-                let refusal = self.not_found(Kind::Queue, name);
-                self.done(token, Err(refusal));
-                None
-            }
-        }
     }
 
     fn not_found(&self, kind: Kind, name: &Text) -> Refusal {

@@ -17,6 +17,16 @@ use crate::{
 };
 
 impl Link {
+    pub(super) fn list_transactions(&mut self, token: Token) {
+        let now = (self.broker.clock)();
+        let mut list = self.broker.transactions.lock().list(now, &self.actor.vhost);
+        list.retain(|info| {
+            let permit = self.routing.permit_any(Kind::TransactionalId, &info.id);
+            permit.is_ok()
+        });
+        self.done(token, Ok(Reply::Transactions(list)));
+    }
+
     pub(super) async fn coordinate(
         &mut self,
         token: Token,

@@ -4,7 +4,11 @@
 //! fail for reasons outside its input. Only [`run`] awaits.
 
 mod cursors;
+mod delays;
+mod groups;
+mod logs;
 mod op;
+mod queues;
 mod recover;
 mod retained;
 mod run;
@@ -26,21 +30,18 @@ pub(crate) use run::{EXPRESS_MAX, Inboxes, Services, run};
 pub(crate) use turn::{Count, Leaving, Outbox, Turn};
 pub(crate) use upkeep::LOG_UPKEEP;
 
-use self::{retained::RetainedMessages, upkeep::Upkeep};
+use self::{groups::answer, retained::RetainedMessages, upkeep::Upkeep};
 use crate::{
-    broker::shard_of_partition,
-    catalog::{LogEntry, QueueEntry},
     delay::Delays,
-    event::{Event, Kind, Refusal, Reply},
+    event::{Kind, Refusal},
     few_map::FewMap,
-    group::{Answers, GroupRequest, Groups},
-    id::{ConnectionId, ConsumerId, LogId, Offset, QueueId, Token},
+    group::{Answers, Groups},
+    id::{ConnectionId, ConsumerId, LogId, QueueId, Token},
     link::Mailbox,
-    log::{self, Marker, Partition, Tail, TailBudget},
+    log::{Partition, TailBudget},
     properties::Text,
     queue::{Budget, Queue},
-    retained::{Full, Quota},
-    store::messages,
+    retained::Quota,
     time::{Now, Timestamp},
 };
 
@@ -127,152 +128,33 @@ impl Shard {
 
     fn apply_op(&mut self, from: ConnectionId, op: Op, turn: &mut Turn) {
         match op {
-            Op::Enqueue {
-                queue,
-                arrival,
-                token,
-            } => {
-                // A queue that has just gone took the message with it.
-                let taken = touch(&mut self.queues, &mut self.touched_queues, queue).map_or(
-                    Ok(()),
-                    |found| {
-                        let fleeting = found.is_fleeting(&arrival);
-                        let fleeting = fleeting.then(|| crate::queue::size(&arrival.message));
-                        let taken = found.enqueue(arrival, &mut self.budget, turn);
-                        if let Some(bytes) = fleeting {
-                            found.press(from, bytes, &self.budget, turn);
-                        }
-                        taken
-                    },
-                );
-                match (taken, token) {
-                    (Err(reason), Some(token)) => turn.free.refuse_one(from, token, reason),
-                    _ => confirm(from, token, turn),
-                }
-            }
-            Op::Capture {
-                log,
-                partition,
-                record,
-                token,
-                captured,
-            } => {
-                if let Some(found) = self.partition(log, partition) {
-                    found.collect(turn.now, &record, captured);
-                }
-                confirm(from, token, turn);
-            }
-            Op::Append {
-                log,
-                partition,
-                header,
-                batch,
-                transaction,
-                token,
-            } => {
-                let appended = match self.partition(log, partition) {
-                    Some(found) => found.append(turn.now, &header, batch, transaction),
-                    None => Err(missing(Kind::Log)),
-                };
-                // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
-                let result = appended.map(|appended| Reply::Appended {
-                    base: appended.base,
-                    timestamp: appended.timestamp,
-                    log_start: appended.log_start,
-                });
-                turn.in_order = true;
-                turn.held.push(from, Event::Done { token, result });
-            }
-            Op::Trim {
-                token,
-                partition: (log, number),
-                to,
-            } => {
-                let result = match self.partition(log, number) {
-                    Some(found) => found
-                        .delete_records(to)
-                        .map(|log_start| Reply::Trimmed { log_start }),
-                    None => Err(missing(Kind::Log)),
-                };
-                turn.in_order = true;
-                turn.held.push(from, Event::Done { token, result });
-            }
-            Op::Tapped {
-                log,
-                partition,
-                offset,
-            } => {
-                if let Some(found) = self.partition(log, partition) {
-                    found.set_tap(Some(offset));
-                }
-            }
-            Op::Filled { log, partition, to } => self.filled(log, partition, to, turn),
-            Op::Compact {
-                log,
-                partition,
-                changes,
-            } => {
-                if let Some(found) = self.partition(log, partition) {
-                    found.compact(changes);
-                }
-            }
-            Op::Compacted { log, partition, to } => {
-                if let Some(found) = self.partition(log, partition) {
-                    found.compacted(to);
-                }
-            }
-            Op::Consume {
-                token,
-                consumer,
-                queue,
-                spec,
-                channel,
-            } => {
-                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => found
-                        .consume(from, consumer, &spec, channel, &mut self.budget, turn)
-                        .map(|()| Reply::Ok),
-                    None => Err(missing(Kind::Queue)),
-                };
-                if result.is_ok() {
-                    self.remember(from, consumer, queue);
-                }
-                turn.free.push(from, Event::Done { token, result });
-            }
-            Op::Get {
-                token,
-                consumer,
-                queue,
-                auto_ack,
-            } => {
-                self.remember(from, consumer, queue);
-                let got = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => found.get(from, token, consumer, auto_ack, turn),
-                    None => Err(missing(Kind::Queue)),
-                };
-                match got {
-                    Ok(()) => self.pump(queue, turn),
-                    Err(refusal) => turn.free.push(
-                        from,
-                        Event::Done {
-                            token,
-                            result: Err(refusal),
-                        },
-                    ),
-                }
-            }
-            Op::Settle {
-                consumer,
-                deliveries,
-                outcome,
-            } => {
-                if let Some(queue) = self.consumed(from, consumer) {
-                    let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
-                    if let Some(found) = touch(queues, touched, queue) {
-                        found.settle(from, consumer, deliveries, outcome, &mut self.budget, turn);
-                    }
-                }
-            }
+            Op::Enqueue { .. }
+            | Op::Consume { .. }
+            | Op::Get { .. }
+            | Op::Settle { .. }
+            | Op::Credit { .. }
+            | Op::Cancel { .. } => self.apply_delivery(from, op, turn),
+            Op::CreateQueue(_)
+            | Op::ChangeQueue(_)
+            | Op::Inspect { .. }
+            | Op::Purge { .. }
+            | Op::RemoveQueue { .. }
+            | Op::Buried { .. }
+            | Op::Undelivered { .. }
+            | Op::Loaded { .. }
+            | Op::Count { .. } => self.apply_queue(from, op, turn),
+            Op::Capture { .. }
+            | Op::Append { .. }
+            | Op::Trim { .. }
+            | Op::Tapped { .. }
+            | Op::Compact { .. }
+            | Op::Compacted { .. }
+            | Op::CreateLog(_)
+            | Op::ChangeLog(_)
+            | Op::RemoveLog(_)
+            | Op::EndTransaction { .. }
+            | Op::WriteMarker { .. }
+            | Op::DescribeProducers { .. } => self.apply_log(from, op, turn),
             Op::Attach { .. }
             | Op::Detach { .. }
             | Op::Receive { .. }
@@ -282,193 +164,22 @@ impl Shard {
             | Op::LookUp(_)
             | Op::Replay { .. }
             | Op::WillSent(_) => self.apply_session(from, op, turn),
-            Op::Fence { token } => confirm(from, Some(token), turn),
-            Op::Credit { consumer, bytes } => {
-                if let Some(found) = self.consumed_queue(from, consumer) {
-                    found.credit(from, consumer, bytes, turn);
-                }
-            }
-            Op::Cancel { token, consumer } => {
-                let leaving = turn.idle.len();
-                if let Some(queue) = self.consumed(from, consumer) {
-                    let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
-                    if let Some(found) = touch(queues, touched, queue) {
-                        found.cancel(from, consumer, &mut self.budget, turn);
-                    }
-                }
-                let result = Ok(Reply::Ok);
-                let done = Event::Done { token, result };
-                match turn.idle.get_mut(leaving) {
-                    Some(leaving) => leaving.told = Some((from, done)),
-                    None => turn.free.push(from, done),
-                }
-            }
-            Op::Disconnect => self.disconnect(from, turn),
-            Op::CreateQueue(entry) => self.add_queue(entry, None, turn.now),
-            Op::ChangeQueue(entry) => {
-                let (queues, touched) = (&mut self.queues, &mut self.touched_queues);
-                if let Some(found) = touch(queues, touched, entry.id) {
-                    found.change(entry, from, turn.now.wall);
-                }
-            }
-            Op::Inspect {
-                token,
-                queue,
-                created,
-            } => {
-                self.pump(queue.id, turn);
-                let found = touch(&mut self.queues, &mut self.touched_queues, queue.id);
-                let (messages, consumers) = found.map_or((0, 0), |found| {
-                    found.renew(turn.now.wall);
-                    (found.ready(), found.consumers())
-                });
-                let reply = Reply::Queue {
-                    name: queue.name.clone(),
-                    messages,
-                    consumers,
-                    created,
-                };
-                // Where a new cursor begins has to be known before anybody relies on it.
-                let begins = created && queue.source.is_some();
-                turn.in_order |= begins;
-                let told = if begins {
-                    &mut turn.held
-                } else {
-                    &mut turn.free
-                };
-                let result = Ok(reply);
-                told.push(from, Event::Done { token, result });
-            }
-            Op::Purge { token, queue } => {
-                let result = match touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    Some(found) => Ok(Reply::Deleted {
-                        messages: found.purge(&mut self.budget, turn),
-                    }),
-                    None => Err(missing(Kind::Queue)),
-                };
-                turn.held.push(from, Event::Done { token, result });
-            }
-            Op::RemoveQueue {
-                queue,
-                if_unused,
-                if_empty,
-                reply,
-            } => {
-                // Whoever asked has gone if nobody takes the answer.
-                let _ = reply.send(self.remove_queue(queue, if_unused, if_empty, turn));
-            }
-            Op::Delay(arrival) => {
-                let token = arrival.token;
-                self.delays.put(*arrival, turn.now.wall, &mut turn.batch);
-                confirm(from, token, turn);
-            }
-            Op::Moved(ready) => self.delays.moved(&ready, &mut turn.batch),
-            Op::CreateDelay(entry) => self.delays.add(entry, true),
-            Op::RemoveDelay(id) => self.delays.remove(id, &mut turn.batch),
-            Op::DelayedRead { read, found } => self.delays.loaded(&read, found),
-            Op::CreateLog(entry) => self.create_log(&entry),
-            Op::ChangeLog(entry) => self.change_log(&entry),
-            Op::RemoveLog(entry) => self.remove_log(&entry, turn),
-            Op::Group {
-                token,
-                vhost,
-                group,
-                request,
-                transaction,
-            } => {
-                let mut answers = Answers::new();
-                let (now, from) = (turn.now, (from, token));
-                // What is read may still be in flight, and must not be told before it is durable.
-                turn.in_order |= matches!(*request, GroupRequest::Offsets { .. });
-                self.groups.handle(
-                    now,
-                    from,
-                    vhost,
-                    group,
-                    *request,
-                    transaction,
-                    &mut answers,
-                    &mut turn.batch,
-                );
-                answer(answers, turn);
-            }
-            Op::Follow(follow) => {
-                self.groups.follow(turn.now, from, *follow, &mut turn.batch);
-            }
-            Op::ListGroups { token, vhost } => {
-                let result = Ok(Reply::Groups(self.groups.list(&vhost)));
-                turn.free.push(from, Event::Done { token, result });
-            }
-            Op::EndTransaction {
-                marker,
-                partitions,
-                groups,
-            } => self.end_transaction(&marker, &partitions, groups, turn),
-            Op::WriteMarker {
-                token,
-                partition: (log, number),
-                marker,
-            } => {
-                let result = match self.partition(log, number) {
-                    Some(found) => found.end_transaction(turn.now, &marker).map(|()| Reply::Ok),
-                    None => Err(missing(Kind::Log)),
-                };
-                turn.held.push(from, Event::Done { token, result });
-            }
-            Op::DescribeProducers { token, partition } => {
-                let result = match self.partitions.get(&partition) {
-                    Some(found) => Ok(Reply::Producers(found.describe_producers())),
-                    None => Err(missing(Kind::Log)),
-                };
-                turn.free.push(from, Event::Done { token, result });
-            }
-            Op::Announce { vhost, message } => {
-                self.retained.announce(vhost, message, turn.now.wall);
-            }
-            Op::Retain {
-                vhost,
-                message,
-                token,
-            } => {
-                let kept = self.retained.retain(vhost, message, turn);
-                if let (Err(Full), Some(token)) = (kept, token) {
-                    turn.free.push(from, Event::Unretained { token });
-                }
-                confirm(from, token, turn);
-            }
-            Op::Retained {
-                token,
-                vhost,
-                filter,
-            } => {
-                let found = self.retained.matching(&vhost, &filter, turn.now.wall);
-                turn.free.push(
-                    from,
-                    Event::Done {
-                        token,
-                        result: Ok(Reply::Retained(found)),
-                    },
-                );
-            }
-            Op::Buried { queue, sequences } => {
-                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.buried(&sequences, &mut self.budget);
-                }
-            }
-            Op::BuriedShare(burial) => self.groups.bury(*burial, &mut turn.batch),
-            Op::Undelivered { queue, letters } => {
-                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.undelivered(letters, turn.now.wall);
-                }
-            }
-            Op::Loaded { queue, loaded } => {
-                if let Some(found) = touch(&mut self.queues, &mut self.touched_queues, queue) {
-                    found.loaded(*loaded, &mut self.budget, turn.now.wall);
-                }
-            }
             Op::Fed { .. } | Op::LogLoaded { .. } | Op::ResetCursor { .. } => {
-                self.apply_cursor(op, turn)
+                self.apply_cursor(op, turn);
             }
+            Op::Group { .. } | Op::Follow(_) | Op::ListGroups { .. } | Op::BuriedShare(_) => {
+                self.apply_group(from, op, turn);
+            }
+            Op::Announce { .. } | Op::Retain { .. } | Op::Retained { .. } | Op::Filled { .. } => {
+                self.apply_retained(from, op, turn);
+            }
+            Op::Delay(_)
+            | Op::Moved(_)
+            | Op::CreateDelay(_)
+            | Op::RemoveDelay(_)
+            | Op::DelayedRead { .. } => self.apply_delay(from, op, turn),
+            Op::Fence { token } => confirm(from, Some(token), turn),
+            Op::Disconnect => self.disconnect(from, turn),
             Op::ForgetVhost { vhost, reply } => {
                 self.retained.forget(&vhost, turn);
                 self.groups.forget_vhost(&vhost, &mut turn.batch);
@@ -479,18 +190,7 @@ impl Shard {
                 turn.in_order = true;
                 turn.drained.push(reply);
             }
-            Op::Count { queues, reply } => {
-                let counts = queues.iter().map(|id| match self.queues.get(id) {
-                    Some(queue) => [
-                        queue.ready(),
-                        queue.unsettled(),
-                        queue.delayed(),
-                        queue.consumers().into(),
-                    ],
-                    None => [0; 4],
-                });
-                let _ = reply.send(counts.collect());
-            }
+            // Whoever asked for these has gone if nobody takes the answer.
             Op::Standings { sessions, reply } => {
                 let _ = reply.send(self.standings(sessions));
             }
@@ -559,73 +259,6 @@ impl Shard {
             .min()
     }
 
-    /// Retention and what else partitions do by the clock, for those whose time has come.
-    fn keep_logs(&mut self, turn: &mut Turn) {
-        for id in self.upkeep.due(turn.now.wall) {
-            let Some(partition) = self.partitions.get_mut(&id) else {
-                continue;
-            };
-            partition.tick(turn.now);
-            turn.compactions.extend(partition.compaction(turn.now.wall));
-            if partition.has_changed() {
-                self.touched_partitions.insert(id);
-            }
-            let wanted = partition.next_tick(turn.now);
-            self.upkeep.put(id, partition.upkeep(), wanted);
-        }
-    }
-
-    /// Ends a transaction in what this shard owns of it. What has been deleted meanwhile needs no end.
-    fn end_transaction(
-        &mut self,
-        marker: &Marker,
-        partitions: &[(LogId, u32)],
-        groups: Vec<(Text, Text)>,
-        turn: &mut Turn,
-    ) {
-        for (log, number) in partitions {
-            if let Some(found) = self.partition(*log, *number) {
-                // Only an administrator's markers are refused.
-                let _ = found.end_transaction(turn.now, marker);
-            }
-        }
-        for group in groups {
-            self.groups
-                .end_transaction(turn.now, group, marker, &mut turn.batch);
-        }
-    }
-
-    fn pump(&mut self, id: QueueId, turn: &mut Turn) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.pump(&mut self.budget, turn);
-        }
-    }
-
-    fn partition(&mut self, log: LogId, number: u32) -> Option<&mut Partition> {
-        let partition = self.partitions.get_mut(&(log, number))?;
-        self.touched_partitions.insert((log, number));
-        Some(partition)
-    }
-
-    fn remember(&mut self, from: ConnectionId, consumer: ConsumerId, queue: QueueId) {
-        if let Some(connection) = self.connections.get_mut(&from) {
-            connection.consumers.insert(consumer, queue);
-        }
-    }
-
-    fn consumed(&self, from: ConnectionId, consumer: ConsumerId) -> Option<QueueId> {
-        self.connections
-            .get(&from)?
-            .consumers
-            .get(&consumer)
-            .copied()
-    }
-
-    fn consumed_queue(&mut self, from: ConnectionId, consumer: ConsumerId) -> Option<&mut Queue> {
-        let queue = self.consumed(from, consumer)?;
-        touch(&mut self.queues, &mut self.touched_queues, queue)
-    }
-
     fn disconnect(&mut self, from: ConnectionId, turn: &mut Turn) {
         self.groups.disconnected(turn.now, from, &mut turn.batch);
         let Some(connection) = self.connections.remove(&from) else {
@@ -638,102 +271,6 @@ impl Shard {
                 found.detach(from, turn);
             }
         }
-    }
-
-    fn add_queue(
-        &mut self,
-        entry: Arc<QueueEntry>,
-        counters: Option<messages::QueueCounters>,
-        now: Now,
-    ) {
-        let (id, timed) = (
-            entry.id,
-            counters.as_ref().is_some_and(|counters| counters.timed),
-        );
-        let mut queue = Queue::new(entry, counters, now.wall);
-        // What expires first in a queue that was found in the store is for the store to say.
-        let look = timed.then_some(now.wall);
-        self.deadlines
-            .extend(look.into_iter().chain(queue.new_alarm()).map(|at| (at, id)));
-        self.queues.insert(id, Box::new(queue));
-    }
-
-    fn remove_queue(
-        &mut self,
-        id: QueueId,
-        if_unused: bool,
-        if_empty: bool,
-        turn: &mut Turn,
-    ) -> Result<u64, Refusal> {
-        // What consumers take at once does not keep it.
-        self.pump(id, turn);
-        let Some(queue) = self.queues.get_mut(&id) else {
-            return Ok(0);
-        };
-        let (name, vhost) = (queue.entry.name.clone(), queue.entry.vhost.clone());
-        if if_unused && queue.is_used(turn.now.wall) {
-            return Err(Refusal::InUse {
-                kind: Kind::Queue,
-                name,
-                vhost,
-            });
-        }
-        if if_empty && queue.ready() > 0 {
-            return Err(Refusal::NotEmpty { name, vhost });
-        }
-        let ready = queue.remove(&mut self.budget, turn);
-        self.queues.remove(&id);
-        Ok(ready)
-    }
-
-    fn create_log(&mut self, entry: &LogEntry) {
-        self.groups.know_log(entry);
-        for (number, tail) in entry.tails.iter().enumerate() {
-            let number = number as u32;
-            if self.owns(entry.info.id, number) {
-                let partition = self.new_partition(entry, number, tail);
-                self.partitions.insert((entry.info.id, number), partition);
-            }
-        }
-    }
-
-    fn change_log(&mut self, entry: &LogEntry) {
-        self.groups.know_log(entry);
-        for (number, tail) in entry.tails.iter().enumerate() {
-            let id = (entry.info.id, number as u32);
-            if !self.owns(id.0, id.1) {
-                continue;
-            }
-            match self.partition(id.0, id.1) {
-                Some(found) => found.change(entry.settings.clone(), entry.tap.is_some()),
-                None => {
-                    let partition = self.new_partition(entry, id.1, tail);
-                    self.partitions.insert(id, partition);
-                }
-            }
-        }
-    }
-
-    fn remove_log(&mut self, entry: &LogEntry, turn: &mut Turn) {
-        self.groups.forget_log(entry, &mut turn.batch);
-        for number in 0..entry.tails.len() as u32 {
-            if let Some(partition) = self.partitions.remove(&(entry.info.id, number)) {
-                partition.tail().close();
-                log::delete_log(entry.info.id, &mut turn.batch);
-            }
-        }
-    }
-
-    fn owns(&self, log: LogId, number: u32) -> bool {
-        shard_of_partition(log, number, self.place.count) == self.place.index
-    }
-
-    fn new_partition(&self, entry: &LogEntry, number: u32, tail: &Arc<Tail>) -> Partition {
-        tail.share(self.tails.clone());
-        let mut partition =
-            Partition::new(entry.info.id, number, entry.settings.clone(), tail.clone());
-        partition.set_tap(entry.tap.is_some().then_some(Offset(0)));
-        partition
     }
 
     fn report(&self) -> Report {
@@ -768,14 +305,6 @@ fn touch<'a>(
         touched.push(id);
     }
     Some(queue)
-}
-
-/// Answers of group coordinators wait until what they say is durable.
-fn answer(answers: Answers, turn: &mut Turn) {
-    for ((connection, token), reply) in answers {
-        let result = Ok(Reply::Group(reply));
-        turn.held.push(connection, Event::Done { token, result });
-    }
 }
 
 fn confirm(from: ConnectionId, token: Option<Token>, turn: &mut Turn) {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Shard, Turn};
+use super::{Op, Shard, Turn, confirm};
 use crate::{
-    event::Retained,
-    id::{LogId, Offset},
+    event::{Event, Reply, Retained},
+    id::{ConnectionId, LogId, Offset},
     message::Message,
     properties::Text,
     retained::{Full, Quota, RetainedStore},
@@ -157,14 +157,38 @@ impl RetainedMessages {
 }
 
 impl Shard {
+    pub(super) fn apply_retained(&mut self, from: ConnectionId, op: Op, turn: &mut Turn) {
+        match op {
+            Op::Announce { vhost, message } => {
+                self.retained.announce(vhost, message, turn.now.wall);
+            }
+            Op::Retain {
+                vhost,
+                message,
+                token,
+            } => {
+                let kept = self.retained.retain(vhost, message, turn);
+                if let (Err(Full), Some(token)) = (kept, token) {
+                    turn.free.push(from, Event::Unretained { token });
+                }
+                confirm(from, token, turn);
+            }
+            Op::Retained {
+                token,
+                vhost,
+                filter,
+            } => {
+                let found = self.retained.matching(&vhost, &filter, turn.now.wall);
+                let result = Ok(Reply::Retained(found));
+                turn.free.push(from, Event::Done { token, result });
+            }
+            Op::Filled { log, partition, to } => self.filled(log, partition, to, turn),
+            _ => {}
+        }
+    }
+
     /// The tap has come so far with what it had passed before the log became a retained store.
-    pub(super) fn filled(
-        &mut self,
-        log: LogId,
-        partition: u32,
-        to: Option<Offset>,
-        turn: &mut Turn,
-    ) {
+    fn filled(&mut self, log: LogId, partition: u32, to: Option<Offset>, turn: &mut Turn) {
         let Some(found) = self.partitions.get(&(log, partition)) else {
             return;
         };
