@@ -204,7 +204,8 @@ async def test_aio_pika_robust_connection_comes_back(own_broker, name):
     broker = own_broker()
     connection = await aio_pika.connect_robust(broker.amqp_url, reconnect_interval=0.2, fail_fast=False)
     async with connection:
-        channel = await connection.channel()
+        # What comes back before the queue is bound again is an error, and published once more.
+        channel = await connection.channel(on_return_raises=True)
         mine = await channel.declare_queue(name, exclusive=True)
         exchange = await channel.declare_exchange(f"{name}-x", "topic", durable=True)
         await mine.bind(exchange, "a.*")
