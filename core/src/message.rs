@@ -209,5 +209,5 @@ pub struct Origin {
     /// What it went through since, if it is a dead letter.
     pub deaths: Option<Arc<Deaths>>,
     /// More routing keys of it that nobody is shown, and that count again when it dies (AMQP's BCC).
-    pub blind_copies: Option<Arc<[Text]>>,
+    pub blind_copies: Option<Arc<Vec<Text>>>,
 }

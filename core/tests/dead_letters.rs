@@ -116,7 +116,7 @@ async fn keys_that_nobody_is_shown_count_again_also_after_a_crash() {
     let to_direct = [("x-dead-letter-exchange", text("amq.direct"))];
     client.declare("q", &to_direct).await;
     let origin = Origin {
-        blind_copies: Some(["hidden".into()].into()),
+        blind_copies: Some(Arc::new(vec!["hidden".into()])),
         ..Origin::default()
     };
     let copied = Message {

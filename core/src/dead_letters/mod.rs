@@ -284,7 +284,11 @@ fn copies(message: &Message) -> Vec<Text> {
 
 /// Where a message goes besides its own topic: also by the copies that nobody is shown.
 fn more_topics(message: &Message, copies: Vec<Text>) -> Arc<[Topic]> {
-    let blind = message.origin.blind_copies.iter().flat_map(|keys| &**keys);
+    let blind = message
+        .origin
+        .blind_copies
+        .iter()
+        .flat_map(|keys| keys.iter());
     let keys = copies.into_iter().chain(blind.cloned());
     keys.map(|key| Topic::new(key, Grammar::Dots)).collect()
 }

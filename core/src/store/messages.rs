@@ -317,7 +317,7 @@ struct Details {
     persistence: Persistence,
     tags: Tags,
     deaths: Option<Deaths>,
-    blind_copies: Option<Arc<[Text]>>,
+    blind_copies: Option<Arc<Vec<Text>>>,
 }
 
 impl Default for Details {
@@ -359,7 +359,7 @@ fn decode_details(reader: &mut Reader) -> Result<Details, StoreError> {
         details.deaths = Some(decode_deaths(reader)?);
     }
     if persistence & HAS_BLIND_COPIES != 0 {
-        details.blind_copies = Some(reader.list(Reader::text)?.into());
+        details.blind_copies = Some(Arc::new(reader.list(Reader::text)?));
     }
     Ok(details)
 }
@@ -706,7 +706,7 @@ mod tests {
         odd.persistence = Persistence::Transient;
         odd.origin = Arc::new(Origin {
             client: "c".into(),
-            blind_copies: Some(["hidden".into(), "more".into()].into()),
+            blind_copies: Some(Arc::new(vec!["hidden".into(), "more".into()])),
             ..Origin::default()
         });
         let mut tagged = stored(12, message("q", "third"));

@@ -20,7 +20,7 @@ pub struct Copies {
     /// Where CC and BCC lead.
     pub also: Box<[Topic]>,
     /// The keys of BCC.
-    pub blind: Option<Arc<[Text]>>,
+    pub blind: Option<Arc<Vec<Text>>>,
 }
 
 impl Copies {
@@ -28,7 +28,7 @@ impl Copies {
     pub fn new(block: &Block<'_>) -> Result<Copies, String> {
         let cc = block.cc().map(|value| keys(CC, value)).transpose()?;
         let bcc = block.bcc().map(|value| keys(BCC, value)).transpose()?;
-        let blind: Option<Arc<[Text]>> = bcc.map(Iterator::collect);
+        let blind = bcc.map(|keys| Arc::new(keys.collect::<Vec<Text>>()));
         let all = cc
             .into_iter()
             .flatten()
