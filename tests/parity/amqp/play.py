@@ -248,6 +248,12 @@ class Channel:
         )
         self.wire.publish(self.number, exchange, routing_key, body, properties, **flags)
 
+    def fill(self, queue, bodies, properties=None):
+        """Publishes to a queue, and waits until it has as many messages."""
+        for body in bodies:
+            self.publish("", queue, body, properties)
+        self.wait_messages(queue, len(bodies))
+
     def publish_sure(self, exchange, routing_key, body="", properties=None, **flags):
         """Publishes on a channel with confirms and reads until it is confirmed."""
         self.publish(exchange, routing_key, body, properties, **flags)

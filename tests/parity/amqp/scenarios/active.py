@@ -232,9 +232,7 @@ def returned_in_order_to_two_queues(t):
 def returned_by_two_consumers(t):
     c, other = t.channel(), t.channel()
     c.declare(t.q())
-    for body in "abcdef":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 6)
+    c.fill(t.q(), "abcdef")
     for channel in (c, other, c, other):
         channel.get(t.q())
     other.nack(2, requeue=True)
@@ -266,9 +264,7 @@ def returned_with_priorities(t):
 def recovered_with_numbers_that_go_on(t):
     c = t.channel()
     c.declare(t.q())
-    for body in "abc":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 3)
+    c.fill(t.q(), "abc")
     c("basic.qos", prefetch_count=2)
     c.consume(t.q(), "tag")
     c.take(2)
@@ -282,9 +278,7 @@ def recovered_with_numbers_that_go_on(t):
 def recovered_to_another_consumer(t):
     c, other = t.channel(), t.channel()
     c.declare(t.q())
-    for body in "abc":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 3)
+    c.fill(t.q(), "abc")
     c.get(t.q())
     c.get(t.q())
     other.consume(t.q(), "other")

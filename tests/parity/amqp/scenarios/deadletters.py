@@ -23,9 +23,7 @@ def rejected(t):
 def nacked_several(t):
     c = t.channel()
     to_morgue(t, c)
-    for body in "abc":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 3)
+    c.fill(t.q(), "abc")
     for _ in range(3):
         c.get(t.q())
     c.nack(3, multiple=True)
@@ -377,9 +375,7 @@ def a_full_morgue(t):
     c = t.channel()
     c.declare(t.q("morgue"), args={"x-max-length": 1, "x-overflow": "reject-publish"})
     c.declare(t.q(), args={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": t.q("morgue")})
-    for body in "abc":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 3)
+    c.fill(t.q(), "abc")
     for _ in range(3):
         c.get(t.q())
     c.nack(3, multiple=True)
@@ -503,9 +499,7 @@ def nobody_returns_a_dead_letter(t):
 def a_deleted_queue_buries_nothing(t):
     c, other = t.channel(), t.channel()
     to_morgue(t, c)
-    for body in "ab":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 2)
+    c.fill(t.q(), "ab")
     c.get(t.q())
     c.get(t.q())
     other("queue.delete", queue=t.q())

@@ -296,9 +296,7 @@ def expires_not_with_a_consumer(t):
 def counts_of_declare_purge_delete(t):
     c = t.channel()
     c.declare(t.q())
-    for body in "abcde":
-        c.publish("", t.q(), body)
-    c.wait_messages(t.q(), 5)
+    c.fill(t.q(), "abcde")
     c.get(t.q())
     c.get(t.q())
     c.counts(t.q())

@@ -27,9 +27,7 @@ def publishes_wait_for_the_commit(t):
 def acknowledgements_wait_too(t):
     c, other = t.channel(), t.channel()
     c.declare(t.q())
-    for body in "abcd":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 4)
+    other.fill(t.q(), "abcd")
     c("tx.select")
     c.get(t.q())
     c.get(t.q())
@@ -205,9 +203,7 @@ def an_error_ends_it(t):
 def an_unknown_tag_among_others(t):
     c, other = t.channel(), t.channel()
     other.declare(t.q())
-    for body in "ab":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 2)
+    other.fill(t.q(), "ab")
     c("tx.select")
     c.get(t.q())
     c.get(t.q())
@@ -221,9 +217,7 @@ def an_unknown_tag_among_others(t):
 def all_acknowledged_at_once(t):
     c, other = t.channel(), t.channel()
     other.declare(t.q())
-    for body in "abcd":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 4)
+    other.fill(t.q(), "abcd")
     c("tx.select")
     for _ in range(4):
         c.get(t.q())
@@ -241,9 +235,7 @@ def what_is_pending_counts_for_the_limit(t):
     """Room for more deliveries comes with the commit."""
     c, other = t.channel(), t.channel()
     other.declare(t.q())
-    for body in "abcd":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 4)
+    other.fill(t.q(), "abcd")
     c("tx.select")
     c("basic.qos", prefetch_count=2)
     c.consume(t.q(), "tag")
@@ -260,9 +252,7 @@ def rejected_without_requeue(t):
     c, other = t.channel(), t.channel()
     other.declare(t.q("morgue"))
     other.declare(t.q(), args={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": t.q("morgue")})
-    for body in "ab":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 2)
+    other.fill(t.q(), "ab")
     c("tx.select")
     c.get(t.q())
     c.get(t.q())
@@ -278,9 +268,7 @@ def rejected_without_requeue(t):
 def recovered_with_acknowledgements_pending(t):
     c, other = t.channel(), t.channel()
     other.declare(t.q())
-    for body in "ab":
-        other.publish("", t.q(), body)
-    other.wait_messages(t.q(), 2)
+    other.fill(t.q(), "ab")
     c("tx.select")
     c.get(t.q())
     c.get(t.q())
