@@ -354,6 +354,8 @@ public class SpringKafka {
         ConcurrentKafkaListenerContainerFactory<String, String> members() {
             var factory = Application.containers(Application.consumers(Map.of("group.protocol", "consumer")));
             factory.setConcurrency(3);
+            // A member takes and gives up partitions between two polls only.
+            factory.getContainerProperties().setPollTimeout(100);
             return factory;
         }
 
