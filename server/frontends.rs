@@ -38,7 +38,7 @@ fn amqp(config: &Config) -> Endpoint {
     Endpoint {
         name: "amqp",
         listen: config.amqp.listen,
-        frontend: Box::new(move |_| Arc::new(Amqp { options })),
+        frontend: Box::new(move |_| Arc::new(Amqp::new(options))),
         transport: proxied(config.amqp.proxy_protocol),
         client: |address| format!("pika.URLParameters('amqp://guest:guest@{address}/')"),
     }

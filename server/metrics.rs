@@ -55,7 +55,11 @@ impl From<trivium_core::Sample> for Sample {
         } else {
             Kind::Gauge
         };
-        Sample::new(sample.name, sample.help, kind, sample.value as f64)
+        let labels = sample.labels.into_iter();
+        Sample {
+            labels: labels.map(|(name, of)| (name, of.to_owned())).collect(),
+            ..Sample::new(sample.name, sample.help, kind, sample.value as f64)
+        }
     }
 }
 

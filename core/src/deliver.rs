@@ -25,12 +25,12 @@ impl Inner {
         targets: &Targets,
         outgoing: &mut Outgoing,
     ) {
-        let mut send = |(shard, op)| {
+        let send = |outgoing: &mut Outgoing, (shard, op)| {
             outgoing.push(shard, op);
             outgoing.spanned |= 1 << shard;
         };
         for target in &targets.queues {
-            send(self.to_queue(target, message, None));
+            send(outgoing, self.to_queue(target, message, None));
         }
         // What is tapped goes to queues, also when an exchange has kept it for a while: otherwise there would be loops.
         let logs = targets.logs.iter();
@@ -44,12 +44,19 @@ impl Inner {
             let record = log::record_from_message(message, &entry.settings);
             let name = &entry.info.name;
             match record.check(name, &entry.settings, self.batch_bytes_max) {
-                Ok(()) => send(self.to_log(entry, record, ConnectionId(0), true, None)),
+                Ok(()) => {
+                    let append = self.to_log(entry, record, ConnectionId(0), true, None);
+                    send(outgoing, append);
+                    outgoing.count_record(message, &self.metrics);
+                }
                 Err(refusal) => tracing::warn!(log = %name, %refusal, "a message is not captured"),
             }
         }
         for entry in &targets.delays {
-            send(self.to_delay(entry, message, Arc::default(), None));
+            send(
+                outgoing,
+                self.to_delay(entry, message, Arc::default(), None),
+            );
         }
     }
 

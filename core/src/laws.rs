@@ -161,12 +161,13 @@ pub fn value() -> impl Strategy<Value = Value> {
         let entries = collection::btree_map("[a-c.:,%\\[\\]]{0,3}", inner.clone(), 0..4);
         prop_oneof![
             collection::vec(inner, 0..4).prop_map(Value::Array),
-            entries.prop_map(|entries| {
-                let entries = entries
-                    .into_iter()
-                    .map(|(name, value)| (name.into(), value));
-                Value::Table(entries.collect())
-            }),
+            entries
+                .prop_map(|entries| entries.into_iter().collect::<Vec<_>>())
+                .prop_shuffle()
+                .prop_map(|entries| {
+                    let entries = entries.into_iter();
+                    Value::Table(entries.map(|(name, value)| (name.into(), value)).collect())
+                }),
         ]
     })
 }

@@ -80,6 +80,12 @@ impl Message {
         self.persistence != Persistence::Transient
     }
 
+    /// Whether its publisher said that it need not survive. Unset is not that.
+    pub fn says_transient(&self) -> bool {
+        let Native { dialect, block } = &self.native;
+        self.persistence == Persistence::Transient && !dialect.leaves_persistence_open(block)
+    }
+
     /// Whether its publisher sent it at most once (MQTT QoS 0), so that no session keeps it. An AMQP publisher
     /// that asks for no persistence still wants its message delivered.
     pub fn is_fire_and_forget(&self) -> bool {
@@ -162,8 +168,19 @@ pub trait Dialect: Send + Sync + 'static {
     /// (a newer format) is left out; nothing panics.
     fn properties(&self, block: &Bytes) -> Properties;
 
+    /// How many headers a block has.
+    fn headers(&self, block: &Bytes) -> usize {
+        self.properties(block).headers.len()
+    }
+
     /// Whether the publisher asks in so many words that the message need not survive (AMQP's delivery mode 1).
     fn asks_for_transience(&self, block: &Bytes) -> bool {
+        let _ = block;
+        false
+    }
+
+    /// Whether the publisher left open whether the message has to survive, whatever its protocol then takes it for.
+    fn leaves_persistence_open(&self, block: &Bytes) -> bool {
         let _ = block;
         false
     }

@@ -1,15 +1,17 @@
 //! What the broker counts. Counters move once per turn, not once per message.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use crate::{shard::Count, store::StoreError};
+use crate::{conversions::Conversions, shard::Count, store::StoreError};
 
 /// Counters of a broker, since it was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
+    /// Of what is published, to records.
+    pub(crate) conversions: Arc<Conversions>,
     published: AtomicU64,
     unroutable: AtomicU64,
     delivered: AtomicU64,
@@ -32,7 +34,7 @@ pub struct Metrics {
 }
 
 /// One line of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The name in the exposition.
     pub name: &'static str,
@@ -40,8 +42,37 @@ pub struct Sample {
     pub help: &'static str,
     /// Whether it only grows.
     pub counter: bool,
+    /// What tells samples of one name apart.
+    pub labels: Vec<(&'static str, &'static str)>,
     /// Its value.
     pub value: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            conversions: Arc::new(Conversions::to("kafka")),
+            published: AtomicU64::default(),
+            unroutable: AtomicU64::default(),
+            delivered: AtomicU64::default(),
+            settled: AtomicU64::default(),
+            dropped: AtomicU64::default(),
+            expired: AtomicU64::default(),
+            unretained: AtomicU64::default(),
+            cursor_lost: AtomicU64::default(),
+            sessions_expired: AtomicU64::default(),
+            batches: AtomicU64::default(),
+            batch_bytes: AtomicU64::default(),
+            fetched_bytes: AtomicU64::default(),
+            tapped: AtomicU64::default(),
+            untapped: AtomicU64::default(),
+            tap_denied: AtomicU64::default(),
+            capture_denied: AtomicU64::default(),
+            backfill_lost: AtomicU64::default(),
+            failed: AtomicBool::default(),
+            failure: Mutex::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -120,10 +151,11 @@ impl Metrics {
                 name,
                 help,
                 counter: true,
+                labels: Vec::new(),
                 value,
             }
         };
-        vec![
+        let mut samples = vec![
             counter(
                 "trivium_messages_published_total",
                 "Messages published to exchanges",
@@ -209,7 +241,9 @@ impl Metrics {
                 "Messages that were refused, or left out of a log, because their publisher may not write to a log that captures them",
                 &self.capture_denied,
             ),
-        ]
+        ];
+        samples.extend(self.conversions.samples());
+        samples
     }
 }
 

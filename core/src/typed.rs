@@ -6,15 +6,17 @@
 //! Where a name stands more than once and not all of its values are strings, each of them is listed, in order, with the
 //! tag `S` for a string.
 
+mod json;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     fmt::Write as _,
 };
 
+use self::json::Json;
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
-use serde_json::{Map, Value as Json};
 
 use crate::properties::{Text, Value};
 
@@ -101,7 +103,9 @@ pub fn to_bytes(value: &Value) -> (Option<Bytes>, TypeTags) {
         Value::Null => return (None, tags),
         Value::Text(text) => text.clone().into_bytes(),
         Value::Bytes(bytes) => bytes.clone(),
-        Value::Array(_) | Value::Table(_) => json(value, "", 0, &mut tags).to_string().into(),
+        Value::Array(_) | Value::Table(_) => {
+            nested_json(value, "", 0, &mut tags).to_string().into()
+        }
         scalar => scalar_text(scalar).into(),
     };
     (Some(bytes), tags)
@@ -185,14 +189,14 @@ fn decimal(text: &str) -> Option<Value> {
 }
 
 /// Numbers are JSON numbers, bytes are base64; of a name that comes twice in a nested table the last counts.
-fn json(value: &Value, path: &str, depth: usize, tags: &mut TypeTags) -> Json {
+fn nested_json(value: &Value, path: &str, depth: usize, tags: &mut TypeTags) -> Json {
     if depth > NESTING_MAX {
         return Json::Null;
     }
     let mut nested = |value: &Value, step: String| {
         let path = format!("{path}{step}");
         tags.0.extend(tag(value).map(|tag| (path.clone(), tag)));
-        json(value, &path, depth + 1, tags)
+        nested_json(value, &path, depth + 1, tags)
     };
     match value {
         Value::Null => Json::Null,
@@ -204,15 +208,20 @@ fn json(value: &Value, path: &str, depth: usize, tags: &mut TypeTags) -> Json {
             .map(|(at, item)| nested(item, format!("[{at}]")))
             .collect(),
         Value::Table(entries) => {
-            let entries = entries.iter().map(|(name, value)| {
+            let last: HashMap<&Text, usize> =
+                (0..).zip(entries).map(|(at, (it, _))| (it, at)).collect();
+            let entries = (0..)
+                .zip(entries)
+                .filter(|(at, (name, _))| last[name] == *at);
+            let entries = entries.map(|(_, (name, value))| {
                 let json = nested(value, format!(".{}", escaped(name, IN_PATHS)));
                 (name.to_string(), json)
             });
-            Json::Object(entries.collect::<Map<_, _>>())
+            Json::Object(entries.collect())
         }
         Value::Bool(v) => Json::Bool(*v),
-        Value::F32(v) if v.is_finite() => Json::from(*v),
-        Value::F64(v) if v.is_finite() => Json::from(*v),
+        Value::F32(v) if v.is_finite() => Json::float(serde_json::Value::from(*v)),
+        Value::F64(v) if v.is_finite() => Json::float(serde_json::Value::from(*v)),
         Value::I8(_)
         | Value::U8(_)
         | Value::I16(_)
@@ -472,7 +481,7 @@ mod tests {
         let (text, types) = list("x-death", &death);
         assert_eq!(
             text,
-            r#"[{"count":2,"queue":"q","raw":"/wABAg==","time":8}]"#
+            r#"[{"count":2,"queue":"q","time":8,"raw":"/wABAg=="}]"#
         );
         let expected =
             "x-death:A,x-death[0]:F,x-death[0].count:l,x-death[0].time:T,x-death[0].raw:x";

@@ -7,6 +7,7 @@
 
 import datetime
 import pathlib
+import time
 import tomllib
 from decimal import Decimal
 
@@ -22,6 +23,8 @@ NUMBERS = {*INTEGERS, *FLOATS}
 
 # Something is there, and what it is depends on the moment.
 ANY = "any:"
+# The time of the test, in seconds or milliseconds, as a number or its digits.
+NOW = "now:"
 
 
 def load():
@@ -31,7 +34,7 @@ def load():
 def value(given):
     """A value of the table as Python has it. TOML lacks bytes, null, decimal numbers and AMQP's types of numbers."""
     if isinstance(given, dict):
-        return {name: value(it) for name, it in given.items()}
+        return {value(name) if name.startswith("repeat:") else name: value(it) for name, it in given.items()}
     if isinstance(given, list):
         return [value(it) for it in given]
     if isinstance(given, datetime.datetime):
@@ -59,6 +62,8 @@ def matches(found, expected):
     """Whether two views are the same, where the expected one may leave values open."""
     if expected == ANY:
         return found is not None
+    if expected == NOW:
+        return any(abs(time.time() * unit - int(found)) < 3600 * unit for unit in (1, 1000))
     if isinstance(expected, dict) and isinstance(found, dict):
         return found.keys() == expected.keys() and all(matches(found[name], expected[name]) for name in expected)
     if isinstance(expected, list) and isinstance(found, list):
@@ -114,8 +119,11 @@ def render(table):
         ]
         for row in table["row"]:
             if row["from"] == sender:
+                given = [shown(row["publish"])]
+                if "settings" in row:
+                    given.append(f"to a topic with {shown(row['settings'])}")
                 cells = [shown(row[it]) if it in row else "not delivered" for it in PROTOCOLS]
-                lines.append(f"| {row['field']} | {shown(row['publish'])} | " + " | ".join(cells) + " |")
+                lines.append(f"| {row['field']} | {' '.join(given)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -129,6 +137,8 @@ def text(it):
             return "null"
         case "any:":
             return "any"
+        case "now:":
+            return "now"
         case "absent:":
             return "absent"
         case "":
@@ -143,7 +153,7 @@ def text(it):
             _, letter, number = it.split(":")
             return f"{number} as `{letter}`"
         case str():
-            return "`" + it.replace("|", "\\|") + "`"
+            return "`" + it.replace("|", "\\|").replace("\0", "\\0") + "`"
         case bool():
             return str(it).lower()
     return str(it)

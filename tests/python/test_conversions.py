@@ -2,6 +2,7 @@
 
 import datetime
 import pprint
+import socket
 
 import pika
 import pytest
@@ -24,15 +25,14 @@ BASIC = [
 class Topic:
     """One topic in the four spellings, and who publishes to it and reads it."""
 
-    def __init__(self, broker, word):
-        self.broker, self.key, self.topic = broker, f"{word}.eu", f"{word}/eu"
+    def __init__(self, broker, word, settings):
+        self.broker, self.key, self.topic, self.settings = broker, f"{word}.eu", f"{word}/eu", settings
         self.wire = None
 
     def __enter__(self):
         settings = {"bootstrap.servers": self.broker.kafka}
         admin = AdminClient(settings)
-        admin.create_topics([NewTopic(self.key, 1)])[self.key].result(PATIENCE)
-        self.producer = Producer(settings)
+        admin.create_topics([NewTopic(self.key, 1, config=self.settings)])[self.key].result(PATIENCE)
         self._connection = pika_channel(self.broker)
         self.channel = self._connection.__enter__()
         self.queue = self.channel.queue_declare("", exclusive=True).method.queue
@@ -69,12 +69,15 @@ class Topic:
             return self.wire.publish(1, "amq.topic", self.key, body, properties)
         self.channel.basic_publish("amq.topic", self.key, body, pika.BasicProperties(**properties))
 
-    def by_kafka(self, body, key=None, headers=(), **options):
+    def by_kafka(self, body, key=None, headers=(), compression="none", **options):
         pairs = [(name, as_bytes(it)) for name, its in dict(headers).items() for it in listed(its)]
-        self.producer.produce(self.key, body, key=key, headers=pairs, **options)
-        assert self.producer.flush(PATIENCE) == 0
+        producer = Producer({"bootstrap.servers": self.broker.kafka, "compression.type": compression})
+        producer.produce(self.key, body, key=key, headers=pairs, **options)
+        assert producer.flush(PATIENCE) == 0
 
-    def by_mqtt5(self, body, qos=1, retain=False, user=(), will=False, **properties):
+    def by_mqtt5(self, body, qos=1, retain=False, user=(), will=False, dup=False, **properties):
+        if dup:
+            return self.send_again(body, 5)
         if user:
             properties["UserProperty"] = [(name, it) for name, its in user.items() for it in listed(its)]
         if will:
@@ -83,10 +86,22 @@ class Topic:
         options = {"properties": publish_properties(**properties)} if properties else {}
         self.devices["mqtt5"].publish(self.topic, body, qos=qos, retain=retain, **options)
 
-    def by_mqtt3(self, body, qos=1, retain=False, will=False):
+    def by_mqtt3(self, body, qos=1, retain=False, will=False, dup=False):
+        if dup:
+            return self.send_again(body, 4)
         if will:
             return self.leave_behind(body, qos, retain, mqtt.MQTTv311)
         self.devices["mqtt3"].publish(self.topic, body, qos=qos, retain=retain)
+
+    def send_again(self, body, level):
+        """A PUBLISH with DUP, which clients send only when a connection was lost."""
+        no_properties = b"\0" if level == 5 else b""
+        connect = b"\0\4MQTT" + bytes([level, 2]) + b"\0\x3c" + no_properties + b"\0\0"
+        publish = len(self.topic).to_bytes(2) + self.topic.encode() + b"\0\7" + no_properties + body
+        with socket.create_connection(("127.0.0.1", self.broker.port("mqtt")), PATIENCE) as connection:
+            for kind, packet in ((0x10, connect), (0x3A, publish)):
+                connection.sendall(bytes([kind, len(packet)]) + packet)
+                assert connection.recv(100)
 
     def leave_behind(self, body, qos, retain, version=mqtt.MQTTv5, **properties):
         will = {"topic": self.topic, "payload": body, "qos": qos, "retain": retain, **properties}
@@ -98,8 +113,10 @@ class Topic:
     def at_amqp(self):
         if self.wire:
             delivered = self.wire.expect(1, "basic.deliver")
-            found = {name: it for name, it in delivered.properties.items() if name != "headers"}
-            return found | {"headers": exact(delivered.properties["headers"]), "body": as_text(delivered.body)}
+            found = {name: unescaped(it) for name, it in delivered.properties.items() if name != "headers"}
+            if "headers" in delivered.properties:
+                found["headers"] = exact(delivered.properties["headers"])
+            return found | {"body": as_text(delivered.body)}
         [(_, properties, body)] = take(self.channel, self.queue, 1)
         found = {name: it for name in BASIC if (it := getattr(properties, name)) is not None}
         if properties.headers:
@@ -124,11 +141,17 @@ class Topic:
         for name, it in getattr(message.properties, "UserProperty", []):
             user.setdefault(name, []).append(it)
         found |= {"user": flat(user)} if user else {}
-        return found | {"body": as_text(message.payload), "qos": message.qos}
+        return found | seen(message)
 
     def at_mqtt3(self):
         message = self.devices["mqtt3"].next()
-        return {"body": as_text(message.payload), "qos": message.qos}
+        return seen(message)
+
+
+def seen(message):
+    """What MQTT of any version says of a message."""
+    flags = {name: True for name in ("dup", "retain") if getattr(message, name)}
+    return flags | {"body": as_text(message.payload), "qos": message.qos}
 
 
 def exact(it):
@@ -158,6 +181,11 @@ def plain(it):
     return it
 
 
+def unescaped(it):
+    """What is not UTF-8 as bytes."""
+    return as_text(it.encode("utf-8", "surrogateescape")) if isinstance(it, str) else it
+
+
 def listed(it):
     return it if isinstance(it, list) else [it]
 
@@ -184,7 +212,7 @@ def describe(row):
 
 @pytest.mark.parametrize("row", TABLE["row"], ids=describe)
 def test_field_on_its_way(broker, name, row):
-    with Topic(broker, name) as topic:
+    with Topic(broker, name, row.get("settings", {})) as topic:
         if row.get("frames"):
             topic.speak_frame_by_frame()
         topic.publish(row["from"], conversions.value(row["publish"]))

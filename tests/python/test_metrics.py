@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import confluent_kafka
+import pika
 from confluent_kafka import TopicPartition
+from paho.mqtt import client as mqtt
 
-from clients import Device, eventually, make_durable, pika_channel, take
+from clients import (
+    PATIENCE, Device, eventually, make_durable, pika_channel, publish_properties, read_topic, take,
+)
 from test_interop_kafka_group_admin import Share, create, produce
 from test_lag import series
 
@@ -124,3 +128,54 @@ def test_labels_stay_when_members_go(own_broker, name):
     eventually(lambda: consumer.poll(0.2))
     assert series(broker, "trivium_group_offset", group="mqtt.reader", kind="classic") == [3]
     consumer.close()
+
+
+def conversions(broker):
+    """What was converted and what was left out, by the protocols on both ends."""
+    lines = broker.metrics().splitlines()
+    found = {}
+    for name, short in (("messages_converted", "converted"), ("headers_dropped", "dropped")):
+        pattern = re.compile(rf'^trivium_{name}_total\{{from="([a-z]+)",to="([a-z]+)"\}} ([0-9]+)$')
+        for line in filter(None, map(pattern.match, lines)):
+            sender, receiver, count = line.groups()
+            if int(count):
+                found[f"{short} {sender} {receiver}"] = int(count)
+    return found
+
+
+def test_conversions_and_what_they_leave_out_are_counted(own_broker, name):
+    """Reference: one message of each protocol to all three; within a protocol nothing is converted."""
+    broker = own_broker()
+    key, topic = f"{name}.a", f"{name}/a"
+    create(broker, key)
+    with pika_channel(broker) as channel, Device(broker) as device, Device(broker, version=mqtt.MQTTv311) as old:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "amq.topic", key)
+        channel.confirm_delivery()
+        for it in (device, old):
+            it.subscribe(topic)
+
+        def all_got_it():
+            assert len(take(channel, queue, 1)) == len(device.take(1)) == len(old.take(1)) == 1
+
+        headers = {"small": "v", "large": "v" * 65_536}
+        channel.basic_publish("amq.topic", key, b"x", pika.BasicProperties(headers=headers))
+        all_got_it()
+        expected = {"converted amqp kafka": 1, "converted amqp mqtt": 2, "dropped amqp mqtt": 1 + 2}
+        eventually(lambda: conversions(broker) == expected)
+
+        user = [("n" * 256, "v"), ("small", "v")]
+        device.publish(topic, b"x", properties=publish_properties(UserProperty=user))
+        all_got_it()
+        expected |= {"converted mqtt kafka": 1, "converted mqtt amqp": 1, "dropped mqtt amqp": 1}
+        eventually(lambda: conversions(broker) == expected)
+
+        producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka})
+        producer.produce(key, b"x", headers=[("n" * 256, b"v"), ("small", b"v"), ("large", b"v" * 65_536)])
+        assert producer.flush(PATIENCE) == 0
+        all_got_it()
+        expected |= {"converted kafka amqp": 1, "dropped kafka amqp": 1}
+        expected |= {"converted kafka mqtt": 2, "dropped kafka mqtt": 1 + 3}
+        eventually(lambda: conversions(broker) == expected)
+        assert len(read_topic(broker, key, 3)) == 3
+        assert conversions(broker) == expected

@@ -277,6 +277,7 @@ impl Catalog {
             name,
             help,
             counter: false,
+            labels: Vec::new(),
             value: value as u64,
         };
         [

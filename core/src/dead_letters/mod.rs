@@ -196,6 +196,7 @@ impl Office {
                 continue;
             };
             let (shard, op) = self.inner.to_log(entry, record, OFFICE, true, token);
+            self.outgoing.count_record(message, &self.inner.metrics);
             self.push(shard, op, token.is_none());
         }
         for entry in &targets.delays {

@@ -11,10 +11,12 @@ use crate::{
     broker::Inner,
     catalog::{LogTarget, QueueTarget, SQUARE, Targets},
     commit::Span,
+    conversions::ConversionTally,
     event::{Event, Refusal},
     id::Token,
     log::{self, NewRecord},
     message::Message,
+    metrics::Metrics,
     queue::{Arrival, BodyChunk},
     rare::Rare,
     replies::Taker,
@@ -137,6 +139,7 @@ impl Link {
             let publisher = self.actor.connection;
             let (shard, op) = self.broker.to_log(log, record, publisher, captured, token);
             self.outgoing.push(shard, op);
+            self.outgoing.count_record(message, &self.broker.metrics);
             destinations += 1;
             shards |= 1 << shard;
         }
@@ -273,6 +276,8 @@ pub(crate) struct Outgoing {
     bodies: Vec<Bytes>,
     published: u64,
     unroutable: u64,
+    /// What became records.
+    converted: Option<ConversionTally>,
     /// The session that the connection acts for.
     pub(super) attached: Option<Box<Attached>>,
     /// By the express inboxes.
@@ -292,6 +297,7 @@ impl Outgoing {
             bodies: Vec::new(),
             published: 0,
             unroutable: 0,
+            converted: None,
             attached: None,
             is_express: false,
             is_busy: false,
@@ -308,6 +314,15 @@ impl Outgoing {
 
     pub(crate) fn push(&mut self, shard: usize, op: Op) {
         self.ops[shard].push(op);
+    }
+
+    /// A message became a record.
+    pub(crate) fn count_record(&mut self, message: &Message, metrics: &Metrics) {
+        let converted = &metrics.conversions;
+        let converted = self
+            .converted
+            .get_or_insert_with(|| ConversionTally::new(converted));
+        converted.count(message, 0);
     }
 
     /// As `push`, for what its shard is to hear before any shard hears anything else of this turn, and in a request of
@@ -417,6 +432,9 @@ impl Outgoing {
                 std::mem::take(&mut self.published),
                 std::mem::take(&mut self.unroutable),
             );
+        }
+        if let Some(converted) = &mut self.converted {
+            converted.fold();
         }
         let mut permits = match self.reserve_now(broker)? {
             Some(permits) => permits,

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     batch::HEADER_BYTES,
-    record::{Record, RecordHeader, headers, write_headers},
+    record::{Record, RecordHeader, header_count, headers, write_headers},
     settings::Settings,
 };
 use crate::{
@@ -35,7 +35,8 @@ pub(crate) mod names {
     pub const APP_ID: &str = "mq.app-id";
     pub const PRIORITY: &str = "mq.priority";
     pub const TTL_MS: &str = "mq.ttl-ms";
-    /// `0` where the message was not persistent; absent otherwise.
+    /// `0` where the publisher said that the message is not persistent; absent otherwise. Null in a stream where its
+    /// publisher did not say.
     pub const PERSISTENT: &str = "mq.persistent";
     /// What MQTT has in place of it: the quality of service, where it is not 1.
     pub const QOS: &str = "mq.qos";
@@ -188,6 +189,11 @@ fn enveloped(record: NewRecord, message: &Message) -> NewRecord {
     if let Some(Timestamp(ms)) = message.timestamp {
         put(names::TIMESTAMP, ms.to_string().into());
     }
+    let Native { dialect, block } = &message.native;
+    let is_open = pairs.iter().all(|(name, _)| name != names::PERSISTENT);
+    if is_open && dialect.leaves_persistence_open(block) {
+        pairs.push((Text::from_static(names::PERSISTENT), None));
+    }
     NewRecord {
         timestamp: None,
         headers: write_headers(&pairs),
@@ -308,7 +314,7 @@ fn headers_from(
     put(
         transient,
         match message.persistence {
-            Persistence::Transient => Some(Bytes::from_static(b"0")),
+            Persistence::Transient if message.says_transient() => Some(Bytes::from_static(b"0")),
             Persistence::ExactlyOnce if is_mqtt => Some(Bytes::from_static(b"2")),
             _ => None,
         },
@@ -398,7 +404,8 @@ pub(crate) fn message_from_record(
         },
         origin: origin.clone(),
     };
-    let mut envelope: Option<Option<Timestamp>> = None;
+    let mut has_envelope = false;
+    let mut stated = None;
     for (name, value) in headers(record.headers) {
         let text = || Text::try_from(value.clone()?).ok();
         let number = || {
@@ -418,17 +425,19 @@ pub(crate) fn message_from_record(
             names::EXCHANGE => message.exchange = text().unwrap_or_default(),
             names::ROUTING_KEY => {
                 message.topic = Topic::new(text().unwrap_or_default(), Grammar::Dots);
-                envelope.get_or_insert_default();
+                has_envelope = true;
             }
-            names::TIMESTAMP => envelope = Some(number().map(Timestamp)),
+            names::TIMESTAMP => stated = number().map(Timestamp),
+            names::PERSISTENT if value.is_none() => message.persistence = Persistence::Unset,
             names::PERSISTENT if number() == Some(0) => {
                 message.persistence = Persistence::Transient
             }
             _ => {}
         }
     }
-    if let Some(timestamp) = envelope {
-        message.timestamp = timestamp;
+    // Elsewhere the record's own time is the publisher's.
+    if has_envelope {
+        message.timestamp = stated;
     }
     message
 }
@@ -483,25 +492,37 @@ impl Dialect for Records {
         let mut types = typed::Types::parse(std::str::from_utf8(&types).unwrap_or_default());
         let mut properties = Properties::default();
         for (name, value) in found.into_iter().filter(|(name, _)| !is_envelope(name)) {
-            match property(&mut properties, &name) {
-                Some(Slot::Text(slot)) => {
-                    match value.clone().map(Text::try_from) {
-                        Some(Ok(text)) => *slot = Some(text),
-                        // Not a text, so it cannot be the property; it stays a header.
-                        _ => properties
-                            .headers
-                            .push((name.clone(), types.value(&name, value))),
-                    }
+            // What cannot be the property stays a header, and so does what a later one of its name replaces.
+            let header = match property(&mut properties, &name) {
+                Some(Slot::Text(slot)) => match value.clone().map(Text::try_from) {
+                    Some(Ok(text)) => slot.replace(text).map(Value::Text),
+                    _ => Some(types.value(&name, value)),
+                },
+                Some(Slot::Bytes(slot)) if value.is_some() => {
+                    std::mem::replace(slot, value).map(Value::Bytes)
                 }
-                Some(Slot::Bytes(slot)) => *slot = value,
-                Some(Slot::Message) => {}
-                None => {
-                    let value = types.value(&name, value);
-                    properties.headers.push((name, value));
-                }
-            }
+                Some(Slot::Message) if says_something(&name, value.as_deref()) => None,
+                _ => Some(types.value(&name, value)),
+            };
+            properties.headers.extend(header.map(|value| (name, value)));
         }
         properties
+    }
+
+    fn headers(&self, block: &Bytes) -> usize {
+        header_count(header_section(block))
+    }
+}
+
+/// Whether [`message_from_record`] understands the value of a header that is for the message itself.
+fn says_something(name: &str, value: Option<&[u8]>) -> bool {
+    let text = value.and_then(|value| std::str::from_utf8(value).ok());
+    match name {
+        names::TTL_MS => text.is_some_and(|text| text.parse::<u64>().is_ok()),
+        names::PRIORITY => text.is_some_and(|text| text.parse::<u8>().is_ok()),
+        names::RETAIN => matches!(text, Some("0" | "1" | "false" | "true")),
+        names::PERSISTENT => value.is_none() || matches!(text, Some("0" | "1")),
+        _ => true,
     }
 }
 
@@ -709,6 +730,78 @@ mod tests {
             properties.headers,
             [n(5), n(6), ("none".into(), Value::Null)]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_a_property_stays_a_header() {
+        let pair =
+            |name: &str, value: &'static [u8]| (Text::from(name), Some(Bytes::from_static(value)));
+        let given = [
+            pair("mq.priority", b"300"),
+            pair("mq.ttl-ms", b"-5"),
+            pair("mq.persistent", b"perhaps"),
+            pair("message-id", b"\xff"),
+            pair("content-type", b"a"),
+            pair("content-type", b"b"),
+            ("correlation-id".into(), None),
+            pair("mq.timestamp-ms", b"77"),
+        ];
+        let message = as_message(&NewRecord {
+            timestamp: Some(Timestamp(7)),
+            key: None,
+            value: None,
+            headers: write_headers(&given),
+        });
+        let properties = message.properties();
+        assert_eq!(properties.content_type, Some("b".into()));
+        let names: Vec<&str> = properties.headers.iter().map(|(name, _)| &**name).collect();
+        let expected = [
+            "mq.priority",
+            "mq.ttl-ms",
+            "mq.persistent",
+            "message-id",
+            "content-type",
+            "correlation-id",
+        ];
+        assert_eq!(names, expected);
+        // Only a stream says a time beside that of its records.
+        assert_eq!(message.timestamp, Some(Timestamp(7)));
+        assert_eq!(message.persistence, Persistence::Persistent);
+    }
+
+    /// A dialect whose messages do not say whether they have to survive.
+    #[derive(Debug)]
+    struct Open;
+
+    impl Dialect for Open {
+        fn id(&self) -> u8 {
+            1
+        }
+
+        fn properties(&self, _: &Bytes) -> Properties {
+            Properties::default()
+        }
+
+        fn leaves_persistence_open(&self, _: &Bytes) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn unset_is_not_transient_and_a_stream_remembers_it() {
+        let mut message = message("x", slashes("t"), &Open);
+        message.persistence = Persistence::Transient;
+        assert_eq!(
+            shown(&record_from_message(&message, &Settings::default())),
+            []
+        );
+        let stream = Settings {
+            envelope: true,
+            ..Settings::default()
+        };
+        let record = record_from_message(&message, &stream);
+        assert!(shown(&record).contains(&("mq.persistent".into(), None)));
+        assert_eq!(as_message(&record).persistence, Persistence::Unset);
     }
 
     #[test]

@@ -99,6 +99,11 @@ pub(crate) fn headers(mut section: Bytes) -> impl Iterator<Item = RecordHeader> 
     (0..count).map_while(move |_| header(&mut section))
 }
 
+/// How many headers a section counts.
+pub(crate) fn header_count(mut section: Bytes) -> usize {
+    varint(&mut section).map_or(0, |count| count.try_into().unwrap_or(0))
+}
+
 /// Whether `section` is exactly the headers that it counts.
 fn are_headers(mut section: Bytes) -> bool {
     let Some(count) = varint(&mut section).filter(|count| *count >= 0) else {

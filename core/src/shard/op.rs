@@ -342,6 +342,7 @@ impl Report {
             name,
             help,
             counter: false,
+            labels: Vec::new(),
             value,
         };
         vec![

@@ -330,8 +330,12 @@ impl Channel {
                 },
             ) => {
                 let tag = self.tag(consumer, auto_ack, &delivery);
-                self.destination(session, &mut effects.output)
+                let converted = self
+                    .destination(session.frame_max, &mut effects.output)
                     .get_ok(tag, remaining, &delivery);
+                if let Some(dropped) = converted {
+                    session.converted.count(&delivery.message, dropped);
+                }
                 None
             }
             (Then::Got { .. }, _) => Some(Method::BasicGetEmpty {
@@ -364,11 +368,11 @@ impl Channel {
         Ok(())
     }
 
-    fn destination<'a>(&self, session: &Session, output: &'a mut Output) -> Destination<'a> {
+    fn destination<'a>(&self, frame_max: u32, output: &'a mut Output) -> Destination<'a> {
         Destination {
             output,
             channel: self.number,
-            frame_max: session.frame_max as usize,
+            frame_max: frame_max as usize,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use tracing::debug;
-use trivium_core::{Change, Command, Event, Now, Text};
+use trivium_core::{Change, Command, ConversionTally, Event, Now, Text};
 use trivium_protocol::{CloseReason, Effects, Peer, Protocol};
 
 use self::blocking::Blocking;
@@ -100,11 +100,11 @@ enum Slot {
 
 impl Connection {
     /// A connection that has said nothing yet.
-    pub fn new(options: Options, peer: Peer, now: Now) -> Connection {
+    pub fn new(options: Options, converted: ConversionTally, peer: Peer, now: Now) -> Connection {
         let tag_prefix = format!("{:x}{:04x}", now.wall.0, peer.address.port());
         Connection {
             state: State::Header,
-            session: Session::new(options, tag_prefix),
+            session: Session::new(options, converted, tag_prefix),
             channels: FxHashMap::default(),
             channel_max: options.channel_max,
             loopback: peer.is_loopback(),
@@ -375,6 +375,7 @@ impl Protocol for Connection {
         }
         if effects.output.len() != written {
             self.last_sent = now.instant;
+            self.session.converted.fold();
         }
         Ok(())
     }

@@ -36,8 +36,13 @@ impl Destination<'_> {
         put_method(self.output.buffer(), self.channel, method);
     }
 
-    /// Appends basic.deliver and the message.
-    pub fn deliver(&mut self, consumer_tag: &str, delivery_tag: u64, delivery: &Delivery) {
+    /// Appends basic.deliver and the message. How many headers were left out, if it came by another protocol.
+    pub fn deliver(
+        &mut self,
+        consumer_tag: &str,
+        delivery_tag: u64,
+        delivery: &Delivery,
+    ) -> Option<usize> {
         let message = &*delivery.message;
         self.content_method(
             DELIVER,
@@ -49,11 +54,16 @@ impl Destination<'_> {
             },
             |_| (),
         );
-        self.content(message, Returns::of(delivery));
+        self.content(message, Returns::of(delivery))
     }
 
-    /// Appends basic.get-ok and the message.
-    pub fn get_ok(&mut self, delivery_tag: u64, remaining: u64, delivery: &Delivery) {
+    /// Appends basic.get-ok and the message, as [`Destination::deliver`].
+    pub fn get_ok(
+        &mut self,
+        delivery_tag: u64,
+        remaining: u64,
+        delivery: &Delivery,
+    ) -> Option<usize> {
         let message = &*delivery.message;
         self.content_method(
             GET_OK,
@@ -64,7 +74,7 @@ impl Destination<'_> {
             },
             |out| out.put_u32(remaining.try_into().unwrap_or(u32::MAX)),
         );
-        self.content(message, Returns::of(delivery));
+        self.content(message, Returns::of(delivery))
     }
 
     /// Appends basic.return and the message.
@@ -104,9 +114,12 @@ impl Destination<'_> {
         );
     }
 
-    /// The content header and as many body frames as the frame size asks for.
-    fn content(&mut self, message: &Message, returns: Returns) {
+    /// The content header and as many body frames as the frame size asks for. How many headers were left out, if the
+    /// message came by another protocol.
+    fn content(&mut self, message: &Message, returns: Returns) -> Option<usize> {
         let size = message.body.as_ref().map_or(0, |body| body.len());
+        let mut dropped = None;
+        let frame_max = self.frame_max;
         put_frame(
             self.output.buffer(),
             FrameKind::Header,
@@ -115,16 +128,18 @@ impl Destination<'_> {
                 out.put_u16(BASIC);
                 out.put_u16(0);
                 out.put_u64(size as u64);
-                put_properties(message, returns, out);
+                dropped = put_properties(message, returns, frame_max, out);
             },
         );
         let payload_max = self.frame_max - OVERHEAD;
-        let Some(body) = &message.body else { return };
+        let Some(body) = &message.body else {
+            return dropped;
+        };
         if size > 0 && size <= payload_max {
             put_header(self.output.buffer(), FrameKind::Body, self.channel, size);
             self.output.body(body);
             self.output.buffer().put_u8(END);
-            return;
+            return dropped;
         }
         for start in (0..size).step_by(payload_max) {
             let piece = body.slice(start..size.min(start + payload_max));
@@ -137,16 +152,24 @@ impl Destination<'_> {
             self.output.body(&piece);
             self.output.buffer().put_u8(END);
         }
+        dropped
     }
 }
 
-/// The message's properties.
-fn put_properties(message: &Message, returns: Returns, out: &mut BytesMut) {
+/// The message's properties. How many headers were left out, if it came by another protocol.
+fn put_properties(
+    message: &Message,
+    returns: Returns,
+    frame_max: usize,
+    out: &mut BytesMut,
+) -> Option<usize> {
     if message.native.dialect.id() != Basic.id() {
-        properties::encode(message, returns, out);
-    } else if returns == Returns::default() && message.origin.deaths.is_none() {
+        return Some(properties::encode(message, returns, frame_max, out));
+    }
+    if returns == Returns::default() && message.origin.deaths.is_none() {
         out.put_slice(&message.native.block);
     } else {
         rewrite::put_with_history(message, returns, out);
     }
+    None
 }

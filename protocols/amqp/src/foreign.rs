@@ -66,15 +66,17 @@ pub fn headers(message: &Message, own: &[(Text, Value)]) -> Table {
     headers
 }
 
+/// Whether it can be the name of a header.
+pub fn fits(name: &str) -> bool {
+    name.len() <= KEY_MAX
+}
+
 /// A field table has each name once: the last value wins, and `x-dup-headers` holds all of those that came more
 /// than once. Names over 255 bytes do not fit and are left out.
 fn unique(headers: Table) -> Table {
     let mut unique: Vec<(Text, Vec<Value>)> = Vec::with_capacity(headers.len() + 4);
     let mut positions = rustc_hash::FxHashMap::default();
-    for (name, value) in headers
-        .into_iter()
-        .filter(|(name, _)| name.len() <= KEY_MAX)
-    {
+    for (name, value) in headers.into_iter().filter(|(name, _)| fits(name)) {
         let position = *positions.entry(name.clone()).or_insert(unique.len());
         match unique.get_mut(position) {
             Some((_, values)) => values.push(value),

@@ -32,7 +32,9 @@ mod settle;
 mod unsettled;
 pub mod wire;
 
-use trivium_core::{Dialect, Now};
+use std::sync::Arc;
+
+use trivium_core::{ConversionTally, Conversions, Dialect, Now, Sample};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
 /// What the operator decides.
@@ -66,10 +68,26 @@ impl Default for Options {
 }
 
 /// The AMQP 0-9-1 front end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct Amqp {
-    /// What the operator decides.
-    pub options: Options,
+    options: Options,
+    conversions: Arc<Conversions>,
+}
+
+impl Amqp {
+    /// A front end with these options.
+    pub fn new(options: Options) -> Amqp {
+        Amqp {
+            options,
+            conversions: Arc::new(Conversions::to("amqp")),
+        }
+    }
+}
+
+impl Default for Amqp {
+    fn default() -> Amqp {
+        Amqp::new(Options::default())
+    }
 }
 
 impl Frontend for Amqp {
@@ -82,10 +100,20 @@ impl Frontend for Amqp {
     }
 
     fn connect(&self, peer: Peer, now: Now) -> Box<dyn Protocol> {
-        Box::new(connection::Connection::new(self.options, peer, now))
+        let converted = ConversionTally::new(&self.conversions);
+        Box::new(connection::Connection::new(
+            self.options,
+            converted,
+            peer,
+            now,
+        ))
     }
 
     fn dialects(&self) -> Vec<&'static dyn Dialect> {
         vec![&properties::Basic]
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.conversions.samples()
     }
 }

@@ -5,7 +5,9 @@
 //! block for a message that came by another protocol.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use trivium_core::{Dialect, Message, Persistence, Properties, Text, Timestamp, Topic, Value};
+use trivium_core::{
+    Dialect, Message, Persistence, Properties, Text, Timestamp, Topic, Value, record_place,
+};
 
 use crate::{
     copies::{BCC, CC},
@@ -42,6 +44,12 @@ const APP_ID: u16 = 1 << 3;
 const CLUSTER_ID: u16 = 1 << 2;
 const UNKNOWN: u16 = 0b11;
 
+/// The header that the last property is to protocols that have no place for it. It is of no use since version 0-9-1.
+const CLUSTER_ID_HEADER: &str = "mq.cluster-id";
+
+/// Bytes of a content header besides the headers, at most: its frame, its own fields, and ten strings with two numbers.
+const BESIDE_HEADERS: usize = 8 + 14 + 10 * 256 + 10;
+
 /// The longest `expiration` in milliseconds that RabbitMQ takes: ten years.
 const EXPIRATION_MAX: u64 = 315_360_000_000;
 
@@ -65,6 +73,7 @@ pub struct Block<'a> {
     kind: Option<&'a [u8]>,
     user_id: Option<&'a [u8]>,
     app_id: Option<&'a [u8]>,
+    cluster_id: Option<&'a [u8]>,
     key: Option<&'a [u8]>,
     cc: Option<RawValue<'a>>,
     bcc: Option<RawValue<'a>>,
@@ -99,7 +108,7 @@ impl<'a> Block<'a> {
         block.kind = short_if(flags & KIND, input)?;
         block.user_id = short_if(flags & USER_ID, input)?;
         block.app_id = short_if(flags & APP_ID, input)?;
-        short_if(flags & CLUSTER_ID, input)?;
+        block.cluster_id = short_if(flags & CLUSTER_ID, input)?;
         match input.len() {
             0 => Ok(block),
             left => Err(Malformed::TrailingBytes(left)),
@@ -289,7 +298,19 @@ impl Dialect for Basic {
                 .map_or_else(Table::new, |headers| neutral_headers(&headers)),
         };
         take_long(&mut properties);
+        put_others(&mut properties, &parsed, block);
         properties
+    }
+
+    fn leaves_persistence_open(&self, block: &Bytes) -> bool {
+        Block::parse(block).is_ok_and(|block| block.delivery_mode.is_none())
+    }
+
+    fn headers(&self, block: &Bytes) -> usize {
+        let headers = Block::parse(block).ok().and_then(|parsed| parsed.headers);
+        let mut count = 0;
+        let _ = headers.map(|headers| field_table::validate(headers, |_, _| count += 1));
+        count
     }
 
     fn asks_for_transience(&self, block: &Bytes) -> bool {
@@ -319,23 +340,55 @@ impl Dialect for Basic {
     }
 }
 
+/// Headers for properties that have no place elsewhere: those that are not UTF-8, and the last one.
+fn put_others(properties: &mut Properties, parsed: &Block<'_>, block: &Bytes) {
+    let headers = &mut properties.headers;
+    let texts = [
+        ("content-type", parsed.content_type),
+        ("content-encoding", parsed.content_encoding),
+        ("message-id", parsed.message_id),
+        ("reply-to", parsed.reply_to),
+        ("mq.type", parsed.kind),
+        ("mq.app-id", parsed.app_id),
+        ("user-id", parsed.user_id),
+    ];
+    for (name, field) in texts {
+        let field = field.filter(|field| std::str::from_utf8(field).is_err());
+        headers.extend(field.map(|field| (name.into(), Value::Bytes(block.slice_ref(field)))));
+    }
+    let cluster_id = parsed.cluster_id.map(|id| block.slice_ref(id));
+    let cluster_id = cluster_id.map(field_table::text_or_bytes);
+    headers.extend(cluster_id.map(|id| (CLUSTER_ID_HEADER.into(), id)));
+}
+
+/// Headers for what does not fit the property of that name.
+const LONG_NAMES: [&str; 7] = [
+    "x-message-id",
+    "x-type",
+    "x-app-id",
+    "x-user-id",
+    "x-reply-to",
+    "x-content-type",
+    "x-content-encoding",
+];
+
 /// What does not fit a property of AMQP is a header here, as [`encode`] writes it, and a property elsewhere.
 fn take_long(properties: &mut Properties) {
     let Properties { headers, .. } = properties;
-    let mut take = |name: &str, is_free: bool| {
-        let at = headers.iter().position(|(it, _)| is_free && it == name)?;
-        match &headers[at].1 {
-            Value::Text(text) => Some((at, text.as_bytes().clone())),
-            Value::Bytes(bytes) => Some((at, bytes.clone())),
-            _ => None,
-        }
-        .map(|(at, bytes)| {
-            headers.remove(at);
-            bytes
-        })
+    let position = |headers: &Table, name: &str, is_free: bool| {
+        headers.iter().position(|(it, _)| is_free && it == name)
     };
-    let correlation_id = take("x-correlation-id", properties.correlation_id.is_none());
-    properties.correlation_id = properties.correlation_id.take().or(correlation_id);
+    let is_free = properties.correlation_id.is_none();
+    if let Some(at) = position(headers, "x-correlation-id", is_free) {
+        properties.correlation_id = match &headers[at].1 {
+            Value::Text(text) => Some(text.as_bytes().clone()),
+            Value::Bytes(bytes) => Some(bytes.clone()),
+            _ => None,
+        };
+        if properties.correlation_id.is_some() {
+            headers.remove(at);
+        }
+    }
     let texts = [
         ("x-message-id", &mut properties.message_id),
         ("x-type", &mut properties.kind),
@@ -346,8 +399,27 @@ fn take_long(properties: &mut Properties) {
         ("x-content-encoding", &mut properties.content_encoding),
     ];
     for (name, slot) in texts {
-        let long = take(name, slot.is_none());
-        *slot = slot.take().or(long.and_then(|it| Text::try_from(it).ok()));
+        let Some(at) = position(headers, name, slot.is_none()) else {
+            continue;
+        };
+        match &headers[at].1 {
+            Value::Text(text) => *slot = Some(text.clone()),
+            // Not a text, so it cannot be the property, but has its name.
+            Value::Bytes(_) => {
+                headers[at].0 = common_name(name).into();
+                continue;
+            }
+            _ => continue,
+        }
+        headers.remove(at);
+    }
+}
+
+/// What a header that stands for a property is called where no property is longer than another.
+fn common_name(long: &str) -> String {
+    match long {
+        "x-type" | "x-app-id" => long.replacen("x-", "mq.", 1),
+        _ => long.trim_start_matches("x-").into(),
     }
 }
 
@@ -362,21 +434,39 @@ fn neutral_headers(bytes: &Bytes) -> Table {
     headers
 }
 
-/// Appends the property block of a message that came by another protocol (DESIGN section 3.4).
-pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
+/// Appends the property block of a message that came by another protocol (DESIGN section 3.4). The headers that it
+/// has no room for are left out: it is one frame, and names have 255 bytes. How many that were.
+pub fn encode(message: &Message, returns: Returns, frame_max: usize, out: &mut BytesMut) -> usize {
     let properties = message.properties();
+    let dropped = properties
+        .headers
+        .iter()
+        .filter(|(name, _)| !foreign::fits(name))
+        .count();
     let mut headers = foreign::headers(message, &properties.headers);
     returns.add_to(&mut headers);
     // A client of another protocol handed on what it was told of a message of AMQP.
     let mark = (Text::from_static("mq.persistent"), Value::Text("0".into()));
     let is_transient = headers.contains(&mark);
     headers.retain(|it| *it != mark);
+    let cluster_id = take_cluster_id(&mut headers);
+    for (name, _) in headers
+        .iter_mut()
+        .filter(|(_, value)| matches!(value, Value::Bytes(_)))
+    {
+        if let Some(long) = LONG_NAMES.iter().find(|long| common_name(long) == **name) {
+            *name = Text::from_static(long);
+        }
+    }
     let at = out.len();
     out.put_u16(0);
+    let table_max = frame_max.saturating_sub(BESIDE_HEADERS);
     let mut writer = Writer {
         out,
         flags: 0,
         headers: &mut headers,
+        table_max,
+        dropped,
     };
     let correlation_id = properties.correlation_id.as_deref();
     let correlation_text = correlation_id.and_then(|id| std::str::from_utf8(id).ok());
@@ -404,14 +494,14 @@ pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
     writer.short(CONTENT_TYPE, content_type);
     writer.short(CONTENT_ENCODING, content_encoding);
     writer.headers();
-    writer.octet(
-        DELIVERY_MODE,
-        Some(if message.is_persistent() && !is_transient {
-            2
-        } else {
-            1
-        }),
-    );
+    let mode = match message.persistence {
+        Persistence::Transient => Some(1),
+        _ if is_transient => Some(1),
+        // What a stream says of a message of AMQP that did not say.
+        Persistence::Unset if record_place(&message.native).is_some() => None,
+        _ => Some(2),
+    };
+    writer.octet(DELIVERY_MODE, mode);
     writer.octet(PRIORITY, message.priority);
     writer.short(CORRELATION_ID, correlation_text);
     writer.short(REPLY_TO, reply_to);
@@ -421,8 +511,25 @@ pub fn encode(message: &Message, returns: Returns, out: &mut BytesMut) {
     writer.short(KIND, kind);
     writer.short(USER_ID, user_id);
     writer.short(APP_ID, app_id);
-    let flags = writer.flags;
+    writer.short(CLUSTER_ID, cluster_id.as_deref());
+    let (flags, dropped) = (writer.flags, writer.dropped);
     out[at..at + 2].copy_from_slice(&flags.to_be_bytes());
+    dropped
+}
+
+/// Removes the header [`CLUSTER_ID_HEADER`], if its value fits the property.
+fn take_cluster_id(headers: &mut Table) -> Option<Text> {
+    let at = headers
+        .iter()
+        .position(|(name, _)| name == CLUSTER_ID_HEADER)?;
+    let fits = matches!(&headers[at].1, Value::Text(text) if text.len() <= usize::from(u8::MAX));
+    match headers.remove(at) {
+        (_, Value::Text(text)) if fits => Some(text),
+        header => {
+            headers.push(header);
+            None
+        }
+    }
 }
 
 /// Where an AMQP client sends its reply so that it reaches the requester.
@@ -449,6 +556,34 @@ struct Writer<'a> {
     out: &'a mut BytesMut,
     flags: u16,
     headers: &'a mut Table,
+    /// Bytes of the headers at most.
+    table_max: usize,
+    /// Headers beyond that.
+    dropped: usize,
+}
+
+/// Leaves out the largest headers until the rest fits. How many that were.
+fn shorten(headers: &mut Table, bytes_max: usize) -> usize {
+    let mut scratch = BytesMut::new();
+    let mut sizes: Vec<(usize, usize)> = Vec::with_capacity(headers.len());
+    for (at, header) in headers.iter().enumerate() {
+        scratch.clear();
+        field_table::encode(std::slice::from_ref(header), &mut scratch);
+        sizes.push((scratch.len(), at));
+    }
+    // Each was counted with the length of a table.
+    let mut size: usize = sizes.iter().map(|(size, _)| size).sum();
+    sizes.sort_unstable();
+    let mut dropped = Vec::new();
+    while size > bytes_max
+        && let Some((bytes, at)) = sizes.pop()
+    {
+        size -= bytes;
+        dropped.push(at);
+    }
+    let mut at = 0..;
+    headers.retain(|_| at.next().is_none_or(|at| !dropped.contains(&at)));
+    dropped.len()
 }
 
 impl Writer<'_> {
@@ -478,8 +613,15 @@ impl Writer<'_> {
     }
 
     fn headers(&mut self) {
-        if !self.headers.is_empty() {
-            self.flags |= HEADERS;
+        if self.headers.is_empty() {
+            return;
+        }
+        self.flags |= HEADERS;
+        let at = self.out.len();
+        field_table::encode(self.headers, self.out);
+        if self.out.len() - at > self.table_max {
+            self.out.truncate(at);
+            self.dropped += shorten(self.headers, self.table_max);
             field_table::encode(self.headers, self.out);
         }
     }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trivium_core::{ChannelQuota, Command, ConsumerId, Origin, Text, Timestamp, Token};
+use trivium_core::{
+    ChannelQuota, Command, ConsumerId, ConversionTally, Origin, Text, Timestamp, Token,
+};
 use trivium_protocol::Effects;
 
 use crate::{Options, method::Method, unsettled::Taken};
@@ -32,6 +34,8 @@ pub struct Session {
     pub now: Timestamp,
     /// It has declared queues of its own.
     pub has_exclusive_queues: bool,
+    /// What was delivered that came by other protocols.
+    pub converted: ConversionTally,
     /// Whether messages may claim to be another user's.
     pub impersonator: bool,
     /// Publish tokens of channels opened from now on are greater, so that no closed channel's tokens return.
@@ -104,9 +108,10 @@ pub enum Then {
 
 impl Session {
     /// A session whose generated consumer tags begin with `tag_prefix`.
-    pub fn new(options: Options, tag_prefix: String) -> Session {
+    pub fn new(options: Options, converted: ConversionTally, tag_prefix: String) -> Session {
         Session {
             options,
+            converted,
             origin: Arc::new(Origin {
                 protocol: Text::from_static("amqp"),
                 ..Origin::default()

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use trivium_core::{
-    Dialect, Grammar, Message, Persistence, Properties, Text, Timestamp, Topic, Value,
+    Dialect, Grammar, Message, Properties, Text, Timestamp, Topic, Value,
     typed::{self, TypeList, TypeTags, Types},
 };
 
@@ -168,8 +168,14 @@ fn fill_reserved(properties: &mut Properties) {
         headers,
     } = properties;
     headers.retain(|(name, value)| {
-        let Value::Text(text) = value else {
-            return true;
+        let text = match value {
+            Value::Text(text) => text.clone(),
+            // A text that no MQTT text can hold.
+            Value::Bytes(bytes) => match Text::try_from(bytes.clone()) {
+                Ok(text) => text,
+                Err(_) => return true,
+            },
+            _ => return true,
         };
         let slot = match &**name {
             "content-type" => &mut *content_type,
@@ -188,18 +194,19 @@ fn fill_reserved(properties: &mut Properties) {
         if slot.is_some() {
             return true;
         }
-        *slot = Some(text.clone());
+        *slot = Some(text);
         false
     });
 }
 
-/// Appends the property block of a message that came by another protocol.
-pub fn put_block(message: &Message, out: &mut BytesMut) {
+/// Appends the property block of a message that came by another protocol. How many properties and headers are left out.
+pub fn put_block(message: &Message, out: &mut BytesMut) -> usize {
     let mut properties = message.properties();
     fill_reserved(&mut properties);
     let mut user = User {
         out,
         types: TypeList::of(&properties.headers),
+        dropped: 0,
     };
     user.native(message, &properties);
     user.named(message, &properties);
@@ -212,10 +219,15 @@ pub fn put_block(message: &Message, out: &mut BytesMut) {
             (name, value) => user.put(name, value),
         }
     }
-    let User { out, types } = user;
+    let User {
+        out,
+        types,
+        dropped,
+    } = user;
     if let Some(types) = types.finish().filter(|types| is_text(types)) {
         property::put_user(out, TYPES, &types);
     }
+    dropped
 }
 
 /// Whether a user property of this name comes from the message itself, or its lifetime is that of the PUBLISH.
@@ -224,6 +236,8 @@ fn says_itself(message: &Message, name: &str) -> bool {
         "mq.priority" => message.priority.is_some(),
         "mq.ttl-ms" => message.expiry_ms.is_some(),
         "mq.timestamp-ms" => message.timestamp.is_some(),
+        "x-key" => message.key.is_some(),
+        TOMBSTONE => message.body.is_none(),
         _ => false,
     }
 }
@@ -232,6 +246,8 @@ fn says_itself(message: &Message, name: &str) -> bool {
 struct User<'a> {
     out: &'a mut BytesMut,
     types: TypeList,
+    /// What no MQTT text can hold.
+    dropped: usize,
 }
 
 impl User<'_> {
@@ -241,14 +257,13 @@ impl User<'_> {
             Some(text) if is_text(text) => {
                 property::put_binary(self.out, id::CONTENT_TYPE, Some(text))
             }
-            other => drop(self.text("content-type", other)),
+            other => self.known("content-type", other),
         }
-        if let Some(correlation) = properties
-            .correlation_id
-            .as_ref()
-            .filter(|data| data.len() <= FIELD_MAX)
-        {
-            property::put_binary(self.out, id::CORRELATION_DATA, Some(correlation));
+        match &properties.correlation_id {
+            Some(data) if data.len() <= FIELD_MAX => {
+                property::put_binary(self.out, id::CORRELATION_DATA, Some(data));
+            }
+            other => self.dropped += usize::from(other.is_some()),
         }
         let Some(reply_to) = &properties.reply_to else {
             return;
@@ -257,24 +272,24 @@ impl User<'_> {
             .filter(|name| topic::is_name(name) && is_text(name))
         {
             Some(name) => property::put_binary(self.out, id::RESPONSE_TOPIC, Some(&*name)),
-            None => drop(self.text("reply-to", Some(reply_to))),
+            None => self.known("reply-to", Some(reply_to)),
         }
     }
 
     /// What MQTT has no properties for.
     fn named(&mut self, message: &Message, properties: &Properties) {
-        self.text("content-encoding", properties.content_encoding.as_deref());
-        self.text("message-id", properties.message_id.as_deref());
-        self.text("user-id", properties.user_id.as_deref());
-        self.text("mq.type", properties.kind.as_deref());
-        self.text("mq.app-id", properties.app_id.as_deref());
+        self.known("content-encoding", properties.content_encoding.as_deref());
+        self.known("message-id", properties.message_id.as_deref());
+        self.known("user-id", properties.user_id.as_deref());
+        self.known("mq.type", properties.kind.as_deref());
+        self.known("mq.app-id", properties.app_id.as_deref());
         if let Some(priority) = message.priority {
             self.text("mq.priority", Some(&priority.to_string()));
         }
         if let Some(Timestamp(ms)) = message.timestamp {
             self.text("mq.timestamp-ms", Some(&ms.to_string()));
         }
-        if message.persistence == Persistence::Transient {
+        if message.says_transient() {
             self.text("mq.persistent", Some("0"));
         }
         if let Some(key) = &message.key {
@@ -286,6 +301,13 @@ impl User<'_> {
         }
         if message.body.is_none() {
             self.text(TOMBSTONE, Some("true"));
+        }
+    }
+
+    /// A property by its common name.
+    fn known(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.put(name, &Value::Text(text.into()));
         }
     }
 
@@ -309,11 +331,16 @@ impl User<'_> {
 
     /// Leaves out what no MQTT text can hold: over 65,535 bytes, or with U+0000. Whether it is written.
     fn text(&mut self, name: &str, value: Option<&str>) -> bool {
-        let value = value.filter(|value| is_text(name) && is_text(value));
-        if let Some(value) = value {
+        let Some(value) = value else {
+            return false;
+        };
+        let fits = is_text(name) && is_text(value);
+        if fits {
             property::put_user(self.out, name, value);
+        } else {
+            self.dropped += 1;
         }
-        value.is_some()
+        fits
     }
 }
 
@@ -342,7 +369,7 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use trivium_core::{Native, Origin, laws};
+    use trivium_core::{Native, Origin, Persistence, laws};
 
     use super::*;
 
@@ -385,6 +412,29 @@ mod tests {
         let mut block = BytesMut::new();
         put_block(message, &mut block);
         Mqtt5.properties(&block.freeze())
+    }
+
+    #[test]
+    fn texts_with_u_0000_are_base64_and_what_is_too_long_is_counted() {
+        let nul = Text::from("a\0b");
+        let given = Properties {
+            content_type: Some(nul.clone()),
+            message_id: Some(nul.clone()),
+            correlation_id: Some(vec![0; FIELD_MAX + 1].into()),
+            headers: vec![
+                ("h".into(), Value::Text("v".repeat(FIELD_MAX + 1).into())),
+                ("n\0".into(), Value::Text("v".into())),
+            ],
+            ..Properties::default()
+        };
+        let mut block = BytesMut::new();
+        assert_eq!(put_block(&message(given), &mut block), 3);
+        let expected = Properties {
+            content_type: Some(nul.clone()),
+            message_id: Some(nul),
+            ..Properties::default()
+        };
+        assert_eq!(Mqtt5.properties(&block.freeze()), expected);
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Counters {
             name,
             help,
             counter,
+            labels: Vec::new(),
             value: value.load(Relaxed),
         };
         vec![

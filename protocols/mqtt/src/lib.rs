@@ -24,7 +24,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use trivium_core::{Dialect, Now, Sample, Text};
+use trivium_core::{Conversions, Dialect, Now, Sample, Text};
 use trivium_protocol::{Frontend, Peer, Protocol};
 
 use crate::{connection::Connection, counters::Counters, takeovers::Takeovers};
@@ -43,6 +43,7 @@ pub struct Mqtt {
 pub(crate) struct Shared {
     options: Options,
     counters: Arc<Counters>,
+    conversions: Arc<Conversions>,
     assigned: AtomicU64,
     takeovers: Takeovers,
 }
@@ -54,6 +55,7 @@ impl Mqtt {
             shared: Arc::new(Shared {
                 options,
                 counters: Arc::default(),
+                conversions: Arc::new(Conversions::to("mqtt")),
                 assigned: AtomicU64::new(0),
                 takeovers: Takeovers::default(),
             }),
@@ -83,6 +85,8 @@ impl Frontend for Mqtt {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.shared.counters.samples()
+        let mut samples = self.shared.counters.samples();
+        samples.extend(self.shared.conversions.samples());
+        samples
     }
 }

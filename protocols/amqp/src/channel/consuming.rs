@@ -183,14 +183,18 @@ impl Channel {
         &mut self,
         id: ConsumerId,
         deliveries: &[Delivery],
-        session: &Session,
+        session: &mut Session,
         output: &mut Output,
     ) {
         let consumer = &session.consumers[&id];
         for delivery in deliveries {
             let tag = self.tag(id, consumer.auto_ack, delivery);
-            self.destination(session, output)
-                .deliver(&consumer.tag, tag, delivery);
+            let converted =
+                self.destination(session.frame_max, output)
+                    .deliver(&consumer.tag, tag, delivery);
+            if let Some(dropped) = converted {
+                session.converted.count(&delivery.message, dropped);
+            }
         }
     }
 

@@ -155,7 +155,7 @@ impl Channel {
             return;
         }
         let code = ReplyCode::NoRoute;
-        self.destination(session, output)
+        self.destination(session.frame_max, output)
             .basic_return(code as u16, "NO_ROUTE", message);
     }
 }

@@ -123,7 +123,7 @@ impl Connection {
             .map(|consumer| consumer.channel);
         match number.and_then(|number| self.channels.get_mut(&number)) {
             Some(Slot::Open(channel)) => {
-                channel.deliver(id, deliveries, &self.session, &mut effects.output)
+                channel.deliver(id, deliveries, &mut self.session, &mut effects.output)
             }
             // They were on their way when the channel closed.
             _ => deliveries.iter().for_each(|delivery| {

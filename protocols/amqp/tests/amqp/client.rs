@@ -88,7 +88,7 @@ impl Client {
             wall: Timestamp(0),
         };
         let address = "127.0.0.1:4321".parse().unwrap();
-        let amqp = Amqp { options };
+        let amqp = Amqp::new(options);
         Client {
             connection: amqp.connect(
                 Peer {

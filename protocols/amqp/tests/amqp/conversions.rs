@@ -53,13 +53,13 @@ fn foreign(properties: Properties) -> Message {
 /// What an AMQP client would find in the encoded block.
 fn seen(message: &Message) -> Properties {
     let mut out = BytesMut::new();
-    encode(message, Returns::default(), &mut out);
+    encode(message, Returns::default(), usize::MAX, &mut out);
     Basic.properties(&out.freeze())
 }
 
 fn block(message: &Message) -> Vec<u8> {
     let mut out = BytesMut::new();
-    encode(message, Returns::default(), &mut out);
+    encode(message, Returns::default(), usize::MAX, &mut out);
     out.to_vec()
 }
 
@@ -129,6 +129,9 @@ fn a_record_says_where_it_is_whatever_it_was_copied_from() {
         dialect: &OfLog,
         block: Bytes::from_static(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 42]),
     };
+    // A stream remembers that a publisher set no delivery mode.
+    assert_eq!(block(&message)[..2], [0x20, 0]);
+    message.persistence = Persistence::Persistent;
     let block = block(&message);
     assert_eq!(&block[..2], &[0x30, 0]);
     let table = field_table::decode(&Bytes::copy_from_slice(&block[6..block.len() - 1])).unwrap();
@@ -265,6 +268,70 @@ fn a_message_without_properties_is_persistent_by_default() {
         block: Bytes::new(),
     };
     assert_eq!(block(&message), b"\x10\0\x02");
+}
+
+/// A property block of these flags, with the fields behind them.
+fn basic(flags: u16, fields: &[u8]) -> Bytes {
+    [&flags.to_be_bytes(), fields].concat().into()
+}
+
+#[test]
+fn design_3_4_what_has_no_place_elsewhere_is_a_header_there() {
+    // Message id, which is no UTF-8, and cluster id.
+    let block = basic(1 << 7 | 1 << 2, b"\x02\xff\0\x01c");
+    let expected = [
+        (
+            "message-id".into(),
+            Value::Bytes(Bytes::from_static(b"\xff\0")),
+        ),
+        ("mq.cluster-id".into(), Value::Text("c".into())),
+    ];
+    let properties = Basic.properties(&block);
+    assert_eq!(properties.headers, expected);
+    assert!(Basic.leaves_persistence_open(&block));
+    assert!(!Basic.leaves_persistence_open(&basic(1 << 12, b"\x01")));
+    // Back in AMQP.
+    let back = self::block(&foreign(properties));
+    assert_eq!(back[..2], [0x30, 4]);
+    assert_eq!(back[back.len() - 2..], *b"\x01c");
+    let headers = field_table::decode(&Bytes::copy_from_slice(&back[6..back.len() - 3])).unwrap();
+    let bytes = Value::Bytes(Bytes::from_static(b"\xff\0"));
+    assert_eq!(headers, [("x-message-id".into(), bytes.clone())]);
+    // And from there again.
+    let table = b"\0\0\0\x14\x0cx-message-idx\0\0\0\x02\xff\0";
+    let headers = Basic.properties(&basic(1 << 13, table)).headers;
+    assert_eq!(headers, [("message-id".into(), bytes)]);
+}
+
+#[test]
+fn headers_that_no_frame_can_hold_are_left_out_and_counted() {
+    let header = |name: String, size| (name.into(), Value::Text("v".repeat(size).into()));
+    let headers = vec![
+        header("a".into(), 10),
+        header("n".repeat(256), 1),
+        header("large".into(), 3000),
+        header("b".into(), 20),
+        header("larger".into(), 5000),
+    ];
+    let message = foreign(Properties {
+        headers,
+        ..Properties::default()
+    });
+    let mut names = Vec::new();
+    for (frame_max, dropped) in [(usize::MAX, 1), (8192, 2), (4096, 3)] {
+        let mut out = BytesMut::new();
+        let found = encode(&message, Returns::default(), frame_max, &mut out);
+        assert_eq!(found, dropped, "{frame_max}");
+        assert!(out.len() <= frame_max);
+        names.push(seen_in(out.freeze()));
+    }
+    let names: Vec<String> = names.iter().map(|it| it.join(" ")).collect();
+    assert_eq!(names, ["a large b larger", "a large b", "a b"]);
+}
+
+fn seen_in(block: Bytes) -> Vec<String> {
+    let headers = Basic.properties(&block).headers;
+    headers.iter().map(|(name, _)| name.to_string()).collect()
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use tracing::info;
 use trivium_core::{
-    Change, Command, Credentials, Delivery, Now, Origin, QueueSpec, Refusal, Reply, Text, Token,
-    Value, Will as SessionWill,
+    Change, Command, ConversionTally, Credentials, Delivery, Now, Origin, QueueSpec, Refusal,
+    Reply, Text, Token, Value, Will as SessionWill,
 };
 use trivium_protocol::{CloseReason, Effects};
 
@@ -268,6 +268,7 @@ impl Connection {
             packet_max,
             connect.topic_alias_maximum.min(options.topic_aliases_sent),
             options.translation,
+            ConversionTally::new(&self.shared.conversions),
         );
         let Effects { output, commands } = effects;
         outbound.resume(releasing, output);

@@ -350,6 +350,7 @@ impl Open {
         self.inbound.acknowledge(explain, effects.output.buffer());
         self.outbound.flush(&mut effects.commands);
         self.tally.sent.others += std::mem::take(&mut self.inbound.sent);
+        self.outbound.converted.fold();
         let Passed {
             others,
             publishes,

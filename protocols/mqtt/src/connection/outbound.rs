@@ -5,8 +5,8 @@ use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use trivium_core::{
-    BindingTag, Command, ConsumerId, Delivery, DeliveryId, Dialect, Grammar, Kind, Message, Now,
-    Outcome, Retained, Timestamp, Token, Topic,
+    BindingTag, Command, ConsumerId, ConversionTally, Delivery, DeliveryId, Dialect, Grammar, Kind,
+    Message, Now, Outcome, Retained, Timestamp, Token, Topic,
 };
 use trivium_protocol::Output;
 
@@ -58,6 +58,8 @@ pub struct Outbound {
     aliases: Aliases,
     /// Packets written since somebody looked.
     pub(super) sent: Passed,
+    /// What was sent that came by other protocols.
+    pub(super) converted: ConversionTally,
 }
 
 /// Handshakes of QoS 2 on their way through the core.
@@ -109,6 +111,7 @@ impl Outbound {
         packet_max: usize,
         alias_max: u16,
         translation: Translation,
+        converted: ConversionTally,
     ) -> Outbound {
         Outbound {
             version,
@@ -123,6 +126,7 @@ impl Outbound {
             block: None,
             aliases: Aliases::new(alias_max),
             sent: Passed::default(),
+            converted,
         }
     }
 
@@ -497,6 +501,7 @@ impl Outbound {
             Naming::Introduce(alias) => (&*topic, Some(alias)),
             Naming::Alias(alias) => ("", Some(alias)),
         };
+        let (block, dropped) = block(message, self.version, &mut self.block);
         let outgoing = Outgoing {
             dup: how.dup,
             qos: how.qos,
@@ -506,7 +511,7 @@ impl Outbound {
             alias,
             expiry,
             subscriptions: &how.subscriptions,
-            block: block(message, self.version, &mut self.block),
+            block,
             payload: message.body.as_ref().unwrap_or(&NO_BODY),
         };
         if outgoing.total(self.version) > self.packet_max {
@@ -514,6 +519,9 @@ impl Outbound {
         }
         outgoing.encode(self.version, output);
         self.sent.publish(outgoing.payload.len());
+        if let Some(dropped) = dropped {
+            self.converted.count(message, dropped);
+        }
         if let Naming::Introduce(alias) = naming {
             self.aliases.introduced(&topic, alias);
         }
@@ -642,24 +650,26 @@ fn name_topic(message: &mut Arc<Message>, source: &Source) {
 }
 
 /// The property block of a message: as it came from MQTT 5, or written into `scratch` when it came by another protocol
-/// or has died in a queue since.
+/// or has died in a queue since. With what is left out of it, if it came by another protocol.
 fn block<'a>(
     message: &'a Message,
     version: Version,
     scratch: &'a mut Option<Box<BytesMut>>,
-) -> &'a [u8] {
-    let dialect = message.native.dialect.id();
-    let has_died = message.origin.deaths.is_some();
-    if !version.is_5() || (dialect == Mqtt3.id() && !has_died) {
-        return &[];
+) -> (&'a [u8], Option<usize>) {
+    let native = &message.native;
+    let is_mqtt = [Mqtt3.id(), Mqtt5.id()].contains(&native.dialect.id());
+    if !version.is_5() {
+        let dropped = (!is_mqtt).then(|| native.dialect.headers(&native.block));
+        return (&[], dropped);
     }
-    if dialect == Mqtt5.id() && !has_died {
-        return &message.native.block;
+    if is_mqtt && message.origin.deaths.is_none() {
+        // A message of 3.1.1 has none.
+        return (&native.block, None);
     }
     let scratch = scratch.get_or_insert_default();
     scratch.clear();
-    convert::put_block(message, scratch);
-    scratch
+    let dropped = convert::put_block(message, scratch);
+    (scratch, (!is_mqtt).then_some(dropped))
 }
 
 /// A retained message that begins its life in a session, with what is left of its lifetime; `None` when that is over.
@@ -674,12 +684,14 @@ fn aged(message: Arc<Message>, accepted: Timestamp, now: Now) -> Option<Arc<Mess
     }))
 }
 
-/// The lifetime that is left in seconds, rounded up (3.3.2-6); `None` when it is over.
+/// The lifetime that is left in seconds, rounded up (3.3.2-6), and at least one if it was not MQTT that counted it;
+/// `None` when it is over.
 fn remaining(message: &Message, accepted: Timestamp, now: Now) -> Option<Option<u32>> {
     let Some(lifetime) = message.expiry_ms else {
         return Some(None);
     };
     let waited = now.wall.0.saturating_sub(accepted.0);
-    let left = lifetime.checked_sub(waited)?.div_ceil(1000);
+    let least = u64::from(message.native.dialect.id() != Mqtt5.id());
+    let left = lifetime.checked_sub(waited)?.div_ceil(1000).max(least);
     Some(Some(u32::try_from(left).unwrap_or(u32::MAX)))
 }
