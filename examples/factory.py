@@ -288,8 +288,9 @@ class Aggregator:
     def _run(self):
         while not self.factory.stopping.is_set():
             self.restarts += 1
-            reading = {"group.id": "aggregator", "auto.offset.reset": "earliest", "enable.auto.commit": False,
-                       "isolation.level": "read_committed"}
+            # As a static member its next life takes over at once; another would wait until the group has given up this one.
+            reading = {"group.id": "aggregator", "group.instance.id": "aggregator", "auto.offset.reset": "earliest",
+                       "enable.auto.commit": False, "isolation.level": "read_committed"}
             servers = {"bootstrap.servers": self.factory.addresses["kafka"], **QUIET}
             consumer = confluent_kafka.Consumer({**servers, **reading})
             try:

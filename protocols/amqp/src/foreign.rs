@@ -14,6 +14,9 @@ use crate::{
 /// The full topic, when it is too long for a routing key.
 const TOPIC_HEADER: &str = "x-mqtt-topic";
 
+/// All values of the headers that came several times, by name.
+const DUPLICATES: &str = "x-dup-headers";
+
 /// A routing key's longest length, and how much of a longer topic is kept before `~` and 40 hex digits.
 const KEY_MAX: usize = 255;
 const KEY_KEPT: usize = 214;
@@ -93,7 +96,39 @@ fn unique(headers: Table) -> Table {
         .filter_map(|(name, mut values)| Some((name, values.pop()?)))
         .collect();
     if !duplicates.is_empty() {
-        table.push(("x-dup-headers".into(), Value::Table(duplicates)));
+        table.push((DUPLICATES.into(), Value::Table(duplicates)));
+    }
+    table
+}
+
+/// The headers as they were before [`unique`]: what a client of AMQP hands on unchanged comes several times again.
+pub fn repeated(mut headers: Table) -> Table {
+    let Some(at) = headers.iter().position(|(name, _)| name == DUPLICATES) else {
+        return headers;
+    };
+    let Value::Table(duplicates) = &headers[at].1 else {
+        return headers;
+    };
+    let all_of = |(name, last): &(Text, Value)| {
+        let found = duplicates.iter().find(|(it, _)| it == name);
+        match found {
+            Some((_, Value::Array(all))) if all.len() > 1 && all.last() == Some(last) => {
+                Some(all.clone())
+            }
+            _ => None,
+        }
+    };
+    let all: Vec<Option<Vec<Value>>> = headers.iter().map(all_of).collect();
+    if all.iter().flatten().count() != duplicates.len() {
+        // Somebody has changed them since, or meant something else.
+        return headers;
+    }
+    let mut table = Table::with_capacity(headers.len() + duplicates.len());
+    headers.remove(at);
+    let all = all.into_iter().enumerate().filter(|(of, _)| *of != at);
+    for ((name, value), (_, all)) in headers.into_iter().zip(all) {
+        let values = all.unwrap_or_else(|| vec![value]);
+        table.extend(values.into_iter().map(|value| (name.clone(), value)));
     }
     table
 }

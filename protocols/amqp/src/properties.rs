@@ -431,7 +431,7 @@ fn neutral_headers(bytes: &Bytes) -> Table {
         RETAIN_HEADER => false,
         _ => true,
     });
-    headers
+    foreign::repeated(headers)
 }
 
 /// Appends the property block of a message that came by another protocol (DESIGN section 3.4). The headers that it

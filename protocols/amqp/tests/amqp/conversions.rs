@@ -196,8 +196,10 @@ fn of_duplicates_the_last_wins() {
         "tag".into(),
         Value::Array(vec![text("a"), text("b")]),
     )]);
+    let block = Bytes::from(block(&foreign(properties)));
+    let table = block.slice(6..6 + usize::from(block[5]) + (usize::from(block[4]) << 8));
     assert_eq!(
-        seen(&foreign(properties)).headers,
+        field_table::decode(&table).unwrap(),
         [
             ("n".into(), text("7")),
             ("tag".into(), text("b")),
@@ -301,6 +303,33 @@ fn design_3_4_what_has_no_place_elsewhere_is_a_header_there() {
     let table = b"\0\0\0\x14\x0cx-message-idx\0\0\0\x02\xff\0";
     let headers = Basic.properties(&basic(1 << 13, table)).headers;
     assert_eq!(headers, [("message-id".into(), bytes)]);
+}
+
+#[test]
+fn headers_that_came_several_times_come_so_again() {
+    let text = |name: &str, value: &str| (Text::from(name), Value::Text(value.into()));
+    let given = vec![
+        text("a", "1"),
+        text("a", "2"),
+        text("b", "x"),
+        ("a".into(), Value::I32(3)),
+    ];
+    let properties = |headers| Properties {
+        headers,
+        ..Properties::default()
+    };
+    let there = block(&foreign(properties(given.clone())));
+    let back = Basic.properties(&there.into()).headers;
+    // Those of a name are together; their order is kept.
+    assert_eq!(back, [&given[..2], &given[3..], &given[2..3]].concat());
+    // A client that has changed one of them means what it says.
+    let all = Value::Array(vec![Value::Text("1".into()), Value::Text("2".into())]);
+    for all in [all, Value::Array(vec![]), Value::Null] {
+        let duplicates = Value::Table(vec![("a".into(), all)]);
+        let changed = vec![text("a", "3"), ("x-dup-headers".into(), duplicates)];
+        let there = block(&foreign(properties(changed.clone())));
+        assert_eq!(Basic.properties(&there.into()).headers, changed);
+    }
 }
 
 #[test]
