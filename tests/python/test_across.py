@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import hashlib
 import json
 import queue
 import threading
@@ -323,6 +324,56 @@ def test_topics_of_several_words_and_special_characters(broker, name):
         for key in keys:
             channel.basic_publish("amq.topic", key, b"back")
         assert [it.topic for it in device.take(3)] == [f"{name}/spBv1.0/G", f"{name}/a*b//", f"{name}/ü"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "key"),
+    [
+        ("/", "."),
+        ("//", ".."),
+        ("/a//b/", ".a..b."),
+        ("a.b/c", "a%2Eb.c"),
+        ("*", "%2A"),
+        ("a/*/b*", "a.%2A.b%2A"),
+        ("%2E/%2e", "%252E.%252e"),
+        ("100%/%/%2", "100%.%.%2"),
+        ("%252E", "%25252E"),
+        ("%23/%2A", "%23.%252A"),
+        ("ü/€/😀", "ü.€.😀"),
+        ("a b/ ", "a b. "),
+        (".", "%2E"),
+        ("./..", "%2E.%2E%2E"),
+        ("/".join(["l"] * 100), ".".join(["l"] * 100)),
+    ],
+)
+def test_every_topic_has_a_key_and_comes_back_from_it(broker, name, topic, key):
+    """DESIGN 3.1: the grammar is reversible, whatever the levels hold."""
+    topic, key = f"{name}/{topic}", f"{name}.{key}"
+    with pika_channel(broker) as channel, Device(broker) as device:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "amq.topic", f"{name}.#")
+        device.subscribe(f"{name}/#")
+        device.publish(topic, b"x")
+        [(method, properties, _)] = take(channel, queue, 1)
+        assert (method.routing_key, properties.headers) == (key, None)
+        channel.basic_publish("amq.topic", key, b"back")
+        assert [(it.topic, it.payload) for it in device.take(2)] == [(topic, b"x"), (topic, b"back")]
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "€"])
+def test_a_topic_over_255_bytes_is_cut_and_named_in_full(broker, name, letter):
+    levels = [letter * 30] * 10
+    key = ".".join([name, *levels])
+    with pika_channel(broker) as channel, Device(broker) as device:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "amq.topic", f"{name}.#")
+        device.publish("/".join([name, *levels]), b"x")
+        [(method, properties, _)] = take(channel, queue, 1)
+        kept, digest = method.routing_key.split("~")
+        assert digest == hashlib.sha1(key.encode()).hexdigest()
+        # Up to where a character begins.
+        assert key.startswith(kept) and 214 - len(letter.encode()) < len(kept.encode()) <= 214
+        assert properties.headers == {"x-mqtt-topic": key}
 
 
 def test_quality_of_service_0_reaches_a_log(square):

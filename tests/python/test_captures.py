@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
 from paho.mqtt import client as mqtt
 
 from clients import (
@@ -372,3 +373,43 @@ def test_what_a_tap_offers_needs_the_permission_of_who_made_it(broker, name):
         assert device.next().payload == b"yes"
         assert device.settle() == []
     assert "trivium_tap_denied_records_total 1" in broker.metrics()
+
+
+def test_keys_go_where_javas_clients_put_them(broker, name):
+    """DESIGN 3.4: captured and directly published records share the partitions of Kafka's producers."""
+    create(broker, name, partitions=7, mq_bind=f"amq.topic:{name}.#", mq_tap="off")
+    keys = [f"{name}.{it}" for it in ("a", "b.c", "ü", "x%2Ey", "100%", "sensor-7.state")]
+    with pika_channel(broker) as channel:
+        for key in keys:
+            channel.basic_publish("amq.topic", key, b"captured")
+            channel.basic_publish("", name, b"direct", pika.BasicProperties(headers={"x-key": key}))
+    with Device(broker) as device:
+        for topic in ("dev/1", "dev/a.b"):
+            device.publish(f"{name}/{topic}", b"captured")
+    records = read_topic(broker, name, 2 * len(keys) + 2)
+    wrong = [it.key for it in records if it.partition != (murmur2(it.key) & 0x7FFFFFFF) % 7]
+    assert wrong == []
+
+
+def test_logs_that_capture_each_other_hold_each_message_once(broker, name):
+    """DESIGN 3.2: no loops, and one copy for each destination however many ways lead there."""
+    everything = {"mq_bind": f"amq.topic:{name}.#", "mq_tap": "amq.topic", "mq_tap_root_wildcards": "true"}
+    one, two = f"{name}.1", f"{name}.2"
+    for log in (one, two):
+        create(broker, log, **everything)
+    with pika_channel(broker) as channel, Device(broker) as device:
+        device.subscribe(f"{name}/#")
+        channel.exchange_declare(name, "fanout", auto_delete=True)
+        channel.exchange_bind(name, "amq.topic", f"{name}.#")
+        channel.queue_bind(one, name)
+        produce(broker, one, {"value": b"by Kafka"})
+        channel.basic_publish("", two, b"direct")
+        channel.basic_publish("amq.topic", f"{name}.x", b"by AMQP")
+        assert sorted(it.payload for it in device.take(3)) == [b"by AMQP", b"by Kafka", b"direct"]
+        assert device.settle() == []
+    assert sorted(it.value for it in read_topic(broker, one, 2)) == [b"by AMQP", b"by Kafka"]
+    assert sorted(it.value for it in read_topic(broker, two, 2)) == [b"by AMQP", b"direct"]
+    # Nothing has come since, by way of the other.
+    for log in (one, two):
+        produce(broker, log, {"value": b"last"})
+        assert read_topic(broker, log, 3)[-1].value == b"last"

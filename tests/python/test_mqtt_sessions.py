@@ -6,11 +6,12 @@ import struct
 import threading
 import time
 
+import pika
 import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 
-from clients import PATIENCE, Device, eventually, gauge, make_durable, properties, publish_properties
+from clients import PATIENCE, Device, eventually, gauge, make_durable, pika_channel, properties, publish_properties
 
 VERSIONS = [mqtt.MQTTv311, mqtt.MQTTv5]
 
@@ -483,3 +484,19 @@ def test_a_client_that_is_away_has_a_bound(own_broker, bound, kept):
         assert [it.payload for it in device.take(kept)] == [b"%d" % it for it in range(kept)]
         device.publish("t", b"room again")
         assert device.next().payload == b"room again"
+
+
+def test_a_session_keeps_what_amqp_did_not_call_transient(own_broker):
+    """DESIGN 3.3: unset is not false. Most clients of AMQP set no delivery mode, and mean no less by it."""
+    broker = own_broker()
+    Device(broker, "away", clean=False, expiry=3600).close()
+    with Device(broker, "away", clean=False, expiry=3600) as device:
+        device.subscribe("orders/#", qos=1)
+    with pika_channel(broker) as channel:
+        channel.confirm_delivery()
+        for body, mode in ((b"unset", None), (b"transient", 1), (b"persistent", 2)):
+            channel.basic_publish("amq.topic", "orders.eu", body, pika.BasicProperties(delivery_mode=mode))
+    broker.kill()
+    broker.start()
+    with Device(broker, "away", clean=False, expiry=3600) as device:
+        assert [it.payload for it in device.settle()] == [b"unset", b"persistent"]

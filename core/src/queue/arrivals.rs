@@ -85,7 +85,10 @@ impl Queue {
 
     fn take_in(&mut self, arrival: Arrival, budget: &mut Budget, turn: &mut Turn) {
         let message = &arrival.message;
-        let persistent = message.is_persistent() && !arrival.best_effort;
+        // What a publisher left open is up to the subscription, as its QoS is.
+        let persists =
+            || message.is_persistent() || self.entry.spec.session && !message.says_transient();
+        let durable = self.entry.spec.durable && !arrival.best_effort && persists();
         let fleeting = self.is_fleeting(&arrival);
         let size = size(message);
         let in_memory = self.may_hold(size, budget);
@@ -106,7 +109,7 @@ impl Queue {
         let held = Held {
             sequence: lane.next_sequence(fleeting),
             accepted: turn.now.wall,
-            durable: self.entry.spec.durable && persistent,
+            durable,
             stored: false,
             fleeting,
             redelivered: false,
