@@ -23,6 +23,8 @@ CONCURRENT_TRANSACTIONS = 51
 TRANSACTIONAL, CONTROL = 0x10, 0x20
 DAY = 86_400_000
 GENERATED = {"session_id": "session", "cluster_id": "cluster"}
+# Answers in which the order of topics and partitions is that of Kafka's hash tables.
+UNORDERED = {"ListOffsets", "DeleteRecords", "ListTransactions", "OffsetForLeaderEpoch"}
 SIZES = {"total_bytes", "usable_bytes", "partition_size"}
 
 
@@ -91,6 +93,17 @@ class Play:
         """Shows a generated value as what it stands for."""
         self.known[value] = what
         return value
+
+    def knows_member(self, id, what):
+        """Shows a member's id as what it stands for."""
+        self.known[id] = what
+
+    def wait(self, wanted):
+        """Until something is so."""
+        deadline = time.monotonic() + WITHIN
+        while not wanted():
+            assert time.monotonic() < deadline, "it does not become so"
+            time.sleep(PAUSE)
 
     def topic(self, suffix="", partitions=1, **configs):
         """Makes a topic, quietly, and waits until it has leaders."""
@@ -179,9 +192,9 @@ class Play:
             return self.shown_batches(value) if name == "records" else value.hex()
         if isinstance(value, uuid.UUID):
             return self.known.get(value, str(value))
-        if name == "producer_id" and ("producer", value) in self.stood_in:
+        if "producer_id" in name and ("producer", value) in self.stood_in:
             return self.stood_in["producer", value]
-        if name in GENERATED and value not in (0, None, "", 1):
+        if name in GENERATED and value not in (0, None, "", -1, 99):
             known = self.stood_in.setdefault((name, value), f"{GENERATED[name]}({sum(n == name for n, _ in self.stood_in) + 1})")
             return known
         if name in SIZES and value > 0:
@@ -190,7 +203,9 @@ class Play:
             return name
         if "time" in name and isinstance(value, int) and abs(value - time.time() * 1000) < DAY:
             return "now"
-        return repr(value) if isinstance(value, str) else str(value)
+        if isinstance(value, str):
+            return self.known.get(value) or repr(value)
+        return str(value)
 
     def shown_batches(self, data):
         """Batches by their offsets, as far as they are whole."""
@@ -256,7 +271,7 @@ class Connection:
         else:
             if found.get("producer_id", -1) >= 0:
                 self.play.knows_producer(found["producer_id"])
-            self.play.line(f"{self.label} < {self.play.shown(found)}")
+            self.play.line(f"{self.label} < {self.play.shown(ordered(found) if name in UNORDERED else found)}")
         return found
 
     def _settled(self, name, version, fields):
@@ -277,6 +292,13 @@ class Connection:
         assert struct.unpack(">i", frame[:4]) == (self.correlation,)
         self.correlation += 1
         return response(name, version, frame)
+
+
+def ordered(found):
+    """The lists of an answer in an order of their own."""
+    if isinstance(found, dict):
+        return {key: ordered(it) for key, it in found.items()}
+    return sorted(map(ordered, found), key=repr) if isinstance(found, list) else found
 
 
 def is_passing(found):
