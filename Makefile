@@ -29,7 +29,7 @@ export ROCKSDB_STATIC := 1
 
 BINARY := $(CARGO_TARGET_DIR)/release/trivium
 
-.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers bench-across parity-amqp demo demo-bridge fuzz env binary setup rocksdb venv
+.PHONY: help run test test-rust test-python test-librdkafka check-transactions lint bench bench-peers bench-across parity-amqp parity-kafka demo demo-bridge fuzz env binary setup rocksdb venv
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -72,6 +72,9 @@ demo-bridge: binary venv  ## A factory on one broker, a kill -9 in the middle, a
 bench: binary  ## Micro benches, then a load on a broker of its own
 	$(CARGO) bench --workspace --features trivium-core/testing --bench routing --bench codec --bench store
 	TRIVIUM_BIN=$(BINARY) benches/load.sh
+
+parity-kafka: binary venv  ## The same Kafka requests to Apache Kafka and Trivium, answers compared
+	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/parity/kafka/run $(PARITY_ARGS)
 
 parity-amqp: binary venv  ## The same AMQP scenarios against RabbitMQ and Trivium, transcripts compared
 	TRIVIUM_BIN=$(BINARY) $(PYTHON) tests/parity/amqp/run $(PARITY_ARGS)

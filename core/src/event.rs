@@ -470,6 +470,8 @@ pub enum Kind {
     Queue,
     /// A log.
     Log,
+    /// A partition of a log that is there.
+    Partition,
     /// A consumer.
     Consumer,
     /// A consumer group.
@@ -484,6 +486,7 @@ impl std::fmt::Display for Kind {
             Kind::Exchange => "exchange",
             Kind::Queue => "queue",
             Kind::Log => "log",
+            Kind::Partition => "partition",
             Kind::Consumer => "consumer",
             Kind::Group => "group",
             Kind::TransactionalId => "transactional id",

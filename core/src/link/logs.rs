@@ -146,6 +146,14 @@ pub(super) fn replaced(entry: &LogEntry) -> Refusal {
     }
 }
 
+pub(super) fn no_partition(entry: &LogEntry) -> Refusal {
+    Refusal::NotFound {
+        kind: Kind::Partition,
+        name: entry.info.name.clone(),
+        vhost: entry.vhost.clone(),
+    }
+}
+
 fn partitions(entry: &LogEntry) -> impl Iterator<Item = PartitionInfo> {
     entry.tails.iter().enumerate().map(|(number, tail)| {
         let bounds = tail.bounds();

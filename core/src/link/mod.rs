@@ -30,8 +30,14 @@ use futures_util::{Stream as _, stream::FuturesUnordered};
 use rustc_hash::FxHashMap;
 
 use self::{
-    channels::Channels, confirms::Confirms, logs::replaced, replies::Replies, seats::Seats,
-    streams::Streams, traced::Tracing, transact::Transaction,
+    channels::Channels,
+    confirms::Confirms,
+    logs::{no_partition, replaced},
+    replies::Replies,
+    seats::Seats,
+    streams::Streams,
+    traced::Tracing,
+    transact::Transaction,
 };
 pub(crate) use self::{
     mailbox::Mailbox,
@@ -647,7 +653,10 @@ impl Link {
             };
             refused.extend(denial);
             tails.push(found.and_then(|log| {
-                let tail = log.tails.get(wanted.partition as usize)?;
+                let Some(tail) = log.tails.get(wanted.partition as usize) else {
+                    refused.push((at, no_partition(log)));
+                    return None;
+                };
                 Some((log.info.id, tail.clone()))
             }));
         }

@@ -1,6 +1,6 @@
 //! Transactions: what is decided at once is answered at once; what is written is carried through by a task.
 
-use super::{Link, Stopped};
+use super::{Link, Stopped, logs::no_partition};
 use crate::{
     access::Operation,
     command::Command,
@@ -80,9 +80,11 @@ impl Link {
             }
             TransactionRequest::Describe => {
                 let found = broker.transactions.lock().describe(now, &name);
-                let reply = found
-                    .map(TransactionAnswer::Described)
-                    .ok_or(TransactionError::NotFound);
+                let reply = match found {
+                    Some(found) => Ok(TransactionAnswer::Described(found)),
+                    None if name.1.is_empty() => Err(TransactionError::Invalid),
+                    None => Err(TransactionError::NotFound),
+                };
                 self.transaction_answer(token, reply);
                 return Ok(());
             }
@@ -272,13 +274,16 @@ impl Link {
         if let Err(refusal) = self.routing.permit(needed, Kind::Log, &log) {
             return self.done(token, Err(refusal));
         }
-        let entry = self.routing.current().log(&self.actor.vhost, &log);
-        let Some(id) = entry
-            .filter(|entry| (number as usize) < entry.tails.len())
-            .map(|entry| entry.info.id)
-        else {
-            let refusal = self.not_found(Kind::Log, &log);
-            return self.done(token, Err(refusal));
+        let id = match self.routing.current().log(&self.actor.vhost, &log) {
+            Some(entry) if (number as usize) < entry.tails.len() => entry.info.id,
+            Some(entry) => {
+                let refusal = no_partition(entry);
+                return self.done(token, Err(refusal));
+            }
+            None => {
+                let refusal = self.not_found(Kind::Log, &log);
+                return self.done(token, Err(refusal));
+            }
         };
         let shard = self.broker.shard_of_partition(id, number);
         let partition = (id, number);

@@ -467,7 +467,8 @@ impl Partition {
         Bounds {
             log_start: self.log_start,
             high_watermark: self.next,
-            last_stable: self.last_stable(),
+            // An open transaction may have lost its first records.
+            last_stable: self.last_stable().max(self.log_start),
             aborted_to: self.aborted_to,
             bytes: self.bytes(),
         }

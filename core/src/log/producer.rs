@@ -20,7 +20,7 @@ use crate::{
 /// As many batches as a client may have in flight.
 const BATCHES_MAX: usize = 5;
 /// Format 1 had no transactions.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// What one producer last appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(super) struct Producer {
     /// The newest of its transactions that has ended here, by the coordinator's number. Not stored: what could
     /// still be on its way does not outlive the process.
     ended: u64,
+    /// Whether a transaction of its has ended here.
+    pub is_marked: bool,
 }
 
 /// The end of a producer's transaction.
@@ -122,6 +124,7 @@ impl Producer {
             touched: now,
             open: None,
             ended: 0,
+            is_marked: false,
         }
     }
 
@@ -133,6 +136,7 @@ impl Producer {
             self.batches.clear();
         }
         self.ended = self.ended.max(marker.transaction);
+        self.is_marked = true;
         self.touched = now;
         self.open.take()
     }
@@ -172,6 +176,7 @@ impl Producer {
             writer.varint(batch.base.0);
         });
         writer.option(self.open, |writer, open| writer.varint(open.0));
+        writer.u8(self.is_marked.into());
         writer.done()
     }
 
@@ -194,12 +199,14 @@ impl Producer {
             1 => None,
             _ => reader.option(|reader| reader.varint().map(Offset))?,
         };
+        let is_marked = format >= 3 && reader.u8()? != 0;
         Ok(Producer {
             epoch,
             batches: batches.into(),
             touched,
             open,
             ended: 0,
+            is_marked,
         })
     }
 }

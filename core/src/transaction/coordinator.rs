@@ -30,7 +30,7 @@ const EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 /// The last epoch that a producer gets; the next one is for the marker of its last transaction.
 const EPOCH_MAX: i16 = i16::MAX - 1;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A vhost and a transactional id in it.
 pub(crate) type Name = (Text, Text);
@@ -55,6 +55,8 @@ struct Transactional {
     previous: Option<ProducerIdentity>,
     timeout: Duration,
     state: State,
+    /// When the newest transaction of this producer began.
+    began: Option<Timestamp>,
     /// When it last changed.
     used: Timestamp,
 }
@@ -77,7 +79,6 @@ enum State {
 #[derive(Clone, Debug)]
 struct Open {
     number: u64,
-    started: Timestamp,
     deadline: Instant,
     /// With the names of their logs.
     partitions: BTreeMap<(LogId, u32), Text>,
@@ -196,6 +197,7 @@ impl Coordinator {
                 previous: None,
                 timeout,
                 state: State::Empty,
+                began: None,
                 used: now.wall,
             };
             return Ok(Decision::Change(Box::new(
@@ -218,6 +220,7 @@ impl Coordinator {
             previous: expected,
             timeout,
             state: State::Empty,
+            began: None,
             used: now.wall,
         };
         Ok(Decision::Change(Box::new(self.change(
@@ -320,13 +323,20 @@ impl Coordinator {
         name: &Name,
         producer: ProducerIdentity,
     ) -> Result<Option<&Open>, TransactionError> {
-        let known = self.ids.get(name).ok_or(TransactionError::WrongProducer)?;
+        let known = self.known(name)?;
         known.check(producer)?;
         match &known.state {
             State::Ongoing(open) => Ok(Some(open)),
             State::Changing { .. } => Err(TransactionError::Concurrent),
             _ => Ok(None),
         }
+    }
+
+    fn known(&self, name: &Name) -> Result<&Transactional, TransactionError> {
+        if name.1.is_empty() {
+            return Err(TransactionError::Invalid);
+        }
+        self.ids.get(name).ok_or(TransactionError::WrongProducer)
     }
 
     fn open_or_begin(&mut self, now: Now, name: &Name) -> Result<&mut Open, TransactionError> {
@@ -342,9 +352,9 @@ impl Coordinator {
             return;
         }
         let deadline = now.instant + known.timeout;
+        known.began = Some(now.wall);
         known.state = State::Ongoing(Open {
             number: self.next_number,
-            started: now.wall,
             deadline,
             partitions: BTreeMap::new(),
             groups: BTreeSet::new(),
@@ -366,7 +376,7 @@ impl Coordinator {
         renew: bool,
         fresh: impl FnOnce() -> i64,
     ) -> Result<Decision, TransactionError> {
-        let known = self.ids.get(name).ok_or(TransactionError::WrongProducer)?;
+        let known = self.known(name)?;
         if renew && known.previous == Some(producer) {
             // The answer that named its successor was lost.
             return match &known.state {
@@ -374,6 +384,7 @@ impl Coordinator {
                 State::Aborted if !commit => Ok(Decision::Known(known.producer)),
                 State::Changing { .. } => Err(TransactionError::Concurrent),
                 State::TimedOut => Err(TransactionError::TimedOut),
+                State::Ongoing(_) => Err(TransactionError::Fenced),
                 _ => Err(TransactionError::InvalidState),
             };
         }
@@ -405,6 +416,11 @@ impl Coordinator {
             } else {
                 State::Aborted
             },
+            began: match &known.state {
+                State::Ongoing(_) => known.began,
+                // An abort of nothing.
+                _ => Some(now.wall),
+            },
             used: now.wall,
         };
         Ok(Decision::Change(Box::new(self.change(
@@ -430,6 +446,7 @@ impl Coordinator {
             previous: Some(known.producer),
             timeout: known.timeout,
             state: State::TimedOut,
+            began: known.began,
             used: now.wall,
         };
         Some(self.change(now, &name, after, Some(false), marker))
@@ -574,9 +591,8 @@ impl Transactional {
             state,
             producer: self.producer,
             timeout: self.timeout,
-            started: open.map(|open| open.started),
-            open_for: open
-                .map(|open| Duration::from_millis(now.wall.0.saturating_sub(open.started.0))),
+            started: self.began,
+            age: Duration::from_millis(now.wall.0.saturating_sub(self.began.unwrap_or_default().0)),
             partitions: partitions
                 .map(|((_, number), log)| (log.clone(), *number))
                 .collect(),
@@ -595,11 +611,12 @@ impl Transactional {
             State::TimedOut => 3,
             State::Empty | State::Ongoing(_) | State::Changing { .. } => 0,
         });
+        writer.option(self.began, |writer, began| writer.varint(began.0));
         writer.done()
     }
 
     fn read(row: Bytes) -> Result<Transactional, StoreError> {
-        let mut reader = Reader::new(row, FORMAT)?;
+        let (format, mut reader) = Reader::versioned(row, FORMAT)?;
         Ok(Transactional {
             producer: read_identity(&mut reader)?,
             previous: reader.option(read_identity)?,
@@ -611,6 +628,10 @@ impl Transactional {
                 2 => State::Aborted,
                 3 => State::TimedOut,
                 _ => return Err(StoreError::Corrupt("state of a transactional id".into())),
+            },
+            began: match format {
+                1 => None,
+                _ => reader.option(|reader| reader.varint().map(Timestamp))?,
             },
         })
     }

@@ -134,10 +134,10 @@ pub struct TransactionInfo {
     pub producer: ProducerIdentity,
     /// After which it is aborted.
     pub timeout: Duration,
-    /// When the open transaction began.
+    /// When its newest transaction began, unless the producer is newer.
     pub started: Option<Timestamp>,
-    /// For how long it has been open.
-    pub open_for: Option<Duration>,
+    /// How long ago that is; without a transaction as long as there has been time.
+    pub age: Duration,
     /// What it has written to.
     pub partitions: Vec<(Text, u32)>,
 }
@@ -155,6 +155,8 @@ pub struct ProducerInfo {
     pub last_timestamp: Timestamp,
     /// The first record of its open transaction.
     pub open: Option<Offset>,
+    /// Whether one of its transactions has ended here.
+    pub is_marked: bool,
 }
 
 /// Why a coordinator would not, in the terms of the transaction protocol.

@@ -79,6 +79,7 @@ impl Partition {
             last_sequence: producer.last_sequence(),
             last_timestamp: producer.touched,
             open: producer.open,
+            is_marked: producer.is_marked,
         };
         let mut producers: Vec<_> = self.producers.iter().map(describe).collect();
         producers.sort_unstable_by_key(|producer| producer.id);

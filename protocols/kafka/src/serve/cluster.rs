@@ -8,7 +8,7 @@ use crate::{
     error::ErrorCode,
     messages::{admin::*, configs::*, describe::*},
     serve::{
-        CLUSTER_OPERATIONS, NOT_ASKED,
+        CLUSTER_OPERATIONS, NOT_ASKED, NOT_HERE,
         api_versions::FEATURES,
         configs::{CLIENT_METRICS, GROUP},
         logs,
@@ -17,12 +17,24 @@ use crate::{
 
 /// The endpoint type of brokers; the other one is that of controllers.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) fn start(request: DescribeClusterRequest, call: &Call<'_>) -> Step {
-    if request.endpoint_type != BROKERS {
+    let fault = match request.endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => Some((
+            ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".into(),
+        )),
+        other => Some((
+            ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            format!("Unsupported endpoint type {other}").into(),
+        )),
+    };
+    if let Some((error_code, text)) = fault {
         return call.respond(&DescribeClusterResponse {
-            error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            error_message: Some("this is an endpoint of brokers".into()),
+            error_code,
+            error_message: Some(text),
             endpoint_type: BROKERS,
             ..Default::default()
         });
@@ -75,10 +87,10 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 /// A quorum of one. There is no log of metadata, so its offsets are 0.
 pub(crate) fn quorum(request: DescribeQuorumRequest, call: &Call<'_>) -> Step {
     let node = call.session.options.node_id;
-    let known = request
-        .topics
-        .iter()
-        .any(|topic| topic.topic_name == METADATA_TOPIC);
+    let known = request.topics.iter().any(|topic| {
+        topic.topic_name == METADATA_TOPIC
+            && topic.partitions.iter().any(|it| it.partition_index == 0)
+    });
     let topics = request.topics.into_iter().map(|topic| {
         let is_metadata = topic.topic_name == METADATA_TOPIC;
         let partitions = topic.partitions.iter().map(|partition| {
@@ -86,10 +98,12 @@ pub(crate) fn quorum(request: DescribeQuorumRequest, call: &Call<'_>) -> Step {
                 return DescribeQuorumPartitionResult {
                     partition_index: partition.partition_index,
                     error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    error_message: Some(NOT_HERE.into()),
                     ..Default::default()
                 };
             }
             DescribeQuorumPartitionResult {
+                error_message: Some(Text::default()),
                 leader_id: node,
                 current_voters: vec![DescribeQuorumReplica {
                     replica_id: node,
@@ -114,49 +128,74 @@ pub(crate) fn quorum(request: DescribeQuorumRequest, call: &Call<'_>) -> Step {
         listeners: vec![listener],
     });
     call.respond(&DescribeQuorumResponse {
+        error_message: Some(Text::default()),
         topics: topics.collect(),
         nodes: nodes.into_iter().collect(),
         ..Default::default()
     })
 }
 
-/// Features have the level that this program has: setting that again succeeds, and nothing else does.
+/// From this version on, what became of each feature is not told of (KIP-1022).
+const AS_ONE: i16 = 2;
+/// The kinds of updates: to a higher level, and to a lower one with or without loss of data.
+const UPGRADE: i8 = 1;
+const DOWNGRADES: std::ops::RangeInclusive<i8> = 2..=3;
+
+/// Features have the level that this program has: setting that again succeeds, and nothing else does. The first fault
+/// is that of the request.
 pub(crate) fn update_features(request: UpdateFeaturesRequest, call: &Call<'_>) -> Step {
+    let node = call.session.options.node_id;
+    let fault = request
+        .feature_updates
+        .iter()
+        .find_map(|update| feature_fault(update, call.version() == 0, node));
+    if let Some(text) = fault {
+        let text = format!(
+            "The update failed for all features since the following feature had an error: {text}"
+        );
+        return call.respond(&UpdateFeaturesResponse {
+            error_code: ErrorCode::INVALID_UPDATE_VERSION,
+            error_message: Some(text.into()),
+            ..Default::default()
+        });
+    }
     let mut response = UpdateFeaturesResponse::default();
-    for update in request.feature_updates {
-        let level = update.max_version_level;
-        let known = FEATURES
-            .iter()
-            .find(|feature| update.feature == feature.name);
-        let fault = match known {
-            Some(feature) if feature.level == level => None,
-            Some(feature) => Some(format!(
-                "Invalid update version {level} for feature {}. Local controller {} only supports versions {}-{}",
-                feature.name, call.session.options.node_id, feature.min, feature.level
-            )),
-            None => Some(format!(
-                "Invalid update version {level} for feature {}. Local controller {} does not support this feature.",
-                update.feature, call.session.options.node_id
-            )),
-        };
-        let mut result = UpdatableFeatureResult {
+    if call.version() < AS_ONE {
+        let result = |update: FeatureUpdateKey| UpdatableFeatureResult {
             feature: update.feature,
+            error_message: Some("NONE".into()),
             ..Default::default()
         };
-        if let Some(text) = fault {
-            result.error_code = ErrorCode::INVALID_UPDATE_VERSION;
-            result.error_message = Some(text.clone().into());
-            // KIP-1022: from version 2 on, the first fault is that of the request.
-            if call.version() >= 2 && !response.error_code.is_err() {
-                response.error_code = ErrorCode::INVALID_UPDATE_VERSION;
-                response.error_message = Some(
-                    format!("The update failed for all features since the following feature had an error: {text}").into(),
-                );
-            }
-        }
-        response.results.push(result);
+        response.results = request.feature_updates.into_iter().map(result).collect();
     }
     call.respond(&response)
+}
+
+/// Why a feature cannot be set so, in the words of Kafka's controller. Version 0 knows no kinds of updates.
+fn feature_fault(update: &FeatureUpdateKey, of_any_kind: bool, node: i32) -> Option<String> {
+    let level = update.max_version_level;
+    let why = match FEATURES.iter().find(|it| update.feature == it.name) {
+        None => format!("Local controller {node} does not support this feature."),
+        Some(_)
+            if !of_any_kind
+                && update.upgrade_type != UPGRADE
+                && !DOWNGRADES.contains(&update.upgrade_type) =>
+        {
+            "The controller does not support the given upgrade type.".to_owned()
+        }
+        Some(feature) if level == feature.level => return None,
+        Some(feature) if (feature.min..feature.level).contains(&level) && !of_any_kind && update.upgrade_type == UPGRADE => {
+            "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.".to_owned()
+        }
+        Some(feature) => format!(
+            "Local controller {node} only supports versions {}-{}",
+            feature.min, feature.level
+        ),
+    };
+    Some(format!(
+        "Invalid update version {level} for feature {}. {why}",
+        update.feature
+    ))
 }
 
 pub(crate) fn unregister(request: UnregisterBrokerRequest, call: &Call<'_>) -> Step {

@@ -12,9 +12,9 @@ use trivium_core::{
 use crate::{
     call::{Answer, Call, Job, Step},
     error::{ErrorCode, is_missing_log},
-    messages::fetch::*,
+    messages::{fetch::*, produce::LeaderIdAndEpoch},
     records::{Records, StoredBatch},
-    serve::fetch_sessions::Use,
+    serve::fetch_sessions::{self, Use},
     throttle::fetch_bytes_max,
     wire::Uuid,
 };
@@ -25,7 +25,10 @@ const BY_ID: i16 = 13;
 const BYTES_MAX: i32 = 55 * 1024 * 1024;
 /// Longer than any client waits for a response.
 const WAIT_MAX_MS: i32 = 5 * 60 * 1000;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
+/// From this version on, who is told that this is not the leader is told who is.
+const WITH_LEADERS: i16 = 16;
 
 /// A fetch under way. There may be ten thousand that wait, so it is what the response needs, and not the response.
 struct Fetching {
@@ -51,6 +54,7 @@ struct Asked {
 
 pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
     let by_id = call.version() >= BY_ID;
+    fetch_sessions::make_distinct(&mut request.topics);
     let ids = call.session.options.fetch_sessions.clone();
     let used = match call.session.fetches.begin(&mut request, by_id, &ids) {
         Ok(used) => used,
@@ -63,8 +67,10 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
     };
     let isolation = match request.isolation_level {
         READ_COMMITTED => Isolation::Committed,
-        _ => Isolation::Uncommitted,
+        READ_UNCOMMITTED => Isolation::Uncommitted,
+        _ => return refused(&request, ErrorCode::UNKNOWN_SERVER_ERROR, call),
     };
+    let is_follower = request.replica_id.max(request.replica_state.replica_id) >= 0;
     let count = request.topics.iter().map(|it| it.partitions.len()).sum();
     let (mut partitions, mut faulty) = (Vec::with_capacity(count), false);
     let topics = request.topics.into_iter().map(|topic| {
@@ -75,7 +81,7 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
         let mut asked = |asked: FetchPartition| {
             let wanted = log
                 .clone()
-                .and_then(|log| wanted(log, topic.topic_id, &asked));
+                .and_then(|log| wanted(log, topic.topic_id, &asked, is_follower));
             let fault = wanted.as_ref().err().copied();
             faulty |= fault.is_some();
             partitions.extend(wanted);
@@ -119,7 +125,45 @@ pub(crate) fn start(mut request: FetchRequest, call: &mut Call<'_>) -> Step {
     Step::Wait(Box::new(job))
 }
 
-fn wanted(log: Text, id: Uuid, asked: &FetchPartition) -> Result<Wanted, ErrorCode> {
+/// What there is to say where a request as a whole makes no sense.
+fn refused(request: &FetchRequest, code: ErrorCode, call: &mut Call<'_>) -> Step {
+    let topics = request.topics.iter().filter(|_| call.version() < BY_ID);
+    let responses = topics.map(|topic| FetchableTopicResponse {
+        topic: topic.topic.clone(),
+        topic_id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|asked| PartitionData {
+                partition_index: asked.partition,
+                error_code: code,
+                high_watermark: -1,
+                aborted_transactions: Some(Vec::new()),
+                ..Default::default()
+            })
+            .collect(),
+    });
+    call.respond(&FetchResponse {
+        error_code: code,
+        session_id: request.session_id,
+        responses: responses.collect(),
+        ..Default::default()
+    })
+}
+
+fn wanted(
+    log: Text,
+    id: Uuid,
+    asked: &FetchPartition,
+    is_follower: bool,
+) -> Result<Wanted, ErrorCode> {
+    if asked.partition < 0 {
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    // No broker follows this one.
+    if is_follower {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
     // There has only ever been one leader, of epoch 0.
     if asked.current_leader_epoch > 0 {
         return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
@@ -140,6 +184,44 @@ fn wanted(log: Text, id: Uuid, asked: &FetchPartition) -> Result<Wanted, ErrorCo
     })
 }
 
+fn is_unknown(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID
+    )
+}
+
+/// What is not there is told of last, as by Kafka.
+fn unknown_last(responses: &mut Vec<FetchableTopicResponse>) {
+    let mut unknown = Vec::new();
+    for topic in responses.iter_mut() {
+        if topic.partitions.iter().any(|it| is_unknown(it.error_code)) {
+            let (last, first) = std::mem::take(&mut topic.partitions)
+                .into_iter()
+                .partition(|it| is_unknown(it.error_code));
+            topic.partitions = first;
+            unknown.push(FetchableTopicResponse {
+                topic: topic.topic.clone(),
+                topic_id: topic.topic_id,
+                partitions: last,
+            });
+        }
+    }
+    if unknown.is_empty() {
+        return;
+    }
+    responses.retain(|topic| !topic.partitions.is_empty());
+    for topic in unknown {
+        match responses
+            .last_mut()
+            .filter(|last| last.topic == topic.topic && last.topic_id == topic.topic_id)
+        {
+            Some(last) => last.partitions.extend(topic.partitions),
+            None => responses.push(topic),
+        }
+    }
+}
+
 /// Bytes of records in a response.
 fn bytes(response: &FetchResponse) -> usize {
     let partitions = response.responses.iter().flat_map(|it| &it.partitions);
@@ -158,6 +240,7 @@ impl Fetching {
             true => response = call.session.fetches.put_off(self.used),
             false => call.session.fetches.end(self.used, &mut response),
         }
+        unknown_last(&mut response.responses);
         call.respond(&response)
     }
 
@@ -171,7 +254,7 @@ impl Fetching {
                 .partitions
                 .iter()
                 .map(|asked| {
-                    let mut partition = self.empty(asked);
+                    let mut partition = self.empty(asked, call);
                     if !asked.fault.is_err()
                         && let Some(fetched) = fetched.next()
                     {
@@ -189,13 +272,33 @@ impl Fetching {
     }
 
     /// A partition of which nothing is known.
-    fn empty(&self, asked: &Asked) -> PartitionData {
+    fn empty(&self, asked: &Asked, call: &Call<'_>) -> PartitionData {
+        let current_leader = match asked.fault {
+            ErrorCode::NOT_LEADER_OR_FOLLOWER if call.version() >= WITH_LEADERS => {
+                LeaderIdAndEpoch {
+                    leader_id: call.session.options.node_id,
+                    leader_epoch: 0,
+                }
+            }
+            _ => LeaderIdAndEpoch::default(),
+        };
         PartitionData {
             partition_index: asked.index,
             error_code: asked.fault,
             high_watermark: -1,
-            aborted_transactions: (self.isolation == Isolation::Committed).then(Vec::new),
+            aborted_transactions: self.aborted(asked.fault),
+            current_leader,
             ..Default::default()
+        }
+    }
+
+    /// The aborted transactions of a partition that was not read: null unless the request is for committed records,
+    /// and after an error none or null, as in Kafka, by whether it was looked for in vain or not read.
+    fn aborted(&self, code: ErrorCode) -> Option<Vec<AbortedTransaction>> {
+        match is_unknown(code) {
+            true => Some(Vec::new()),
+            false if code.is_err() => None,
+            false => (self.isolation == Isolation::Committed).then(Vec::new),
         }
     }
 
@@ -250,6 +353,7 @@ impl Fetching {
                         (Use::Incremental(_), false) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     };
                 }
+                partition.aborted_transactions = self.aborted(partition.error_code);
             }
         }
     }
@@ -399,7 +503,7 @@ mod tests {
         assert!(partitions[0].records.0.is_empty() && script.wants_input());
     }
 
-    /// All partitions are listed in the order of the request.
+    /// All partitions are listed in the order of the request, and what is not there last, as by Kafka.
     #[test]
     fn errors_are_told_per_partition_and_at_once() {
         let mut script = Script::open();
@@ -418,7 +522,7 @@ mod tests {
             .iter()
             .map(|it| (it.partition_index, it.error_code.0, it.records.0.len()))
             .collect();
-        assert_eq!(told, [(2, 0, 1), (-1, 3, 0), (0, 1, 0)]);
+        assert_eq!(told, [(2, 0, 1), (0, 1, 0), (-1, 3, 0)]);
     }
 
     #[test]

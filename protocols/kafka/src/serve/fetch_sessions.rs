@@ -60,6 +60,48 @@ pub(crate) enum Use {
     Incremental(i32),
 }
 
+/// Takes partitions that stand in a request several times for one, which is wanted as it stands there last, and
+/// leaves out topics without any.
+pub(crate) fn make_distinct(topics: &mut Vec<FetchTopic>) {
+    let is_ascending = |topic: &FetchTopic| {
+        let partitions = &topic.partitions;
+        !partitions.is_empty() && partitions.is_sorted_by(|a, b| a.partition < b.partition)
+    };
+    let mut names = FxHashSet::default();
+    let is_distinct = topics
+        .iter()
+        .all(|topic| is_ascending(topic) && names.insert((topic.topic.clone(), topic.topic_id)));
+    if is_distinct {
+        return;
+    }
+    let mut places = FxHashMap::default();
+    let mut distinct: Vec<FetchTopic> = Vec::with_capacity(topics.len());
+    for topic in std::mem::take(topics) {
+        for wanted in topic.partitions {
+            let key = (topic.topic.clone(), topic.topic_id, wanted.partition);
+            if let Some((at, index)) = places.get(&key) {
+                let known: &mut FetchTopic = &mut distinct[*at];
+                known.partitions[*index] = wanted;
+                continue;
+            }
+            let is_same = |last: &&mut FetchTopic| {
+                last.topic == topic.topic && last.topic_id == topic.topic_id
+            };
+            if distinct.last_mut().filter(is_same).is_none() {
+                distinct.push(FetchTopic {
+                    topic: topic.topic.clone(),
+                    topic_id: topic.topic_id,
+                    partitions: Vec::new(),
+                });
+            }
+            let at = distinct.len() - 1;
+            places.insert(key, (at, distinct[at].partitions.len()));
+            distinct[at].partitions.push(wanted);
+        }
+    }
+    *topics = distinct;
+}
+
 impl Sessions {
     /// What a request means together with its session: all partitions that are to be read.
     pub(crate) fn begin(
@@ -73,7 +115,7 @@ impl Sessions {
             self.current
                 .take_if(|session| named == 0 || session.id == named);
             let count: usize = request.topics.iter().map(|it| it.partitions.len()).sum();
-            if request.session_epoch == NONE || !(1..=PARTITIONS_MAX).contains(&count) {
+            if request.session_epoch == NONE || count > PARTITIONS_MAX {
                 return Ok(Use::Full(0));
             }
             let id = ids.fetch_add(1, Ordering::Relaxed) & i32::MAX;
@@ -100,8 +142,8 @@ impl Sessions {
             return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         }
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
-        session.forget(&request.forgotten_topics_data);
         session.update(&request.topics);
+        session.forget(&request.forgotten_topics_data);
         if session.partitions.len() > PARTITIONS_MAX {
             self.current = None;
             return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
@@ -340,6 +382,32 @@ mod tests {
         let mut response = answer(&[(0, 3, false)]);
         sessions.end(used, &mut response);
         assert!(response.responses.is_empty());
+    }
+
+    #[test]
+    fn what_is_repeated_is_wanted_as_it_stands_last() {
+        let mut again = request(0, 0, &[(0, 5), (1, 7), (0, 6)]);
+        again.topics.extend(request(0, 0, &[(1, 8), (2, 9)]).topics);
+        again.topics.push(FetchTopic::default());
+        make_distinct(&mut again.topics);
+        assert_eq!(read(&again), [(0, 6), (1, 8), (2, 9)]);
+        assert_eq!(again.topics.len(), 1);
+    }
+
+    /// KIP-227: what comes and goes in one request has gone.
+    #[test]
+    fn partitions_come_before_others_go() {
+        let (mut sessions, ids) = (Sessions::default(), AtomicI32::new(1));
+        let used = sessions.begin(&mut request(0, 0, &[]), false, &ids);
+        assert_eq!(used, Ok(Use::Full(1)), "a session may begin empty");
+        let mut next = request(1, 1, &[(0, 0), (1, 0)]);
+        next.forgotten_topics_data = vec![ForgottenTopic {
+            topic: "t".into(),
+            topic_id: Uuid::default(),
+            partitions: vec![0],
+        }];
+        sessions.begin(&mut next, false, &ids).unwrap();
+        assert_eq!(read(&next), [(1, 0)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! ListOffsets: offsets by time, or by name.
 
+use rustc_hash::FxHashMap;
 use trivium_core::{Command, Isolation, Offset, OffsetSpec, Refusal, Reply, Text, Timestamp};
 
 use crate::{
@@ -31,21 +32,28 @@ pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
         left: 0,
     };
     let isolation = match request.isolation_level {
-        1 => Isolation::Committed,
-        _ => Isolation::Uncommitted,
+        0 => Ok(Isolation::Uncommitted),
+        1 => Ok(Isolation::Committed),
+        _ => Err(ErrorCode::UNKNOWN_SERVER_ERROR),
     };
-    for topic in request.topics {
+    for topic in distinct(request.topics) {
         let mut result = ListOffsetsTopicResponse {
             name: topic.name,
             partitions: Vec::new(),
         };
-        for asked in topic.partitions {
+        for (asked, is_repeated) in topic.partitions {
             let part = (job.response.topics.len(), result.partitions.len());
             let mut partition = ListOffsetsPartitionResponse {
                 partition_index: asked.partition_index,
                 ..Default::default()
             };
-            match find(&result.name, &asked, isolation, job.parts.len(), call) {
+            let isolation = match is_repeated {
+                true => Err(ErrorCode::INVALID_REQUEST),
+                false => isolation,
+            };
+            let found = isolation
+                .and_then(|isolation| find(&result.name, &asked, isolation, job.parts.len(), call));
+            match found {
                 Ok(true) => job.parts.push(part),
                 Ok(false) => {}
                 Err(code) => partition.error_code = code,
@@ -61,6 +69,41 @@ pub(crate) fn start(request: ListOffsetsRequest, call: &mut Call<'_>) -> Step {
     }
 }
 
+/// A topic, and of each of its partitions whether it stands in the request several times.
+struct Distinct {
+    name: Text,
+    partitions: Vec<(ListOffsetsPartition, bool)>,
+}
+
+/// Each topic and partition once; topics without partitions are left out.
+fn distinct(topics: Vec<ListOffsetsTopic>) -> Vec<Distinct> {
+    let mut places = FxHashMap::default();
+    let mut distinct: Vec<Distinct> = Vec::with_capacity(topics.len());
+    for topic in topics.into_iter().filter(|it| !it.partitions.is_empty()) {
+        let end = distinct.len();
+        let (at, known) = places
+            .entry(topic.name.clone())
+            .or_insert_with(|| (end, FxHashMap::default()));
+        if *at == end {
+            distinct.push(Distinct {
+                name: topic.name,
+                partitions: Vec::with_capacity(topic.partitions.len()),
+            });
+        }
+        let partitions = &mut distinct[*at].partitions;
+        for asked in topic.partitions {
+            match known.insert(asked.partition_index, partitions.len()) {
+                Some(place) => {
+                    partitions[place].1 = true;
+                    known.insert(asked.partition_index, place);
+                }
+                None => partitions.push((asked, false)),
+            }
+        }
+    }
+    distinct
+}
+
 /// Whether the core was asked.
 fn find(
     log: &Text,
@@ -72,8 +115,10 @@ fn find(
     let log = log.clone();
     let partition =
         u32::try_from(asked.partition_index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if asked.current_leader_epoch > 0 {
-        return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
+    match asked.current_leader_epoch {
+        1.. => return Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        ..-1 => return Err(ErrorCode::FENCED_LEADER_EPOCH),
+        _ => {}
     }
     let Search::For(at) = search(asked.timestamp, call.version())? else {
         return Ok(false);
@@ -150,19 +195,35 @@ mod tests {
     };
 
     fn request(timestamps: &[i64]) -> ListOffsetsRequest {
-        let asked = |timestamp: &i64| ListOffsetsPartition {
+        let asked = |(partition_index, timestamp): (i32, &i64)| ListOffsetsPartition {
+            partition_index,
             timestamp: *timestamp,
             ..Default::default()
         };
         let topic = ListOffsetsTopic {
             name: "ab".into(),
-            partitions: timestamps.iter().map(asked).collect(),
+            partitions: (0..).zip(timestamps).map(asked).collect(),
         };
         ListOffsetsRequest {
             replica_id: -1,
             topics: vec![topic],
             ..Default::default()
         }
+    }
+
+    /// As in Kafka, which cannot tell which of them is meant.
+    #[test]
+    fn a_partition_that_is_repeated_is_refused_once() {
+        let mut repeated = request(&[-1]);
+        repeated.topics.push(repeated.topics[0].clone());
+        let mut script = Script::open();
+        script.send(ApiKey::ListOffsets, 11, &repeated);
+        let response: ListOffsetsResponse = script.response(ApiKey::ListOffsets, 11);
+        assert_eq!(response.topics.len(), 1);
+        let [partition] = &response.topics[0].partitions[..] else {
+            panic!("{response:?}")
+        };
+        assert_eq!(partition.error_code, ErrorCode::INVALID_REQUEST);
     }
 
     #[test]

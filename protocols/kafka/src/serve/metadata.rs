@@ -58,6 +58,9 @@ pub(crate) fn start(request: MetadataRequest, call: &mut Call<'_>) -> Step {
         call.describe(0, None);
         return Step::Wait(Box::new(job));
     };
+    if let Some(code) = misnamed(&topics, call.version()) {
+        return call.respond(&refused(topics, code));
+    }
     let mut names = FxHashSet::default();
     for MetadataRequestTopic { topic_id, name } in topics {
         let known = if topic_id.is_zero() {
@@ -73,6 +76,50 @@ pub(crate) fn start(request: MetadataRequest, call: &mut Call<'_>) -> Step {
         .filter(|at| !job.topics[*at].error_code.is_err())
         .collect();
     job.describe(asked, call)
+}
+
+/// From this version on, topics may have ids instead of names.
+const BY_ID: i16 = 12;
+
+/// Why a request is refused as a whole: topics by id before there were ids, as by Kafka, or neither name nor id.
+fn misnamed(topics: &[MetadataRequestTopic], version: i16) -> Option<ErrorCode> {
+    let is_odd = |topic: &MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_zero();
+    match version {
+        ..BY_ID => topics
+            .iter()
+            .any(is_odd)
+            .then_some(ErrorCode::INVALID_REQUEST),
+        _ => topics
+            .iter()
+            .any(|topic| topic.name.is_none() && topic.topic_id.is_zero())
+            .then_some(ErrorCode::UNKNOWN_SERVER_ERROR),
+    }
+}
+
+fn refused(topics: Vec<MetadataRequestTopic>, error_code: ErrorCode) -> MetadataResponse {
+    let topic = |topic: MetadataRequestTopic| MetadataResponseTopic {
+        error_code,
+        name: Some(topic.name.unwrap_or_default()),
+        topic_id: topic.topic_id,
+        topic_authorized_operations: NOT_ASKED,
+        ..Default::default()
+    };
+    MetadataResponse {
+        error_code,
+        controller_id: -1,
+        topics: topics.into_iter().map(topic).collect(),
+        cluster_authorized_operations: NOT_ASKED,
+        ..Default::default()
+    }
+}
+
+/// In which order Kafka lists topics: by ids that are not there, topics, and what is wrong with the others.
+fn rank(topic: &MetadataResponseTopic) -> u8 {
+    match topic.error_code {
+        ErrorCode::UNKNOWN_TOPIC_ID => 0,
+        ErrorCode::NONE => 1,
+        _ => 2,
+    }
 }
 
 impl Describing {
@@ -169,7 +216,8 @@ impl Describing {
             .collect();
     }
 
-    fn respond(self, call: &Call<'_>) -> Step {
+    fn respond(mut self, call: &Call<'_>) -> Step {
+        self.topics.sort_by_key(rank);
         let (host, port) = call.session.advertised();
         let options = &call.session.options;
         call.respond(&MetadataResponse {

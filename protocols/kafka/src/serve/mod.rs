@@ -6,6 +6,7 @@ mod cluster;
 mod configs;
 mod consumer_groups;
 mod coordinator;
+mod delete_records;
 mod fetch;
 pub(crate) mod fetch_sessions;
 mod group_admin;
@@ -165,7 +166,7 @@ fn dispatch(request: Request, call: &mut Call<'_>) -> Step {
         Request::AlterConfigs(request) => alter_configs::replace(request, call),
         Request::IncrementalAlterConfigs(request) => alter_configs::change(request, call),
         Request::CreatePartitions(request) => partitions::create(request, call),
-        Request::DeleteRecords(request) => partitions::delete_records(request, call),
+        Request::DeleteRecords(request) => delete_records::start(request, call),
         Request::OffsetForLeaderEpoch(request) => partitions::epochs(request, call),
         Request::DescribeLogDirs(request) => partitions::log_dirs(request, call),
         Request::ElectLeaders(request) => partitions::elect(request, call),

@@ -1,15 +1,15 @@
-//! What administrators do to partitions and ask about them: CreatePartitions, DeleteRecords, DescribeLogDirs,
+//! What administrators do to partitions and ask about them: CreatePartitions, DescribeLogDirs,
 //! DescribeTopicPartitions, OffsetForLeaderEpoch, and the elections and moves that one broker has no use for.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use trivium_core::{Change, Command, LogInfo, Offset, PartitionInfo, Refusal, Reply, Text};
+use trivium_core::{Change, Command, LogInfo, PartitionInfo, Refusal, Reply, Text};
 
 use crate::{
     call::{Answer, Call, Job, Step},
     error::ErrorCode,
     messages::{admin::*, configs::*},
     serve::{
-        NOT_ASKED, TOPIC_OPERATIONS, logs, text,
+        NOT_ASKED, NOT_HERE, TOPIC_OPERATIONS, logs, text,
         topics::{DUPLICATE, misplaced, throttled},
     },
     topics::{is_internal, is_legal},
@@ -73,11 +73,25 @@ fn missing(
     match found {
         Err(refusal) => Some((ErrorCode::from(refusal), refusal.to_string().into())),
         Ok(found) if found.contains_key(&(topic.clone(), partition)) => None,
-        Ok(_) => Some((
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            format!("No such topic or partition: {topic}-{partition}").into(),
-        )),
+        Ok(_) => Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, NOT_HERE.into())),
     }
+}
+
+/// The same in the words of a request that has them by topic and by partition.
+fn missing_in_words(
+    found: &Result<Partitions, Refusal>,
+    topic: &Text,
+    partition: i32,
+    of_topic: impl FnOnce() -> String,
+    of_partition: impl FnOnce() -> String,
+) -> Option<(ErrorCode, Text)> {
+    let (code, text) = missing(found, topic, partition)?;
+    let text = match found {
+        Ok(found) if found.contains_key(&(topic.clone(), 0)) => of_partition().into(),
+        Ok(_) => of_topic().into(),
+        Err(_) => text,
+    };
+    Some((code, text))
 }
 
 /// From this version on, a client is told that its quota of changes is exceeded (KIP-599).
@@ -201,87 +215,6 @@ impl Job for Adding {
                 Refusal::Invalid(_) => ErrorCode::INVALID_PARTITIONS,
                 refusal => ErrorCode::from(&refusal),
             };
-        }
-        self.left -= 1;
-        match self.left {
-            0 => call.respond(&self.response),
-            _ => Step::Wait(self),
-        }
-    }
-}
-
-/// Records being deleted.
-struct Trimming {
-    response: DeleteRecordsResponse,
-    /// Where in the response each partition belongs.
-    parts: Vec<(usize, usize)>,
-    left: usize,
-}
-
-/// An offset that stands for the high watermark.
-const TO_END: i64 = -1;
-
-pub(crate) fn delete_records(request: DeleteRecordsRequest, call: &mut Call<'_>) -> Step {
-    let mut job = Trimming {
-        response: DeleteRecordsResponse::default(),
-        parts: Vec::new(),
-        left: 0,
-    };
-    for topic in request.topics {
-        let mut result = DeleteRecordsTopicResult {
-            name: topic.name.clone(),
-            partitions: Vec::new(),
-        };
-        for asked in topic.partitions {
-            let mut partition = DeleteRecordsPartitionResult {
-                partition_index: asked.partition_index,
-                low_watermark: -1,
-                error_code: ErrorCode::NONE,
-            };
-            match (u32::try_from(asked.partition_index), asked.offset) {
-                _ if is_internal(&topic.name) => {
-                    partition.error_code = ErrorCode::INVALID_TOPIC_EXCEPTION
-                }
-                (Err(_), _) => partition.error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                (_, ..TO_END) => partition.error_code = ErrorCode::OFFSET_OUT_OF_RANGE,
-                (Ok(number), offset) => {
-                    let to = u64::try_from(offset).ok().map(Offset);
-                    let log = topic.name.clone();
-                    call.submit(job.parts.len(), |token| Command::Trim {
-                        token,
-                        log,
-                        partition: number,
-                        to,
-                    });
-                    job.parts
-                        .push((job.response.topics.len(), result.partitions.len()));
-                }
-            }
-            result.partitions.push(partition);
-        }
-        job.response.topics.push(result);
-    }
-    job.left = job.parts.len();
-    match job.left {
-        0 => call.respond(&job.response),
-        _ => Step::Wait(Box::new(job)),
-    }
-}
-
-impl Job for Trimming {
-    fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let trimmed = answer.reply(|reply| match reply {
-            Reply::Trimmed { log_start } => Some(log_start),
-            _ => None,
-        });
-        if let Some(&(topic, partition)) = self.parts.get(part) {
-            let partition = &mut self.response.topics[topic].partitions[partition];
-            match trimmed {
-                Ok(start) => partition.low_watermark = start.0 as i64,
-                // The settings of the topic do not allow it.
-                Err(Refusal::NotAllowed(_)) => partition.error_code = ErrorCode::POLICY_VIOLATION,
-                Err(refusal) => partition.error_code = ErrorCode::from(&refusal),
-            }
         }
         self.left -= 1;
         match self.left {
@@ -429,7 +362,14 @@ pub(crate) fn elect(request: ElectLeadersRequest, call: &mut Call<'_>) -> Step {
     let names = topics.iter().map(|topic| topic.topic.clone()).collect();
     measure(request, Some(names), call, |request, found, call| {
         let elected = |topic: &Text, partition| {
-            let (error_code, text) = missing(&found, topic, partition).unwrap_or((
+            let missing = missing_in_words(
+                &found,
+                topic,
+                partition,
+                || format!("No such topic as {topic}"),
+                || format!("No such partition as {topic}-{partition}"),
+            );
+            let (error_code, text) = missing.unwrap_or((
                 ErrorCode::ELECTION_NOT_NEEDED,
                 "Leader election not needed for topic partition.".into(),
             ));
@@ -466,9 +406,13 @@ fn no_election(request: &ElectLeadersRequest) -> ElectLeadersResponse {
         topic: topic.topic.clone(),
         partition_result: topic.partitions.iter().map(refused).collect(),
     });
+    let results: Vec<_> = results.collect();
     ElectLeadersResponse {
-        error_code: ErrorCode::INVALID_REQUEST,
-        replica_election_results: results.collect(),
+        error_code: match results.is_empty() {
+            true => ErrorCode::NONE,
+            false => ErrorCode::INVALID_REQUEST,
+        },
+        replica_election_results: results,
         ..Default::default()
     }
 }
@@ -478,12 +422,23 @@ pub(crate) fn reassign(request: AlterPartitionReassignmentsRequest, call: &mut C
     let names = names.collect();
     measure(request, Some(names), call, |request, found, call| {
         let node = call.session.options.node_id;
+        // As by Kafka, whose controller is not asked for nothing.
+        let error_message = request.topics.is_empty().then(Text::default);
         let responses = request.topics.into_iter().map(|topic| {
             let moved = |partition: &ReassignablePartition| {
-                let fault = missing(&found, &topic.name, partition.partition_index)
-                    .or_else(|| reassignment_fault(partition.replicas.as_deref(), node));
-                let (error_code, error_message) =
-                    fault.map_or((ErrorCode::NONE, None), |(code, text)| (code, Some(text)));
+                let (name, index) = (&topic.name, partition.partition_index);
+                let missing = missing_in_words(
+                    &found,
+                    name,
+                    index,
+                    || format!("Unable to find a topic named {name}."),
+                    || format!("Unable to find partition {name}:{index}."),
+                );
+                let fault = match missing {
+                    Some((code, text)) => Some((code, Some(text))),
+                    None => reassignment_fault(partition.replicas.as_deref(), node),
+                };
+                let (error_code, error_message) = fault.unwrap_or_default();
                 ReassignablePartitionResponse {
                     partition_index: partition.partition_index,
                     error_code,
@@ -497,6 +452,7 @@ pub(crate) fn reassign(request: AlterPartitionReassignmentsRequest, call: &mut C
         });
         call.respond(&AlterPartitionReassignmentsResponse {
             allow_replication_factor_change: request.allow_replication_factor_change,
+            error_message,
             responses: responses.collect(),
             ..Default::default()
         })
@@ -504,14 +460,11 @@ pub(crate) fn reassign(request: AlterPartitionReassignmentsRequest, call: &mut C
 }
 
 /// A partition is where it can be: on the one broker.
-fn reassignment_fault(replicas: Option<&[i32]>, node: i32) -> Option<(ErrorCode, Text)> {
+fn reassignment_fault(replicas: Option<&[i32]>, node: i32) -> Option<(ErrorCode, Option<Text>)> {
     match replicas {
-        None => Some((
-            ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
-            "No partition reassignment is in progress for the partition.".into(),
-        )),
+        None => Some((ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, None)),
         Some(replicas) => misplaced(replicas, node)
-            .map(|text| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, text.into())),
+            .map(|text| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(text.into()))),
     }
 }
 
@@ -525,12 +478,14 @@ pub(crate) fn describe(mut request: DescribeTopicPartitionsRequest, call: &mut C
     request
         .topics
         .retain(|topic| names.insert(topic.name.clone()));
-    request.topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(cursor) = &request.cursor {
         let is_among = names.is_empty() || names.contains(&cursor.topic_name);
         if !is_among || cursor.partition_index < 0 {
             return call.respond(&no_page(&request.topics));
         }
+    }
+    request.topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    if let Some(cursor) = &request.cursor {
         request
             .topics
             .retain(|topic| topic.name >= cursor.topic_name);
@@ -617,7 +572,7 @@ fn topic_page(
     let mut topic = DescribeTopicPartitionsTopic {
         name: Some(name.clone()),
         is_internal: is_internal(name),
-        topic_authorized_operations: NOT_ASKED,
+        topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     };
     let log = match log {
@@ -631,7 +586,6 @@ fn topic_page(
         }
     };
     topic.topic_id = Uuid(log.uuid);
-    topic.topic_authorized_operations = TOPIC_OPERATIONS;
     let end = (log.spec.partitions as i32).min(first.saturating_add(room));
     let partition = |partition_index| DescribeTopicPartitionsPartition {
         partition_index,
@@ -649,7 +603,7 @@ fn topic_page(
 
 #[cfg(test)]
 mod tests {
-    use trivium_core::Token;
+    use trivium_core::Offset;
 
     use super::*;
     use crate::{
@@ -712,54 +666,6 @@ mod tests {
         let response: CreatePartitionsResponse = script.response(ApiKey::CreatePartitions, 3);
         let codes: Vec<_> = response.results.iter().map(|it| it.error_code.0).collect();
         assert_eq!(codes, [0, 3, 37, 37]);
-    }
-
-    #[test]
-    fn records_are_deleted_up_to_an_offset_or_the_end() {
-        let mut script = Script::open();
-        let partition = |partition_index, offset| DeleteRecordsPartition {
-            partition_index,
-            offset,
-        };
-        let request = DeleteRecordsRequest {
-            topics: vec![DeleteRecordsTopic {
-                name: "ab".into(),
-                partitions: vec![
-                    partition(0, 5),
-                    partition(1, -1),
-                    partition(2, -2),
-                    partition(3, 7),
-                ],
-            }],
-            ..Default::default()
-        };
-        script.send(ApiKey::DeleteRecords, 2, &request);
-        let asked: Vec<(Token, Option<Offset>)> = script
-            .commands()
-            .into_iter()
-            .map(|command| match command {
-                Command::Trim { token, to, .. } => (token, to),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!((asked[0].1, asked[1].1), (Some(Offset(5)), None));
-        for (at, (token, _)) in asked.into_iter().enumerate() {
-            let log_start = Offset(5 + at as u64);
-            script.done(
-                token,
-                match at {
-                    2 => Err(Refusal::OffsetOutOfRange(Offset(7))),
-                    _ => Ok(Reply::Trimmed { log_start }),
-                },
-            );
-        }
-        let response: DeleteRecordsResponse = script.response(ApiKey::DeleteRecords, 2);
-        let told: Vec<_> = response.topics[0]
-            .partitions
-            .iter()
-            .map(|it| (it.low_watermark, it.error_code.0))
-            .collect();
-        assert_eq!(told, [(5, 0), (6, 0), (-1, 1), (-1, 1)]);
     }
 
     /// KIP-320: epoch 0 ends at the high watermark; newer ones are not known.

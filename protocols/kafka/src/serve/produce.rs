@@ -21,6 +21,8 @@ const BY_ID: i16 = 13;
 
 /// From this version on, a batch adds its partition to its transaction (KIP-890).
 const IMPLICIT: i16 = 12;
+/// From this version on, producers know a code that tells them to abort.
+const ABORTABLE: i16 = 11;
 
 /// Appends under way.
 struct Producing {
@@ -117,9 +119,8 @@ fn transaction_code(error: &TransactionError, version: i16) -> ErrorCode {
         TransactionError::Fenced | TransactionError::TimedOut => ErrorCode::INVALID_PRODUCER_EPOCH,
         TransactionError::Concurrent if version < IMPLICIT => ErrorCode::NOT_ENOUGH_REPLICAS,
         TransactionError::Invalid => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        TransactionError::InvalidState | TransactionError::NotAdded if version >= IMPLICIT => {
-            ErrorCode::TRANSACTION_ABORTABLE
-        }
+        TransactionError::NotAdded if version >= ABORTABLE => ErrorCode::TRANSACTION_ABORTABLE,
+        TransactionError::InvalidState if version >= IMPLICIT => ErrorCode::TRANSACTION_ABORTABLE,
         error => ErrorCode::from(error),
     }
 }
@@ -143,6 +144,9 @@ fn append(
         )
     };
     let partition = u32::try_from(index).map_err(missing)?;
+    if transaction.as_ref().is_some_and(|it| it.id.is_empty()) {
+        return Err((ErrorCode::INVALID_REQUEST, "the transactional id is empty"));
+    }
     let batch = records.unwrap_or_default();
     batch::validate(&batch, call.version())?;
     call.submit(part, |token| Command::Append {

@@ -10,9 +10,10 @@ use trivium_core::{
 
 use crate::{
     call::{Answer, Call, Job, Step},
-    error::ErrorCode,
+    error::{ErrorCode, is_missing_log},
     messages::transactions::*,
     serve::{text, transactions::answer_of},
+    topics::{illegal, is_legal},
 };
 
 // DescribeTransactions
@@ -137,10 +138,8 @@ impl Listing {
             duration_filter,
             ..
         } = &self.request;
-        let is_old_enough = || {
-            info.open_for
-                .is_some_and(|open_for| open_for.as_millis() as i64 > *duration_filter)
-        };
+        // What has not begun is as old as time, in Kafka too.
+        let is_old_enough = || info.age.as_millis() as i64 > *duration_filter;
         (state_filters.is_empty() || state_filters.iter().any(|state| state == info.state))
             && (producer_id_filters.is_empty() || producer_id_filters.contains(&info.producer.id))
             && (*duration_filter < 0 || is_old_enough())
@@ -182,20 +181,45 @@ impl Job for Listing {
 /// Partitions being described, in the order of the request.
 struct Producers {
     topics: Vec<DescribeProducersResponseTopic>,
+    /// Where in the response each question belongs: topic and partition.
+    parts: Vec<(usize, usize)>,
     left: usize,
 }
 
 pub(crate) fn describe_producers(request: DescribeProducersRequest, call: &mut Call<'_>) -> Step {
     let mut job = Producers {
         topics: Vec::new(),
+        parts: Vec::new(),
         left: 0,
     };
     for topic in request.topics {
-        for index in &topic.partition_indexes {
+        let partition = |partition_index| DescribeProducersResponsePartition {
+            partition_index,
+            ..Default::default()
+        };
+        let mut partitions: Vec<_> = topic
+            .partition_indexes
+            .iter()
+            .copied()
+            .map(partition)
+            .collect();
+        if !is_legal(&topic.name) {
+            for partition in &mut partitions {
+                partition.error_code = ErrorCode::INVALID_TOPIC_EXCEPTION;
+                partition.error_message = Some(illegal(&topic.name).into());
+            }
+            job.topics.push(DescribeProducersResponseTopic {
+                name: topic.name,
+                partitions,
+            });
+            continue;
+        }
+        for (at, index) in topic.partition_indexes.iter().enumerate() {
             let (log, partition) = (
                 topic.name.clone(),
                 u32::try_from(*index).unwrap_or(u32::MAX),
             );
+            job.parts.push((job.topics.len(), at));
             call.submit(job.left, |token| Command::DescribeProducers {
                 token,
                 log,
@@ -203,13 +227,9 @@ pub(crate) fn describe_producers(request: DescribeProducersRequest, call: &mut C
             });
             job.left += 1;
         }
-        let partition = |partition_index| DescribeProducersResponsePartition {
-            partition_index,
-            ..Default::default()
-        };
         job.topics.push(DescribeProducersResponseTopic {
             name: topic.name,
-            partitions: topic.partition_indexes.into_iter().map(partition).collect(),
+            partitions,
         });
     }
     match job.left {
@@ -233,18 +253,16 @@ impl Job for Producers {
             Reply::Producers(found) => Some(found),
             _ => None,
         });
-        let mut partitions = self
-            .topics
-            .iter_mut()
-            .flat_map(|topic| &mut topic.partitions);
-        if let Some(partition) = partitions.nth(part) {
+        if let Some(&(topic, partition)) = self.parts.get(part) {
+            let partition = &mut self.topics[topic].partitions[partition];
             match found {
                 Ok(found) => {
                     partition.active_producers = found.into_iter().map(producer_state).collect();
                 }
                 Err(refusal) => {
                     partition.error_code = ErrorCode::from(&refusal);
-                    partition.error_message = text(&refusal);
+                    partition.error_message =
+                        is_missing_log(&refusal).then(|| text(&refusal)).flatten();
                 }
             }
         }
@@ -262,7 +280,8 @@ fn producer_state(producer: ProducerInfo) -> ProducerState {
         producer_epoch: producer.epoch.into(),
         last_sequence: producer.last_sequence,
         last_timestamp: producer.last_timestamp.0 as i64,
-        coordinator_epoch: 0,
+        // There has only ever been one coordinator, of epoch 0; it is known once it has ended a transaction.
+        coordinator_epoch: producer.is_marked as i32 - 1,
         current_txn_start_offset: producer.open.map_or(-1, |open| open.0 as i64),
     }
 }

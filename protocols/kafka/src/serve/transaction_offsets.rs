@@ -20,8 +20,6 @@ use crate::{
 
 /// From this version on, the group becomes part of the transaction with its offsets (KIP-890).
 const IMPLICIT: i16 = 5;
-/// From this version on, a producer that was replaced is told so.
-const FENCED: i16 = 2;
 
 /// A commit: first the logs are looked up, then the offsets of those that are there are handed in.
 struct Committing {
@@ -34,6 +32,9 @@ struct Committed {
 }
 
 pub(crate) fn commit(request: TxnOffsetCommitRequest, call: &mut Call<'_>) -> Step {
+    if request.group_id.is_empty() {
+        return call.respond(&no_group(request));
+    }
     let names: Vec<Text> = request
         .topics
         .iter()
@@ -41,6 +42,22 @@ pub(crate) fn commit(request: TxnOffsetCommitRequest, call: &mut Call<'_>) -> St
         .collect();
     call.describe(0, Some(names));
     Step::Wait(Box::new(Committing { request }))
+}
+
+/// The answer where no group is named.
+fn no_group(request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
+    let partition = |it: TxnOffsetCommitRequestPartition| TxnOffsetCommitResponsePartition {
+        partition_index: it.partition_index,
+        error_code: ErrorCode::INVALID_GROUP_ID,
+    };
+    let topic = |it: TxnOffsetCommitRequestTopic| TxnOffsetCommitResponseTopic {
+        name: it.name,
+        partitions: it.partitions.into_iter().map(partition).collect(),
+    };
+    TxnOffsetCommitResponse {
+        topics: request.topics.into_iter().map(topic).collect(),
+        ..Default::default()
+    }
 }
 
 impl Job for Committing {
@@ -105,7 +122,8 @@ impl Job for Committed {
     fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         if let Err(failure) = answer_of(answer) {
             let error_code = match failure.refusal() {
-                Some(refusal) => code(refusal, FENCED, call),
+                // A group knows epochs only, in every version.
+                Some(refusal) => code(refusal, i16::MAX, call),
                 None => failure.code(),
             };
             let topics = self.response.topics.iter_mut();

@@ -167,7 +167,7 @@ impl Job for Adding {
             Err(refusal) => Err(code(&refusal, FENCED, call)),
         };
         if let Some(transaction) = self.transactions.get(part) {
-            self.results[part] = topic_results(transaction, codes, call);
+            self.results[part] = topic_results(transaction, codes);
         }
         self.left -= 1;
         if self.left > 0 {
@@ -195,7 +195,6 @@ impl Job for Adding {
 fn topic_results(
     transaction: &AddPartitionsToTxnTransaction,
     codes: Result<Vec<Result<(), AddError>>, ErrorCode>,
-    call: &Call<'_>,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let (results, whole) = match codes {
         Ok(results) => (results, ErrorCode::UNKNOWN_SERVER_ERROR),
@@ -205,8 +204,7 @@ fn topic_results(
         Ok(()) => ErrorCode::NONE,
         Err(AddError::NoPartition) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         Err(AddError::NotAttempted) => ErrorCode::OPERATION_NOT_ATTEMPTED,
-        Err(AddError::NotAdded) if call.version() > BATCHED => ErrorCode::TRANSACTION_ABORTABLE,
-        Err(AddError::NotAdded) => ErrorCode::INVALID_TXN_STATE,
+        Err(AddError::NotAdded) => ErrorCode::TRANSACTION_ABORTABLE,
     });
     let mut partition = |index: &i32| AddPartitionsToTxnPartitionResult {
         partition_index: *index,

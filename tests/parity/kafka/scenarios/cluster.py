@@ -57,7 +57,12 @@ def metadata_creates(play):
             (found,) = it["topics"]
             return not found.get("error_code") and all(not part.get("error_code") for part in found["partitions"])
 
-        a.until(is_there, "Metadata", version, topics=[{"name": name}], **more)
+        def knows(it):
+            if is_there(it) and "topic_id" in it["topics"][0]:
+                play.knows(it["topics"][0]["topic_id"], "id")
+            return is_there(it)
+
+        a.until(knows, "Metadata", version, topics=[{"name": name}], **more)
 
 
 @scenario
@@ -91,7 +96,6 @@ def pages(play):
     for name in (*names, play.q("0"), play.q("aa"), play.q("z"), ""):
         for partition in (0, 2, 3, 7, -1):
             page(4, *names, cursor={"topic_name": name, "partition_index": partition})
-    page(4, cursor={"topic_name": names[0], "partition_index": 0})
 
 
 @scenario
@@ -186,10 +190,12 @@ def features(play):
 
 @scenario
 def apis(play):
+    """What is advertised is compared elsewhere, as this program serves other keys."""
     a = play.connect()
     for version in range(0, 5):
-        a("ApiVersions", version, **({"client_software_name": "a", "client_software_version": "1"} if version >= 3 else {}))
-    for name, software in (("", ""), ("a b", "1"), ("-", "1"), ("a", "v 1"), ("a" * 300, "1")):
+        found = a.quiet("ApiVersions", version, **({"client_software_name": "a", "client_software_version": "1"} if version >= 3 else {}))
+        play.note([found.get("error_code", 0), sorted(set(found) - {"finalized_features_epoch"}), found["api_keys"][:30]])
+    for name, software in (("", ""), ("a b", "1"), ("-", "1"), ("a", "v 1"), ("a-", "1"), ("a", ".1")):
         a("ApiVersions", 3, client_software_name=name, client_software_version=software)
     a("Metadata", 9, topics=[], allow_auto_topic_creation=False)
 

@@ -257,18 +257,18 @@ def sessions_with_errors(play):
 
 @scenario
 def sessions_with_topics_that_are_deleted(play):
-    topic, a = play.topic(), play.connect()
+    topic, a, b = play.topic(), play.connect(), play.connect()
     play.produce(topic, b"a")
     by_id = opened(a, 17, named(17, topic, part(0)))
-    by_name = opened(a, 12, named(12, topic, part(1)))
+    by_name = opened(b, 12, named(12, topic, part(1)))
     play.stage.quiet("DeleteTopics", 6, topics=[{"name": topic.name}], timeout_ms=30_000)
     asked = {"topics": [{"name": topic.name}], "allow_auto_topic_creation": False}
     play.connect().until(lambda it: it["topics"][0].get("error_code"), "Metadata", 12, **asked)
     fetched(a, 17, session_id=by_id, session_epoch=1)
-    fetched(a, 12, session_id=by_name, session_epoch=1)
+    fetched(b, 12, session_id=by_name, session_epoch=1)
     play.topic()
     fetched(a, 17, session_id=by_id, session_epoch=2)
-    fetched(a, 12, session_id=by_name, session_epoch=2)
+    fetched(b, 12, session_id=by_name, session_epoch=2)
     fetched(a, 17, named(17, topic, part(0)))
 
 
