@@ -103,6 +103,7 @@ fn join(member: &Text) -> GroupRequest {
         protocol_type: "consumer".into(),
         protocols: vec![("range".into(), Bytes::from_static(b"metadata"))],
         require_member_id: false,
+        may_skip_assignment: false,
     }))
 }
 

@@ -4,7 +4,8 @@ import confluent_kafka
 from confluent_kafka import ShareConsumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from clients import PATIENCE, eventually
+import kafka_schemas  # noqa: F401, makes messages known
+from clients import PATIENCE, eventually, make_durable
 from kafka_wire import Wire, message
 
 KINDS = ("consumers", "readers", "classic", "joined", "share", "simple")
@@ -102,3 +103,29 @@ def test_groups_without_members_are_the_same_after_a_kill(own_broker, name):
     consume(broker.kafka, name, groups["readers"], True, **{"group.protocol": "consumer"})
     consume(broker.kafka, name, groups["joined"], True)
     assert seen(port, list(groups.values())) == expected
+
+
+def test_members_of_a_share_group_go_on_after_a_kill(own_broker, name):
+    broker = own_broker()
+    AdminClient({"bootstrap.servers": broker.kafka}).create_topics([NewTopic(name, 2)])[name].result(PATIENCE)
+
+    def beat(wire, member, epoch, names=None):
+        answer = wire.call("ShareGroupHeartbeat", 1, group_id=name, member_id=member, member_epoch=epoch,
+                           subscribed_topic_names=names)
+        told = answer.assignment.topic_partitions if answer.assignment else []
+        return answer.error_code, answer.member_epoch, [it.partitions for it in told]
+
+    with Wire(broker.port("kafka")) as wire:
+        assert beat(wire, "a", 0, [name]) == (0, 2, [[0, 1]])
+        beat(wire, "b", 0, [name])
+        assert beat(wire, "a", 2) == (0, 3, [[0]])
+    make_durable(broker)
+    broker.kill()
+    broker.start()
+    assert seen(broker.port("kafka"), [name])[name][0] == ("share", "share", "Stable")
+    with Wire(broker.port("kafka")) as wire:
+        assert beat(wire, "a", 3) == (0, 3, [[0]])
+        assert beat(wire, "b", 3) == (0, 3, [[1]])
+        assert beat(wire, "b", 4)[0] == 110, "no epoch of its"
+        assert beat(wire, "b", -1) == (0, -1, [])
+        assert beat(wire, "a", 3) == (0, 4, [[0, 1]])

@@ -337,7 +337,11 @@ impl Groups {
                 | GroupRequest::Offsets { .. }
         );
         if name.1.is_empty() && !is_offsets {
-            return Some(Err(GroupError::InvalidGroup));
+            return Some(Err(match request {
+                // Kafka has no such name among its groups, and says no more of it.
+                GroupRequest::Delete | GroupRequest::Describe => GroupError::NotFound,
+                _ => GroupError::InvalidGroup,
+            }));
         }
         if self.groups.contains_key(name) {
             return None;
@@ -390,7 +394,9 @@ impl Groups {
         match request {
             ShareRequest::Heartbeat(heartbeat) if heartbeat.epoch == 0 => None,
             ShareRequest::Heartbeat(_) => Some(Err(GroupError::UnknownMember)),
-            ShareRequest::Initialise { .. } | ShareRequest::Positions { .. } => None,
+            ShareRequest::Initialise { .. }
+            | ShareRequest::Positions { .. }
+            | ShareRequest::Alter { .. } => None,
             ShareRequest::Offsets { .. } => {
                 Some(Ok(GroupAnswer::Share(ShareAnswer::Offsets(Vec::new()))))
             }

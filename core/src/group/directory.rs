@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use crate::{catalog::LogEntry, properties::Text};
+use crate::{
+    catalog::LogEntry,
+    properties::Text,
+    store::{StoreError, values::Reader},
+};
 
 /// The random id of a log.
 pub type LogUuid = [u8; 16];
@@ -68,4 +72,13 @@ impl Directory {
     pub fn names(&self, vhost: &str) -> impl Iterator<Item = &Text> {
         self.logs.get(vhost).into_iter().flat_map(BTreeMap::keys)
     }
+}
+
+/// The id of a log, and a number, of a row.
+pub(super) fn read_partition(reader: &mut Reader) -> Result<TopicPartition, StoreError> {
+    let malformed = || StoreError::Corrupt("the id of a log is malformed".into());
+    let id = reader.bytes()?;
+    let id = id.as_ref().try_into().map_err(|_| malformed())?;
+    let number = u32::try_from(reader.varint()?).map_err(|_| malformed())?;
+    Ok((id, number))
 }

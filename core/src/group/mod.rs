@@ -57,6 +57,8 @@ pub struct Join {
     pub protocols: Vec<(Text, Bytes)>,
     /// Whether a new dynamic member is first sent away with an id.
     pub require_member_id: bool,
+    /// Whether it can be told that it leads and is to assign nothing (KIP-814).
+    pub may_skip_assignment: bool,
 }
 
 /// A request to the coordinator of one group.
@@ -358,8 +360,8 @@ pub enum GroupError {
     #[error("inconsistent group protocol")]
     InconsistentProtocol,
     /// Another member has taken the static name.
-    #[error("fenced instance id")]
-    FencedInstance,
+    #[error("the static name is that of member {0}")]
+    FencedInstance(Text),
     /// The session timeout is out of bounds.
     #[error("invalid session timeout")]
     InvalidSessionTimeout,
@@ -385,11 +387,16 @@ pub enum GroupError {
     #[error("the regular expression is not valid")]
     InvalidPattern,
     /// The static name belongs to a member that has not left.
-    #[error("the static member has not left the group")]
-    UnreleasedInstance,
+    #[error("the static name is owned by member {0}, which has not left the group")]
+    UnreleasedInstance(Text),
     /// The member is behind or ahead of what the group knows of it: it begins again.
-    #[error("the member epoch is fenced")]
-    FencedMemberEpoch,
+    #[error("the member epoch is fenced: it is {known}")]
+    FencedMemberEpoch {
+        /// Its epoch.
+        known: i32,
+        /// The one before, of a member of a share group.
+        previous: Option<i32>,
+    },
     /// The member's epoch is not the current one.
     #[error("the member epoch is stale")]
     StaleMemberEpoch,
@@ -413,6 +420,9 @@ pub enum GroupError {
     /// No such group.
     #[error("group not found")]
     NotFound,
+    /// A group of another kind than this, which was asked for: `classic`, `consumer` or `share`.
+    #[error("the group is not a {0} group")]
+    OtherKind(&'static str),
     /// The transaction that offsets are part of has ended.
     #[error("transaction has ended")]
     TransactionEnded,

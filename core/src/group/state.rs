@@ -23,6 +23,8 @@ mod standing;
 mod syncing;
 mod timing;
 
+pub(super) use self::protocols::FIRST_EPOCH;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -403,13 +405,13 @@ impl Group {
                     .map(|()| self.read_offsets(partitions, require_stable)),
             ),
             GroupRequest::DeleteOffsets { partitions } => {
-                Some(Ok(self.delete_offsets(directory, &partitions, batch)))
+                Some(self.delete_offsets(directory, &partitions, batch))
             }
             GroupRequest::Share(_) | GroupRequest::Configure { .. } | GroupRequest::Settings => {
                 Some(Err(GroupError::NotFound))
             }
             GroupRequest::ConsumerHeartbeat(_) => Some(Err(GroupError::InconsistentProtocol)),
-            GroupRequest::DescribeConsumer => Some(Err(GroupError::NotFound)),
+            GroupRequest::DescribeConsumer => Some(Err(GroupError::OtherKind("consumer"))),
             GroupRequest::Describe => Some(Ok(GroupAnswer::Described(self.describe()))),
             GroupRequest::Delete => Some(self.delete(batch)),
         };

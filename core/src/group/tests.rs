@@ -230,6 +230,7 @@ fn join_with(
         protocol_type: "consumer".into(),
         protocols: protocols.iter().map(protocol).collect(),
         require_member_id: false,
+        may_skip_assignment: false,
     }))
 }
 

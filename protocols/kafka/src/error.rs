@@ -191,17 +191,19 @@ impl From<&GroupError> for ErrorCode {
             GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
             GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
             GroupError::InconsistentProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
-            GroupError::FencedInstance => ErrorCode::FENCED_INSTANCE_ID,
+            GroupError::FencedInstance(_) => ErrorCode::FENCED_INSTANCE_ID,
             GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
             GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
             GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
-            GroupError::NotFound | GroupError::CannotUpgrade(..) => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::NotFound | GroupError::OtherKind(_) | GroupError::CannotUpgrade(..) => {
+                ErrorCode::GROUP_ID_NOT_FOUND
+            }
             GroupError::Invalid(_) => ErrorCode::INVALID_REQUEST,
             GroupError::InvalidSettings(_) => ErrorCode::INVALID_CONFIG,
             GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
             GroupError::InvalidPattern => ErrorCode::INVALID_REGULAR_EXPRESSION,
-            GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
-            GroupError::FencedMemberEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
+            GroupError::UnreleasedInstance(_) => ErrorCode::UNRELEASED_INSTANCE_ID,
+            GroupError::FencedMemberEpoch { .. } => ErrorCode::FENCED_MEMBER_EPOCH,
             GroupError::StaleMemberEpoch => ErrorCode::STALE_MEMBER_EPOCH,
             GroupError::WithoutMemberEpoch => ErrorCode::UNSUPPORTED_VERSION,
             GroupError::InvalidRecordState => ErrorCode::INVALID_RECORD_STATE,

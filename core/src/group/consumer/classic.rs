@@ -80,23 +80,20 @@ impl ConsumerGroup {
         {
             return Err(GroupError::InconsistentProtocol);
         }
-        let metadata = join.protocols.first().map(|(_, metadata)| metadata);
-        let subscription = metadata.and_then(Subscription::read);
-        let subscription = subscription.ok_or(GroupError::Invalid(
-            "Malformed embedded consumer protocol in subscription deserialization.",
-        ))?;
         let is_new = join.member.is_empty();
         let id = match is_new {
-            true => {
-                let base = join.instance.as_ref().unwrap_or(&join.client);
-                format!("{base}-{}", uuid::Uuid::new_v4()).into()
-            }
+            true => uuid::Uuid::new_v4().to_string().into(),
             false => join.member.clone(),
         };
         if join.require_member_id && is_new {
             return Err(GroupError::MemberIdRequired(id));
         }
-        let mut changed = self.admit_classic(now, &id, join.instance.as_ref(), is_new)?;
+        let metadata = join.protocols.first().map(|(_, metadata)| metadata);
+        let subscription = metadata.and_then(Subscription::read);
+        let subscription = subscription.ok_or(GroupError::Invalid(
+            "Malformed embedded consumer protocol in subscription deserialization.",
+        ))?;
+        self.admit_classic(now, &id, join.instance.as_ref(), is_new)?;
         let Some(member) = self.members.get_mut(&id) else {
             return Err(GroupError::UnknownMember);
         };
@@ -105,7 +102,8 @@ impl ConsumerGroup {
         member.rack = subscription.rack;
         member.rebalance_timeout = join.rebalance_timeout;
         member.assignor = None;
-        changed |= member.subscribe(Some(subscription.logs), Some(None), &self.vhost, directory);
+        let mut changed =
+            member.subscribe(Some(subscription.logs), Some(None), &self.vhost, directory);
         let classic = Classic {
             session_timeout: join.session_timeout,
             protocols: join.protocols,
@@ -131,31 +129,28 @@ impl ConsumerGroup {
         })
     }
 
-    /// Whether the group has changed by that.
     fn admit_classic(
         &mut self,
         now: Now,
         id: &Text,
         instance: Option<&Text>,
         is_new: bool,
-    ) -> Result<bool, GroupError> {
+    ) -> Result<(), GroupError> {
         let holder = instance.and_then(|name| self.instances.get(name)).cloned();
         match holder {
-            Some(holder) if holder == *id => return Ok(false),
+            Some(holder) if holder == *id => return Ok(()),
             Some(holder) if is_new => {
                 self.replace(&holder, id);
-                return Ok(false);
+                return Ok(());
             }
-            Some(_) => return Err(GroupError::FencedInstance),
+            Some(holder) => return Err(GroupError::FencedInstance(holder)),
             None if instance.is_some() && !is_new => return Err(GroupError::UnknownMember),
             None => {}
         }
         if self.members.contains_key(id) {
-            return Ok(false);
+            return Ok(());
         }
-        let member = Member::new(id.clone(), instance.cloned(), now.instant);
-        self.insert(member)?;
-        Ok(true)
+        self.insert(Member::new(id.clone(), instance.cloned(), now.instant))
     }
 
     /// What the member is to consume.
@@ -318,9 +313,7 @@ impl ConsumerGroup {
     ) -> Vec<(Member, Vec<subscription::Partitions>)> {
         let members = std::mem::take(&mut self.members).into_values();
         let with_partitions = |member: Member| {
-            let held = member.assigned.keys().chain(member.revoking.keys());
-            let partitions: BTreeSet<_> = held.copied().collect();
-            let named = self.named(directory, &partitions);
+            let named = self.named(directory, &member.held());
             (member, named)
         };
         members.map(with_partitions).collect()

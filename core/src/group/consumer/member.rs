@@ -1,7 +1,7 @@
 //! A member of a consumer group.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -76,7 +76,7 @@ impl Member {
         self.revoke_by = None;
     }
 
-    /// Takes what a heartbeat says of its subscription; whether that leads to other logs.
+    /// Takes what a heartbeat says of its subscription; whether it is another.
     pub fn subscribe(
         &mut self,
         names: Option<Vec<Text>>,
@@ -88,13 +88,16 @@ impl Member {
         if names.is_none() && pattern.is_none() && !was_new {
             return false;
         }
+        let mut changed = false;
         if let Some(names) = names {
-            self.subscription.names = names.into_iter().collect();
+            let names = names.into_iter().collect();
+            changed |= self.subscription.names != names;
+            self.subscription.names = names;
         }
         if let Some(pattern) = pattern {
-            self.subscription.set_pattern(pattern);
+            changed |= self.subscription.set_pattern(pattern);
         }
-        self.subscription.resolve(vhost, directory)
+        self.subscription.resolve(vhost, directory) || changed
     }
 
     /// A static member leaves for a while. It keeps its place, and comes back under an epoch that begins anew.
@@ -102,6 +105,12 @@ impl Member {
         self.epoch = epoch;
         self.revoke_by = None;
         self.assigned.values_mut().for_each(|epoch| *epoch = 0);
+    }
+
+    /// What it may be consuming: what it was told to, and what it has not let go of yet.
+    pub fn held(&self) -> BTreeSet<TopicPartition> {
+        let held = self.assigned.keys().chain(self.revoking.keys());
+        held.copied().collect()
     }
 
     /// By which epoch it got a partition, if it may still be consuming it.

@@ -17,7 +17,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use regex::Regex;
@@ -81,12 +81,13 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Puts another pattern in place of the one that there is.
-    fn set_pattern(&mut self, pattern: Option<(Text, Regex)>) {
+    /// Puts a pattern in place of the one that there is; whether it is another.
+    fn set_pattern(&mut self, pattern: Option<(Text, Regex)>) -> bool {
         let text = |pattern: &Option<(Text, Regex)>| pattern.as_ref().map(|(text, _)| text.clone());
-        let is_other = pattern.is_some() && text(&pattern) != text(&self.pattern);
-        self.is_pattern_new = is_other && !self.names.is_empty();
+        let is_other = text(&pattern) != text(&self.pattern);
+        self.is_pattern_new = is_other && pattern.is_some() && !self.names.is_empty();
         self.pattern = pattern;
+        is_other
     }
 
     fn resolve(&mut self, vhost: &str, directory: &Directory) -> bool {
@@ -181,14 +182,14 @@ impl ConsumerGroup {
             .as_deref()
             .map(|name| Assignor::find(name).ok_or(GroupError::UnsupportedAssignor));
         let assignor = assignor.transpose()?;
-        let pattern = compile(request.pattern.as_ref())?;
         let id = request.member.clone();
         let joins = request.epoch == JOIN;
-        let mut changed = false;
-        if joins {
-            changed |= self.admit(now, &request)?;
-        } else {
+        if !joins {
             self.check(&request)?;
+        }
+        let pattern = compile(request.pattern.as_ref())?;
+        if joins {
+            self.admit(now, &request)?;
         }
         let full = request.names.is_some() && request.owned.is_some();
         let Some(member) = self.members.get_mut(&id) else {
@@ -198,15 +199,14 @@ impl ConsumerGroup {
         self.is_stored &= member.classic.take().is_none() && !joins;
         if joins {
             (member.client, member.host) = (request.client, request.host);
-            member.rack = request.rack;
         }
+        member.rack = request.rack.or(member.rack.take());
         member.rebalance_timeout = request
             .rebalance_timeout
             .unwrap_or(member.rebalance_timeout);
-        changed |= member.subscribe(request.names, pattern, &self.vhost, directory);
-        if assignor.is_some() && member.assignor != assignor {
-            (member.assignor, changed) = (assignor, true);
-        }
+        let mut changed = member.subscribe(request.names, pattern, &self.vhost, directory);
+        // It counts from the next assignment on.
+        member.assignor = assignor.or(member.assignor);
         let before = (member.epoch, member.assigned.clone());
         changed |= self.follow(directory);
         if changed {
@@ -224,8 +224,9 @@ impl ConsumerGroup {
         })
     }
 
-    /// A member joins, is back, or takes the place of its static name. Whether the group has changed by that.
-    fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<bool, GroupError> {
+    /// A member joins, is back, or takes the place of its static name. What a new one subscribes to changes the group, not
+    /// that it is there.
+    fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<(), GroupError> {
         let (id, instance) = (&request.member, &request.instance);
         if request.rebalance_timeout.is_none() {
             return Err(GroupError::Invalid(
@@ -234,7 +235,7 @@ impl ConsumerGroup {
         }
         if request.names.is_none() && request.pattern.is_none() {
             return Err(GroupError::Invalid(
-                "Either SubscribedTopicNames or SubscribedTopicRegex must be provided in first request.",
+                "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
             ));
         }
         if request
@@ -254,20 +255,19 @@ impl ConsumerGroup {
             Some(holder) if holder != *id => {
                 let may_go = |it: &Member| it.epoch == LEAVE_STATIC || it.classic.is_some();
                 if !self.members.get(&holder).is_some_and(may_go) {
-                    return Err(GroupError::UnreleasedInstance);
+                    return Err(GroupError::UnreleasedInstance(holder));
                 }
                 self.replace(&holder, id);
-                Ok(false)
+                Ok(())
             }
             _ => {
                 if let Some(known) = self.members.get_mut(id) {
                     // It has lost its state, or the answer: it begins again with nothing.
                     known.rejoin();
-                    return Ok(false);
+                    return Ok(());
                 }
                 let until = now.instant + self.settings.consumer_session;
-                self.insert(Member::new(id.clone(), instance.clone(), until))?;
-                Ok(true)
+                self.insert(Member::new(id.clone(), instance.clone(), until))
             }
         }
     }
@@ -309,9 +309,12 @@ impl ConsumerGroup {
             && request
                 .owned
                 .as_ref()
-                .is_none_or(|owned| owned.iter().all(|it| member.assigned.contains_key(it)));
+                .is_some_and(|owned| owned.iter().all(|it| member.assigned.contains_key(it)));
         if request.epoch > member.epoch || request.epoch < member.epoch && !is_retry {
-            return Err(GroupError::FencedMemberEpoch);
+            return Err(GroupError::FencedMemberEpoch {
+                known: member.epoch,
+                previous: None,
+            });
         }
         Ok(())
     }
@@ -321,7 +324,9 @@ impl ConsumerGroup {
         if let Some(instance) = instance {
             match self.instances.get(instance) {
                 None => return Err(GroupError::UnknownMember),
-                Some(holder) if holder != id => return Err(GroupError::FencedInstance),
+                Some(holder) if holder != id => {
+                    return Err(GroupError::FencedInstance(holder.clone()));
+                }
                 Some(_) => {}
             }
         }
@@ -352,7 +357,7 @@ impl ConsumerGroup {
         Ok(Heartbeat {
             member: request.member,
             epoch: request.epoch,
-            interval: self.settings.consumer_interval,
+            interval: Duration::ZERO,
             assignment: None,
         })
     }
@@ -380,15 +385,27 @@ impl ConsumerGroup {
             .any(|member| member.subscription.logs.contains_key(&log))
     }
 
-    /// Members have gone. Those who are left are assigned anew; not where all speak the classic protocol: they are
-    /// about to do that themselves.
+    /// Members have gone. Those who are left are assigned anew, with the next heartbeat of one; those who speak the
+    /// classic protocol hear of an assignment by being sent to join again, so it is made at once. Where all speak that,
+    /// they are about to do it themselves.
     pub fn members_left(&mut self, now: Instant, directory: &Directory) {
         if self.is_all_classic() {
             return;
         }
         self.follow(directory);
         self.epoch += 1;
-        self.assign(now);
+        self.is_stored = false;
+        if self.speaks_classic() {
+            self.assign(now);
+        }
+        if self.members.is_empty() {
+            // There is nothing that could stand.
+            self.assigned_at = None;
+        }
+    }
+
+    fn speaks_classic(&self) -> bool {
+        self.members.values().any(|it| it.classic.is_some())
     }
 
     /// Looks subscriptions up again where logs have changed; whether any member's has.
@@ -438,8 +455,7 @@ impl ConsumerGroup {
         let until = self
             .assigned_at
             .map(|at| at + self.settings.consumer_assignment);
-        let speaks_classic = || self.members.values().any(|it| it.classic.is_some());
-        until.is_some_and(|until| now < until) && !self.members.is_empty() && !speaks_classic()
+        until.is_some_and(|until| now < until) && !self.members.is_empty() && !self.speaks_classic()
     }
 
     /// The one that most members ask for.
@@ -591,7 +607,7 @@ impl ConsumerGroup {
                 .pattern
                 .as_ref()
                 .map(|(text, _)| text.clone()),
-            assigned: named(grouped(member.assigned.keys())),
+            assigned: named(grouped(&member.held())),
             target: self
                 .target
                 .get(&member.id)
@@ -603,7 +619,7 @@ impl ConsumerGroup {
             state: self.state(),
             epoch: self.epoch,
             assignment_epoch: self.target_epoch,
-            assignor: self.assignor.name(),
+            assignor: self.preferred_assignor().name(),
             members: self.members.values().map(member).collect(),
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{Assignor, Classic, ConsumerGroup, LEAVE_STATIC, Member, compile};
 use crate::{
+    group::directory::read_partition,
     properties::Text,
     store::{
         StoreError,
@@ -25,9 +26,8 @@ impl ConsumerGroup {
     pub fn due_row(&mut self) -> Option<Bytes> {
         let has_arrived =
             |it: &Member| it.has_arrived(self.target_epoch) || it.epoch == LEAVE_STATIC;
-        let is_due = !self.is_stored
-            && self.epoch == self.target_epoch
-            && self.members.values().all(has_arrived);
+        let is_assigned = self.epoch == self.target_epoch || self.members.is_empty();
+        let is_due = !self.is_stored && is_assigned && self.members.values().all(has_arrived);
         self.is_stored |= is_due;
         is_due.then(|| self.write())
     }
@@ -145,13 +145,4 @@ fn read_member(reader: &mut Reader, epoch: i32, now: Instant) -> Result<Member, 
     })?;
     member.classic = classic.map(Box::new);
     Ok(member)
-}
-
-/// The id of a log, and a number.
-fn read_partition(reader: &mut Reader) -> Result<([u8; 16], u32), StoreError> {
-    let malformed = || StoreError::Corrupt("the id of a log is malformed".into());
-    let id = reader.bytes()?;
-    let id = id.as_ref().try_into().map_err(|_| malformed())?;
-    let number = u32::try_from(reader.varint()?).map_err(|_| malformed())?;
-    Ok((id, number))
 }

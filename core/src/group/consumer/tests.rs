@@ -178,7 +178,10 @@ fn epochs_that_are_not_the_members_are_fenced() {
     world.told(owns("a", 1, &[0]));
     assert_eq!(
         world.beat(alive("a", 9)),
-        Err(GroupError::FencedMemberEpoch)
+        Err(GroupError::FencedMemberEpoch {
+            known: 2,
+            previous: None
+        })
     );
     // The answer that told it its new epoch was lost: it says the same again.
     assert_eq!(world.told(owns("a", 1, &[0])), (2, None));
@@ -263,7 +266,10 @@ fn a_static_member_comes_back_to_what_it_had() {
         ..join(member)
     };
     assert_eq!(world.told(named("a")), (1, Some(vec![0, 1])));
-    assert_eq!(world.beat(named("b")), Err(GroupError::UnreleasedInstance));
+    assert_eq!(
+        world.beat(named("b")),
+        Err(GroupError::UnreleasedInstance("a".into()))
+    );
     let away = ConsumerHeartbeat {
         instance: Some("i".into()),
         ..alive("a", -2)
@@ -278,7 +284,7 @@ fn a_static_member_comes_back_to_what_it_had() {
         instance: Some("i".into()),
         ..alive("a", 1)
     };
-    assert_eq!(world.beat(old), Err(GroupError::FencedInstance));
+    assert_eq!(world.beat(old), Err(GroupError::FencedInstance("b".into())));
 }
 
 #[test]

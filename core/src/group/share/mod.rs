@@ -1,30 +1,30 @@
 //! A share group (KIP-932): its members take records one by one, several from one partition, and say of each what
 //! became of it. A cursor over logs: what is done with is remembered per partition, the records stay where they are.
 
+mod members;
 mod request;
 mod stored;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     ops::RangeInclusive,
     sync::Arc,
     time::Instant,
 };
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 
+use self::members::Member;
 pub use self::request::{
     Acknowledged, Position, ShareAnswer, ShareOffset, SharePartition, ShareRead, ShareRequest,
     Terms,
 };
-pub(super) use self::stored::FORMAT as STORED_FORMAT;
+pub(super) use self::stored::FORMATS as STORED_FORMATS;
 use super::{
-    AssignedLog, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, GroupError,
-    Heartbeat,
-    consumer::grouped,
+    GroupError,
     directory::{Directory, LogUuid, TopicPartition},
     settings::{Begin, GroupSettings},
+    state::FIRST_EPOCH,
 };
 pub use crate::window::{Acknowledgement, Acquired};
 use crate::{
@@ -36,24 +36,24 @@ use crate::{
     window::{Fate, GivenUp, Window},
 };
 
-/// As Kafka's `group.share.max.size`.
-const MEMBERS_MAX: usize = 200;
-
 /// A share group.
 #[derive(Debug)]
 pub(super) struct ShareGroup {
     pub settings: Arc<GroupSettings>,
+    /// Goes up with every change of members, subscriptions or logs.
     epoch: i32,
+    /// Of the assignment.
+    target_epoch: i32,
     members: BTreeMap<Text, Member>,
     windows: BTreeMap<TopicPartition, Window>,
-    /// The generation of the directory that the assignment was made of.
+    /// The generation of the directory that the subscriptions were looked up in.
     seen: u64,
+    /// The logs that they lead to, with their partitions.
+    logs: BTreeMap<LogUuid, u32>,
     /// When it was made.
     assigned_at: Option<Instant>,
-    /// Members have come, gone or changed their minds since then.
-    is_stale: bool,
-    /// The epoch that the store knows.
-    stored_epoch: i32,
+    /// Whether the store has what it is to know of the members.
+    is_stored: bool,
     /// Given up, and to be told of to the dead-letter topic.
     letters: Vec<ShareLetter>,
 }
@@ -86,30 +86,18 @@ pub(crate) struct ShareLetter {
     pub whole: bool,
 }
 
-#[derive(Debug)]
-struct Member {
-    epoch: i32,
-    rack: Option<Text>,
-    client: Text,
-    host: Text,
-    names: BTreeSet<Text>,
-    assigned: BTreeSet<TopicPartition>,
-    /// It has been told.
-    told: bool,
-    alive_until: Instant,
-}
-
 impl ShareGroup {
     pub fn new(settings: Arc<GroupSettings>) -> ShareGroup {
         ShareGroup {
             settings,
-            epoch: 0,
+            epoch: FIRST_EPOCH,
+            target_epoch: FIRST_EPOCH,
             members: BTreeMap::new(),
             windows: BTreeMap::new(),
             seen: 0,
+            logs: BTreeMap::new(),
             assigned_at: None,
-            is_stale: false,
-            stored_epoch: 0,
+            is_stored: true,
             letters: Vec::new(),
         }
     }
@@ -253,163 +241,6 @@ impl ShareGroup {
         match self.members.is_empty() {
             true => Ok(()),
             false => Err(GroupError::NotEmpty),
-        }
-    }
-
-    // Members
-
-    fn heartbeat(
-        &mut self,
-        now: Now,
-        directory: &Directory,
-        name: &(Text, Text),
-        request: ConsumerHeartbeat,
-    ) -> Result<Heartbeat, GroupError> {
-        if request.epoch == -1 {
-            if self.members.remove(&request.member).is_none() {
-                return Err(GroupError::UnknownMember);
-            }
-            // What it has stays with its share session: the last acknowledgements may come after this.
-            self.is_stale = true;
-            self.reassign(now.instant, &name.0, directory);
-            return Ok(self.told(request.member, -1, None));
-        }
-        let joins = request.epoch == 0;
-        self.is_stale |= self.admit(now, &request)?;
-        self.reassign(now.instant, &name.0, directory);
-        let Some(member) = self.members.get_mut(&request.member) else {
-            return Err(GroupError::UnknownMember);
-        };
-        member.epoch = self.epoch;
-        let tell = joins || request.names.is_some() || !std::mem::replace(&mut member.told, true);
-        member.told = true;
-        let assignment = tell.then(|| grouped(&member.assigned));
-        let epoch = member.epoch;
-        Ok(self.told(request.member, epoch, assignment))
-    }
-
-    fn told(&self, member: Text, epoch: i32, assignment: Option<Vec<AssignedLog>>) -> Heartbeat {
-        Heartbeat {
-            member,
-            epoch,
-            interval: self.settings.share_interval,
-            assignment,
-        }
-    }
-
-    /// Notes what a member says; whether the assignment is to be made anew.
-    fn admit(&mut self, now: Now, request: &ConsumerHeartbeat) -> Result<bool, GroupError> {
-        let alive_until = now.instant + self.settings.share_session;
-        let is_full = self.members.len() >= MEMBERS_MAX;
-        match self.members.get_mut(&request.member) {
-            Some(member) => {
-                if request.epoch > member.epoch {
-                    return Err(GroupError::FencedMemberEpoch);
-                }
-                member.alive_until = alive_until;
-                let Some(names) = &request.names else {
-                    return Ok(false);
-                };
-                let names: BTreeSet<Text> = names.iter().cloned().collect();
-                let changed = member.names != names;
-                member.names = names;
-                Ok(changed)
-            }
-            None if request.epoch != 0 => Err(GroupError::UnknownMember),
-            None if is_full => Err(GroupError::Full),
-            None => {
-                let Some(names) = &request.names else {
-                    return Err(GroupError::Invalid(
-                        "SubscribedTopicNames must be set in first request.",
-                    ));
-                };
-                let member = Member {
-                    epoch: 0,
-                    rack: request.rack.clone(),
-                    client: request.client.clone(),
-                    host: request.host.clone(),
-                    names: names.iter().cloned().collect(),
-                    assigned: BTreeSet::new(),
-                    told: false,
-                    alive_until,
-                };
-                self.members.insert(request.member.clone(), member);
-                Ok(true)
-            }
-        }
-    }
-
-    /// Every partition has at least one member, and every member at least one partition, as evenly as that goes. Does
-    /// nothing where that is so, or too soon after the last time: then it is for a later heartbeat to do.
-    fn reassign(&mut self, now: Instant, vhost: &str, directory: &Directory) {
-        let until = self
-            .assigned_at
-            .map(|at| at + self.settings.share_assignment);
-        let is_too_soon = until.is_some_and(|until| now < until) && !self.members.is_empty();
-        let is_due = self.is_stale || self.seen != directory.generation();
-        if !is_due || is_too_soon {
-            return;
-        }
-        (self.assigned_at, self.is_stale) = (Some(now), false);
-        self.seen = directory.generation();
-        self.epoch += 1;
-        let names: BTreeSet<Text> = self
-            .members
-            .values()
-            .flat_map(|it| it.names.clone())
-            .collect();
-        let mut assigned: FxHashMap<Text, BTreeSet<TopicPartition>> = FxHashMap::default();
-        for log in &names {
-            let Some(known) = directory
-                .find(vhost, log)
-                .filter(|known| known.partitions > 0)
-            else {
-                continue;
-            };
-            let members = self
-                .members
-                .iter()
-                .filter(|(_, member)| member.names.contains(log));
-            let members: Vec<&Text> = members.map(|(id, _)| id).collect();
-            let count = (known.partitions as usize).max(members.len());
-            for at in 0..count {
-                let partition = (known.uuid, at as u32 % known.partitions);
-                let own = assigned
-                    .entry(members[at % members.len()].clone())
-                    .or_default();
-                own.insert(partition);
-            }
-        }
-        for (id, member) in &mut self.members {
-            let own = assigned.remove(id).unwrap_or_default();
-            member.told &= own == member.assigned;
-            member.assigned = own;
-        }
-    }
-
-    pub fn describe(&self, directory: &Directory) -> ConsumerDescription {
-        let member = |(id, member): (&Text, &Member)| {
-            let mut assigned = grouped(&member.assigned);
-            for log in &mut assigned {
-                log.name = directory.name(log.uuid).cloned().unwrap_or_default();
-            }
-            ConsumerMemberDescription {
-                member: id.clone(),
-                rack: member.rack.clone(),
-                epoch: member.epoch,
-                client: member.client.clone(),
-                host: member.host.clone(),
-                names: member.names.iter().cloned().collect(),
-                assigned,
-                ..Default::default()
-            }
-        };
-        ConsumerDescription {
-            state: self.state(),
-            epoch: self.epoch,
-            assignment_epoch: self.epoch,
-            assignor: "simple",
-            members: self.members.iter().map(member).collect(),
         }
     }
 
@@ -621,23 +452,13 @@ impl ShareGroup {
     }
 
     /// Drops silent members and takes back what was locked for too long.
-    pub fn tick(
-        &mut self,
-        now: Now,
-        directory: &Directory,
-        name: &(Text, Text),
-        batch: &mut Batch,
-    ) {
+    pub fn tick(&mut self, now: Now, name: &(Text, Text), batch: &mut Batch) {
         let members = self.members.iter();
         let silent = members.filter(|(_, member)| member.alive_until <= now.instant);
         let silent: Vec<Text> = silent.map(|(id, _)| id.clone()).collect();
         for id in &silent {
-            self.members.remove(id);
+            self.remove(id);
             self.release_all(name, id, batch);
-        }
-        if !silent.is_empty() {
-            self.is_stale = true;
-            self.reassign(now.instant, &name.0, directory);
         }
         let is_over = |until: Instant| until <= now.instant;
         self.release(name, |_, until| until.is_some_and(is_over), batch);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{
-    Acknowledgement, Acquired, ConsumerDescription, ConsumerHeartbeat, Heartbeat, LogUuid,
+use super::{Acknowledgement, Acquired, LogUuid};
+use crate::{
+    command::OffsetSpec,
+    group::{ConsumerDescription, ConsumerHeartbeat, GroupError, Heartbeat},
+    id::Offset,
+    properties::Text,
 };
-use crate::{command::OffsetSpec, group::GroupError, id::Offset, properties::Text};
 
 /// A partition of a log.
 pub type SharePartition = (LogUuid, u32);

@@ -39,7 +39,7 @@ impl Group {
             in_transaction,
             ..
         } = by;
-        if generation < 0 && self.is_idle() {
+        if generation < 0 && self.has_no_members() {
             return Ok(());
         }
         if generation < 0 && id.is_empty() && instance.is_none() {
@@ -121,7 +121,15 @@ impl Group {
         directory: &Directory,
         partitions: &[(Text, u32)],
         batch: &mut Batch,
-    ) -> GroupAnswer {
+    ) -> GroupReply {
+        let is_known = self.has_no_members()
+            || self.consumers.is_some()
+            || !self.followers.is_empty()
+            || self.protocol_type == subscription::CONSUMER;
+        if !is_known {
+            // What its members consume only they know.
+            return Err(GroupError::NotEmpty);
+        }
         let delete = |partition: &(Text, u32)| match self.subscribes_to(directory, &partition.0) {
             true => Err(GroupError::SubscribedToLog),
             false => {
@@ -129,11 +137,12 @@ impl Group {
                 Ok(())
             }
         };
-        GroupAnswer::Deleted(partitions.iter().map(delete).collect())
+        Ok(GroupAnswer::Deleted(
+            partitions.iter().map(delete).collect(),
+        ))
     }
 
-    /// Whether a member may be consuming a log. Of a group of consumers their subscriptions are known; others
-    /// may consume anything.
+    /// Whether a member may be consuming a log, as far as its subscription says so.
     pub(super) fn subscribes_to(&self, directory: &Directory, log: &str) -> bool {
         if self.followers.reads(log) {
             return true;
@@ -145,11 +154,10 @@ impl Group {
         if self.state == State::Empty {
             return false;
         }
-        self.protocol_type != subscription::CONSUMER
-            || self.members.values().any(|member| {
-                subscription::logs(&member.metadata(&self.protocol))
-                    .is_none_or(|logs| logs.iter().any(|name| name == log))
-            })
+        self.members.values().any(|member| {
+            subscription::logs(&member.metadata(&self.protocol))
+                .is_none_or(|logs| logs.iter().any(|name| name == log))
+        })
     }
 
     pub(super) fn describe(&self) -> GroupDescription {
@@ -161,20 +169,22 @@ impl Group {
                 members: self.followers.describe().collect(),
             };
         }
+        // Until a generation has its assignment, its protocol is not told.
+        let protocol = match self.state {
+            State::Stable => self.protocol.clone(),
+            _ => Text::new(),
+        };
+        let members = self.members.values();
         GroupDescription {
             state: self.state(),
             protocol_type: self.protocol_type.clone(),
-            protocol: self.protocol.clone(),
-            members: self
-                .members
-                .values()
-                .map(|member| member.described(&self.protocol))
-                .collect(),
+            members: members.map(|it| it.described(&protocol)).collect(),
+            protocol,
         }
     }
 
     pub(super) fn delete(&mut self, batch: &mut Batch) -> GroupReply {
-        if !self.members.is_empty() || !self.is_idle() {
+        if !self.has_no_members() {
             return Err(GroupError::NotEmpty);
         }
         self.forget(batch);

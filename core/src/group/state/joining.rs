@@ -146,7 +146,8 @@ impl Group {
             .take()
             .into_iter()
             .chain(member.syncing.take());
-        answers.extend(parked.map(|caller| (caller, Err(GroupError::FencedInstance))));
+        let fenced = || Err(GroupError::FencedInstance(id.clone()));
+        answers.extend(parked.map(|caller| (caller, fenced())));
         self.instances.extend(
             member
                 .instance
@@ -159,6 +160,7 @@ impl Group {
         }
         member.id = id.clone();
         self.members.insert(id.clone(), member);
+        let skips = joining.may_skip_assignment;
         self.park_join(now, from, &id, joining, answers);
         if self.state != State::Stable || self.select_protocol() != self.protocol {
             // A generation that has no assignment yet cannot give one: there must be a new one.
@@ -170,6 +172,17 @@ impl Group {
         member.joining = None;
         member.is_new = false;
         member.touch(now.instant);
+        if skips {
+            let is_leader = self.leader == id;
+            let mut answer = self.joined(&id, self.leader.clone(), is_leader);
+            if let GroupAnswer::Joined {
+                skip_assignment, ..
+            } = &mut answer
+            {
+                *skip_assignment = is_leader;
+            }
+            return Some(answer);
+        }
         // A restarted leader is told its former id, so it takes itself for a follower and assigns nothing.
         Some(self.joined(&id, leader, false))
     }
@@ -190,7 +203,6 @@ impl Group {
             answers.push((earlier, Err(GroupError::RebalanceInProgress)));
         }
         member.protocols = joining.protocols;
-        (member.client, member.host) = (joining.client, joining.host);
         (member.session_timeout, member.rebalance_timeout) =
             (joining.session_timeout, joining.rebalance_timeout);
         if !member.is_new {

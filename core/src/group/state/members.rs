@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Group, State};
 use crate::{
-    group::{consumer::STORED_FORMAT, member::Member, share::STORED_FORMAT as SHARE_FORMAT},
+    group::{consumer::STORED_FORMAT, member::Member, share::STORED_FORMATS as SHARE_FORMATS},
     store::{
         Batch, StoreError, Table, keys,
         values::{Reader, Writer},
@@ -124,8 +124,8 @@ impl Group {
 
     /// Takes the members that were found when the broker opened. Their sessions begin with [`Group::recovered`].
     pub fn restore_members(&mut self, row: Bytes, now: Instant) -> Result<(), StoreError> {
-        if row.first() == Some(&SHARE_FORMAT) {
-            self.share_mut().restore_epoch(row)?;
+        if row.first().is_some_and(|it| SHARE_FORMATS.contains(it)) {
+            self.share_mut().restore_members(row, now)?;
             self.stored = Stored::Current;
             return Ok(());
         }
@@ -183,6 +183,9 @@ impl Group {
         }
         if let Some(consumers) = &mut self.consumers {
             consumers.resume(now.instant);
+        }
+        if let Some(share) = &mut self.share {
+            share.resume(now.instant);
         }
     }
 }

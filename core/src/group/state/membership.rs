@@ -17,7 +17,9 @@ impl Group {
         if let Some(instance) = instance {
             match self.instances.get(instance) {
                 None => return Err(GroupError::UnknownMember),
-                Some(current) if current != id => return Err(GroupError::FencedInstance),
+                Some(current) if current != id => {
+                    return Err(GroupError::FencedInstance(current.clone()));
+                }
                 Some(_) => {}
             }
         }

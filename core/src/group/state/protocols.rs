@@ -5,12 +5,17 @@ use super::{Group, SESSION_TIMEOUTS, State};
 use crate::{
     group::{
         ConsumerHeartbeat, GroupAnswer, GroupError, GroupReply, GroupRequest, Heartbeat,
-        consumer::ConsumerGroup, coordinator::Answers, directory::Directory,
+        ShareAnswer, ShareRequest, consumer::ConsumerGroup, coordinator::Answers,
+        directory::Directory,
     },
     properties::Text,
     store::Batch,
     time::Now,
 };
+
+/// Of a group of the consumer protocol or a share group that has had no members: the first to join makes it 2, as in
+/// Kafka.
+pub(in crate::group) const FIRST_EPOCH: i32 = 1;
 
 impl Group {
     /// Answers what concerns share groups; anything else comes back.
@@ -23,10 +28,12 @@ impl Group {
     ) -> Result<GroupReply, GroupRequest> {
         match request {
             GroupRequest::Share(request) => {
-                let is_new =
-                    self.is_idle() && self.offsets.is_empty() && self.uncommitted.is_empty();
-                if self.share.is_none() && !is_new {
-                    return Ok(Err(GroupError::NotFound));
+                if self.share.is_none() && matches!(request, ShareRequest::Offsets { .. }) {
+                    // Of whatever kind it is, it has none.
+                    return Ok(Ok(GroupAnswer::Share(ShareAnswer::Offsets(Vec::new()))));
+                }
+                if self.share.is_none() && !self.is_nothing() {
+                    return Ok(Err(GroupError::OtherKind("share")));
                 }
                 let name = self.name.clone();
                 let share = self.share_mut();
@@ -35,15 +42,18 @@ impl Group {
                     .map(GroupAnswer::Share))
             }
             GroupRequest::Delete => Err(request),
-            GroupRequest::Join(_) | GroupRequest::ConsumerHeartbeat(_) if self.share.is_some() => {
-                Ok(Err(GroupError::InconsistentProtocol))
-            }
-            request if self.share.is_some() => {
-                drop(request);
-                Ok(Err(GroupError::NotFound))
-            }
+            request if self.share.is_some() => Ok(not_for_shares(request)),
             request => Err(request),
         }
+    }
+
+    /// Whether it may still become a group of any kind: nobody has been in it, and nothing is kept for it.
+    fn is_nothing(&self) -> bool {
+        self.is_idle()
+            && self.offsets.is_empty()
+            && self.uncommitted.is_empty()
+            && self.consumers.is_none()
+            && self.protocol_type.is_empty()
     }
 
     /// Answers what concerns the consumer protocol; anything else comes back.
@@ -70,7 +80,7 @@ impl Group {
             GroupRequest::DescribeConsumer => Ok(Ok(GroupAnswer::DescribedConsumer(
                 consumers.describe(directory),
             ))),
-            GroupRequest::Describe => Ok(Err(GroupError::NotFound)),
+            GroupRequest::Describe => Ok(Err(GroupError::OtherKind("classic"))),
             GroupRequest::Join(join) => {
                 if !SESSION_TIMEOUTS.contains(&join.session_timeout) {
                     return Ok(Err(GroupError::InvalidSessionTimeout));
@@ -133,10 +143,10 @@ impl Group {
             return answer;
         }
         if heartbeat.epoch != 0 {
-            return Err(GroupError::UnknownMember);
+            return Err(GroupError::OtherKind("consumer"));
         }
-        // It was a group of the classic protocol, or is new. Its epochs go on from its generations.
-        let mut consumers = match self.is_idle() {
+        // It is new, or nobody is left in it: it begins anew. Else its epochs go on from its generations.
+        let mut consumers = match self.has_no_members() {
             true => self.new_consumers(),
             false => self.upgraded(now, directory)?,
         };
@@ -147,7 +157,11 @@ impl Group {
 
     pub(super) fn new_consumers(&self) -> ConsumerGroup {
         let (vhost, settings) = (self.name.0.clone(), self.settings.clone());
-        ConsumerGroup::new(vhost, settings, self.generation)
+        let epoch = match self.has_no_members() {
+            true => FIRST_EPOCH,
+            false => self.generation,
+        };
+        ConsumerGroup::new(vhost, settings, epoch)
     }
 
     /// Where nobody is left of the consumer protocol, or a newcomer takes the place of the last, it is a group of the
@@ -164,7 +178,7 @@ impl Group {
             return;
         };
         if consumers.is_empty() {
-            self.generation = consumers.epoch();
+            (self.generation, self.protocol_type) = (0, Text::new());
             self.consumers = None;
             return;
         }
@@ -175,11 +189,15 @@ impl Group {
         }
     }
 
-    /// Whether it has no members, of whatever protocol.
+    /// Whether it has no members, of whatever protocol, and expects none.
     pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.has_no_members()
+    }
+
+    /// Whether it has no members, of whatever protocol. Who was sent away with an id is none yet.
+    pub(super) fn has_no_members(&self) -> bool {
         let consumers = self.consumers.as_ref();
         self.state == State::Empty
-            && self.pending.is_empty()
             && consumers.is_none_or(|consumers| consumers.is_empty())
             && self.share.as_ref().is_none_or(|share| share.is_empty())
             && self.followers.is_empty()
@@ -191,5 +209,26 @@ impl Group {
             (Some(consumers), Some((id, epoch))) => consumers.may_read(&id, epoch),
             _ => Ok(()),
         }
+    }
+}
+
+/// What a share group says to requests of other protocols.
+fn not_for_shares(request: GroupRequest) -> GroupReply {
+    match request {
+        GroupRequest::Join(_) => Err(GroupError::InconsistentProtocol),
+        GroupRequest::Sync { .. } | GroupRequest::Heartbeat { .. } => {
+            Err(GroupError::UnknownMember)
+        }
+        GroupRequest::Leave { members } => {
+            let unknown = |(member, instance)| (member, instance, Err(GroupError::UnknownMember));
+            Ok(GroupAnswer::Left {
+                members: members.into_iter().map(unknown).collect(),
+            })
+        }
+        GroupRequest::ConsumerHeartbeat(_) | GroupRequest::DescribeConsumer => {
+            Err(GroupError::OtherKind("consumer"))
+        }
+        GroupRequest::Describe => Err(GroupError::OtherKind("classic")),
+        _ => Err(GroupError::NotFound),
     }
 }

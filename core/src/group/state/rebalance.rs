@@ -145,7 +145,8 @@ impl Group {
         found
     }
 
-    /// Each member votes for the protocol it prefers among those that all support; the most votes win.
+    /// Each member votes for the protocol it prefers among those that all support; the most votes win, and
+    /// where several have as many, the first that Kafka comes by.
     pub(super) fn select_protocol(&self) -> Text {
         let by_all = |name: &Text| self.members.values().all(|member| member.supports(name));
         let mut votes: BTreeMap<&Text, usize> = BTreeMap::new();
@@ -161,8 +162,15 @@ impl Group {
         }
         votes
             .into_iter()
-            .max_by_key(|(_, count)| *count)
+            .max_by_key(|(name, count)| (*count, std::cmp::Reverse(place(name))))
             .map(|(name, _)| name.clone())
             .unwrap_or_default()
     }
+}
+
+/// The place of a name in one of Java's hash maps, as long as that holds a dozen at most.
+fn place(name: &str) -> u32 {
+    let add = |hash: u32, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit));
+    let hash = name.encode_utf16().fold(0, add);
+    (hash ^ hash >> 16) & 15
 }

@@ -45,7 +45,7 @@ impl Group {
             self.downgrade_if_due(now, directory, answers);
         }
         if let Some(share) = &mut self.share {
-            share.tick(now, directory, &self.name, batch);
+            share.tick(now, &self.name, batch);
         }
         if self.drop_silent(now, answers) {
             self.members_left(now, answers);

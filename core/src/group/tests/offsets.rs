@@ -58,17 +58,17 @@ fn members_of_the_consumer_protocol_commit_under_epochs_alone() {
     let mut world = World::new(0);
     world.know(4);
     world.beat(consumer_join("m")).unwrap();
-    world.call(commit(1, "m", 1)).unwrap();
+    world.call(commit(2, "m", 1)).unwrap();
     assert_eq!(
-        err(world.call(in_generations(commit(1, "m", 2)))),
+        err(world.call(in_generations(commit(2, "m", 2)))),
         GroupError::WithoutMemberEpoch
     );
     assert_eq!(
-        err(world.call(in_generations(commit(1, "stranger", 2)))),
+        err(world.call(in_generations(commit(2, "stranger", 2)))),
         GroupError::UnknownMember
     );
     assert_eq!(
-        err(world.call(commit(2, "m", 2))),
+        err(world.call(commit(3, "m", 2))),
         GroupError::StaleMemberEpoch
     );
     world.beat(consumer("m", -1)).unwrap();

@@ -6,6 +6,16 @@ use super::{
 };
 
 impl World {
+    #[track_caller]
+    fn share(&mut self, heartbeat: ConsumerHeartbeat) -> Result<Heartbeat, GroupError> {
+        let request = ShareRequest::Heartbeat(Box::new(heartbeat));
+        match self.call(GroupRequest::Share(request)) {
+            Ok(GroupAnswer::Share(ShareAnswer::Heartbeat(heartbeat))) => Ok(heartbeat),
+            Err(error) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What a broker knows that opens the store as it is now.
     fn reopened(&self) -> World {
         let mut rows = BTreeMap::new();
@@ -162,7 +172,7 @@ fn a_group_without_consumers_stays_one_of_the_consumer_protocol() {
         assert_eq!((described.state, described.epoch), ("Empty", epoch));
         assert_eq!(
             err(world.call(GroupRequest::Describe)),
-            GroupError::NotFound
+            GroupError::OtherKind("classic")
         );
     }
     assert_eq!(world.beat(consumer_join("third")).unwrap().epoch, epoch + 1);
@@ -181,19 +191,49 @@ fn a_group_without_consumers_stays_one_of_the_consumer_protocol() {
 fn a_share_group_stays_one() {
     let mut world = World::new(0);
     world.know(4);
-    let beat = |heartbeat| GroupRequest::Share(ShareRequest::Heartbeat(Box::new(heartbeat)));
-    world.call(beat(consumer_join("m"))).unwrap();
-    world.call(beat(consumer("m", -1))).unwrap();
+    world.share(consumer_join("m")).unwrap();
+    world.share(consumer("m", -1)).unwrap();
     assert_eq!(listed(&world), ("share".into(), "Empty", "Share"));
     let mut world = reopened_with_log(&world);
     assert_eq!(listed(&world), ("share".into(), "Empty", "Share"));
-    match world.call(beat(consumer_join("m"))) {
-        Ok(GroupAnswer::Share(ShareAnswer::Heartbeat(told))) => assert_eq!(told.epoch, 3),
-        other => panic!("{other:?}"),
-    }
-    world.call(beat(consumer("m", -1))).unwrap();
+    assert_eq!(world.share(consumer_join("m")).unwrap().epoch, 4);
+    world.share(consumer("m", -1)).unwrap();
     world.call(GroupRequest::Delete).unwrap();
     assert_eq!(world.reopened().groups.list("/"), []);
+}
+
+/// Kafka stores the members of share groups as those of others: they go on under their epochs, and those who say nothing
+/// are dropped after a session.
+#[test]
+fn members_of_a_share_group_go_on_under_their_epochs() {
+    let mut world = World::new(0);
+    world.know(4);
+    assert_eq!(told(&world.share(consumer_join("a")).unwrap()).len(), 4);
+    world.share(consumer_join("b")).unwrap();
+    let a = world.share(consumer("a", 2)).unwrap();
+    assert_eq!((a.epoch, told(&a)), (3, set(&[0, 2])));
+    let mut world = reopened_with_log(&world);
+    assert_eq!(listed(&world), ("share".into(), "Stable", "Share"));
+    let again = world.share(consumer("a", 3)).unwrap();
+    assert_eq!((again.epoch, told(&again)), (3, set(&[0, 2])));
+    assert_eq!(world.share(consumer("a", 3)).unwrap().assignment, None);
+    // Its answer was on its way, under the epoch before.
+    assert_eq!(world.share(consumer("b", 2)).unwrap().epoch, 3);
+    let beyond = GroupError::FencedMemberEpoch {
+        known: 3,
+        previous: Some(0),
+    };
+    assert_eq!(world.share(consumer("b", 4)), Err(beyond));
+    let mut world = reopened_with_log(&world);
+    world.pass(30_000);
+    world.share(consumer("a", 3)).unwrap();
+    world.pass(16_000);
+    assert_eq!(
+        world.share(consumer("b", 3)).unwrap_err(),
+        GroupError::UnknownMember
+    );
+    let rest = world.share(consumer("a", 3)).unwrap();
+    assert_eq!((rest.epoch, told(&rest)), (4, set(&[0, 1, 2, 3])));
 }
 
 /// Partitions of the log `t` that a member is told.
@@ -203,7 +243,7 @@ fn told(heartbeat: &Heartbeat) -> BTreeSet<u32> {
         .collect()
 }
 
-/// A group of the consumer protocol in which two members have two partitions each, in epoch 2.
+/// A group of the consumer protocol in which two members have two partitions each, in epoch 3.
 fn settled_consumers(static_name: Option<&str>) -> World {
     let mut world = World::new(0);
     world.know(4);
@@ -213,13 +253,13 @@ fn settled_consumers(static_name: Option<&str>) -> World {
     };
     assert_eq!(told(&world.beat(first).unwrap()), set(&[0, 1, 2, 3]));
     world.beat(consumer_join("second")).unwrap();
-    let kept = told(&world.beat(consumer("first", 1)).unwrap());
+    let kept = told(&world.beat(consumer("first", 2)).unwrap());
     let confirmed = ConsumerHeartbeat {
         owned: Some(kept.iter().map(|it| ([7; 16], *it)).collect()),
-        ..consumer("first", 1)
+        ..consumer("first", 2)
     };
-    assert_eq!(world.beat(confirmed).unwrap().epoch, 2);
-    let second = world.beat(consumer("second", 2)).unwrap();
+    assert_eq!(world.beat(confirmed).unwrap().epoch, 3);
+    let second = world.beat(consumer("second", 3)).unwrap();
     assert_eq!(&told(&second) | &kept, set(&[0, 1, 2, 3]));
     world
 }
@@ -234,7 +274,7 @@ fn reopened_with_log(world: &World) -> World {
 #[test]
 fn members_of_the_consumer_protocol_go_on_under_their_epochs() {
     let mut world = settled_consumers(None);
-    assert!(world.call(commit(2, "first", 7)).is_ok());
+    assert!(world.call(commit(3, "first", 7)).is_ok());
     let before = world.described();
     let mut world = reopened_with_log(&world);
     let after = world.described();
@@ -247,18 +287,18 @@ fn members_of_the_consumer_protocol_go_on_under_their_epochs() {
     };
     assert_eq!(assigned(&after), assigned(&before));
     for member in ["first", "second"] {
-        let beat = world.beat(consumer(member, 2)).unwrap();
-        assert_eq!((beat.epoch, beat.assignment), (2, None), "nothing moves");
+        let beat = world.beat(consumer(member, 3)).unwrap();
+        assert_eq!((beat.epoch, beat.assignment), (3, None), "nothing moves");
     }
-    assert!(world.call(commit(2, "second", 8)).is_ok());
+    assert!(world.call(commit(3, "second", 8)).is_ok());
     assert_eq!(
         err(world.call(commit(1, "first", 9))),
         GroupError::StaleMemberEpoch
     );
     // One leaves, and the other gets all.
     world.beat(consumer("second", -1)).unwrap();
-    let rest = world.beat(consumer("first", 2)).unwrap();
-    assert_eq!((rest.epoch, told(&rest)), (3, set(&[0, 1, 2, 3])));
+    let rest = world.beat(consumer("first", 3)).unwrap();
+    assert_eq!((rest.epoch, told(&rest)), (4, set(&[0, 1, 2, 3])));
 }
 
 #[test]
@@ -266,12 +306,12 @@ fn a_silent_consumer_is_dropped_after_its_session_also_over_a_restart() {
     let world = settled_consumers(None);
     let mut world = reopened_with_log(&world);
     world.pass(40_000);
-    world.beat(consumer("first", 2)).unwrap();
+    world.beat(consumer("first", 3)).unwrap();
     world.pass(6_000);
-    let rest = world.beat(consumer("first", 2)).unwrap();
-    assert_eq!((rest.epoch, told(&rest)), (3, set(&[0, 1, 2, 3])));
+    let rest = world.beat(consumer("first", 3)).unwrap();
+    assert_eq!((rest.epoch, told(&rest)), (4, set(&[0, 1, 2, 3])));
     assert_eq!(
-        world.beat(consumer("second", 2)).unwrap_err(),
+        world.beat(consumer("second", 3)).unwrap_err(),
         GroupError::UnknownMember
     );
 }
@@ -282,15 +322,18 @@ fn whoever_was_beyond_what_is_stored_is_fenced() {
     let mut world = settled_consumers(None);
     world.beat(consumer("second", -1)).unwrap();
     let stored = world.reopened();
-    assert_eq!(world.beat(consumer("first", 2)).unwrap().epoch, 3);
+    assert_eq!(world.beat(consumer("first", 3)).unwrap().epoch, 4);
     let mut world = stored;
     world.know(4);
     assert_eq!(
-        world.beat(consumer("first", 3)).unwrap_err(),
-        GroupError::FencedMemberEpoch
+        world.beat(consumer("first", 4)).unwrap_err(),
+        GroupError::FencedMemberEpoch {
+            known: 3,
+            previous: None
+        }
     );
     let again = world.beat(consumer_join("first")).unwrap();
-    assert_eq!(again.epoch, 2);
+    assert_eq!(again.epoch, 3);
     assert_eq!(told(&again).len(), 2, "the other's session is not over");
 }
 
@@ -311,7 +354,7 @@ fn a_static_consumer_that_is_away_finds_its_place() {
         ..consumer_join("again")
     };
     let back = world.beat(back).unwrap();
-    assert_eq!((back.epoch, told(&back)), (2, had));
+    assert_eq!((back.epoch, told(&back)), (3, had));
 }
 
 /// Online migration: a member of the classic protocol in the same group goes on in its generation.

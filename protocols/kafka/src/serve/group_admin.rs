@@ -9,7 +9,10 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::ErrorCode,
     messages::groups::*,
-    serve::groups::{answer_of, ask},
+    serve::{
+        groups::{answer_of, ask},
+        logs,
+    },
 };
 
 struct Listing {
@@ -44,7 +47,7 @@ impl Job for Listing {
                     group_id: group.group,
                     protocol_type: group.protocol_type,
                     group_state: Text::from_static(group.state),
-                    group_type: Text::from_static(group.kind),
+                    group_type: group.kind.to_ascii_lowercase().into(),
                 };
                 let there = groups.into_iter().filter(|group| !group.kind.is_empty());
                 let wanted = there.filter(|group| self.wants(group));
@@ -60,28 +63,55 @@ struct Deleting {
     response: OffsetDeleteResponse,
 }
 
+/// First the logs are looked up, then the offsets of those that are there are deleted.
+struct Finding {
+    request: OffsetDeleteRequest,
+}
+
 pub(crate) fn delete_offsets(request: OffsetDeleteRequest, call: &mut Call<'_>) -> Step {
-    let mut partitions = Vec::new();
-    let mut response = OffsetDeleteResponse::default();
-    for topic in request.topics {
-        let mut result = OffsetDeleteResponseTopic {
-            name: topic.name.clone(),
-            partitions: Vec::new(),
-        };
-        for OffsetDeleteRequestPartition { partition_index } in topic.partitions {
-            // No log has so many partitions: a negative one has no offset.
-            let index = u32::try_from(partition_index).unwrap_or(u32::MAX);
-            partitions.push((topic.name.clone(), index));
-            result.partitions.push(OffsetDeleteResponsePartition {
-                partition_index,
-                error_code: ErrorCode::NONE,
-            });
+    let names = request.topics.iter().map(|topic| topic.name.clone());
+    call.describe(0, Some(names.collect()));
+    Step::Wait(Box::new(Finding { request }))
+}
+
+impl Job for Finding {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        let OffsetDeleteRequest { group_id, topics } = self.request;
+        let mut found = logs(answer).into_iter().flatten();
+        let mut partitions = Vec::new();
+        let mut response = OffsetDeleteResponse::default();
+        for topic in topics {
+            let count = match found.next() {
+                Some(Ok(log)) => log.spec.partitions,
+                _ => 0,
+            };
+            let mut result = OffsetDeleteResponseTopic {
+                name: topic.name.clone(),
+                partitions: Vec::new(),
+            };
+            for OffsetDeleteRequestPartition { partition_index } in topic.partitions {
+                let index = u32::try_from(partition_index).ok().filter(|it| *it < count);
+                partitions.extend(index.map(|index| (topic.name.clone(), index)));
+                result.partitions.push(OffsetDeleteResponsePartition {
+                    partition_index,
+                    error_code: match index {
+                        Some(_) => ErrorCode::NONE,
+                        None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    },
+                });
+            }
+            if !result.partitions.is_empty() {
+                response.topics.push(result);
+            }
         }
-        response.topics.push(result);
+        ask(
+            0,
+            group_id,
+            GroupRequest::DeleteOffsets { partitions },
+            call,
+        );
+        Step::Wait(Box::new(Deleting { response }))
     }
-    let delete = GroupRequest::DeleteOffsets { partitions };
-    ask(0, request.group_id, delete, call);
-    Step::Wait(Box::new(Deleting { response }))
 }
 
 impl Job for Deleting {
@@ -90,6 +120,7 @@ impl Job for Deleting {
             Ok(GroupAnswer::Deleted(results)) => {
                 let topics = self.response.topics.iter_mut();
                 let partitions = topics.flat_map(|topic| &mut topic.partitions);
+                let partitions = partitions.filter(|it| !it.error_code.is_err());
                 for (partition, result) in partitions.zip(results) {
                     partition.error_code = result
                         .as_ref()

@@ -78,7 +78,9 @@ impl Job for Committing {
                     error_code,
                 });
             }
-            response.topics.push(result);
+            if !result.partitions.is_empty() {
+                response.topics.push(result);
+            }
         }
         let generation = request.generation_id_or_member_epoch;
         let commit = GroupRequest::Commit {
@@ -138,7 +140,8 @@ impl Job for Committed {
                 .topics
                 .iter_mut()
                 .flat_map(|topic| &mut topic.partitions);
-            partitions.for_each(|partition| partition.error_code = failure.code());
+            let others = partitions.filter(|partition| !partition.error_code.is_err());
+            others.for_each(|partition| partition.error_code = failure.code());
         }
         call.respond(&self.response)
     }

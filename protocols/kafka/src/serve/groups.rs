@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use trivium_core::{
     Command, Refusal, Reply, Text,
     group::{
@@ -19,6 +20,10 @@ use crate::{
 
 /// From this version on a new dynamic member is sent away with an id first (KIP-394).
 const MEMBER_ID_REQUIRED: i16 = 4;
+/// From this version on a leader can be told to assign nothing (KIP-814).
+const SKIPS_ASSIGNMENT: i16 = 9;
+/// From this version of SyncGroup on a member says which protocol it goes by (KIP-559).
+const NAMES_PROTOCOL: i16 = 5;
 
 /// An answer of a coordinator, or why there is none.
 pub(super) enum Failure {
@@ -48,6 +53,23 @@ impl Failure {
             Failure::Group(error) => error.to_string().into(),
             Failure::Core(refusal) => refusal.to_string().into(),
         }
+    }
+
+    /// What it says to administrators of a group.
+    pub(super) fn of_group(&self, group: &str) -> Text {
+        match self {
+            Failure::Group(GroupError::NotFound) => format!("Group {group} not found.").into(),
+            Failure::Group(GroupError::OtherKind(kind)) => {
+                format!("Group {group} is not a {kind} group.").into()
+            }
+            failure => failure.text(),
+        }
+    }
+
+    /// The same where a group is described: what is no name says nothing.
+    pub(super) fn described(&self, group: &str) -> Option<Text> {
+        let is_nameless = matches!(self, Failure::Group(GroupError::InvalidGroup));
+        (!is_nameless).then(|| self.of_group(group))
     }
 
     pub(super) fn code(&self) -> ErrorCode {
@@ -102,6 +124,7 @@ pub(crate) fn join(request: JoinGroupRequest, call: &mut Call<'_>) -> Step {
     let join = Join {
         require_member_id: call.version() >= MEMBER_ID_REQUIRED
             && request.group_instance_id.is_none(),
+        may_skip_assignment: call.version() >= SKIPS_ASSIGNMENT,
         member: request.member_id,
         instance: request.group_instance_id,
         client: call.header.client_id.clone(),
@@ -115,16 +138,28 @@ pub(crate) fn join(request: JoinGroupRequest, call: &mut Call<'_>) -> Step {
             .map(|protocol| (protocol.name, protocol.metadata))
             .collect(),
     };
+    let member = join.member.clone();
     ask(
         0,
         request.group_id,
         GroupRequest::Join(Box::new(join)),
         call,
     );
-    Step::Wait(Box::new(One(joined)))
+    Step::Wait(Box::new(Joining { member }))
 }
 
-fn joined(answer: Result<GroupAnswer, Failure>, call: &Call<'_>) -> Step {
+/// A join, by whom: a refusal says that, too.
+struct Joining {
+    member: Text,
+}
+
+impl Job for Joining {
+    fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
+        call.respond(&joined(answer_of(answer), self.member))
+    }
+}
+
+fn joined(answer: Result<GroupAnswer, Failure>, by: Text) -> JoinGroupResponse {
     let mut response = JoinGroupResponse::default();
     match answer {
         Ok(GroupAnswer::Joined {
@@ -146,12 +181,13 @@ fn joined(answer: Result<GroupAnswer, Failure>, call: &Call<'_>) -> Step {
         Ok(_) => response.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
         Err(failure) => {
             response.error_code = failure.code();
-            if let Failure::Group(GroupError::MemberIdRequired(member)) = failure {
-                response.member_id = member;
-            }
+            response.member_id = match failure {
+                Failure::Group(GroupError::MemberIdRequired(member)) => member,
+                _ => by,
+            };
         }
     }
-    call.respond(&response)
+    response
 }
 
 fn joined_member(member: JoinedMember) -> JoinGroupResponseMember {
@@ -163,6 +199,13 @@ fn joined_member(member: JoinedMember) -> JoinGroupResponseMember {
 }
 
 pub(crate) fn sync(request: SyncGroupRequest, call: &mut Call<'_>) -> Step {
+    let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version() >= NAMES_PROTOCOL && !names_protocol {
+        return call.respond(&SyncGroupResponse {
+            error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            ..Default::default()
+        });
+    }
     let assignments = request
         .assignments
         .into_iter()
@@ -331,14 +374,14 @@ fn described(group: &mut DescribedGroup, answer: Result<GroupAnswer, Failure>, c
         }
         Ok(_) => group.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
         // KIP-1043: before version 6 a group that is not there is a dead one.
-        Err(Failure::Group(GroupError::NotFound)) if call.version() < 6 => {
+        Err(failure) if failure.code() == ErrorCode::GROUP_ID_NOT_FOUND && call.version() < 6 => {
             group.group_state = "Dead".into()
         }
         Err(failure) => {
             group.error_code = failure.code();
             group.group_state = "Dead".into();
             group.error_message = match &failure {
-                Failure::Group(error) => Some(error.to_string().into()),
+                Failure::Group(_) => Some(failure.of_group(&group.group_id)),
                 Failure::Core(refusal) => text(refusal),
             };
         }
@@ -356,7 +399,10 @@ fn described_member(member: DescribedMember) -> DescribedGroupMember {
     }
 }
 
-pub(crate) fn delete(request: DeleteGroupsRequest, call: &mut Call<'_>) -> Step {
+pub(crate) fn delete(mut request: DeleteGroupsRequest, call: &mut Call<'_>) -> Step {
+    // Whoever is named twice is named once.
+    let mut seen = FxHashSet::default();
+    request.groups_names.retain(|it| seen.insert(it.clone()));
     let group = |group_id: &Text| DeletableGroupResult {
         group_id: group_id.clone(),
         ..Default::default()
@@ -526,7 +572,7 @@ mod tests {
             (GroupError::UnknownMember, 25),
             (GroupError::IllegalGeneration, 22),
             (GroupError::RebalanceInProgress, 27),
-            (GroupError::FencedInstance, 82),
+            (GroupError::FencedInstance("m".into()), 82),
         ];
         for (error, code) in errors {
             let mut script = Script::open();

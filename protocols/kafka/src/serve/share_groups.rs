@@ -4,8 +4,8 @@ use rustc_hash::FxHashMap;
 use trivium_core::{
     Command, Isolation, Offset, OffsetSpec, Reply, Text,
     group::{
-        ConsumerHeartbeat, ConsumerMemberDescription, GroupError, GroupRequest, Heartbeat,
-        ShareAnswer, ShareOffset, ShareRequest,
+        ConsumerHeartbeat, ConsumerMemberDescription, GroupRequest, Heartbeat, ShareAnswer,
+        ShareOffset, ShareRequest,
     },
 };
 
@@ -15,8 +15,8 @@ use crate::{
     messages::{consumer_groups::Assignment, share::*},
     serve::{
         GROUP_OPERATIONS, NOT_ASKED,
-        consumer_groups::{named, topic_partitions},
-        groups::{Failure, ask},
+        consumer_groups::{Beating, is_blank, named, topic_partitions},
+        groups::ask,
         logs,
         share_fetch::share_answer,
     },
@@ -29,10 +29,11 @@ const LAG: i16 = 1;
 // ShareGroupHeartbeat
 
 pub(crate) fn heartbeat(request: ShareGroupHeartbeatRequest, call: &mut Call<'_>) -> Step {
-    if request.group_id.is_empty() || request.member_id.is_empty() || request.member_epoch < -1 {
+    if let Some(fault) = fault(&request) {
         return call.respond(&ShareGroupHeartbeatResponse {
             error_code: ErrorCode::INVALID_REQUEST,
-            error_message: Some("GroupId and MemberId can't be empty.".into()),
+            // Kafka says nothing of a member without an id.
+            error_message: Some(fault.into()).filter(|_| !request.member_id.is_empty()),
             ..Default::default()
         });
     }
@@ -45,14 +46,41 @@ pub(crate) fn heartbeat(request: ShareGroupHeartbeatRequest, call: &mut Call<'_>
         names: request.subscribed_topic_names,
         ..Default::default()
     };
+    let beating = Beating {
+        kind: "share",
+        group: request.group_id.clone(),
+        member: heartbeat.member.clone(),
+        epoch: heartbeat.epoch,
+        instance: None,
+        assignor: None,
+        pattern: None,
+    };
     let request_to_group = GroupRequest::Share(ShareRequest::Heartbeat(Box::new(heartbeat)));
     ask(0, request.group_id, request_to_group, call);
-    Step::Wait(Box::new(Beating))
+    Step::Wait(Box::new(Sharing(beating)))
 }
 
-struct Beating;
+/// What makes no sense in a request, whatever group it is for.
+fn fault(request: &ShareGroupHeartbeatRequest) -> Option<&'static str> {
+    let names = request.subscribed_topic_names.as_ref();
+    if is_blank(&request.group_id) {
+        Some("GroupId can't be empty.")
+    } else if is_blank(&request.member_id) {
+        Some("MemberId can't be empty.")
+    } else if request.member_epoch < -1 {
+        Some("MemberEpoch is invalid.")
+    } else if request.rack_id.as_ref().is_some_and(is_blank) {
+        Some("RackId can't be empty.")
+    } else if request.member_epoch == 0 && names.is_none_or(|it| it.is_empty()) {
+        Some("SubscribedTopicNames must be set in first request.")
+    } else {
+        None
+    }
+}
 
-impl Job for Beating {
+struct Sharing(Beating);
+
+impl Job for Sharing {
     fn on_answer(self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         let mut response = ShareGroupHeartbeatResponse::default();
         match share_answer(answer) {
@@ -73,7 +101,7 @@ impl Job for Beating {
             Ok(_) => response.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
             Err(failure) => {
                 response.error_code = failure.code();
-                response.error_message = Some(failure.text());
+                response.error_message = Some(self.0.text(&failure));
             }
         }
         call.respond(&response)
@@ -128,12 +156,7 @@ impl Job for Describing {
                 Ok(_) => group.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
                 Err(failure) => {
                     group.error_code = failure.code();
-                    group.error_message = Some(match &failure {
-                        Failure::Group(GroupError::NotFound) => {
-                            format!("Group {} not found.", group.group_id).into()
-                        }
-                        failure => failure.text(),
-                    });
+                    group.error_message = failure.described(&group.group_id);
                 }
             }
         }
@@ -401,6 +424,7 @@ impl Job for DescribingOffsets {
 
 struct Altering {
     response: AlterShareGroupOffsetsResponse,
+    group: Text,
 }
 
 fn alter(request: AlterShareGroupOffsetsRequest, names: &Names, call: &mut Call<'_>) -> Step {
@@ -438,15 +462,17 @@ fn alter(request: AlterShareGroupOffsetsRequest, names: &Names, call: &mut Call<
         response.responses.push(result);
     }
     let alter = GroupRequest::Share(ShareRequest::Alter { offsets });
+    let group = request.group_id.clone();
     ask(0, request.group_id, alter, call);
-    Step::Wait(Box::new(Altering { response }))
+    Step::Wait(Box::new(Altering { response, group }))
 }
 
 impl Job for Altering {
     fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         if let Err(failure) = share_answer(answer) {
             self.response.error_code = failure.code();
-            self.response.error_message = Some(failure.text());
+            self.response.error_message = Some(failure.of_group(&self.group));
+            self.response.responses.clear();
         }
         call.respond(&self.response)
     }
@@ -454,6 +480,7 @@ impl Job for Altering {
 
 struct Deleting {
     response: DeleteShareGroupOffsetsResponse,
+    group: Text,
 }
 
 fn delete(request: DeleteShareGroupOffsetsRequest, names: &Names, call: &mut Call<'_>) -> Step {
@@ -475,15 +502,17 @@ fn delete(request: DeleteShareGroupOffsetsRequest, names: &Names, call: &mut Cal
             });
     }
     let delete = GroupRequest::Share(ShareRequest::Delete { logs });
+    let group = request.group_id.clone();
     ask(0, request.group_id, delete, call);
-    Step::Wait(Box::new(Deleting { response }))
+    Step::Wait(Box::new(Deleting { response, group }))
 }
 
 impl Job for Deleting {
     fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         if let Err(failure) = share_answer(answer) {
             self.response.error_code = failure.code();
-            self.response.error_message = Some(failure.text());
+            self.response.error_message = Some(failure.of_group(&self.group));
+            self.response.responses.clear();
         }
         call.respond(&self.response)
     }
