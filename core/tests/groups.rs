@@ -321,7 +321,7 @@ async fn partitions_that_are_added_are_assigned() {
         owned: Some(Default::default()),
         ..Default::default()
     };
-    assert_eq!(client.assigned(join).await, (1, Some(vec![0])));
+    assert_eq!(client.assigned(join).await, (2, Some(vec![0])));
     let add = Change::AddPartitions {
         name: "t".into(),
         partitions: 3,
@@ -330,8 +330,8 @@ async fn partitions_that_are_added_are_assigned() {
     client.define(add).await.expect("three are more than one");
     let alive = ConsumerHeartbeat {
         member: "m".into(),
-        epoch: 1,
+        epoch: 2,
         ..Default::default()
     };
-    assert_eq!(client.assigned(alive).await, (2, Some(vec![0, 1, 2])));
+    assert_eq!(client.assigned(alive).await, (3, Some(vec![0, 1, 2])));
 }

@@ -107,7 +107,8 @@ def test_groups_without_members_are_the_same_after_a_kill(own_broker, name):
 
 def test_members_of_a_share_group_go_on_after_a_kill(own_broker, name):
     broker = own_broker()
-    AdminClient({"bootstrap.servers": broker.kafka}).create_topics([NewTopic(name, 2)])[name].result(PATIENCE)
+    admin = AdminClient({"bootstrap.servers": broker.kafka})
+    admin.create_topics([NewTopic(name, 2)])[name].result(PATIENCE)
 
     def beat(wire, member, epoch, names=None):
         answer = wire.call("ShareGroupHeartbeat", 1, group_id=name, member_id=member, member_epoch=epoch,

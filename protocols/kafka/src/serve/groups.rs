@@ -547,6 +547,8 @@ mod tests {
                 version,
                 &SyncGroupRequest {
                     assignments: vec![member],
+                    protocol_type: Some("consumer".into()),
+                    protocol_name: Some("range".into()),
                     ..Default::default()
                 },
             );
