@@ -12,7 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from clients import PATIENCE, Device, bodies, eventually, make_durable, pika_channel, take
+from clients import (
+    PATIENCE, Device, bodies, eventually, make_durable, pika_channel, publish_properties, take,
+)
 from management import Management
 
 FILTER_INVALID, NOT_AUTHORIZED, FAILURE = 0x8F, 0x87, 0x80
@@ -117,6 +119,20 @@ def test_expired_record_is_not_sent(broker, name):
     with Device(broker) as device:
         device.subscribe(f"$stream/{name}?offset=first")
         assert device.next().payload == b"new"
+
+
+def test_a_lifetime_in_a_stream_counts_from_the_append(broker, name):
+    """A stream's records have the broker's time, whatever time the publisher gives the message, if any."""
+    with pika_channel(broker) as channel, Device(broker) as device, Device(broker) as reader:
+        channel.queue_declare(name, durable=True, arguments={"x-queue-type": "stream"})
+        channel.queue_bind(name, "amq.topic", f"{name}.#")
+        reader.subscribe(f"$stream/{name}?offset=first")
+        device.publish(f"{name}/a", b"by MQTT", properties=publish_properties(MessageExpiryInterval=600))
+        old = pika.BasicProperties(expiration="600000", timestamp=1_500_000_000)
+        channel.basic_publish("amq.topic", f"{name}.a", b"by AMQP", old)
+        got = reader.take(2)
+        assert [it.payload for it in got] == [b"by MQTT", b"by AMQP"]
+        assert all(0 < it.properties.MessageExpiryInterval <= 600 for it in got)
 
 
 def test_receive_maximum_bounds_what_a_log_sends(broker, log):

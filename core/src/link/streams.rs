@@ -16,8 +16,7 @@ use crate::{
     event::{CancelReason, Delivery, Event, Kind, Refusal, Reply},
     group::{CommittedOffset, GroupError, Start},
     id::{ConsumerId, DeliveryId, Token},
-    log::{ConsumerGuard, Found, Position, Scan, Wanted},
-    message::Message,
+    log::{ConsumerGuard, Found, FoundRecord, Position, Scan, Wanted},
     queue::{self, WINDOW},
     store::BoxFuture,
 };
@@ -54,7 +53,7 @@ pub(super) struct Stream {
     /// In each partition.
     positions: Vec<(u32, Position)>,
     /// Read and not delivered; at most what one read fetches.
-    ready: VecDeque<Arc<Message>>,
+    ready: VecDeque<FoundRecord>,
     reading: bool,
     prefetch: u32,
     outstanding: u32,
@@ -75,7 +74,7 @@ impl Stream {
         self.outstanding < self.prefetch && self.window > 0
     }
 
-    fn deliver(&mut self, message: Arc<Message>) -> Delivery {
+    fn deliver(&mut self, FoundRecord { time, message, .. }: FoundRecord) -> Delivery {
         self.last = self.last.next();
         self.outstanding += 1;
         self.unsettled.push_back(true);
@@ -85,7 +84,8 @@ impl Stream {
         }
         Delivery {
             id: self.last,
-            accepted: message.timestamp.unwrap_or_default(),
+            // Lifetimes count from the record's time. That of the message is its publisher's.
+            accepted: time,
             message,
             redelivered: false,
             returns: 0,
@@ -279,8 +279,7 @@ impl Link {
                 for found in found {
                     let next = Position::At(found.next);
                     stream.positions.push((found.partition, next));
-                    let messages = found.records.into_iter().map(|record| record.message);
-                    stream.ready.extend(messages);
+                    stream.ready.extend(found.records);
                 }
                 self.advance_stream(consumer);
             }
@@ -305,9 +304,9 @@ impl Link {
         };
         let mut deliveries = Vec::new();
         while stream.takes()
-            && let Some(message) = stream.ready.pop_front()
+            && let Some(record) = stream.ready.pop_front()
         {
-            deliveries.push(stream.deliver(message));
+            deliveries.push(stream.deliver(record));
         }
         if let Some(tracker) = &mut stream.tracker
             && stream.ready.is_empty()

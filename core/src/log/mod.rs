@@ -40,7 +40,7 @@ pub(crate) use intake::take_in;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
 pub(crate) use record::{Record, headers as record_headers, records, write_headers};
-pub(crate) use scan::{Found, Scan, Wanted};
+pub(crate) use scan::{Found, FoundRecord, Scan, Wanted};
 pub(crate) use settings::Settings;
 pub(crate) use stream::Position;
 pub(crate) use tail::{Bounds, ConsumerGuard, Tail, TailBudget, is_compressed, may_retain};
