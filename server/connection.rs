@@ -20,7 +20,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     ops::Deref,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -156,11 +156,10 @@ where
     async fn turns(&mut self) -> Result<(), End> {
         while !self.protocol.is_closed() {
             self.wait().await?;
-            let now = clock::now();
-            self.handle(now)?;
+            let began = self.begin()?;
             self.submit().await?;
             self.flush().await?;
-            self.settle(now);
+            self.settle(began);
         }
         Ok(())
     }
@@ -168,55 +167,54 @@ where
     /// Waits until there is something to do: input, events, a timeout, or room for more input because
     /// the backlog is written.
     async fn wait(&mut self) -> Result<(), End> {
+        poll_fn(|context| self.poll_wait(context)).await
+    }
+
+    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
         let reads = self.wants_input();
         if reads && self.unread {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        let alarm_at = [
+        let mut woken = !self.effects.output.is_empty()
+            && poll_write(
+                &mut self.stream,
+                &mut self.effects.output,
+                &self.held,
+                context,
+            )?
+            .is_ready();
+        if reads
+            && let Poll::Ready(count) =
+                block::poll_read(&mut self.stream, &mut self.input, context)?
+        {
+            if count == 0 {
+                return Poll::Ready(Err(End::Eof));
+            }
+            self.held.receive(count);
+            self.unread = true;
+            woken = true;
+        }
+        woken |= self.link.poll_receive(&mut self.events, context).is_ready();
+        let deadlines = [
             self.protocol.next_timeout(),
             self.unauthenticated,
             self.idle_at,
             self.link.held_until(),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        let Connection {
-            stream,
-            link,
-            held: traffic,
-            input,
-            unread,
-            events,
-            effects,
-            alarm,
-            ..
-        } = self;
-        let output = &mut effects.output;
-        let mut receive = pin!(link.receive(events));
-        poll_fn(|context| {
-            let mut woken =
-                !output.is_empty() && poll_write(stream, output, traffic, context)?.is_ready();
-            if reads && let Poll::Ready(count) = block::poll_read(stream, input, context)? {
-                if count == 0 {
-                    return Poll::Ready(Err(End::Eof));
-                }
-                traffic.receive(count);
-                *unread = true;
-                woken = true;
-            }
-            if let Poll::Ready(received) = receive.as_mut().poll(context) {
-                received?;
-                woken = true;
-            }
-            woken |= alarm.poll(alarm_at, context).is_ready();
-            if woken {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            }
-        })
-        .await
+        ];
+        let alarm_at = deadlines.into_iter().flatten().min();
+        woken |= self.alarm.poll(alarm_at, context).is_ready();
+        if woken {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Begins a turn, and tells when.
+    fn begin(&mut self) -> Result<Instant, End> {
+        let now = clock::now();
+        self.handle(now)?;
+        Ok(now.instant)
     }
 
     /// Shows the front end what came: events first, because they may be what it waits for.
@@ -330,13 +328,13 @@ where
 
     /// After a turn: what a connection keeps between two turns is little, so that ten thousand idle ones cost little.
     /// Where messages pass, what speeds them up is kept until a second has brought nothing.
-    fn settle(&mut self, now: Now) {
+    fn settle(&mut self, now: Instant) {
         if !self.effects.output.is_empty() {
             return;
         }
         spare::give_back(&mut self.effects);
         if self.link.is_busy() {
-            self.idle_at = Some(now.instant + IDLE_AFTER);
+            self.idle_at = Some(now + IDLE_AFTER);
         } else if self.protocol.wants_input() {
             self.rest();
         }

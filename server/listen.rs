@@ -185,7 +185,8 @@ impl Listener {
         let direct = !held.transport.proxy_protocol && held.transport.websocket.is_none();
         // A task of its own: a panic ends this connection and no other.
         if direct {
-            connections.spawn(held.serve(stream, peer, broker));
+            // In a box: a task is aligned to a cache line pair, for which the allocator takes up to that much more.
+            connections.spawn(Box::pin(held.serve(stream, peer, broker)));
         } else {
             let broker = broker.clone();
             connections.spawn(async move {
@@ -363,4 +364,25 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use trivium_core::Link;
+    use trivium_protocol::Protocol;
+
+    use super::*;
+
+    fn size_of_result<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The allocator's next size is a quarter more, for each connection that is open.
+    #[test]
+    fn a_connection_that_waits_takes_a_kibibyte() {
+        let size = size_of_result::<TcpStream, Box<dyn Protocol>, Link, About, Counted, _>(
+            connection::serve,
+        );
+        assert!(size <= 1024, "{size} bytes");
+    }
 }

@@ -1,8 +1,11 @@
 //! The loop against a scripted front end, over in-memory streams and a real socket.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::{Buf, Bytes};
@@ -337,7 +340,7 @@ async fn what_an_idle_connection_holds_is_given_back() {
     };
     let start = clock::now();
     connection.handle(start).unwrap();
-    connection.settle(start);
+    connection.settle(start.instant);
     assert_eq!(connection.effects.commands.capacity(), 0);
     assert_eq!(connection.idle_at, None);
     // Where messages pass, more are to be expected.
@@ -347,7 +350,7 @@ async fn what_an_idle_connection_holds_is_given_back() {
         outcome: Outcome::Accept,
     };
     connection.link.submit(&mut vec![settle]).await.unwrap();
-    connection.settle(start);
+    connection.settle(start.instant);
     assert_eq!(connection.idle_at, Some(start.instant + IDLE_AFTER));
     let later = Now {
         instant: start.instant + IDLE_AFTER,

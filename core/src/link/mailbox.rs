@@ -1,8 +1,12 @@
 //! Where shards leave events for a connection.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    future::poll_fn,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 use crate::{event::Event, id::ConnectionId, properties::Text};
 
@@ -16,7 +20,7 @@ pub(crate) struct Mailbox {
     /// What the connection speaks; empty for the broker's own.
     pub(crate) protocol: Text,
     events: Mutex<Vec<Event>>,
-    arrived: Notify,
+    reader: AtomicWaker,
 }
 
 impl Mailbox {
@@ -30,7 +34,7 @@ impl Mailbox {
             connection,
             protocol,
             events: Mutex::default(),
-            arrived: Notify::new(),
+            reader: AtomicWaker::new(),
         }
     }
 
@@ -45,7 +49,7 @@ impl Mailbox {
         }
         drop(waiting);
         if was_empty {
-            self.arrived.notify_one();
+            self.reader.wake();
         }
     }
 
@@ -54,8 +58,19 @@ impl Mailbox {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until something may be there.
+    /// Ready if something is there; otherwise whoever asked last is woken when something comes.
+    pub(crate) fn poll_arrived(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.reader.register(context.waker());
+        let waiting = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Waits until something is there.
     pub(crate) async fn arrived(&self) {
-        self.arrived.notified().await;
+        poll_fn(|context| self.poll_arrived(context)).await;
     }
 }

@@ -22,7 +22,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -174,6 +174,18 @@ impl Link {
     /// Routes and hands over one turn of commands, draining the vector. Waits while a shard's inbox is full and
     /// for definitions to be carried out; never for another connection.
     pub async fn submit(&mut self, commands: &mut Vec<Command>) -> Result<(), Stopped> {
+        self.take_quickly(commands);
+        if !commands.is_empty() {
+            // In a box: what is rare must not make every connection larger.
+            Box::pin(self.take_slowly(commands)).await?;
+        }
+        self.wake_channels();
+        self.tell_positions();
+        self.outgoing.flush(&self.broker, &self.mailbox).await
+    }
+
+    /// Takes commands up to the first that has to be waited for.
+    fn take_quickly(&mut self, commands: &mut Vec<Command>) {
         let is_slow = |command: &Command| {
             matches!(
                 command,
@@ -184,13 +196,6 @@ impl Link {
         for command in commands.drain(..slow.unwrap_or(commands.len())) {
             self.take(command);
         }
-        if slow.is_some() {
-            // In a box: what is rare must not make every connection larger.
-            Box::pin(self.take_slowly(commands)).await?;
-        }
-        self.wake_channels();
-        self.tell_positions();
-        self.outgoing.flush(&self.broker, &self.mailbox).await
     }
 
     /// Takes commands some of which have to be waited for.
@@ -379,6 +384,12 @@ impl Link {
     /// Waits for events and appends them; for none when the connection need not wait any longer with its input. Safe to
     /// drop and call again.
     pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
+        poll_fn(|context| self.poll_receive(events, context)).await;
+        Ok(())
+    }
+
+    /// As [`Link::receive`], for whoever waits for other things, too.
+    pub fn poll_receive(&mut self, events: &mut Vec<Event>, context: &mut Context<'_>) -> Poll<()> {
         loop {
             events.append(&mut self.local);
             let was_held = self.waits.get().is_some();
@@ -386,22 +397,14 @@ impl Link {
                 self.received(event, events);
             }
             if was_held && self.waits.get().is_none() {
-                return Ok(());
+                return Poll::Ready(());
             }
-            let mailbox = self.mailbox.clone();
-            let mut arrived = pin!(mailbox.arrived());
-            poll_fn(|context| {
-                self.poll_reads(events, context);
-                if !events.is_empty() || !self.local.is_empty() {
-                    return Poll::Ready(());
-                }
-                arrived.as_mut().poll(context)
-            })
-            .await;
+            self.poll_reads(events, context);
+            events.append(&mut self.local);
             if !events.is_empty() {
-                events.append(&mut self.local);
-                return Ok(());
+                return Poll::Ready(());
             }
+            ready!(self.mailbox.poll_arrived(context));
         }
     }
 

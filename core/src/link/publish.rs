@@ -277,7 +277,7 @@ pub(crate) struct Outgoing {
     published: u64,
     unroutable: u64,
     /// What became records.
-    converted: Option<ConversionTally>,
+    converted: Option<Box<ConversionTally>>,
     /// The session that the connection acts for.
     pub(super) attached: Option<Box<Attached>>,
     /// By the express inboxes.
@@ -321,7 +321,7 @@ impl Outgoing {
         let converted = &metrics.conversions;
         let converted = self
             .converted
-            .get_or_insert_with(|| ConversionTally::new(converted));
+            .get_or_insert_with(|| Box::new(ConversionTally::new(converted)));
         converted.count(message, 0);
     }
 
@@ -436,10 +436,21 @@ impl Outgoing {
         if let Some(converted) = &mut self.converted {
             converted.fold();
         }
-        let mut permits = match self.reserve_now(broker)? {
-            Some(permits) => permits,
-            None => Box::pin(self.reserve(broker)).await?,
-        };
+        if let Some(permits) = self.reserve_now(broker)? {
+            self.hand_over(permits, broker, from);
+            return Ok(());
+        }
+        // In a box: what is rare must not make every connection larger.
+        Box::pin(self.flush_slowly(broker, from)).await
+    }
+
+    async fn flush_slowly(&mut self, broker: &Inner, from: &Arc<Mailbox>) -> Result<(), Stopped> {
+        let permits = self.reserve(broker).await?;
+        self.hand_over(permits, broker, from);
+        Ok(())
+    }
+
+    fn hand_over(&mut self, mut permits: Permits<'_>, broker: &Inner, from: &Arc<Mailbox>) {
         let attached = self.attached.take();
         let claimed = attached.as_deref().map(Attached::hold);
         if let Some(None) = claimed {
@@ -474,6 +485,5 @@ impl Outgoing {
         }
         drop(claimed);
         self.attached = attached;
-        Ok(())
     }
 }
