@@ -12,6 +12,7 @@ use crate::{
     group::{GroupInfo, GroupReply},
     id::{BindingTag, ConsumerId, DeliveryId, LogId, LogUuid, Offset, Token},
     lag::Lag,
+    log::BatchError,
     message::Message,
     properties::{Text, Value},
     queue::{Hold, Wait},
@@ -145,6 +146,11 @@ pub enum Reply {
     Appended {
         base: Offset,
         timestamp: Option<Timestamp>,
+        log_start: Offset,
+    },
+    /// A batch was refused by its partition, which begins at this offset.
+    NotAppended {
+        refusal: Box<Refusal>,
         log_start: Offset,
     },
     /// An offset and, where it belongs to a record, its timestamp. `None` when no record matches.
@@ -341,15 +347,28 @@ pub struct FetchedBatch {
     pub bytes: Bytes,
 }
 
-/// Why a record is refused.
+/// Why a record is refused. Times are in milliseconds, offsets from the beginning of its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
     /// A compacted log takes none without.
     #[error("Compacted topic cannot accept message without key")]
     NoKey,
-    /// Before or after what the log's settings allow, or the broker's although the producer's counts.
-    #[error("timestamp is out of range")]
-    Timestamp,
+    /// Before or after what the log's settings allow.
+    #[error("timestamp {timestamp} is not within {oldest} and {newest}")]
+    Timestamp {
+        offset: i64,
+        timestamp: i64,
+        oldest: i64,
+        newest: i64,
+    },
+    /// The batch says that the broker's clock decides, which is for the broker to say. Lengths are negative for null.
+    #[error("a producer does not say that the broker's clock decides")]
+    TimestampType {
+        offset: i64,
+        timestamp: i64,
+        key: i32,
+        value: i32,
+    },
 }
 
 /// Why the core would not.
@@ -418,14 +437,12 @@ pub enum Refusal {
     /// It makes sense, but not here.
     #[error("{0}")]
     NotImplemented(Text),
-    /// Some records of a batch are refused, and with them the batch.
-    #[error("{} of the records are refused: {fault}", records.len())]
-    Records {
-        /// What is wrong with them.
-        fault: RecordFault,
-        /// Their places in the batch, from 0.
-        records: Vec<u32>,
-    },
+    /// Some records of a batch are refused, and with them the batch: their places in it, from 0, and what is wrong.
+    #[error("{} of the records are refused", .0.len())]
+    Records(Vec<(u32, RecordFault)>),
+    /// A batch is refused as a whole.
+    #[error("{0}")]
+    Batch(BatchError),
     /// A message or batch is over a destination's limit.
     #[error("message of {size} bytes is larger than the {limit} that '{name}' takes")]
     TooLarge {

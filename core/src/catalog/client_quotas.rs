@@ -93,7 +93,7 @@ fn check(entity: &QuotaEntity, kind: QuotaKind, value: Option<f64>) -> Result<()
 fn check_names(entity: &QuotaEntity) -> Result<(), Refusal> {
     if entity.address.is_some() && (entity.user.is_some() || entity.client.is_some()) {
         return Err(Refusal::Invalid(
-            "Invalid quota entity combination, IP entity should not be combined with User or ClientId".into(),
+            "Invalid quota entity combination, IP entity shouldnot be combined with User or ClientId".into(),
         ));
     }
     let names = [&entity.user, &entity.client, &entity.address];

@@ -10,7 +10,7 @@ use crate::{
     catalog::LogEntry,
     event::{Kind, LogInfo, PartitionInfo, Refusal, Reply},
     id::{LogUuid, Offset, Token},
-    log,
+    log::Intake,
     properties::Text,
     shard::Op,
     transaction::TransactionPart,
@@ -43,22 +43,21 @@ impl Link {
         batch: Bytes,
         transaction: Option<TransactionPart>,
     ) {
-        let header = match log::parse(&batch) {
-            Ok(header) => header,
-            Err(error) => {
-                return self.done(token, Err(Refusal::Corrupt(error.to_string().into())));
-            }
-        };
         let name = entry.info.name.clone();
         let own = entry.settings.batch_bytes_max;
-        let limit = own.unwrap_or(self.broker.batch_bytes_max);
-        if batch.len() > limit {
-            let size = batch.len();
-            return self.done(token, Err(Refusal::TooLarge { name, size, limit }));
-        }
-        let (header, batch) = match log::take_in(header, batch, &entry.settings) {
+        let intake = Intake {
+            log: &name,
+            settings: &entry.settings,
+            bytes_max: own.unwrap_or(self.broker.batch_bytes_max),
+            now: (self.broker.clock)().wall,
+        };
+        let (header, batch) = match intake.take(batch) {
             Ok((header, batch)) => (Box::new(header), batch),
-            Err(refusal) => return self.done(token, Err(refusal)),
+            Err(refusal) => {
+                let log_start = start_of(entry, partition);
+                let refusal = Box::new(refusal);
+                return self.done(token, Ok(Reply::NotAppended { refusal, log_start }));
+            }
         };
         let part = (entry.info.id, partition);
         let transaction = match self.admit(&header, transaction, part, &name) {
@@ -165,4 +164,10 @@ fn partitions(entry: &LogEntry) -> impl Iterator<Item = PartitionInfo> {
             bytes: bounds.bytes,
         }
     })
+}
+
+/// Where a partition begins.
+fn start_of(entry: &LogEntry, partition: u32) -> Offset {
+    let tail = entry.tails.get(partition as usize);
+    tail.map_or(Offset(0), |tail| tail.bounds().log_start)
 }

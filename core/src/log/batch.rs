@@ -77,6 +77,15 @@ impl Attributes {
 
     /// Bit 6: see [`Header::delete_horizon`].
     pub(super) const DELETE_HORIZON: i16 = 0b100_0000;
+
+    /// Bit 3, see [`Attributes::is_log_append_time`].
+    pub(super) const LOG_APPEND_TIME: i16 = 0b1000;
+
+    /// Bits 0 to 2, see [`Attributes::codec`].
+    pub(super) const CODEC: i16 = 0b111;
+
+    /// What a broker keeps when it writes attributes again: all that has a meaning but for the clock that decides.
+    pub(super) const KEPT: i16 = 0b111_0111;
 }
 
 impl Header {
@@ -102,6 +111,12 @@ pub enum BatchError {
     /// Counts or offsets contradict each other.
     #[error("batch holds {count} records but its last offset delta is {last_offset_delta}")]
     Count { count: i32, last_offset_delta: i32 },
+    /// A producer numbers records from 0; what they are numbered by is for the log.
+    #[error("base offset of a batch should be 0, but it is {0}")]
+    BaseOffset(i64),
+    /// An idempotent producer's batch without a sequence number.
+    #[error("invalid sequence number {sequence} in a batch of producer {producer}")]
+    Sequence { producer: i64, sequence: i32 },
     /// A transaction marker from a client.
     #[error("control batches are written by brokers only")]
     Control,
@@ -114,33 +129,48 @@ pub enum BatchError {
     /// More than the reader wants to hold.
     #[error("records are larger than {0} bytes when decompressed")]
     TooLarge(usize),
-    /// A length or number inside the records.
-    #[error("record is malformed")]
+    /// A length or number inside the records, or there are not as many as the header says.
+    #[error("records are malformed, or not as many as the batch counts")]
     Record,
+    /// The length of a record is no number at all.
+    #[error("a record has no length")]
+    Number,
+    /// Compressed records cannot be numbered again without writing them again.
+    #[error("offsets of compressed records do not count up from 0")]
+    Offsets,
 }
 
 impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Refusal {
-        let text = error.to_string().into();
-        match error {
-            BatchError::Length | BatchError::Crc => Refusal::Corrupt(text),
-            _ => Refusal::Invalid(text),
-        }
+        Refusal::Batch(error)
     }
 }
 
-/// Checks that `bytes` are exactly one batch that a client may append.
+/// The number of the newest codec, zstd.
+const CODEC_MAX: u8 = 4;
+
+/// Checks that `bytes` are exactly one batch that a client may append, as far as its header says. What is wrong first
+/// is said, in Kafka's order.
 pub fn validate(bytes: &[u8]) -> Result<Header, BatchError> {
-    let header = verify(bytes)?;
-    if header.attributes.is_control() {
-        return Err(BatchError::Control);
+    let (header, ..) = fields(bytes)?;
+    check_crc(bytes, header.crc)?;
+    if header.attributes.codec() > CODEC_MAX {
+        return Err(BatchError::Codec(header.attributes.codec()));
     }
     // Only compaction leaves holes, and clients do not compact.
+    let header = parse(bytes)?;
     if header.count != header.last_offset_delta + 1 {
         return Err(count_mismatch(
             header.count as i32,
             header.last_offset_delta as i32,
         ));
+    }
+    if header.attributes.is_control() {
+        return Err(BatchError::Control);
+    }
+    let (producer, sequence) = (header.producer_id, header.base_sequence);
+    if producer >= 0 && sequence < 0 {
+        return Err(BatchError::Sequence { producer, sequence });
     }
     Ok(header)
 }
@@ -148,14 +178,28 @@ pub fn validate(bytes: &[u8]) -> Result<Header, BatchError> {
 /// Checks that `bytes` are exactly one undamaged batch, as when it is read back from the store.
 pub(crate) fn verify(bytes: &[u8]) -> Result<Header, BatchError> {
     let header = parse(bytes)?;
-    if crc32c::crc32c(&bytes[CRC_END..]) != header.crc {
-        return Err(BatchError::Crc);
-    }
+    check_crc(bytes, header.crc)?;
     Ok(header)
+}
+
+fn check_crc(bytes: &[u8], crc: u32) -> Result<(), BatchError> {
+    match crc32c::crc32c(&bytes[CRC_END..]) == crc {
+        true => Ok(()),
+        false => Err(BatchError::Crc),
+    }
 }
 
 /// Reads the header of `bytes`, which must be exactly one batch; does not look at the checksum.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
+    let (header, count, last_offset_delta) = fields(bytes)?;
+    if count < 0 || last_offset_delta < 0 || i64::from(count) > i64::from(last_offset_delta) + 1 {
+        return Err(count_mismatch(count, last_offset_delta));
+    }
+    Ok(header)
+}
+
+/// The header, with its counts as they are there: those of the header itself mean nothing if they are negative.
+fn fields(bytes: &[u8]) -> Result<(Header, i32, i32), BatchError> {
     if bytes.len() < HEADER_BYTES {
         return Err(BatchError::Length);
     }
@@ -177,10 +221,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
     let (producer_id, producer_epoch, base_sequence) =
         (fields.get_i64(), fields.get_i16(), fields.get_i32());
     let count = fields.get_i32();
-    if count < 0 || last_offset_delta < 0 || i64::from(count) > i64::from(last_offset_delta) + 1 {
-        return Err(count_mismatch(count, last_offset_delta));
-    }
-    Ok(Header {
+    let header = Header {
         base_offset,
         leader_epoch,
         crc,
@@ -192,7 +233,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
         producer_epoch,
         base_sequence,
         count: count as u32,
-    })
+    };
+    Ok((header, count, last_offset_delta))
 }
 
 fn count_mismatch(count: i32, last_offset_delta: i32) -> BatchError {

@@ -1,115 +1,202 @@
-//! What the settings of a log make of a producer's batch before it is stored: refused for its records, compressed
-//! another way, or stamped with the broker's time.
+//! What becomes of a producer's batch before it is stored: it is refused for its header, its size or its records, its
+//! greatest time is put right, it is compressed another way, or stamped with the broker's time.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    batch::{self, BatchError, CRC_END, HEADER_BYTES, Header},
-    codec,
-    record::{Record, records},
+    batch::{self, Attributes, BatchError, CRC_END, HEADER_BYTES, Header},
+    builder::Builder,
+    check::{self, Rules, Times, Walked},
+    codec::{self, Pieces, Strictness},
+    record::Records,
     settings::Settings,
 };
-use crate::{
-    event::{RecordFault, Refusal},
-    time::Timestamp,
-};
+use crate::{event::Refusal, properties::Text, time::Timestamp};
 
-/// What a batch may expand to while its records are looked at.
-const EXPANDED_BYTES_MAX: usize = 64 << 20;
-/// Where attributes and the greatest timestamp are in a batch.
+/// What a batch may expand to that is compressed in another way.
+const EXPANDED_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// What any may expand to, if it is more than that: so many times its own size. So a request costs no more time than
+/// its size allows.
+const EXPANSION_MAX: usize = 32;
+/// Where fields are in a batch.
 const ATTRIBUTES: usize = 21;
+const BASE_TIMESTAMP: usize = 27;
 const MAX_TIMESTAMP: usize = 35;
 
-/// The batch as it is to be stored, by settings that need no clock. It runs on the producer's task.
-pub(crate) fn take_in(
-    header: Header,
-    batch: Bytes,
-    settings: &Settings,
-) -> Result<(Header, Bytes), Refusal> {
-    if settings.compact.is_some() {
-        let keyless = faulty(&batch, |record| record.key.is_none())?;
-        if !keyless.is_empty() {
-            let fault = RecordFault::NoKey;
-            return Err(Refusal::Records {
-                fault,
-                records: keyless,
-            });
+/// What a log takes from producers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Intake<'a> {
+    pub log: &'a Text,
+    pub settings: &'a Settings,
+    /// A larger batch is refused.
+    pub bytes_max: usize,
+    pub now: Timestamp,
+}
+
+impl Intake<'_> {
+    /// The batch as it is to be stored, but for the broker's time. It runs on the producer's task. What is wrong first
+    /// is said, in Kafka's order (`UnifiedLog`, `LogValidator`).
+    pub fn take(&self, batch: Bytes) -> Result<(Header, Bytes), Refusal> {
+        if let Some(base) = batch.first_chunk().map(|it| i64::from_be_bytes(*it))
+            && base != 0
+        {
+            return Err(BatchError::BaseOffset(base).into());
+        }
+        self.check_size(batch.len())?;
+        let header = batch::validate(&batch)?;
+        let from = header.attributes.codec();
+        match self.settings.compression.filter(|to| *to != from) {
+            Some(to) => self.recompressed(header, &batch, to),
+            None => self.as_it_is(header, batch),
         }
     }
-    match settings.compression {
-        Some(codec) if codec != header.attributes.codec() => recompress(&header, &batch, codec),
-        _ => Ok((header, batch)),
-    }
-}
 
-/// The places of records in their batch that are at fault.
-fn faulty(batch: &Bytes, is_faulty: impl Fn(&Record) -> bool) -> Result<Vec<u32>, BatchError> {
-    let mut found = Vec::new();
-    for (at, record) in records(batch, EXPANDED_BYTES_MAX)?.enumerate() {
-        if is_faulty(&record?) {
-            found.push(at as u32);
+    fn check_size(&self, size: usize) -> Result<(), Refusal> {
+        match size > self.bytes_max {
+            false => Ok(()),
+            true => Err(Refusal::TooLarge {
+                name: self.log.clone(),
+                size,
+                limit: self.bytes_max,
+            }),
         }
     }
-    Ok(found)
+
+    fn as_it_is(&self, header: Header, batch: Bytes) -> Result<(Header, Bytes), Refusal> {
+        let walked = self.walked(&header, &batch)?;
+        if self.settings.log_append_time
+            || header.max_timestamp == walked.max_timestamp
+                && !header.attributes.is_log_append_time()
+        {
+            return Ok((header, batch));
+        }
+        let attributes = header.attributes.0 & Attributes::KEPT;
+        let payload = &batch[HEADER_BYTES..];
+        Ok(rewritten(
+            &batch,
+            attributes,
+            walked.max_timestamp,
+            payload,
+        )?)
+    }
+
+    fn recompressed(
+        &self,
+        header: Header,
+        batch: &Bytes,
+        to: u8,
+    ) -> Result<(Header, Bytes), Refusal> {
+        let (from, payload) = (header.attributes.codec(), batch::payload(batch));
+        let plain = codec::expand(from, payload, EXPANDED_BYTES_MAX, Strictness::AsKafka)?;
+        let walked = check::walk(&header, &mut &plain[..], self.rules(false))?;
+        let walked = unless_at_fault(walked)?;
+        let (head, plain) = match walked.regular {
+            true => (batch.slice(..HEADER_BYTES), plain),
+            false => renumbered(header, batch, plain)?,
+        };
+        let payload = codec::compress(to, plain)?;
+        self.check_size(HEADER_BYTES + payload.len())?;
+        let kept = Attributes::KEPT & !Attributes::CODEC & !Attributes::DELETE_HORIZON;
+        let attributes = header.attributes.0 & kept | i16::from(to);
+        Ok(rewritten(
+            &head,
+            attributes,
+            walked.max_timestamp,
+            &payload,
+        )?)
+    }
+
+    fn walked(&self, header: &Header, batch: &[u8]) -> Result<Walked, Refusal> {
+        let codec = header.attributes.codec();
+        let mut payload = &batch[HEADER_BYTES..];
+        if codec == 0 {
+            return unless_at_fault(check::walk(header, &mut payload, self.rules(false))?);
+        }
+        let bytes_max = EXPANDED_BYTES_MAX.max(batch.len().saturating_mul(EXPANSION_MAX));
+        let mut pieces = Pieces::open(codec, payload, bytes_max, Strictness::AsKafka)?;
+        let walked = check::walk(header, &mut pieces, self.rules(true));
+        pieces.close();
+        unless_at_fault(walked.map_err(|error| match error {
+            BatchError::Number => BatchError::Record,
+            error => error,
+        })?)
+    }
+
+    fn rules(&self, offsets: bool) -> Rules {
+        let ms = |bound: Option<std::time::Duration>| {
+            bound.map_or(i64::MAX, |it| {
+                i64::try_from(it.as_millis()).unwrap_or(i64::MAX)
+            })
+        };
+        let times = Times {
+            now: self.now.0 as i64,
+            before: ms(self.settings.timestamp_before),
+            after: ms(self.settings.timestamp_after),
+        };
+        Rules {
+            keys: self.settings.compact.is_some(),
+            times: (!self.settings.log_append_time).then_some(times),
+            offsets,
+        }
+    }
 }
 
-fn recompress(header: &Header, batch: &Bytes, to: u8) -> Result<(Header, Bytes), Refusal> {
-    let plain = codec::decompress(
-        header.attributes.codec(),
-        batch::payload(batch),
-        EXPANDED_BYTES_MAX,
-    )?;
-    let payload = codec::compress(to, plain)?;
-    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + payload.len());
-    bytes.put_slice(&batch[..HEADER_BYTES]);
-    bytes.put_slice(&payload);
-    let attributes = header.attributes.0 & !0b111 | i16::from(to);
-    let length = (bytes.len() - 12) as i32;
-    (&mut bytes[8..12]).put_i32(length);
-    Ok(resealed(bytes, attributes)?)
+fn unless_at_fault(walked: Walked) -> Result<Walked, Refusal> {
+    match walked.faults.is_empty() {
+        true => Ok(walked),
+        false => Err(Refusal::Records(walked.faults)),
+    }
 }
 
-/// Checks the times of a batch against the broker's, or puts the broker's in their place; which one it put there.
-///
-/// # Errors
-/// Names the records whose times are out of bounds (`message.timestamp.before.max.ms`, `….after.max.ms`).
+/// Header and records of a batch as a client writes them: offsets count up from 0, times from the first one's, and
+/// records have no attributes.
+fn renumbered(header: Header, batch: &[u8], plain: Bytes) -> Result<(Bytes, Bytes), BatchError> {
+    let mut builder = Builder::default();
+    let mut first = None;
+    for record in Records::expanded(header, plain) {
+        let record = record?;
+        let time = record.timestamp;
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        first.get_or_insert(time);
+        builder.push(time, key, value, &record.headers);
+    }
+    let mut head = BytesMut::from(&batch[..HEADER_BYTES]);
+    let first = first.unwrap_or(header.base_timestamp);
+    (&mut head[BASE_TIMESTAMP..]).put_i64(first);
+    Ok((head.freeze(), builder.finish().split_off(HEADER_BYTES)))
+}
+
+/// Puts the broker's time into a batch, if the log's settings say so; which one it put there.
 pub(super) fn stamp(
     header: &Header,
     bytes: Bytes,
     settings: &Settings,
     now: Timestamp,
-) -> Result<(Header, Bytes, Option<Timestamp>), Refusal> {
-    if settings.log_append_time {
-        let mut stamped = BytesMut::from(&bytes[..]);
-        (&mut stamped[MAX_TIMESTAMP..]).put_i64(now.0 as i64);
-        let (header, bytes) = resealed(stamped, header.attributes.0 | 0b1000)?;
-        return Ok((header, bytes, Some(now)));
+) -> Result<(Header, Bytes, Option<Timestamp>), BatchError> {
+    if !settings.log_append_time {
+        return Ok((*header, bytes, None));
     }
-    let oldest = settings.timestamp_before.map_or(i64::MIN, |before| {
-        now.0.saturating_sub(before.as_millis() as u64) as i64
-    });
-    let newest = settings.timestamp_after.map_or(i64::MAX, |after| {
-        now.after(after).0.min(i64::MAX as u64) as i64
-    });
-    let is_out = |timestamp: i64| timestamp >= 0 && !(oldest..=newest).contains(&timestamp);
-    if header.attributes.is_log_append_time()
-        || is_out(header.base_timestamp)
-        || is_out(header.max_timestamp)
-    {
-        let mut records = faulty(&bytes, |record| is_out(record.timestamp))?;
-        if records.is_empty() {
-            // The header says what none of its records does.
-            records.push(0);
-        }
-        let fault = RecordFault::Timestamp;
-        return Err(Refusal::Records { fault, records });
-    }
-    Ok((*header, bytes, None))
+    let attributes = header.attributes.0 & Attributes::KEPT | Attributes::LOG_APPEND_TIME;
+    let payload = &bytes[HEADER_BYTES..];
+    let (header, bytes) = rewritten(&bytes, attributes, now.0 as i64, payload)?;
+    Ok((header, bytes, Some(now)))
 }
 
-/// A batch with other attributes, its checksum right again.
-fn resealed(mut bytes: BytesMut, attributes: i16) -> Result<(Header, Bytes), BatchError> {
+/// A batch with this header but for other attributes and another greatest time, with this payload, its length and
+/// checksum right.
+fn rewritten(
+    head: &[u8],
+    attributes: i16,
+    max_timestamp: i64,
+    payload: &[u8],
+) -> Result<(Header, Bytes), BatchError> {
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + payload.len());
+    bytes.put_slice(&head[..HEADER_BYTES]);
+    bytes.put_slice(payload);
+    let length = (bytes.len() - 12) as i32;
+    (&mut bytes[8..12]).put_i32(length);
     (&mut bytes[ATTRIBUTES..]).put_i16(attributes);
+    (&mut bytes[MAX_TIMESTAMP..]).put_i64(max_timestamp);
     let crc = crc32c::crc32c(&bytes[CRC_END..]);
     (&mut bytes[CRC_END - 4..]).put_u32(crc);
     let bytes = bytes.freeze();
@@ -134,7 +221,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::log::batch::tests::{batch, batch_at};
+    use crate::{
+        event::RecordFault,
+        log::{
+            batch::tests::{batch, batch_at},
+            record::records,
+        },
+    };
 
     fn settings(settings: &[(&'static str, &'static str)]) -> Settings {
         let settings: Vec<_> = settings
@@ -142,6 +235,16 @@ mod tests {
             .map(|(name, value)| ((*name).into(), (*value).into()))
             .collect();
         Settings::parse(&settings).unwrap()
+    }
+
+    fn take(batch: &Bytes, settings: &Settings) -> Result<(Header, Bytes), Refusal> {
+        let intake = Intake {
+            log: &"log".into(),
+            settings,
+            bytes_max: 1 << 20,
+            now: Timestamp(1000),
+        };
+        intake.take(batch.clone())
     }
 
     fn values(bytes: &Bytes) -> Vec<Option<Bytes>> {
@@ -155,7 +258,7 @@ mod tests {
     #[test]
     fn batches_are_compressed_as_the_log_says() {
         let plain = batch(&["first", &"second ".repeat(5000)]);
-        let mut before = (batch::verify(&plain).unwrap(), plain.clone());
+        let mut before = plain.clone();
         for (name, number) in [
             ("gzip", 1),
             ("snappy", 2),
@@ -164,25 +267,23 @@ mod tests {
             ("uncompressed", 0),
         ] {
             let settings = settings(&[("compression.type", name)]);
-            let (header, bytes) = take_in(before.0, before.1, &settings).unwrap();
+            let (header, bytes) = take(&before, &settings).unwrap();
             assert_eq!(header.attributes.codec(), number);
             assert_eq!(batch::verify(&bytes), Ok(header));
             assert_eq!(values(&bytes), values(&plain), "{name}");
-            let again = take_in(header, bytes.clone(), &settings).unwrap();
+            let again = take(&bytes, &settings).unwrap();
             assert_eq!(again.1.as_ptr(), bytes.as_ptr(), "stored as it came");
-            before = (header, bytes);
+            before = bytes;
         }
-        assert_eq!(before.1, plain);
+        assert_eq!(before, plain);
     }
 
     #[test]
     fn a_compacted_log_names_the_records_without_a_key() {
         let plain = batch(&["a", "b"]);
-        let header = batch::verify(&plain).unwrap();
-        let refused = take_in(header, plain, &settings(&[("cleanup.policy", "compact")]));
-        let fault = RecordFault::NoKey;
-        let records = vec![0, 1];
-        assert_eq!(refused.unwrap_err(), Refusal::Records { fault, records });
+        let refused = take(&plain, &settings(&[("cleanup.policy", "compact")]));
+        let faults = vec![(0, RecordFault::NoKey), (1, RecordFault::NoKey)];
+        assert_eq!(refused.unwrap_err(), Refusal::Records(faults));
     }
 
     /// `message.timestamp.type=LogAppendTime`: the greatest timestamp, the attribute and the checksum.
@@ -209,24 +310,68 @@ mod tests {
             timestamp_after: Some(Duration::from_millis(10)),
             ..Settings::default()
         };
-        let at = |timestamp| {
-            let bytes = batch_at(timestamp, &["a"]);
-            let header = batch::verify(&bytes).unwrap();
-            stamp(&header, bytes, &settings, Timestamp(1000)).map(|_| ())
+        let at = |timestamp| take(&batch_at(timestamp, &["a"]), &settings).map(|_| ());
+        let refused = |timestamp| {
+            let fault = RecordFault::Timestamp {
+                offset: 0,
+                timestamp,
+                oldest: 900,
+                newest: 1010,
+            };
+            Err(Refusal::Records(vec![(0, fault)]))
         };
-        let fault = RecordFault::Timestamp;
-        let records = vec![0];
-        let refused = Err(Refusal::Records { fault, records });
-        assert_eq!([at(899), at(1011)], [refused.clone(), refused]);
+        assert_eq!([at(899), at(1011)], [refused(899), refused(1011)]);
         assert_eq!([at(900), at(1010), at(-1)], [Ok(()), Ok(()), Ok(())]);
     }
 
+    /// `LogValidator`: the batch of a producer that pretends to be the broker is the producer's again.
     #[test]
     fn a_producer_does_not_pretend_to_be_the_broker() {
         let plain = batch_at(1000, &["a"]);
-        let header = batch::verify(&plain).unwrap();
-        let forged = resealed(BytesMut::from(&plain[..]), header.attributes.0 | 0b1000).unwrap();
-        let settings = Settings::default();
-        assert!(stamp(&forged.0, forged.1, &settings, Timestamp(1000)).is_err());
+        let attributes = Attributes::LOG_APPEND_TIME;
+        let payload = batch::payload(&plain);
+        let (_, forged) = rewritten(&plain, attributes, 1000, &payload).unwrap();
+        assert_eq!(take(&forged, &Settings::default()).unwrap().1, plain);
+        let theirs = settings(&[("message.timestamp.type", "LogAppendTime")]);
+        let fault = RecordFault::TimestampType {
+            offset: 0,
+            timestamp: 1000,
+            key: -1,
+            value: 1,
+        };
+        let refused = Refusal::Records(vec![(0, fault)]);
+        assert_eq!(take(&forged, &theirs).unwrap_err(), refused);
+    }
+
+    /// `LogValidator`: the greatest time is what the records say.
+    #[test]
+    fn the_greatest_time_is_put_right() {
+        let plain = batch_at(1000, &["a"]);
+        let (_, wrong) = rewritten(&plain, 0, 1005, &batch::payload(&plain)).unwrap();
+        assert_eq!(take(&wrong, &Settings::default()).unwrap().1, plain);
+    }
+
+    #[test]
+    fn a_batch_begins_at_offset_0_and_is_not_too_large() {
+        let mut moved = BytesMut::from(&batch(&["a"])[..]);
+        (&mut moved[..8]).put_i64(5);
+        let refused = take(&moved.freeze(), &Settings::default());
+        assert_eq!(refused, Err(BatchError::BaseOffset(5).into()));
+        let large = batch(&[&"x".repeat(2 << 20)]);
+        let refused = take(&large, &Settings::default());
+        assert!(matches!(refused, Err(Refusal::TooLarge { .. })));
+    }
+
+    /// What expands to more than its size allows costs no more than that.
+    #[test]
+    fn a_bomb_is_refused() {
+        let plain = batch(&[&"\0".repeat(EXPANDED_BYTES_MAX + 1)]);
+        for codec in [1, 3, 4] {
+            let payload = codec::compress(codec, batch::payload(&plain)).unwrap();
+            let (_, bomb) = rewritten(&plain, codec.into(), 1000, &payload).unwrap();
+            let refused = take(&bomb, &Settings::default());
+            let too_large = Refusal::Batch(BatchError::TooLarge(EXPANDED_BYTES_MAX));
+            assert_eq!(refused.err(), Some(too_large), "codec {codec}");
+        }
     }
 }

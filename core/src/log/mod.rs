@@ -6,6 +6,7 @@
 
 mod batch;
 mod builder;
+mod check;
 mod codec;
 mod compaction;
 mod control;
@@ -36,7 +37,7 @@ pub(crate) use convert::{
 #[cfg(feature = "testing")]
 pub use exercise::exercise_batch;
 pub(crate) use fetch::{behind_damage, fetch, find_offset};
-pub(crate) use intake::take_in;
+pub(crate) use intake::Intake;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};
 pub(crate) use producer::Marker;
 pub(crate) use record::{Record, headers as record_headers, records, write_headers};

@@ -164,6 +164,11 @@ impl Partition {
         &self.tail
     }
 
+    /// The first record that is kept.
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
     /// The next record that the tap reads.
     pub fn tap(&self) -> Option<Offset> {
         let passed = self.tail.tap().map(|tap| tap.position);

@@ -75,7 +75,11 @@ pub(super) fn check(
     transaction: u64,
 ) -> Result<Arrival, Refusal> {
     let Some(known) = known else {
-        return Ok(Arrival::Next);
+        return match header.producer_epoch {
+            // The epoch of a producer that has none.
+            ..-1 => Err(Refusal::ProducerFenced),
+            _ => Ok(Arrival::Next),
+        };
     };
     let transactional = header.attributes.is_transactional();
     if transactional && transaction <= known.ended || !transactional && known.open.is_some() {

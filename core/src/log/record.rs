@@ -30,11 +30,18 @@ pub(crate) struct Record {
 pub(crate) fn records(batch: &Bytes, bytes_max: usize) -> Result<Records, BatchError> {
     let header = batch::parse(batch)?;
     let bytes = codec::decompress(header.attributes.codec(), batch::payload(batch), bytes_max)?;
-    Ok(Records {
-        left: header.count,
-        header,
-        bytes,
-    })
+    Ok(Records::expanded(header, bytes))
+}
+
+impl Records {
+    /// The records of a batch, of which these are the expanded bytes.
+    pub(super) fn expanded(header: Header, bytes: Bytes) -> Records {
+        Records {
+            left: header.count,
+            header,
+            bytes,
+        }
+    }
 }
 
 /// Iterates over records; ends after the first that is malformed.
@@ -63,10 +70,7 @@ impl Records {
         let mut record = section(&mut self.bytes)??;
         record.try_get_i8().ok()?;
         let timestamp_delta = varint(&mut record)?;
-        let offset_delta = u32::try_from(varint(&mut record)?).ok()?;
-        if offset_delta > self.header.last_offset_delta {
-            return None;
-        }
+        let offset_delta = self.place(int(&mut record)?)?;
         let key = section(&mut record)?;
         let value = section(&mut record)?;
         if !are_headers(record.clone()) {
@@ -81,10 +85,21 @@ impl Records {
         })
     }
 
+    /// Where a record is, that says so. A producer may say what it likes, and the records of a batch without holes
+    /// are one behind the other all the same; only compaction leaves holes.
+    fn place(&self, offset_delta: i32) -> Option<u32> {
+        if self.header.count == self.header.last_offset_delta + 1 {
+            return Some(self.header.count - self.left - 1);
+        }
+        u32::try_from(offset_delta)
+            .ok()
+            .filter(|it| *it <= self.header.last_offset_delta)
+    }
+
     fn timestamp(&self, delta: i64) -> i64 {
         match self.header.attributes.is_log_append_time() {
             true => self.header.max_timestamp,
-            false => self.header.base_timestamp.saturating_add(delta),
+            false => self.header.base_timestamp.wrapping_add(delta),
         }
     }
 }
@@ -95,8 +110,11 @@ pub(crate) type RecordHeader = (Text, Option<Bytes>);
 /// The headers in a record's header section, in order, duplicates kept. Stops at what is malformed, which
 /// [`Records`] never lets through.
 pub(crate) fn headers(mut section: Bytes) -> impl Iterator<Item = RecordHeader> {
-    let count = varint(&mut section).unwrap_or(0);
-    (0..count).map_while(move |_| header(&mut section))
+    let count = int(&mut section).unwrap_or(0);
+    (0..count).map_while(move |_| {
+        let (name, value) = header(&mut section)?;
+        Some((text(name), value))
+    })
 }
 
 /// How many headers a section counts.
@@ -106,15 +124,20 @@ pub(crate) fn header_count(mut section: Bytes) -> usize {
 
 /// Whether `section` is exactly the headers that it counts.
 fn are_headers(mut section: Bytes) -> bool {
-    let Some(count) = varint(&mut section).filter(|count| *count >= 0) else {
+    let Some(count) = int(&mut section).filter(|count| *count >= 0) else {
         return false;
     };
     (0..count).all(|_| header(&mut section).is_some()) && section.is_empty()
 }
 
-fn header(bytes: &mut Bytes) -> Option<RecordHeader> {
-    let name = Text::try_from(section(bytes)??).ok()?;
-    Some((name, section(bytes)?))
+fn header(bytes: &mut Bytes) -> Option<(Bytes, Option<Bytes>)> {
+    Some((section(bytes)??, section(bytes)?))
+}
+
+/// A name that is no text keeps what of it is.
+fn text(name: Bytes) -> Text {
+    Text::try_from(name.clone())
+        .unwrap_or_else(|_| String::from_utf8_lossy(&name).into_owned().into())
 }
 
 /// Writes a header section.
@@ -132,35 +155,47 @@ pub(crate) fn write_headers(headers: &[RecordHeader]) -> Bytes {
     out.freeze()
 }
 
-/// A length and so many bytes; `Some(None)` is null.
+/// A length and so many bytes; `Some(None)` is null, which any negative length stands for.
 pub(super) fn section(bytes: &mut Bytes) -> Option<Option<Bytes>> {
-    match varint(bytes)? {
-        -1 => Some(None),
-        length => {
-            let length = usize::try_from(length)
-                .ok()
-                .filter(|length| *length <= bytes.len())?;
-            Some(Some(bytes.split_to(length)))
-        }
-    }
+    let Ok(length) = usize::try_from(int(bytes)?) else {
+        return Some(None);
+    };
+    (length <= bytes.len()).then(|| Some(bytes.split_to(length)))
+}
+
+/// A zigzag varint of 32 bits; bits beyond those are lost.
+fn int(bytes: &mut Bytes) -> Option<i32> {
+    let raw = raw(bytes)? as u32;
+    Some((raw >> 1) as i32 ^ -((raw & 1) as i32))
 }
 
 /// A zigzag varint of at most 64 bits.
 pub(super) fn varint(bytes: &mut Bytes) -> Option<i64> {
-    let (value, rest) = split_varint(bytes)?;
+    raw(bytes).map(unzigzag)
+}
+
+fn raw(bytes: &mut Bytes) -> Option<u64> {
+    let (raw, rest) = split_raw(bytes)?;
     let length = bytes.len() - rest.len();
     bytes.advance(length);
-    Some(value)
+    Some(raw)
+}
+
+fn unzigzag(raw: u64) -> i64 {
+    (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }
 
 /// A zigzag varint and what is behind it.
 fn split_varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let mut value = 0;
+    split_raw(bytes).map(|(raw, rest)| (unzigzag(raw), rest))
+}
+
+fn split_raw(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut raw = 0;
     for (at, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * at);
+        raw |= u64::from(byte & 0x7f) << (7 * at);
         if *byte < 0x80 {
-            let value = (value >> 1) as i64 ^ -((value & 1) as i64);
-            return Some((value, &bytes[at + 1..]));
+            return Some((raw, &bytes[at + 1..]));
         }
     }
     None
@@ -279,7 +314,7 @@ mod tests {
 
     #[test]
     fn lengths_and_counts_that_lie_are_refused_without_allocating_for_them() {
-        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        let huge = [0xfe, 0xff, 0xff, 0xff, 0x0f];
         // A record is: length, attributes, timestamp delta, offset delta, key, value, count of headers.
         let good = [14, 0, 0, 0, 1, 1, 0, 0];
         assert!(first(&[12, 0, 0, 0, 1, 1, 0]).is_ok());
@@ -310,16 +345,6 @@ mod tests {
             "headers"
         );
         assert_eq!(
-            first(&[12, 0, 0, 0, 3, 1, 0]),
-            Err(BatchError::Record),
-            "length of -2"
-        );
-        assert_eq!(
-            first(&[12, 0, 0, 2, 1, 1, 0]),
-            Err(BatchError::Record),
-            "offset beyond the last"
-        );
-        assert_eq!(
             first(&[0x80; 11]),
             Err(BatchError::Record),
             "a varint without an end"
@@ -329,6 +354,19 @@ mod tests {
             Err(BatchError::Record),
             "a header without a name"
         );
+    }
+
+    /// As Kafka reads them: any negative length is null, names of headers need not be text, and in a batch without holes
+    /// a record is where it is, whatever it says.
+    #[test]
+    fn what_is_odd_is_read() {
+        let record = first(&[12, 0, 0, 0, 3, 5, 0]).unwrap();
+        assert_eq!((record.key, record.value), (None, None));
+        let record = first(&[12, 0, 0, 9, 1, 1, 0]).unwrap();
+        assert_eq!(record.offset_delta, 0);
+        let record = first(&[20, 0, 0, 0, 1, 1, 2, 4, 0xff, b'h', 1]).unwrap();
+        let found: Vec<_> = headers(record.headers).collect();
+        assert_eq!(found, [("\u{fffd}h".into(), None)]);
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Op, Shard, Turn, confirm, missing};
 use crate::{
     broker::shard_of_partition,
     catalog::LogEntry,
     event::{Event, Kind, Reply},
     id::{ConnectionId, LogId, Offset},
-    log::{self, Marker, Partition, Tail},
+    log::{self, Header, Marker, Partition, Tail},
     properties::Text,
+    time::Now,
 };
 
 impl Shard {
@@ -35,16 +38,11 @@ impl Shard {
                 transaction,
                 token,
             } => {
-                let appended = match self.partition(log, partition) {
-                    Some(found) => found.append(turn.now, &header, batch, transaction),
+                // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
+                let result = match self.partition(log, partition) {
+                    Some(found) => Ok(appended(found, turn.now, &header, batch, transaction)),
                     None => Err(missing(Kind::Log)),
                 };
-                // A duplicate repeats what may still be in flight; being held behind it, its answer is true then.
-                let result = appended.map(|appended| Reply::Appended {
-                    base: appended.base,
-                    timestamp: appended.timestamp,
-                    log_start: appended.log_start,
-                });
                 turn.in_order = true;
                 turn.held.push(from, Event::Done { token, result });
             }
@@ -210,5 +208,26 @@ impl Shard {
             Partition::new(entry.info.id, number, entry.settings.clone(), tail.clone());
         partition.set_tap(entry.tap.is_some().then_some(Offset(0)));
         partition
+    }
+}
+
+/// What a partition makes of a batch.
+fn appended(
+    partition: &mut Partition,
+    now: Now,
+    header: &Header,
+    batch: Bytes,
+    transaction: u64,
+) -> Reply {
+    match partition.append(now, header, batch, transaction) {
+        Ok(appended) => Reply::Appended {
+            base: appended.base,
+            timestamp: appended.timestamp,
+            log_start: appended.log_start,
+        },
+        Err(refusal) => Reply::NotAppended {
+            refusal: Box::new(refusal),
+            log_start: partition.log_start(),
+        },
     }
 }

@@ -118,7 +118,8 @@ impl From<Refusal> for Error {
             | Refusal::Full { .. }
             | Refusal::Quota(_)
             | Refusal::Invalid(_)
-            | Refusal::Records { .. }
+            | Refusal::Records(_)
+            | Refusal::Batch(_)
             | Refusal::TooLarge { .. }
             | Refusal::OffsetOutOfRange(_) => Error::channel(ReplyCode::PreconditionFailed, text),
             Refusal::Locked { .. } | Refusal::NoGet { .. } => {

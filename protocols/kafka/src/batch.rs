@@ -1,108 +1,93 @@
-//! The header of a record batch (v2), as far as a broker checks it before it stores the batch.
+//! What a Produce request holds for a partition: record batches one behind the other, of which there must be one. It is
+//! looked at here as far as its frame and its format go; the core checks the batch itself.
 //!
 //! ```text
-//!  0 base offset i64 · 8 length i32 · 12 partition leader epoch i32 · 16 magic i8 · 17 crc u32
-//! 21 attributes i16 · 23 last offset delta i32 · 27 base timestamp i64 · 35 max timestamp i64
-//! 43 producer id i64 · 51 producer epoch i16 · 53 base sequence i32 · 57 record count i32 · 61 records
+//!  0 base offset i64 · 8 length i32 · 12 partition leader epoch i32 · 16 magic i8 · 17 crc u32 · 21 attributes i16 · …
 //! ```
-//! `length` counts what follows it; `crc` (CRC-32C) covers everything from `attributes` on.
+//! `length` counts what follows it. Older formats have base offset, length and magic at the same places.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::error::ErrorCode;
 
-/// Bytes of the header.
-const HEADER: usize = 61;
 /// Bytes up to and with `length`.
 const PREFIX: usize = 12;
 const MAGIC: usize = 16;
-const CRC: usize = 17;
-const ATTRIBUTES: usize = 21;
-const PRODUCER: usize = 43;
-const SEQUENCE: usize = 53;
+/// Where the codec and the mark of a transaction are, in the lower of two bytes.
+const ATTRIBUTES: usize = 22;
+/// The least that `length` may be, whatever the format.
+const LENGTH_MIN: i32 = 14;
 
-const COMPRESSION: i16 = 0x07;
-const ZSTD: i16 = 4;
-const CONTROL: i16 = 0x20;
+const CODEC: u8 = 0x07;
+const ZSTD: u8 = 4;
+const TRANSACTIONAL: u8 = 0x10;
+
+/// From this version of Produce on, batches may be compressed with zstd (KIP-110).
+const WITH_ZSTD: i16 = 7;
 
 /// Why a batch is not stored: the code for the client and a word for the human.
-pub(crate) type Fault = (ErrorCode, &'static str);
+pub(crate) type Fault = (ErrorCode, String);
 
-/// Checks that `batch` is exactly one record batch that a client may append through this version of Produce. How
-/// large it may be is for the log to say.
-pub(crate) fn validate(batch: &Bytes, version: i16) -> Result<(), Fault> {
-    // Every older format has its magic at the same place.
-    if batch.get(MAGIC).is_some_and(|magic| *magic < 2) {
-        return Err((
-            ErrorCode::INVALID_RECORD,
-            "message formats before v2 are not supported",
-        ));
+/// The batch at the beginning of `records`, of whatever format, if it is there as a whole.
+fn split(records: &Bytes) -> Result<Option<Bytes>, Fault> {
+    let Some(length) = records.get(8..PREFIX) else {
+        return Ok(None);
+    };
+    let length = length.iter().fold(0, |it, byte| it << 8 | i32::from(*byte));
+    let corrupt = |text| Err((ErrorCode::CORRUPT_MESSAGE, text));
+    if length < LENGTH_MIN {
+        let least = format!("the minimum record overhead ({LENGTH_MIN})");
+        return corrupt(format!("Record size {length} is less than {least}"));
     }
-    if batch.len() < HEADER {
-        return Err((
-            ErrorCode::INVALID_RECORD,
-            "there must be exactly one record batch",
-        ));
+    let Some(magic) = records.get(MAGIC).map(|magic| *magic as i8) else {
+        return Ok(None);
+    };
+    if !(0..=2).contains(&magic) {
+        return corrupt(format!("Invalid magic found in record: {magic}"));
     }
+    let size = PREFIX + length as usize;
+    Ok((size <= records.len()).then(|| records.slice(..size)))
+}
+
+/// Whether what is at the beginning is part of a transaction.
+///
+/// # Errors
+/// It cannot even be told where it ends, for which Kafka refuses the whole request.
+pub(crate) fn is_transactional(records: &Bytes, version: i16) -> Result<bool, Fault> {
+    let Some(batch) = split(records)?.filter(|batch| batch[MAGIC] == 2) else {
+        return Ok(false);
+    };
+    let Some(attributes) = batch.get(ATTRIBUTES) else {
+        return Ok(false);
+    };
+    if version < WITH_ZSTD && attributes & CODEC > ZSTD {
+        let text = format!("Unknown compression type id: {}", attributes & CODEC);
+        return Err((ErrorCode::UNKNOWN_SERVER_ERROR, text));
+    }
+    Ok(attributes & TRANSACTIONAL != 0)
+}
+
+/// Whether its records are compressed.
+pub(crate) fn is_compressed(batch: &Bytes) -> bool {
+    batch.get(ATTRIBUTES).is_some_and(|it| it & CODEC != 0)
+}
+
+/// The one batch that there must be. Less than a batch behind it is left aside.
+pub(crate) fn only(records: &Bytes, version: i16) -> Result<Bytes, Fault> {
+    let invalid = |text| (ErrorCode::INVALID_RECORD, String::from(text));
+    let batch = split(records)?.ok_or(invalid("there must be exactly one record batch"))?;
     if batch[MAGIC] != 2 {
-        return Err((ErrorCode::CORRUPT_MESSAGE, "unknown magic"));
+        return Err(invalid("message formats before v2 are not supported"));
     }
-    match i32_at(batch, 8) as i64 - (batch.len() - PREFIX) as i64 {
-        0 => {}
-        ..0 => {
-            return Err((
-                ErrorCode::INVALID_RECORD,
-                "there must be exactly one record batch",
-            ));
-        }
-        _ => return Err((ErrorCode::INVALID_RECORD, "the batch ends early")),
+    let is_zstd = batch.get(ATTRIBUTES).is_some_and(|it| it & CODEC == ZSTD);
+    if is_zstd && version < WITH_ZSTD {
+        let text = "zstd needs version 7 of Produce".into();
+        return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, text));
     }
-    if crc32c::crc32c(&batch[ATTRIBUTES..]) != i32_at(batch, CRC) as u32 {
-        return Err((ErrorCode::CORRUPT_MESSAGE, "the checksum does not match"));
+    match split(&records.slice(batch.len()..))? {
+        Some(_) => Err(invalid("there must be exactly one record batch")),
+        None => Ok(batch),
     }
-    let count = i32_at(batch, 57);
-    if count < 1 || i32_at(batch, 23) != count - 1 {
-        return Err((
-            ErrorCode::INVALID_RECORD,
-            "the record count does not match the last offset delta",
-        ));
-    }
-    if i64_at(batch, PRODUCER) > -1 && i32_at(batch, SEQUENCE) < 0 {
-        return Err((
-            ErrorCode::INVALID_RECORD,
-            "a producer id needs a sequence number",
-        ));
-    }
-    check_attributes(
-        i16::from_be_bytes([batch[ATTRIBUTES], batch[ATTRIBUTES + 1]]),
-        version,
-    )
-}
-
-fn check_attributes(attributes: i16, version: i16) -> Result<(), Fault> {
-    let codec = attributes & COMPRESSION;
-    if attributes & CONTROL != 0 {
-        return Err((
-            ErrorCode::INVALID_RECORD,
-            "clients cannot write control batches",
-        ));
-    }
-    // KIP-110: what cannot be read by the consumers of the producer's own release is not taken.
-    if codec > ZSTD || codec == ZSTD && version < 7 {
-        return Err((
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            "the compression type is not supported",
-        ));
-    }
-    Ok(())
-}
-
-fn i32_at(batch: &Bytes, at: usize) -> i32 {
-    (&batch[at..at + 4]).get_i32()
-}
-
-fn i64_at(batch: &Bytes, at: usize) -> i64 {
-    (&batch[at..at + 8]).get_i64()
 }
 
 /// A batch of one record with the given value, for tests.
@@ -156,72 +141,71 @@ pub(crate) fn seal(body: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
-    fn code(batch: impl Into<Bytes>) -> ErrorCode {
-        validate(&batch.into(), 9).map_or_else(|(code, _)| code, |()| ErrorCode::NONE)
+    fn code(records: impl Into<Bytes>, version: i16) -> ErrorCode {
+        only(&records.into(), version).map_or_else(|(code, _)| code, |_| ErrorCode::NONE)
     }
 
-    /// The batch of `sample` with other bytes from `attributes` on.
-    fn changed(at: usize, bytes: &[u8]) -> Bytes {
-        let mut body = sample(b"value")[ATTRIBUTES..].to_vec();
-        body[at - ATTRIBUTES..at - ATTRIBUTES + bytes.len()].copy_from_slice(bytes);
-        seal(&body)
-    }
-
-    #[test]
-    fn one_whole_batch_is_taken() {
-        assert_eq!(code(sample(b"value")), ErrorCode::NONE);
-        assert_eq!(code(changed(21, &[0, 4])), ErrorCode::NONE);
+    /// The batch of `sample` with another byte.
+    fn changed(at: usize, byte: u8) -> Bytes {
+        let mut bytes = BytesMut::from(&sample(b"value")[..]);
+        bytes[at] = byte;
+        bytes.freeze()
     }
 
     #[test]
-    fn anything_but_one_batch_is_invalid() {
-        assert_eq!(code(Bytes::new()), ErrorCode::INVALID_RECORD);
-        assert_eq!(
-            code([sample(b"a"), sample(b"b")].concat()),
-            ErrorCode::INVALID_RECORD
-        );
-        assert_eq!(
-            code(sample(b"value").slice(..70)),
-            ErrorCode::INVALID_RECORD
-        );
-    }
-
-    #[test]
-    fn damage_is_corrupt() {
-        let whole = sample(b"value");
-        for at in 17..whole.len() {
-            let mut damaged = whole.to_vec();
-            damaged[at] ^= 0x10;
-            assert_eq!(code(damaged), ErrorCode::CORRUPT_MESSAGE, "byte {at}");
+    fn one_whole_batch_is_taken_and_less_than_one_behind_it_left_aside() {
+        let batch = sample(b"value");
+        for behind in [&b""[..], b"x", b"eleven byte", &batch[..50]] {
+            let records = [&batch[..], behind].concat();
+            assert_eq!(only(&records.into(), 9), Ok(batch.clone()));
         }
     }
 
     #[test]
-    fn what_clients_may_not_write_is_refused() {
-        assert_eq!(code(changed(21, &[0, 0x20])), ErrorCode::INVALID_RECORD);
-        assert_eq!(code(changed(21, &[0, 0x10])), ErrorCode::NONE);
-        assert_eq!(
-            code(changed(21, &[0, 5])),
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
-        );
-        assert_eq!(code(changed(23, &[0, 0, 0, 1])), ErrorCode::INVALID_RECORD);
-        assert_eq!(code(changed(57, &[0, 0, 0, 0])), ErrorCode::INVALID_RECORD);
-        let mut old = sample(b"value").to_vec();
-        old[MAGIC] = 1;
-        assert_eq!(code(old), ErrorCode::INVALID_RECORD);
-        // A producer's id without a sequence.
-        assert_eq!(code(changed(PRODUCER, &[0; 8])), ErrorCode::INVALID_RECORD);
+    fn anything_but_one_batch_is_invalid() {
+        let batch = sample(b"value");
+        for records in [&b""[..], b"abc", &batch[..70], &batch[..16]] {
+            assert_eq!(code(records.to_vec(), 9), ErrorCode::INVALID_RECORD);
+        }
+        let two = [&batch[..], &batch[..]].concat();
+        assert_eq!(code(two, 9), ErrorCode::INVALID_RECORD);
+        assert_eq!(code(changed(MAGIC, 1), 9), ErrorCode::INVALID_RECORD);
+        // The length of what is behind it cannot be.
+        let zeros = [&batch[..], &[0; 30]].concat();
+        assert_eq!(code(zeros, 9), ErrorCode::CORRUPT_MESSAGE);
     }
 
     #[test]
+    fn what_has_no_end_refuses_the_request() {
+        for (at, byte) in [(MAGIC, 3), (MAGIC, 0xff), (8, 0x80), (11, 13)] {
+            let (code, _) = is_transactional(&changed(at, byte), 9).unwrap_err();
+            assert_eq!(code, ErrorCode::CORRUPT_MESSAGE, "{at}");
+        }
+        let unknown = changed(ATTRIBUTES, 5);
+        assert_eq!(is_transactional(&unknown, 7), Ok(false));
+        let (code, _) = is_transactional(&unknown, 6).unwrap_err();
+        assert_eq!(code, ErrorCode::UNKNOWN_SERVER_ERROR);
+    }
+
+    #[test]
+    fn transactions_are_told_by_their_bit() {
+        assert_eq!(is_transactional(&sample(b"v"), 9), Ok(false));
+        assert_eq!(is_transactional(&changed(ATTRIBUTES, 0x10), 9), Ok(true));
+        assert_eq!(is_transactional(&Bytes::new(), 9), Ok(false));
+    }
+
+    /// KIP-110.
+    #[test]
     fn zstd_needs_version_7() {
-        let zstd = changed(21, &[0, 4]);
+        let zstd = changed(ATTRIBUTES, ZSTD);
         assert_eq!(
-            validate(&zstd, 6).map_err(|(code, _)| code),
-            Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE)
+            code(zstd.clone(), 6),
+            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
         );
-        assert_eq!(validate(&zstd, 7), Ok(()));
+        assert_eq!(code(zstd, 7), ErrorCode::NONE);
     }
 }

@@ -1,6 +1,6 @@
 //! Kafka's error codes, and which of them a refusal of the core becomes.
 
-use trivium_core::{Kind, RecordFault, Refusal, group::GroupError, transaction::TransactionError};
+use trivium_core::{Kind, Refusal, group::GroupError, transaction::TransactionError};
 
 use crate::wire::{Frame, Malformed, Reader, Wire};
 
@@ -131,10 +131,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::NoVhost(_) | Refusal::NotAllowed(_) => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
             Refusal::Invalid(_) | Refusal::NotImplemented(_) => ErrorCode::INVALID_REQUEST,
             Refusal::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
-            Refusal::Records { fault, .. } => match fault {
-                RecordFault::NoKey => ErrorCode::INVALID_RECORD,
-                RecordFault::Timestamp => ErrorCode::INVALID_TIMESTAMP,
-            },
+            Refusal::Records(_) | Refusal::Batch(_) => ErrorCode::INVALID_RECORD,
             Refusal::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
             Refusal::Replaced { .. } => ErrorCode::INCONSISTENT_TOPIC_ID,
             Refusal::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,

@@ -36,16 +36,13 @@ enum Operation {
 }
 
 impl Operation {
-    fn from_wire(number: i8) -> Result<Operation, Fault> {
+    fn from_wire(number: i8) -> Option<Operation> {
         match number {
-            0 => Ok(Operation::Set),
-            1 => Ok(Operation::Delete),
-            2 => Ok(Operation::Append),
-            3 => Ok(Operation::Subtract),
-            _ => Err((
-                ErrorCode::INVALID_REQUEST,
-                format!("Unknown operation type {number}"),
-            )),
+            0 => Some(Operation::Set),
+            1 => Some(Operation::Delete),
+            2 => Some(Operation::Append),
+            3 => Some(Operation::Subtract),
+            _ => None,
         }
     }
 }
@@ -87,8 +84,13 @@ pub(crate) fn change(request: IncrementalAlterConfigsRequest, call: &mut Call<'_
         let mut changes = Vec::with_capacity(resource.configs.len());
         for config in resource.configs {
             match Operation::from_wire(config.config_operation) {
-                Ok(operation) => changes.push((config.name, operation, config.value)),
-                Err(fault) => fail(&mut response, fault),
+                Some(operation) => changes.push((config.name, operation, config.value)),
+                // Only a broker looks at what is for itself; a controller has nothing to say to this.
+                None if resource.resource_type == BROKER => {
+                    let text = format!("Unknown operations type {}", config.config_operation);
+                    fail(&mut response, (ErrorCode::INVALID_REQUEST, text));
+                }
+                None => response.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
             }
         }
         Resource {

@@ -10,7 +10,7 @@ use crate::{
     Options,
     call::{Answer, Call, Job, Session, Step},
     config::{Kind, SETTINGS, Setting, broker_name},
-    error::ErrorCode,
+    error::{ErrorCode, is_missing_log},
     group_config::{GROUP_SETTINGS, broker_names},
     messages::describe::*,
     serve::{
@@ -26,6 +26,8 @@ pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
 /// Where a value comes from.
 const FROM_TOPIC: i8 = 1;
+/// Set for all brokers of a cluster while they run.
+const FROM_CLUSTER: i8 = 3;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 const FROM_GROUP: i8 = 8;
@@ -58,10 +60,14 @@ pub(super) fn in_force(spec: &LogSpec, options: &Options) -> impl Iterator<Item 
     })
 }
 
+const MIN_INSYNC: &str = "min.insync.replicas";
+
 /// The value that the broker's own configuration gives to topics, where it is not Kafka's default.
 fn of_broker(setting: &Setting, options: &Options) -> Option<(Text, i8)> {
     let value = match setting.name {
         "max.message.bytes" => options.max_message_bytes.to_string(),
+        // A cluster with eligible leader replicas (KIP-966) has this set, to the same.
+        MIN_INSYNC => return Some((setting.default.into(), FROM_CLUSTER)),
         _ => return None,
     };
     (value != setting.default).then(|| (value.into(), FROM_BROKER))
@@ -154,7 +160,10 @@ impl Describing {
                     invalid("Client metrics subscription name must not be empty")
                 }
                 CLIENT_METRICS => Ok(client_metrics()),
-                _ => invalid("only topics, brokers and groups have settings here"),
+                _ => invalid(
+                    "This most likely occurs because of a request being malformed by the client library or the \
+                     message was sent to an incompatible broker. See the broker logs for more details.",
+                ),
             };
             response
                 .results
@@ -293,6 +302,13 @@ fn synonyms_of(
     };
     let own = [FROM_TOPIC, FROM_GROUP].contains(&config.config_source);
     match (own, of_broker) {
+        (_, Some((broker, default))) if name == MIN_INSYNC => {
+            let first = own.then(|| synonym(name, value, config.config_source));
+            let others = [FROM_CLUSTER, FROM_DEFAULT];
+            let others =
+                others.map(|source| synonym(broker.clone(), Some(default.clone()), source));
+            first.into_iter().chain(others).collect()
+        }
         (true, of_broker) => {
             let of_broker = of_broker.map(|(name, value)| synonym(name, Some(value), FROM_DEFAULT));
             let first = synonym(name, value, config.config_source);
@@ -317,6 +333,9 @@ fn topic(
         Some(Ok(log)) => Ok(in_force(&log.spec, options)
             .map(|it| row(it.name, it.value, it.kind, it.source))
             .collect()),
+        Some(Err(refusal)) if is_missing_log(&refusal) => {
+            Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(Text::new())))
+        }
         Some(Err(refusal)) => Err((ErrorCode::from(&refusal), text(&refusal))),
         None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
     }

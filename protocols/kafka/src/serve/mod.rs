@@ -16,6 +16,7 @@ mod list_offsets;
 mod metadata;
 mod partitions;
 mod produce;
+mod produce_errors;
 mod quotas;
 mod security;
 mod share_fetch;

@@ -158,7 +158,9 @@ fn add(request: CreatePartitionsRequest, found: Logs, call: &mut Call<'_>) -> St
                 );
             }
             Err((code, text)) => {
-                (result.error_code, result.error_message) = (code, Some(text.into()))
+                // Nothing is said of a topic that is not there.
+                let text = (code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then(|| text.into());
+                (result.error_code, result.error_message) = (code, text)
             }
         }
         job.response.results.push(result);

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 use trivium_core::{
-    Command, Offset, Refusal, Reply, Text, Timestamp,
-    transaction::{TransactionError, TransactionPart},
+    Command, Offset, Refusal, Reply, Text, Timestamp, transaction::TransactionPart,
 };
 
 use crate::{
@@ -12,29 +11,40 @@ use crate::{
     call::{Answer, Call, Job, Step},
     error::{ErrorCode, is_missing_log},
     messages::produce::*,
-    serve::text,
-    wire::Uuid,
+    serve::{
+        produce_errors::{Target, code, record_errors, rejected},
+        text,
+    },
 };
 
 /// From this version on, topics have ids instead of names.
 const BY_ID: i16 = 13;
 
 /// From this version on, a batch adds its partition to its transaction (KIP-890).
-const IMPLICIT: i16 = 12;
+pub(super) const IMPLICIT: i16 = 12;
 /// From this version on, producers know a code that tells them to abort.
-const ABORTABLE: i16 = 11;
+pub(super) const ABORTABLE: i16 = 11;
 
 /// Appends under way.
 struct Producing {
     acks: i16,
     response: ProduceResponse,
-    /// Where in the response each append belongs: topic and partition.
-    parts: SmallVec<[(u32, u32); 4]>,
+    /// Where in the response each append belongs.
+    parts: SmallVec<[Part; 4]>,
     left: usize,
 }
 
+struct Part {
+    topic: u32,
+    partition: u32,
+    log: Text,
+    is_compressed: bool,
+    /// What is wrong with its records already. That there is no such topic counts first.
+    fault: Option<batch::Fault>,
+}
+
 pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
-    let fault = refused_whole(&request, call);
+    let refused = refused_whole(&request, call).err();
     let transaction = request.transactional_id.clone().map(|id| TransactionPart {
         id,
         implicit: call.version() >= IMPLICIT,
@@ -60,33 +70,43 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
             ..TopicProduceResponse::default()
         };
         for PartitionProduceData { index, records } in topic.partition_data {
-            let part = (
-                job.response.responses.len() as u32,
-                result.partition_responses.len() as u32,
-            );
             let mut partition = PartitionProduceResponse {
                 index,
                 base_offset: -1,
                 ..Default::default()
             };
-            match fault.map_or_else(
-                || {
-                    append(
-                        &name,
-                        topic_id,
-                        index,
-                        records,
-                        &transaction,
-                        job.parts.len(),
-                        call,
-                    )
-                },
-                Err,
-            ) {
-                Ok(()) => job.parts.push(part),
-                Err(fault) => {
-                    (partition.error_code, partition.error_message) =
-                        (fault.0, Some(fault.1.into()))
+            let log = match &refused {
+                None => place(&name, index),
+                Some(fault) => Err(fault.clone()),
+            };
+            match log {
+                Ok((log, number)) => {
+                    let only = batch::only(&records.unwrap_or_default(), call.version());
+                    // The core takes no empty batch, wherever it is to go.
+                    let (batch, fault) = match only {
+                        Ok(batch) => (batch, None),
+                        Err(fault) => (Bytes::new(), Some(fault)),
+                    };
+                    let is_compressed = batch::is_compressed(&batch);
+                    call.submit(job.parts.len(), |token| Command::Append {
+                        token,
+                        log: log.clone(),
+                        partition: number,
+                        batch,
+                        transaction: transaction.clone(),
+                        id: (!topic_id.is_zero()).then_some(topic_id.0),
+                    });
+                    job.parts.push(Part {
+                        topic: job.response.responses.len() as u32,
+                        partition: result.partition_responses.len() as u32,
+                        log,
+                        is_compressed,
+                        fault,
+                    });
+                }
+                Err((code, text)) => {
+                    partition.error_code = code;
+                    partition.error_message = Some(text.into());
                 }
             }
             result.partition_responses.push(partition);
@@ -100,101 +120,96 @@ pub(crate) fn start(request: ProduceRequest, call: &mut Call<'_>) -> Step {
     }
 }
 
-/// Why nothing of the request is taken. While the broker is short of disk or memory a producer is told so, and tries
-/// again for as long as it was told to.
-fn refused_whole(request: &ProduceRequest, call: &Call<'_>) -> Option<batch::Fault> {
-    if !(-1..=1).contains(&request.acks) {
-        return Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"));
-    }
-    let text = "the broker is low on disk or memory";
-    call.session
-        .is_blocked
-        .then_some((ErrorCode::KAFKA_STORAGE_ERROR, text))
-}
-
-/// What became of a transaction, in the codes that producers of this version know.
-fn transaction_code(error: &TransactionError, version: i16) -> ErrorCode {
-    match error {
-        // A partition knows epochs only.
-        TransactionError::Fenced | TransactionError::TimedOut => ErrorCode::INVALID_PRODUCER_EPOCH,
-        TransactionError::Concurrent if version < IMPLICIT => ErrorCode::NOT_ENOUGH_REPLICAS,
-        TransactionError::Invalid => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        TransactionError::NotAdded if version >= ABORTABLE => ErrorCode::TRANSACTION_ABORTABLE,
-        TransactionError::InvalidState if version >= IMPLICIT => ErrorCode::TRANSACTION_ABORTABLE,
-        error => ErrorCode::from(error),
-    }
-}
-
-fn append(
-    log: &Result<Text, ErrorCode>,
-    id: Uuid,
-    index: i32,
-    records: Option<Bytes>,
-    transaction: &Option<TransactionPart>,
-    part: usize,
-    call: &mut Call<'_>,
-) -> Result<(), batch::Fault> {
+/// The log and the number of a partition.
+fn place(log: &Result<Text, ErrorCode>, index: i32) -> Result<(Text, u32), batch::Fault> {
     let log = log
         .clone()
-        .map_err(|code| (code, "no topic with this id"))?;
-    let missing = |_| {
-        (
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            "no partition with a negative number",
-        )
-    };
-    let partition = u32::try_from(index).map_err(missing)?;
-    if transaction.as_ref().is_some_and(|it| it.id.is_empty()) {
-        return Err((ErrorCode::INVALID_REQUEST, "the transactional id is empty"));
+        .map_err(|code| (code, "no topic with this id".into()))?;
+    let number = u32::try_from(index).map_err(|_| {
+        let text = "no partition with a negative number".into();
+        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, text)
+    })?;
+    Ok((log, number))
+}
+
+/// Why nothing of the request is taken. While the broker is short of disk or memory a producer is told so, and tries
+/// again for as long as it was told to.
+fn refused_whole(request: &ProduceRequest, call: &Call<'_>) -> Result<(), batch::Fault> {
+    let topics = request.topic_data.iter();
+    let records = topics.flat_map(|topic| &topic.partition_data);
+    let mut is_transactional = false;
+    for records in records.filter_map(|partition| partition.records.as_ref()) {
+        is_transactional |= batch::is_transactional(records, call.version())?;
     }
-    let batch = records.unwrap_or_default();
-    batch::validate(&batch, call.version())?;
-    call.submit(part, |token| Command::Append {
-        token,
-        log,
-        partition,
-        batch,
-        transaction: transaction.clone(),
-        id: (!id.is_zero()).then_some(id.0),
-    });
+    let refused = |code, text: &str| Err((code, text.into()));
+    if is_transactional && request.transactional_id.is_none() {
+        let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        return refused(code, "a transaction has a transactional id");
+    }
+    if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return refused(ErrorCode::INVALID_REQUEST, "the transactional id is empty");
+    }
+    if !(-1..=1).contains(&request.acks) {
+        let code = ErrorCode::INVALID_REQUIRED_ACKS;
+        return refused(code, "acks must be -1, 0 or 1");
+    }
+    if call.session.is_blocked {
+        let code = ErrorCode::KAFKA_STORAGE_ERROR;
+        return refused(code, "the broker is low on disk or memory");
+    }
     Ok(())
 }
+
+/// A batch that was appended: its first offset, its time where that is the broker's, and where the log begins.
+type Appended = (Offset, Option<Timestamp>, Offset);
+
+/// Why one was not, and where the log begins if that is known.
+type NotAppended = (Refusal, Option<Offset>);
 
 impl Producing {
     fn settle(
         &mut self,
         part: usize,
-        appended: Result<(Offset, Option<Timestamp>, Offset), Refusal>,
+        appended: Result<Appended, NotAppended>,
         call: &mut Call<'_>,
     ) {
-        let Some(&(topic, partition)) = self.parts.get(part) else {
+        let Some(part) = self.parts.get_mut(part) else {
             return;
         };
-        let topic = &mut self.response.responses[topic as usize];
-        let partition = &mut topic.partition_responses[partition as usize];
+        let topic = &mut self.response.responses[part.topic as usize];
+        let partition = &mut topic.partition_responses[part.partition as usize];
         match appended {
             Ok((base, timestamp, log_start)) => {
                 partition.base_offset = base.0 as i64;
                 partition.log_append_time_ms = timestamp.map_or(-1, |timestamp| timestamp.0 as i64);
                 partition.log_start_offset = log_start.0 as i64;
             }
-            Err(refusal) => {
-                partition.error_code = match refusal {
-                    // Something about its records, such as no key on a compacted log.
-                    Refusal::Invalid(_) => ErrorCode::INVALID_RECORD,
-                    Refusal::Transaction(error) => transaction_code(&error, call.version()),
-                    _ => ErrorCode::from(&refusal),
-                };
-                partition.error_message = text(&refusal);
-                if let Refusal::Records { fault, records } = &refusal {
-                    let text: Text = fault.to_string().into();
-                    partition.record_errors = records
-                        .iter()
-                        .map(|at| BatchIndexAndErrorMessage {
-                            batch_index: *at as i32,
-                            batch_index_error_message: Some(text.clone()),
-                        })
-                        .collect();
+            // The log is there, and was given nothing to take.
+            Err((Refusal::Batch(_), _)) if let Some((code, text)) = part.fault.take() => {
+                partition.error_code = code;
+                partition.error_message = Some(text.into());
+            }
+            Err((refusal, log_start)) => {
+                let code = code(&refusal, call.version());
+                let names_start = !matches!(
+                    code,
+                    ErrorCode::CORRUPT_MESSAGE | ErrorCode::MESSAGE_TOO_LARGE
+                );
+                if let Some(log_start) = log_start.filter(|_| names_start) {
+                    partition.log_start_offset = log_start.0 as i64;
+                }
+                partition.error_code = code;
+                if let Refusal::Records(faults) = &refusal {
+                    let target = Target {
+                        topic: &part.log,
+                        partition: partition.index,
+                        is_compressed: part.is_compressed,
+                    };
+                    let errors = record_errors(faults, &target);
+                    partition.error_message = Some(rejected(&errors, code).into());
+                    partition.record_errors = errors;
+                } else {
+                    partition.error_message = text(&refusal);
                 }
                 let is_gone =
                     is_missing_log(&refusal) || matches!(refusal, Refusal::Replaced { .. });
@@ -226,14 +241,16 @@ impl Producing {
 
 impl Job for Producing {
     fn on_answer(mut self: Box<Self>, part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        let appended = answer.reply(|reply| match reply {
+        let answered = answer.reply(|reply| match reply {
             Reply::Appended {
                 base,
                 timestamp,
                 log_start,
-            } => Some((base, timestamp, log_start)),
+            } => Some(Ok((base, timestamp, log_start))),
+            Reply::NotAppended { refusal, log_start } => Some(Err((*refusal, Some(log_start)))),
             _ => None,
         });
+        let appended = answered.unwrap_or_else(|refusal| Err((refusal, None)));
         self.settle(part, appended, call);
         self.left -= 1;
         match self.left {
@@ -249,12 +266,13 @@ impl Job for Producing {
 
 #[cfg(test)]
 mod tests {
-    use trivium_core::{Event, Token};
+    use trivium_core::{BatchError, Event, RecordFault, Token};
 
     use super::*;
     use crate::{
         api::ApiKey,
         script::{Script, log, not_found},
+        wire::Uuid,
     };
 
     fn request(acks: i16, records: &Bytes) -> ProduceRequest {
@@ -395,19 +413,73 @@ mod tests {
         assert!(script.output().is_empty());
     }
 
+    /// What is no batch goes no further, but that its log is not there counts first.
     #[test]
     fn what_is_wrong_is_told_per_partition() {
         let whole = batch::sample(b"v");
-        let damaged = [&whole[..whole.len() - 2], b"XX"].concat().into();
-        for (request, code) in [(request(-1, &damaged), 2), (request(5, &whole), 21)] {
+        let two = [&whole[..], &whole[..]].concat().into();
+        let told = |request, result: Option<Result<Reply, Refusal>>| {
             let mut script = Script::open();
             script.send(ApiKey::Produce, 9, &request);
-            let partition = partition(script.response(ApiKey::Produce, 9));
+            if let Some(result) = result {
+                let (token, batch) = appends(&mut script).remove(0);
+                assert!(batch.is_empty());
+                script.done(token, result);
+            }
+            partition(script.response(ApiKey::Produce, 9))
+        };
+        let not_appended = Reply::NotAppended {
+            refusal: Box::new(Refusal::Batch(BatchError::Length)),
+            log_start: Offset(3),
+        };
+        let told = [
+            told(request(-1, &two), Some(Ok(not_appended))),
+            told(request(-1, &two), Some(Err(not_found("ab")))),
+            told(request(5, &whole), None),
+        ];
+        let codes = told.each_ref().map(|it| it.error_code.0);
+        assert_eq!(codes, [87, 3, 21]);
+        for partition in told {
             assert_eq!(
-                (partition.error_code, partition.base_offset),
-                (ErrorCode(code), -1)
+                (partition.base_offset, partition.log_start_offset),
+                (-1, -1)
             );
             assert!(partition.error_message.is_some());
+        }
+    }
+
+    /// `KafkaApis.handleProduceRequest`: without a transactional id, nothing of the request is taken.
+    #[test]
+    fn a_transaction_without_an_id_refuses_the_request() {
+        let mut bytes = batch::sample(b"v").to_vec();
+        bytes[22] = 0x10;
+        let mut script = Script::open();
+        script.send(ApiKey::Produce, 9, &request(-1, &bytes.into()));
+        let refused = partition(script.response(ApiKey::Produce, 9));
+        assert_eq!(refused.error_code, ErrorCode(53));
+    }
+
+    /// A refusal by the partition says where the log begins, unless the batch was damaged or too large.
+    #[test]
+    fn a_refusal_names_the_start_of_the_log() {
+        let refusals = [
+            (Refusal::Batch(BatchError::Record), 87, 3),
+            (Refusal::Batch(BatchError::Compression), -1, 3),
+            (Refusal::Batch(BatchError::Crc), 2, -1),
+            (Refusal::Records(vec![(4, RecordFault::NoKey)]), 87, 3),
+        ];
+        for (refusal, code, start) in refusals {
+            let mut script = Script::open();
+            script.send(ApiKey::Produce, 9, &request(-1, &batch::sample(b"v")));
+            let token = appends(&mut script)[0].0;
+            let log_start = Offset(3);
+            let refusal = Box::new(refusal);
+            script.done(token, Ok(Reply::NotAppended { refusal, log_start }));
+            let partition = partition(script.response(ApiKey::Produce, 9));
+            assert_eq!(
+                (partition.error_code.0, partition.log_start_offset),
+                (code, start)
+            );
         }
     }
 

@@ -54,10 +54,10 @@ fn check(components: &[QuotaFilter]) -> Result<(), Fault> {
     for (at, component) in components.iter().enumerate() {
         let kind = &component.entity_type;
         if !matches!(&**kind, USER | CLIENT | IP) {
-            let text = match kind.is_empty() {
-                true => "Unexpected empty filter component entity type".to_owned(),
-                false => format!("Custom entity type '{kind}' not supported"),
-            };
+            if kind.is_empty() {
+                return invalid("Invalid empty entity type.".into());
+            }
+            let text = format!("Unsupported entity type {kind}");
             return Err((ErrorCode::UNSUPPORTED_VERSION, text));
         }
         let same = |other: &QuotaFilter| other.entity_type == *kind;
@@ -73,8 +73,15 @@ fn check(components: &[QuotaFilter]) -> Result<(), Fault> {
                     "Request specified MATCH_TYPE_EXACT, but set match string to null.".into(),
                 );
             }
-            (DEFAULT | ANY, Some(_)) => {
-                return invalid("Request specified a match string that is not used.".into());
+            (how @ (DEFAULT | ANY), Some(_)) => {
+                let how = if how == DEFAULT {
+                    "DEFAULT"
+                } else {
+                    "SPECIFIED"
+                };
+                return invalid(format!(
+                    "Request specified MATCH_TYPE_{how}, but also specified a match string."
+                ));
             }
             (other, _) => return invalid(format!("Unknown match type {other}")),
         }
@@ -82,7 +89,7 @@ fn check(components: &[QuotaFilter]) -> Result<(), Fault> {
     let has = |kind| components.iter().any(|it| it.entity_type == kind);
     if has(IP) && (has(USER) || has(CLIENT)) {
         return invalid(
-            "Invalid entity filter component: IP filter component should not be used with User or ClientId filter component.".into(),
+            "Invalid entity filter component combination. IP filter component should not be used with user or clientId filter component.".into(),
         );
     }
     Ok(())
@@ -118,6 +125,7 @@ impl Job for Describing {
             Ok(mut all) => {
                 all.retain(|(entity, _)| self.matches(entity));
                 call.respond(&DescribeClientQuotasResponse {
+                    error_message: Some(Text::new()),
                     entries: Some(all.into_iter().map(entry).collect()),
                     ..Default::default()
                 })
@@ -163,9 +171,16 @@ pub(crate) fn alter(request: AlterClientQuotasRequest, call: &mut Call<'_>) -> S
         response: AlterClientQuotasResponse::default(),
         left: 0,
     };
-    for (part, entry) in request.entries.into_iter().enumerate() {
+    for entry in request.entries {
+        let named = in_order(entry.entity);
+        let mut answered = job.response.entries.iter_mut();
+        if let Some(same) = answered.find(|known| known.entity == named) {
+            fail(same, duplicate(&named));
+            continue;
+        }
+        let part = job.response.entries.len();
         let mut result = AlteredQuota::default();
-        match entity(&entry.entity).and_then(|entity| Ok((entity, changes(&entry.ops)?))) {
+        match entity(&named).and_then(|entity| Ok((entity, changes(&named, &entry.ops)?))) {
             Ok((entity, changes)) => {
                 job.left += 1;
                 let validate_only = request.validate_only;
@@ -180,7 +195,7 @@ pub(crate) fn alter(request: AlterClientQuotasRequest, call: &mut Call<'_>) -> S
             }
             Err(fault) => fail(&mut result, fault),
         }
-        result.entity = entry.entity;
+        result.entity = named;
         job.response.entries.push(result);
     }
     match job.left {
@@ -191,6 +206,39 @@ pub(crate) fn alter(request: AlterClientQuotasRequest, call: &mut Call<'_>) -> S
 
 fn fail(result: &mut AlteredQuota, (code, text): Fault) {
     (result.error_code, result.error_message) = (code, Some(text.into()));
+}
+
+/// What an entity consists of, as Kafka lists it: each type once, of which the last counts.
+fn in_order(parts: Vec<EntityData>) -> Vec<EntityData> {
+    let mut ordered: Vec<EntityData> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match ordered
+            .iter_mut()
+            .find(|it| it.entity_type == part.entity_type)
+        {
+            Some(known) => *known = part,
+            None => ordered.push(part),
+        }
+    }
+    let place = |part: &EntityData| {
+        [CLIENT, USER, IP]
+            .iter()
+            .position(|it| part.entity_type == *it)
+    };
+    ordered.sort_by_key(place);
+    ordered
+}
+
+/// What is changed twice in a request is not changed again.
+fn duplicate(entity: &[EntityData]) -> Fault {
+    let part = |part: &EntityData| {
+        let name = part.entity_name.as_deref().unwrap_or("null");
+        format!("{}={name}", part.entity_type)
+    };
+    let entries: Vec<_> = entity.iter().map(part).collect();
+    let entries = entries.join(", ");
+    let text = format!("Ignoring duplicate entity ClientQuotaEntity(entries={{{entries}}})");
+    (ErrorCode::INVALID_REQUEST, text)
 }
 
 fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
@@ -223,7 +271,6 @@ fn entity(parts: &[EntityData]) -> Result<QuotaEntity, Fault> {
             Some(name) => QuotaName::Of(name.clone()),
             None => QuotaName::Default,
         };
-        // Of two for the same thing Kafka takes the last.
         *slot = Some(name);
     }
     Ok(entity)
@@ -235,14 +282,19 @@ fn address(text: &str) -> Option<Text> {
     Some(address.to_canonical().to_string().into())
 }
 
-fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
+fn changes(entity: &[EntityData], ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
     let invalid = |text: String| (ErrorCode::INVALID_REQUEST, text);
     let mut changes: Vec<(QuotaKind, Option<f64>)> = Vec::new();
     for QuotaOp { key, value, remove } in ops {
-        let kind = QuotaKind::named(key)
-            .ok_or_else(|| invalid(format!("Invalid configuration key {key}")))?;
+        let Some(kind) = QuotaKind::named(key) else {
+            match remove {
+                // What there is not is not set.
+                true => continue,
+                false => return Err(invalid(format!("Invalid configuration key {key}"))),
+            }
+        };
         if changes.iter().any(|(known, _)| *known == kind) {
-            return Err(invalid(format!("Duplicate quota key {key}")));
+            return Err(duplicate(entity));
         }
         let value = value.get();
         if !remove {
@@ -252,6 +304,9 @@ fn changes(ops: &[QuotaOp]) -> Result<Vec<(QuotaKind, Option<f64>)>, Fault> {
     }
     Ok(changes)
 }
+
+/// So near to a whole number a value counts as one.
+const WHOLE_WITHIN: f64 = 1e-6;
 
 /// Refuses a fraction, and what is too large, of limits that are whole numbers to Kafka.
 fn whole(kind: QuotaKind, value: f64) -> Result<(), String> {
@@ -266,7 +321,7 @@ fn whole(kind: QuotaKind, value: f64) -> Result<(), String> {
             "Proposed value for {key} is too large for {kind_of_number}."
         ));
     }
-    match value.fract() == 0.0 {
+    match (value - value.round()).abs() <= WHOLE_WITHIN {
         true => Ok(()),
         false => Err(format!("{key} cannot be a fractional value.")),
     }

@@ -444,7 +444,8 @@ fn puback_reason(refusal: &Refusal) -> Reason {
         | Refusal::Quota(_)
         | Refusal::StorageFailed(_) => Reason::QUOTA_EXCEEDED,
         Refusal::Invalid(_)
-        | Refusal::Records { .. }
+        | Refusal::Records(_)
+        | Refusal::Batch(_)
         | Refusal::NotImplemented(_)
         | Refusal::Corrupt(_) => Reason::IMPLEMENTATION_SPECIFIC,
         Refusal::NotFound { .. }
