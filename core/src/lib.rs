@@ -77,11 +77,11 @@ pub use event::*;
 pub use id::*;
 pub use lag::{Lag, LagPlace, Reader, ReaderKind};
 pub use link::{Link, Stopped};
-#[cfg(feature = "testing")]
-pub use log::exercise_batch;
 pub use log::{
     BatchError, Header as BatchHeader, Visible, record_place, validate as validate_batch,
 };
+#[cfg(feature = "testing")]
+pub use log::{exercise_batch, packed_batch, takes_batch};
 pub use message::{Dialect, Message, Native, Origin, Persistence, Plain};
 pub use metrics::Sample;
 pub use properties::{Properties, Text, Value};

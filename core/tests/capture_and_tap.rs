@@ -11,8 +11,8 @@ use support::{
     message, open,
 };
 use trivium_core::{
-    Binding, BindingTag, Change, Command, ConsumeSpec, Destination, ExchangeKind, Grammar, Message,
-    Pattern, QueueSpec, Reply, Subscription, Topic,
+    BatchError, Binding, BindingTag, Change, Command, ConsumeSpec, Destination, ExchangeKind,
+    Grammar, Message, Pattern, QueueSpec, Refusal, Reply, Subscription, Topic,
 };
 
 /// Appends one more record and waits until the tap has offered it: everything before has been offered then.
@@ -215,7 +215,7 @@ async fn the_tap_goes_through_exchanges_and_only_where_it_is_on() {
 }
 
 #[tokio::test]
-async fn records_that_cannot_be_read_do_not_stop_the_tap() {
+async fn records_that_cannot_be_read_are_not_taken() {
     let (_, broker) = broker().await;
     let mut client = Client::new(&broker);
     client.with_log("t", &[]).await;
@@ -225,15 +225,15 @@ async fn records_that_cannot_be_read_do_not_stop_the_tap() {
         .append("t", 0, batch(&["a"], None))
         .await
         .expect("the log is there");
-    // It says that it is compressed (gzip), which the broker looks into only where somebody wants its records.
-    client
+    // It says that it is compressed (gzip), and is not.
+    let refused = client
         .append(
             "t",
             0,
             support::logs::claiming_codec(&batch(&["b"], None), 1),
         )
-        .await
-        .expect("its checksum is right");
+        .await;
+    assert_eq!(refused, Err(Refusal::Batch(BatchError::Compression)));
     client
         .append("t", 0, batch(&["c"], None))
         .await

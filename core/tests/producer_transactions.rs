@@ -79,6 +79,7 @@ impl Client {
         };
         match self.ask(command).await? {
             Reply::Appended { base, .. } => Ok(base.0),
+            Reply::NotAppended { refusal, .. } => Err(*refusal),
             other => panic!("{other:?}"),
         }
     }

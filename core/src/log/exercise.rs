@@ -53,6 +53,35 @@ pub fn exercise_batch(bytes: &[u8]) {
     }
 }
 
+/// Whether a producer's batch is taken by a log without settings, for benches.
+pub fn takes_batch(batch: &Bytes) -> bool {
+    let intake = Intake {
+        log: &Text::from_static("log"),
+        settings: &Settings::default(),
+        bytes_max: usize::MAX,
+        now: NOW,
+    };
+    intake.take(batch.clone()).is_ok()
+}
+
+/// A batch of `count` records of this value, compressed with the codec of that number, for benches.
+///
+/// # Panics
+/// There is no such codec.
+pub fn packed_batch(codec: u8, count: usize, value: impl Fn(usize) -> Vec<u8>) -> Bytes {
+    let mut builder = super::builder::Builder::default();
+    for at in 0..count {
+        builder.push(NOW.0 as i64, Some(b"key"), Some(&value(at)), b"\0");
+    }
+    let plain = builder.finish();
+    let payload = codec::compress(codec, batch::payload(&plain));
+    let payload = payload.unwrap_or_else(|error| panic!("{error}"));
+    let mut packed = BytesMut::from(&plain[..HEADER_BYTES]);
+    packed.put_slice(&payload);
+    packed[22] = codec;
+    sealed(&packed).unwrap_or_default()
+}
+
 /// What was taken is what readers of all protocols find.
 fn check_readable(header: &Header, batch: &Bytes) {
     let Ok(found) = records(batch, EXPANDED_BYTES_MAX) else {

@@ -35,7 +35,7 @@ pub(crate) use convert::{
     NewRecord, Records, message_from_record, partition_for, record_from_message,
 };
 #[cfg(feature = "testing")]
-pub use exercise::exercise_batch;
+pub use exercise::{exercise_batch, packed_batch, takes_batch};
 pub(crate) use fetch::{behind_damage, fetch, find_offset};
 pub(crate) use intake::Intake;
 pub(crate) use partition::{Change, Committed, Compaction, Partition, delete_log, recover};

@@ -211,6 +211,7 @@ impl Client {
             .await?;
         match appended {
             Reply::Appended { base, .. } => Ok(base.0),
+            Reply::NotAppended { refusal, .. } => Err(*refusal),
             other => panic!("{other:?}"),
         }
     }
