@@ -146,7 +146,11 @@ fn refused_whole(request: &ProduceRequest, call: &Call<'_>) -> Result<(), batch:
         let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
         return refused(code, "a transaction has a transactional id");
     }
-    if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+    if request
+        .transactional_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty())
+    {
         return refused(ErrorCode::INVALID_REQUEST, "the transactional id is empty");
     }
     if !(-1..=1).contains(&request.acks) {

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use trivium_core::{BatchError, RecordFault, Refusal, Text, transaction::TransactionError};
 
 use crate::{
-    error::ErrorCode, messages::produce::BatchIndexAndErrorMessage, serve::produce::{ABORTABLE, IMPLICIT},
+    error::ErrorCode,
+    messages::produce::BatchIndexAndErrorMessage,
+    serve::produce::{ABORTABLE, IMPLICIT},
 };
 
 /// So many errors of records are told in the text for the whole batch.
