@@ -1,7 +1,7 @@
 //! What it costs to check a producer's batch of about 64 KiB before it is stored, by codec and size of records; beside
 //! it, what the checksum alone costs.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a bench reports on the terminal")]
 
 use std::{
     hint::black_box,
@@ -61,6 +61,7 @@ fn value(bytes: usize, at: usize) -> Vec<u8> {
 }
 
 /// The shortest time of a call, over some runs.
+#[expect(clippy::disallowed_methods, reason = "a bench is a server to the core")]
 fn best(call: impl Fn() -> bool) -> Duration {
     let run = || {
         let (begun, mut calls) = (Instant::now(), 0);
