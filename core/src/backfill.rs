@@ -123,19 +123,11 @@ impl Backfill {
         };
         self.inner.metrics.backfill_lost(found.damaged);
         let (shard, queue) = (self.inner.shard_of_queue(feed.queue.id), feed.queue.id);
-        let now = (self.inner.clock)().wall;
-        for mut record in found.records {
-            if !feed.wants(&record.message) {
-                continue;
-            }
-            let has_time = record.message.expiry_ms.is_none()
-                || Arc::make_mut(&mut record.message).age(record.time, now);
-            if has_time {
+        for record in found.records {
+            if feed.wants(&record.message) {
                 let arrival = Arrival::new(record.message, Tags::default());
                 let (shard, op) = self.inner.enqueue(queue, arrival, None);
                 self.outgoing.push(shard, op);
-            } else {
-                self.inner.metrics.expired(1);
             }
         }
         let next = found.next;

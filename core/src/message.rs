@@ -98,21 +98,6 @@ impl Message {
             .is_some_and(|expiry_ms| accepted.0.saturating_add(expiry_ms) <= now.0)
     }
 
-    /// Leaves the lifetime that a message made at `made` still has. Whether there is any.
-    pub(crate) fn age(&mut self, made: Timestamp, now: Timestamp) -> bool {
-        let Some(expiry_ms) = self.expiry_ms else {
-            return true;
-        };
-        // A clock that is ahead gives nothing to it.
-        let left = made
-            .0
-            .saturating_add(expiry_ms)
-            .saturating_sub(now.0)
-            .min(expiry_ms);
-        self.expiry_ms = Some(left);
-        left > 0
-    }
-
     /// The message in memory of its own, if it is small: a slice keeps the whole buffer that it was read into.
     pub(crate) fn detached(message: Arc<Message>) -> Arc<Message> {
         if message.size() > DETACHED_BYTES_MAX {

@@ -115,10 +115,6 @@ impl Metrics {
         add(&self.capture_denied, messages);
     }
 
-    pub(crate) fn expired(&self, messages: u64) {
-        add(&self.expired, messages);
-    }
-
     pub(crate) fn backfill_lost(&self, records: u64) {
         add(&self.backfill_lost, records);
     }

@@ -448,14 +448,8 @@ impl Tap {
                     Arc::new(targets)
                 }
             };
-            // What nobody gets any more clears all the same, as the newest value of its key.
-            let made = u64::try_from(made).map(Timestamp);
-            let is_over = made.is_ok_and(|made| !message.age(made, (self.inner.clock)().wall));
-            let targets = if is_over { Arc::default() } else { targets };
-            if is_over {
-                self.inner.metrics.expired(1);
-                message.body = None;
-                message.expiry_ms = None;
+            if targets.is_empty() {
+                age(&mut message, made, (self.inner.clock)().wall);
             }
             offered += u64::from(push(
                 &self.inner,
@@ -501,6 +495,19 @@ impl Tap {
 
 fn unreadable(refusal: Refusal) -> Stop {
     Stop::Unreadable(refusal.to_string())
+}
+
+/// What is only retained, perhaps long after it was made, has the time to live that its record has left. One whose time is
+/// up clears, as the newest value of its key.
+fn age(message: &mut Message, made: i64, now: Timestamp) {
+    let (Some(expiry), Ok(made)) = (message.expiry_ms, u64::try_from(made)) else {
+        return;
+    };
+    let left = made.saturating_add(expiry).saturating_sub(now.0);
+    match left {
+        0 => message.body = None,
+        left => message.expiry_ms = Some(left.min(expiry)),
+    }
 }
 
 /// Hands a record to all that it leads to, if it leads anywhere.

@@ -413,28 +413,3 @@ def test_logs_that_capture_each_other_hold_each_message_once(broker, name):
     for log in (one, two):
         produce(broker, log, {"value": b"last"})
         assert read_topic(broker, log, 3)[-1].value == b"last"
-
-
-def test_a_lifetime_counts_from_the_time_of_the_record(broker, name):
-    """DESIGN 3.4: by a tap or a backfill as from a log, it is what remains, and what is over is not delivered."""
-    create(broker, name)
-    old = int(time.time() * 1000) - 1_000_000
-    with pika_channel(broker) as channel, Device(broker) as device:
-        queue = channel.queue_declare("", exclusive=True).method.queue
-        channel.queue_bind(queue, "amq.topic", name)
-        device.subscribe(name)
-        produce(
-            broker, name,
-            {"value": b"over", "headers": {"mq.ttl-ms": "60000"}, "timestamp": old},
-            {"value": b"some is left", "headers": {"mq.ttl-ms": "3000000"}, "timestamp": old},
-            {"value": b"last"},
-        )
-        filled = channel.queue_declare("", exclusive=True).method.queue
-        channel.queue_bind(filled, "amq.topic", name, {"x-backfill": "first"})
-        for found in (queue, filled):
-            some, last = take(channel, found, 2)
-            assert [some[2], last[2]] == [b"some is left", b"last"]
-            assert 0 < int(some[1].expiration) <= 2_000_000
-        some, last = device.take(2)
-        assert [some.payload, last.payload] == [b"some is left", b"last"]
-        assert 0 < some.properties.MessageExpiryInterval <= 2000
