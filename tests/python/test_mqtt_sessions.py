@@ -1,8 +1,6 @@
 """Sessions as paho sees them: QoS 2, what survives a reconnect or a restart, wills, expiry."""
 
 import queue
-import socket
-import struct
 import threading
 import time
 
@@ -12,6 +10,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 
 from clients import PATIENCE, Device, eventually, gauge, make_durable, pika_channel, properties, publish_properties
+from mqtt_wire import PUBACK, PUBCOMP, PUBREC, PUBREL, Wire
 
 VERSIONS = [mqtt.MQTTv311, mqtt.MQTTv5]
 
@@ -31,74 +30,6 @@ def has_expired(broker, client):
     time.sleep(1.2)
     with Device(broker, client, clean=False, expiry=1) as device:
         return not device.flags.session_present
-
-
-class Wire:
-    """A client of 3.1.1 that says exactly what it is told to: packets in, packets out."""
-
-    def __init__(self, broker, client_id, clean=False):
-        self.socket = socket.create_connection(("127.0.0.1", broker.port("mqtt")), PATIENCE)
-        name = client_id.encode()
-        variable = b"\x00\x04MQTT\x04" + (b"\x02" if clean else b"\x00") + b"\x00\x00"
-        self.send(0x10, variable + struct.pack(">H", len(name)) + name)
-        kind, body = self.read()
-        assert kind == 0x20 and body[1] == 0
-        self.present = body[0] == 1
-
-    def send(self, first, body):
-        assert len(body) < 128
-        self.socket.sendall(bytes([first, len(body)]) + body)
-
-    def read(self):
-        first, length, shift = self._exactly(1)[0], 0, 0
-        while True:
-            digit = self._exactly(1)[0]
-            length |= (digit & 127) << shift
-            shift += 7
-            if digit < 128:
-                return first, self._exactly(length)
-
-    def _exactly(self, count):
-        data = b""
-        while len(data) < count:
-            part = self.socket.recv(count - len(data))
-            assert part, "closed"
-            data += part
-        return data
-
-    def publish(self, topic, payload, packet_id, qos=2, dup=False):
-        name = topic.encode()
-        body = struct.pack(">H", len(name)) + name + struct.pack(">H", packet_id) + payload
-        self.send(0x30 | qos << 1 | dup << 3, body)
-
-    def read_publish(self):
-        """First byte, topic, packet identifier and payload of the next packet, which is a PUBLISH."""
-        first, body = self.read()
-        assert first >> 4 == 3, hex(first)
-        length = struct.unpack(">H", body[:2])[0]
-        topic, rest = body[2:2 + length].decode(), body[2 + length:]
-        if first & 6:
-            return first, topic, struct.unpack(">H", rest[:2])[0], rest[2:]
-        return first, topic, 0, rest
-
-    def subscribe(self, topic, qos):
-        name = topic.encode()
-        self.send(0x82, b"\x00\x01" + struct.pack(">H", len(name)) + name + bytes([qos]))
-        assert self.read() == (0x90, b"\x00\x01" + bytes([qos]))
-
-    def ack(self, first, packet_id):
-        self.send(first, struct.pack(">H", packet_id))
-
-    def expect_ack(self, first):
-        kind, body = self.read()
-        assert kind == first, hex(kind)
-        return struct.unpack(">H", body)[0]
-
-    def close(self):
-        self.socket.close()
-
-
-PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
