@@ -116,7 +116,8 @@ struct Connection<S, T> {
     events: Vec<Event>,
     /// What the front end wants done; the commands are empty between turns.
     effects: Effects,
-    /// Whether output was written since the link last heard that all of it was.
+    /// Whether there was something to write, or events that might have led to it, since the link last heard that all
+    /// of it was written.
     unflushed: bool,
     /// Whether a subscriber had to catch up with what the peer publishes when it was last looked.
     unheard: bool,
@@ -235,6 +236,8 @@ where
         let span = self.span.get_or_insert_with(|| Box::new(about.span()));
         let span = Span::clone(span);
         let _entered = span.enter();
+        // What cannot be sent to the peer is done with, too: it takes no room on the way.
+        self.unflushed |= !self.events.is_empty();
         for event in self.events.drain(..) {
             if is_authentication(&event) {
                 self.unauthenticated = None;

@@ -55,9 +55,9 @@ pub fn store() -> Arc<dyn Store> {
     Arc::new(Nowhere::default())
 }
 
-/// A broker over it.
-pub async fn broker() -> Broker {
-    let options = Options {
+/// Of a small broker.
+pub fn options() -> Options {
+    Options {
         shards: 1,
         durability: Durability::Written,
         dialects: Vec::new(),
@@ -73,6 +73,10 @@ pub async fn broker() -> Broker {
         groups: Default::default(),
         user: None,
         default_queue_type: "classic",
-    };
-    Broker::open(store(), options).await.unwrap()
+    }
+}
+
+/// A broker over a store that forgets everything.
+pub async fn broker() -> Broker {
+    Broker::open(store(), options()).await.unwrap()
 }

@@ -1,5 +1,7 @@
 //! The loop against a scripted front end, over in-memory streams and a real socket.
 
+mod stalls;
+
 use std::{
     pin::pin,
     sync::{

@@ -100,6 +100,15 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a subscriber has taken.
+pub struct Taken {
+    pub count: usize,
+    /// When the last one came.
+    pub last: Instant,
+    /// The longest time before one of them.
+    pub silence: Duration,
+}
+
 /// Counts packets of one type, however they are cut.
 #[derive(Debug, Default)]
 pub struct Counter {
@@ -126,14 +135,14 @@ impl Counter {
     }
 
     /// Reads PUBLISH packets until `wanted` have come, or none for as long as `patience`; those of QoS 1 are
-    /// acknowledged. How many came, and when the last one did.
+    /// acknowledged.
     pub async fn take(
         &mut self,
         stream: &mut TcpStream,
         wanted: usize,
         patience: Duration,
-    ) -> anyhow::Result<(usize, Instant)> {
-        let (mut seen, mut last) = (0, Instant::now());
+    ) -> anyhow::Result<Taken> {
+        let (mut seen, mut last, mut silence) = (0, Instant::now(), Duration::ZERO);
         let (mut buffer, mut acks) = (vec![0; 64 << 10], Vec::new());
         while seen < wanted {
             let Ok(read) = timeout(patience, stream.read(&mut buffer)).await else {
@@ -145,12 +154,17 @@ impl Counter {
             put_acks(&self.carry, &mut acks);
             let more = self.count(PUBLISH);
             if more > 0 {
+                silence = silence.max(last.elapsed());
                 (seen, last) = (seen + more, Instant::now());
             }
             stream.write_all(&acks).await?;
             acks.clear();
         }
-        Ok((seen, last))
+        Ok(Taken {
+            count: seen,
+            last,
+            silence,
+        })
     }
 
     /// Takes the whole packets off what is there.

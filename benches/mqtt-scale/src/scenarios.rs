@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    runtime::Builder,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     Options,
@@ -16,8 +21,10 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Messages of the fan-out, and of each publisher of the fan-in.
 const FAN_OUT_MESSAGES: usize = 100;
 const FAN_IN_MESSAGES: usize = 50;
-/// A subscriber that has heard nothing for so long has heard everything.
+/// A subscriber at QoS 0 that has heard nothing for so long has heard everything.
 const QUIET: Duration = Duration::from_secs(5);
+/// At QoS 1 nothing may be missing: a broker that says nothing for so long, on however busy a machine, has stalled.
+const STALLED: Duration = Duration::from_secs(60);
 /// Filters of one SUBSCRIBE.
 const FILTERS_AT_ONCE: usize = 100;
 /// Connections that hold the wildcard subscriptions, and messages published to them.
@@ -163,6 +170,7 @@ async fn fan_in(broker: &Broker, publishers: usize) -> anyhow::Result<Vec<Figure
         delivered,
         rate,
         cpu,
+        ..
     } = at_most_once;
     let lost = publishers * FAN_IN_MESSAGES - delivered;
     Ok(vec![
@@ -173,6 +181,7 @@ async fn fan_in(broker: &Broker, publishers: usize) -> anyhow::Result<Vec<Figure
         figure("QoS 1: delivered", at_least_once.delivered.to_string()),
         figure("QoS 1: delivered/s", at_least_once.rate),
         figure("QoS 1: CPU µs per delivered message", at_least_once.cpu),
+        figure("QoS 1: longest silence, ms", at_least_once.silence),
     ])
 }
 
@@ -181,6 +190,7 @@ struct Converged {
     delivered: usize,
     rate: String,
     cpu: String,
+    silence: String,
 }
 
 async fn converge(
@@ -196,12 +206,20 @@ async fn converge(
     Counter::default().read(&mut subscriber, SUBACK, 1).await?;
     let messages = streams.len() * FAN_IN_MESSAGES;
     let (started, cpu) = (Instant::now(), broker.cpu()?);
-    let read = tokio::spawn(async move {
-        Counter::default()
-            .take(&mut subscriber, messages, QUIET)
-            .await
-    });
-    let streams = each(streams, move |index, mut stream| {
+    let patience = if qos == 0 { QUIET } else { STALLED };
+    let read = alone(subscriber, async move |subscriber| {
+        let taken = Counter::default()
+            .take(subscriber, messages, patience)
+            .await?;
+        // A subscriber that went would let its publishers go on, and the stall look like a loss.
+        anyhow::ensure!(
+            qos == 0 || taken.count == messages,
+            "stalled after {} of {messages} messages",
+            taken.count
+        );
+        Ok(taken)
+    })?;
+    let published = each(streams, move |index, mut stream| {
         let one = client::publish(&format!("{level}/{index}"), qos, false, &PAYLOAD);
         async move {
             let mut acks = Counter::default();
@@ -214,14 +232,15 @@ async fn converge(
             }
             Ok(stream)
         }
-    })
-    .await?;
-    let (delivered, last) = read.await??;
-    let seconds = last.duration_since(started).as_secs_f64();
+    });
+    let (streams, taken) = tokio::try_join!(published, async { read.await? })?;
+    let delivered = taken.count;
+    let seconds = taken.last.duration_since(started).as_secs_f64();
     let converged = Converged {
         delivered,
         rate: format!("{:.0}", delivered as f64 / seconds),
         cpu: micros(broker.cpu()? - cpu, delivered.max(1)),
+        silence: taken.silence.as_millis().to_string(),
     };
     Ok((streams, converged))
 }
@@ -316,6 +335,21 @@ async fn wildcards(broker: &Broker, count: usize) -> anyhow::Result<Vec<Figure>>
             micros(broker.cpu()? - cpu, PROBES),
         ),
     ])
+}
+
+/// Does something with a connection on a thread of its own, where it does not stand behind thousands of others.
+fn alone<T: Send + 'static>(
+    stream: TcpStream,
+    work: impl AsyncFnOnce(&mut TcpStream) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<JoinHandle<anyhow::Result<T>>> {
+    let stream = stream.into_std()?;
+    Ok(tokio::task::spawn_blocking(move || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut stream = TcpStream::from_std(stream)?;
+            work(&mut stream).await
+        })
+    }))
 }
 
 /// Does something with each connection, all at once.

@@ -113,6 +113,7 @@ impl Link {
             publishing,
         } = plan;
         self.outgoing.published += 1;
+        self.outgoing.publishes = true;
         self.outgoing.is_busy = true;
         targets.remember(message);
         for taker in takers {
@@ -282,6 +283,8 @@ pub(crate) struct Outgoing {
     pub(super) attached: Option<Box<Attached>>,
     /// By the express inboxes.
     is_express: bool,
+    /// It has ever published.
+    pub(super) publishes: bool,
     /// Messages have come or gone since the link last rested.
     pub(super) is_busy: bool,
 }
@@ -300,6 +303,7 @@ impl Outgoing {
             converted: None,
             attached: None,
             is_express: false,
+            publishes: false,
             is_busy: false,
         }
     }
@@ -386,11 +390,24 @@ impl Outgoing {
         }
     }
 
+    /// Whether there is nothing but what makes room for deliveries. That does not stand behind what thousands publish: their
+    /// subscriber would get a window's worth each time that all of them have had their turn. Who publishes by AMQP may
+    /// mean what is published first to be there first; a session's acknowledgements have nothing to do with it.
+    fn only_makes_room(&self) -> bool {
+        self.spanned == 0
+            && (self.attached.is_some() || !self.publishes)
+            && self.first.get().is_none_or(Vec::is_empty)
+            && self.ops.iter().flatten().all(Op::makes_room)
+    }
+
     /// Room in the inbox of each shard that there is something for, unless one of them is full.
-    fn reserve_now<'b>(&self, broker: &'b Inner) -> Result<Option<Permits<'b>>, Stopped> {
+    fn reserve_now<'b>(
+        &self,
+        inboxes: &'b [mpsc::Sender<Request>],
+    ) -> Result<Option<Permits<'b>>, Stopped> {
         let mut permits = Permits::new();
         for shard in self.receivers() {
-            match self.inboxes(broker)[shard].try_reserve() {
+            match inboxes[shard].try_reserve() {
                 Ok(permit) => permits.push((shard, permit)),
                 Err(TrySendError::Full(())) => return Ok(None),
                 Err(TrySendError::Closed(())) => return Err(Stopped),
@@ -436,12 +453,27 @@ impl Outgoing {
         if let Some(converted) = &mut self.converted {
             converted.fold();
         }
-        if let Some(permits) = self.reserve_now(broker)? {
-            self.hand_over(permits, broker, from);
+        if self.flush_now(broker, from)? {
             return Ok(());
         }
         // In a box: what is rare must not make every connection larger.
         Box::pin(self.flush_slowly(broker, from)).await
+    }
+
+    /// Whether there was room.
+    fn flush_now(&mut self, broker: &Inner, from: &Arc<Mailbox>) -> Result<bool, Stopped> {
+        let mut permits = None;
+        if self.only_makes_room() {
+            permits = self.reserve_now(&broker.express)?;
+        }
+        if permits.is_none() {
+            permits = self.reserve_now(self.inboxes(broker))?;
+        }
+        let has_room = permits.is_some();
+        if let Some(permits) = permits {
+            self.hand_over(permits, broker, from);
+        }
+        Ok(has_room)
     }
 
     async fn flush_slowly(&mut self, broker: &Inner, from: &Arc<Mailbox>) -> Result<(), Stopped> {

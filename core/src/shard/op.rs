@@ -296,6 +296,17 @@ pub(crate) enum Op {
     Drain(oneshot::Sender<()>),
 }
 
+impl Op {
+    /// Whether it takes deliveries off a consumer, or gives it more room for them, and nothing else comes of it.
+    pub(crate) fn makes_room(&self) -> bool {
+        match self {
+            Op::Settle { outcome, .. } => *outcome == Outcome::Accept,
+            Op::Received { .. } | Op::Completed { .. } | Op::Credit { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Op>() <= 96);
 
 /// What a shard holds, for the metrics.

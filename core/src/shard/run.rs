@@ -3,8 +3,8 @@
 //! Take what has arrived, apply all of it, commit one batch, and go on; when a commit resolves,
 //! release what was held for it. So a slow disk delays replies, not the shard.
 //!
-//! What the broker itself asks of a shard at a time of its own does not stand behind what publishers have sent: it comes
-//! by a second inbox ([`Inboxes::express`]), which is applied first in each turn.
+//! What the broker itself asks of a shard at a time of its own, and what makes room for deliveries, does not stand behind
+//! what publishers have sent: it comes by a second inbox ([`Inboxes::express`]), which is applied first in each turn.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
