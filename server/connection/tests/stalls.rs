@@ -22,7 +22,9 @@ use tokio::{
 use trivium_core::{Broker, Options, Origin, Text, store::memory::MemoryStore};
 use trivium_mqtt::{
     Mqtt,
-    packet::{Ack, Connect, Filter, Packet, Publish, Qos, Reason, RetainHandling, Subscribe, Version},
+    packet::{
+        Ack, Connect, Filter, Packet, Publish, Qos, Reason, RetainHandling, Subscribe, Version,
+    },
 };
 use trivium_protocol::{Frontend, Peer};
 
@@ -241,7 +243,9 @@ async fn publish(mut client: Client, publisher: usize, qos: Qos, count: u64, lar
             }));
         }
         match client.next().await {
-            Packet::PubRec(ack) => client.send(&Packet::PubRel(Ack::new(ack.packet_id, Reason::SUCCESS))),
+            Packet::PubRec(ack) => {
+                client.send(&Packet::PubRel(Ack::new(ack.packet_id, Reason::SUCCESS)))
+            }
             Packet::PubAck(ack) | Packet::PubComp(ack) => {
                 assert!(!ack.reason.is_error(), "{ack:?}");
                 done += 1;
@@ -272,7 +276,9 @@ async fn subscribe(mut client: Client, publishers: usize, last: u64, may_miss: b
                     _ => Packet::PubAck(ack),
                 });
             }
-            Packet::PubRel(ack) => client.send(&Packet::PubComp(Ack::new(ack.packet_id, Reason::SUCCESS))),
+            Packet::PubRel(ack) => {
+                client.send(&Packet::PubComp(Ack::new(ack.packet_id, Reason::SUCCESS)))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -299,7 +305,9 @@ async fn run(seed: u64) {
     const QOS: [Qos; 2] = [Qos::AtLeastOnce, Qos::ExactlyOnce];
     let mut world = World::new(seed).await;
     // Also more publishers than requests that a shard lets wait.
-    let (publishers, count) = world.dice.pick(&[(1, 400), (2, 200), (7, 100), (30, 20), (200, 3)]);
+    let (publishers, count) = world
+        .dice
+        .pick(&[(1, 400), (2, 200), (7, 100), (30, 20), (200, 3)]);
     let mut work = JoinSet::new();
     for number in 0..1 + world.dice.below(3) {
         let is_small = world.dice.one_in(3);
@@ -351,7 +359,10 @@ fn whatever_is_published_is_acknowledged_and_arrives() {
             .unwrap();
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed)));
         if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("failed with seed {seed}: TRIVIUM_SEEDS={seed}..{}", seed + 1);
+            eprintln!(
+                "failed with seed {seed}: TRIVIUM_SEEDS={seed}..{}",
+                seed + 1
+            );
             std::panic::resume_unwind(panic);
         }
     }
