@@ -344,7 +344,6 @@ async fn run(seed: u64) {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "how a test says what to run again")]
 fn whatever_is_published_is_acknowledged_and_arrives() {
     #[expect(clippy::disallowed_methods, reason = "a switch of the tests")]
     let wanted = std::env::var("TRIVIUM_SEEDS").ok();
