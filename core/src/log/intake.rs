@@ -220,6 +220,8 @@ pub(super) fn codec_named(name: &str) -> Option<Option<u8>> {
 mod tests {
     use std::time::Duration;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::{
         event::RecordFault,
@@ -372,6 +374,52 @@ mod tests {
             let refused = take(&bomb, &Settings::default());
             let too_large = Refusal::Batch(BatchError::TooLarge(EXPANDED_BYTES_MAX));
             assert_eq!(refused.err(), Some(too_large), "codec {codec}");
+        }
+    }
+
+    /// A batch of these values, compressed with the codec of that number.
+    fn packed(values: &[Vec<u8>], codec: u8) -> Bytes {
+        let mut builder = Builder::default();
+        for (at, value) in values.iter().enumerate() {
+            let key = (at % 3 > 0).then_some(&b"key"[..]);
+            builder.push(1000 - at as i64 % 7, key, Some(value), b"\0");
+        }
+        let plain = builder.finish();
+        let payload = codec::compress(codec, batch::payload(&plain)).unwrap();
+        let newest = batch::verify(&plain).unwrap().max_timestamp;
+        let (_, batch) = rewritten(&plain, codec.into(), newest, &payload).unwrap();
+        batch
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_client_sends_is_stored_as_it_came(
+            values in vec(vec(any::<u8>(), 0..300), 1..40),
+            codec in 0..5_u8,
+        ) {
+            let sent = packed(&values, codec);
+            let (_, taken) = take(&sent, &Settings::default()).unwrap();
+            prop_assert_eq!(taken.as_ptr(), sent.as_ptr());
+        }
+
+        /// Whatever is damaged under a right checksum is refused, or can be read.
+        #[test]
+        fn what_is_taken_can_be_read(
+            values in vec(vec(any::<u8>(), 0..30), 1..9),
+            codec in 0..5_u8,
+            damage in vec((any::<usize>(), any::<u8>()), 1..4),
+        ) {
+            let sent = packed(&values, codec);
+            let mut payload = sent[HEADER_BYTES..].to_vec();
+            for (at, byte) in damage {
+                let at = at % payload.len();
+                payload[at] = byte;
+            }
+            let (_, sent) = rewritten(&sent, codec.into(), 1000, &payload).unwrap();
+            if let Ok((header, taken)) = take(&sent, &Settings::default()) {
+                let found: Vec<_> = records(&taken, 1 << 20).unwrap().map(Result::unwrap).collect();
+                prop_assert_eq!(found.len(), header.count as usize);
+            }
         }
     }
 }
