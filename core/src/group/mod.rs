@@ -374,6 +374,9 @@ pub enum GroupError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Records were acknowledged that nobody has had yet; whether the first of them or the last.
+    #[error("Batch record not found. The {0} offset in request is past acquired records.")]
+    PastAcquired(&'static str),
     /// A setting is not known, or has no such value.
     #[error("{0}")]
     InvalidSettings(Text),
@@ -406,7 +409,7 @@ pub enum GroupError {
     )]
     WithoutMemberEpoch,
     /// The records are not with the member.
-    #[error("the record state is invalid: the records are not acquired by the member")]
+    #[error("The offset cannot be acknowledged. The offset is not acquired.")]
     InvalidRecordState,
     /// The share group has never read the partition, or it is gone.
     #[error("the share group does not know the partition")]

@@ -701,12 +701,16 @@ impl Link {
         if let Err(refusal) = self.routing.permit(Operation::Read, Kind::Log, log) {
             return self.done(token, Err(refusal));
         }
-        let found = self.routing.current().log(&self.actor.vhost, log);
-        let tail = found
-            .and_then(|entry| Some((entry.info.id, entry.tails.get(partition as usize)?.clone())));
-        let Some((id, tail)) = tail else {
-            let refusal = self.not_found(Kind::Log, log);
-            return self.done(token, Err(refusal));
+        let found = match self.routing.current().log(&self.actor.vhost, log) {
+            Some(entry) => match entry.tails.get(partition as usize) {
+                Some(tail) => Ok((entry.info.id, tail.clone())),
+                None => Err(no_partition(entry)),
+            },
+            None => Err(self.not_found(Kind::Log, log)),
+        };
+        let (id, tail) = match found {
+            Ok(found) => found,
+            Err(refusal) => return self.done(token, Err(refusal)),
         };
         let store = self.broker.committer.store().clone();
         self.answer_when_read(token, async move {

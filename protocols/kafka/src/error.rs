@@ -195,7 +195,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::NotFound | GroupError::OtherKind(_) | GroupError::CannotUpgrade(..) => {
                 ErrorCode::GROUP_ID_NOT_FOUND
             }
-            GroupError::Invalid(_) => ErrorCode::INVALID_REQUEST,
+            GroupError::Invalid(_) | GroupError::PastAcquired(_) => ErrorCode::INVALID_REQUEST,
             GroupError::InvalidSettings(_) => ErrorCode::INVALID_CONFIG,
             GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
             GroupError::InvalidPattern => ErrorCode::INVALID_REGULAR_EXPRESSION,

@@ -326,6 +326,25 @@ impl ShareGroup {
             .windows
             .get_mut(&partition)
             .ok_or(GroupError::UnknownSharePartition)?;
+        // What is before the first record that is not done with is done with.
+        let start = window.start();
+        let ranges: Vec<Acknowledged> = ranges
+            .into_iter()
+            .filter(|(_, last, _)| *last >= start)
+            .map(|(first, last, kind)| (first.max(start), last, kind))
+            .collect();
+        for (first, last, _) in &ranges {
+            let past = match window.end() {
+                end if *first >= end => "first",
+                end if *last >= end => "last",
+                _ => continue,
+            };
+            return Err(GroupError::PastAcquired(past));
+        }
+        // Each record once.
+        if ranges.windows(2).any(|pair| pair[1].0 <= pair[0].1) {
+            return Err(GroupError::InvalidRecordState);
+        }
         // All or none.
         let renewable = self.settings.renewable;
         let held = |(first, last, kind): &(Offset, Offset, _)| {

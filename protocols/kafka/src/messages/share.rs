@@ -8,7 +8,7 @@ use crate::{
     message::message,
     messages::{
         consumer_groups::{Assignment, NamedAssignment},
-        produce::{LeaderIdAndEpoch, NodeEndpoint},
+        produce::NodeEndpoint,
     },
     records::Records,
     wire::Uuid,
@@ -135,9 +135,15 @@ message! {
         error_message: Option<Text>;
         acknowledge_error_code: ErrorCode;
         acknowledge_error_message: Option<Text>;
-        current_leader: LeaderIdAndEpoch;
+        current_leader: ShareLeader;
         records: Records;
         acquired_records: Vec<AcquiredRecords>;
+    }
+
+    /// The leader and its epoch, told where the leader is another one.
+    ShareLeader {
+        leader_id: i32;
+        leader_epoch: i32;
     }
 
     /// Records that the member has now.
@@ -177,7 +183,7 @@ message! {
         partition_index: i32;
         error_code: ErrorCode;
         error_message: Option<Text>;
-        current_leader: LeaderIdAndEpoch;
+        current_leader: ShareLeader;
     }
 
     /// Groups whose offsets are wanted.

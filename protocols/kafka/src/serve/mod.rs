@@ -111,6 +111,7 @@ fn ids_to_find(request: &Request, topics: &Topics) -> Vec<Uuid> {
             })
             .collect(),
         Request::ShareFetch(it) => of(&it.topics, |topic| topic.topic_id),
+        Request::ShareAcknowledge(it) => unknown(of(&it.topics, |topic| topic.topic_id)),
         Request::DeleteTopics(it) => of(&it.topics, |topic| topic.topic_id),
         _ => Vec::new(),
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use trivium_core::{
     Command, Fetch, FetchPartition, Fetched, FetchedBatch, Isolation, Offset, Reply, Text, Visible,
     group::{
-        Acknowledged, Acknowledgement, Acquired, GroupAnswer, GroupRequest, Position, ShareAnswer,
-        SharePartition, ShareRead, ShareRequest, Terms,
+        Acknowledged, Acknowledgement, Acquired, GroupAnswer, GroupError, GroupRequest, Position,
+        ShareAnswer, SharePartition, ShareRead, ShareRequest, Terms,
     },
 };
 
@@ -22,6 +22,7 @@ use crate::{
     records::{Records, StoredBatch},
     serve::{
         groups::{Failure, answer_of, ask},
+        share_groups::is_member_id,
         share_session::{FINAL, Member},
     },
     wire::Uuid,
@@ -33,7 +34,8 @@ const LOCK_MS: i32 = 30_000;
 const PARTITION_BYTES: usize = 1 << 20;
 /// Longer than any client waits for a response.
 const WAIT_MAX_MS: i32 = 5 * 60 * 1000;
-/// Not one record more than asked for (KIP-1206).
+/// Whole batches, or not one record more than asked for (KIP-1206).
+const BATCHES: i8 = 0;
 const RECORD_LIMIT: i8 = 1;
 
 /// What an answer of a share group must be.
@@ -56,6 +58,8 @@ struct Fetching {
     records_max: u64,
     strict: bool,
     closes: bool,
+    /// All partitions are told, also those of which there is nothing.
+    opens: bool,
     committed_only: bool,
     lock_ms: i32,
     left: usize,
@@ -125,6 +129,9 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
     let (Some(group), Some(id)) = (request.group_id, request.member_id) else {
         return refused(ErrorCode::INVALID_REQUEST, call);
     };
+    if !is_member_id(&id) {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    }
     let member = (group, id);
     let opens = request.share_session_epoch == 0;
     let has_acknowledgements = |topic: &ShareTopic| {
@@ -134,6 +141,17 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
             .any(|it| !it.acknowledgement_batches.is_empty())
     };
     if opens && request.topics.iter().any(has_acknowledgements) {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    }
+    if ![BATCHES, RECORD_LIMIT].contains(&request.share_acquire_mode) {
+        return refused(ErrorCode::UNKNOWN_SERVER_ERROR, call);
+    }
+    // KIP-1222: who renews locks fetches nothing.
+    let fetches = request.max_bytes != 0
+        || request.max_records != 0
+        || request.min_bytes != 0
+        || request.max_wait_ms != 0;
+    if request.is_renew_ack && fetches {
         return refused(ErrorCode::INVALID_REQUEST, call);
     }
     let closes = request.share_session_epoch == FINAL;
@@ -158,16 +176,22 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
         .into_iter()
         .map(|(id, number)| Partition::new(id, number, reads, call))
         .collect();
-    let (acknowledgements, acknowledged) = match acknowledgements(&request.topics) {
-        Ok(acknowledgements) => acknowledgements,
-        Err(code) => return refused(code, call),
-    };
-    for (id, number) in &acknowledged {
+    let Asked {
+        acknowledgements,
+        partitions: acknowledged,
+        refused: malformed,
+    } = asked(&request.topics, request.is_renew_ack);
+    for (id, number) in acknowledged.iter().chain(&malformed) {
         if !partitions
             .iter()
             .any(|it| it.id == *id && it.number == *number)
         {
             partitions.push(Partition::new(*id, *number, false, call));
+        }
+    }
+    for partition in &mut partitions {
+        if malformed.contains(&(partition.id, partition.number)) {
+            partition.response.acknowledge_error_code = ErrorCode::INVALID_REQUEST;
         }
     }
     let job = Fetching {
@@ -181,6 +205,7 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
         records_max: request.max_records.max(1) as u64,
         strict: request.share_acquire_mode == RECORD_LIMIT,
         closes,
+        opens: opens && asks,
         committed_only: false,
         lock_ms: LOCK_MS,
         left: 1,
@@ -202,61 +227,92 @@ pub(crate) fn fetch(request: ShareFetchRequest, call: &mut Call<'_>) -> Step {
 /// What became of ranges of records, by partition.
 type Acknowledgements = Vec<(SharePartition, Vec<Acknowledged>)>;
 
-/// The acknowledgements of a request, and of which partitions they are, in the same order.
-fn acknowledgements(
-    topics: &[ShareTopic],
-) -> Result<(Acknowledgements, Vec<(Uuid, i32)>), ErrorCode> {
-    let (mut all, mut partitions) = (Vec::new(), Vec::new());
-    for topic in topics {
-        for partition in &topic.partitions {
-            if partition.acknowledgement_batches.is_empty() {
-                continue;
+/// What a request says became of records.
+struct Asked {
+    acknowledgements: Acknowledgements,
+    /// Of which partitions they are, in the same order.
+    partitions: Vec<(Uuid, i32)>,
+    /// Partitions whose acknowledgements contradict themselves: none of them is taken.
+    refused: Vec<(Uuid, i32)>,
+}
+
+fn asked(topics: &[ShareTopic], renews: bool) -> Asked {
+    let mut asked = Asked {
+        acknowledgements: Vec::new(),
+        partitions: Vec::new(),
+        refused: Vec::new(),
+    };
+    let partitions = topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|it| (topic.topic_id, it)));
+    for (id, partition) in partitions {
+        if partition.acknowledgement_batches.is_empty() {
+            continue;
+        }
+        let place = (id, partition.partition_index);
+        match all_ranges(&partition.acknowledgement_batches, renews) {
+            Some(ranges) => {
+                // No log has so many partitions: what is negative is not there.
+                let number = u32::try_from(partition.partition_index).unwrap_or(u32::MAX);
+                match asked.partitions.iter().position(|it| *it == place) {
+                    Some(known) => asked.acknowledgements[known].1 = ranges,
+                    None => {
+                        asked.acknowledgements.push(((id.0, number), ranges));
+                        asked.partitions.push(place);
+                    }
+                }
             }
-            let mut ranges = Vec::new();
-            for batch in &partition.acknowledgement_batches {
-                ranges.extend(ranges_of(batch)?);
-            }
-            let number = u32::try_from(partition.partition_index);
-            let number = number.map_err(|_| ErrorCode::INVALID_REQUEST)?;
-            all.push(((topic.topic_id.0, number), ranges));
-            partitions.push((topic.topic_id, partition.partition_index));
+            None => asked.refused.push(place),
         }
     }
-    Ok((all, partitions))
+    asked
 }
 
-/// One type is for the whole batch; else there is one for each record.
-fn ranges_of(batch: &AcknowledgementBatch) -> Result<Vec<Acknowledged>, ErrorCode> {
-    let offset = |offset: i64| {
-        let offset = u64::try_from(offset).map_err(|_| ErrorCode::INVALID_REQUEST)?;
-        Ok::<_, ErrorCode>(Offset(offset))
-    };
-    let (first, last) = (offset(batch.first_offset)?, offset(batch.last_offset)?);
-    if last < first {
-        return Err(ErrorCode::INVALID_REQUEST);
+/// The batches in ascending order, none within another; nothing where they are otherwise.
+fn all_ranges(batches: &[AcknowledgementBatch], renews: bool) -> Option<Vec<Acknowledged>> {
+    let is_ascending = batches
+        .windows(2)
+        .all(|pair| pair[1].first_offset >= pair[0].last_offset);
+    let mut ranges = Vec::new();
+    for batch in batches {
+        ranges.extend(ranges_of(batch, renews)?);
+    }
+    is_ascending.then_some(ranges)
+}
+
+/// One type is for the whole batch; else there is one for each record. Records before the first of a log are ignored.
+fn ranges_of(batch: &AcknowledgementBatch, renews: bool) -> Option<Vec<Acknowledged>> {
+    if batch.last_offset < batch.first_offset {
+        return None;
     }
     let kinds = &batch.acknowledge_types;
+    let offset = |offset: i64| u64::try_from(offset).ok().map(Offset);
     if let [kind] = kinds[..] {
-        return Ok(vec![(first, last, acknowledgement(kind)?)]);
+        let kind = acknowledgement(kind, renews)?;
+        let range = offset(batch.last_offset)
+            .map(|last| (offset(batch.first_offset).unwrap_or(Offset(0)), last, kind));
+        return Some(range.into_iter().collect());
     }
-    if kinds.len() as u64 != last.0 - first.0 + 1 {
-        return Err(ErrorCode::INVALID_REQUEST);
+    let count = i128::from(batch.last_offset) - i128::from(batch.first_offset) + 1;
+    if kinds.len() as i128 != count {
+        return None;
     }
-    let one = |(at, kind): (u64, &i8)| {
-        let offset = Offset(first.0 + at);
-        Ok((offset, offset, acknowledgement(*kind)?))
-    };
-    (0..).zip(kinds).map(one).collect()
+    let mut ranges = Vec::with_capacity(kinds.len());
+    for (at, kind) in (batch.first_offset..).zip(kinds) {
+        let kind = acknowledgement(*kind, renews)?;
+        ranges.extend(offset(at).map(|at| (at, at, kind)));
+    }
+    Some(ranges)
 }
 
-fn acknowledgement(kind: i8) -> Result<Acknowledgement, ErrorCode> {
+fn acknowledgement(kind: i8, renews: bool) -> Option<Acknowledgement> {
     match kind {
-        0 => Ok(Acknowledgement::Gap),
-        1 => Ok(Acknowledgement::Accept),
-        2 => Ok(Acknowledgement::Release),
-        3 => Ok(Acknowledgement::Reject),
-        4 => Ok(Acknowledgement::Renew),
-        _ => Err(ErrorCode::INVALID_REQUEST),
+        0 => Some(Acknowledgement::Gap),
+        1 => Some(Acknowledgement::Accept),
+        2 => Some(Acknowledgement::Release),
+        3 => Some(Acknowledgement::Reject),
+        4 if renews => Some(Acknowledgement::Renew),
+        _ => None,
     }
 }
 
@@ -500,8 +556,10 @@ impl Fetching {
                 response: data,
                 ..
             } = partition;
-            let is_told = !data.acquired_records.is_empty()
+            let is_told = self.opens
+                || !data.acquired_records.is_empty()
                 || data.error_code.is_err()
+                || data.acknowledge_error_code.is_err()
                 || acknowledged.contains(&(id, number));
             if !is_told {
                 continue;
@@ -550,10 +608,10 @@ impl Job for Fetching {
                         .partitions
                         .iter_mut()
                         .find(|it| it.id == *id && it.number == *number);
-                    if let (Some(partition), Err(error)) = (found, result) {
-                        partition.response.acknowledge_error_code = ErrorCode::from(&error);
-                        partition.response.acknowledge_error_message =
-                            Some(error.to_string().into());
+                    if let Some(partition) = found {
+                        let (code, text) = judged(result);
+                        partition.response.acknowledge_error_code = code;
+                        partition.response.acknowledge_error_message = text;
                     }
                 }
                 self.positions(call)
@@ -568,14 +626,25 @@ impl Job for Fetching {
     }
 }
 
+/// What became of an acknowledgement, with a text where Kafka has one.
+fn judged(result: Result<(), GroupError>) -> (ErrorCode, Option<Text>) {
+    match result {
+        Ok(()) => (ErrorCode::NONE, None),
+        Err(error @ GroupError::UnknownSharePartition) => (ErrorCode::from(&error), None),
+        Err(error) => (ErrorCode::from(&error), Some(error.to_string().into())),
+    }
+}
+
 // ShareAcknowledge
 
 /// An acknowledgement under way.
 struct Acknowledging {
     partitions: Vec<(Uuid, i32)>,
+    /// Partitions whose acknowledgements contradict themselves.
+    refused: Vec<(Uuid, i32)>,
     member: Member,
     closes: bool,
-    results: Vec<ErrorCode>,
+    results: Vec<(ErrorCode, Option<Text>)>,
 }
 
 pub(crate) fn acknowledge(request: ShareAcknowledgeRequest, call: &mut Call<'_>) -> Step {
@@ -588,6 +657,9 @@ pub(crate) fn acknowledge(request: ShareAcknowledgeRequest, call: &mut Call<'_>)
     let (Some(group), Some(id)) = (request.group_id, request.member_id) else {
         return refused(ErrorCode::INVALID_REQUEST, call);
     };
+    if !is_member_id(&id) {
+        return refused(ErrorCode::INVALID_REQUEST, call);
+    }
     let member = (group, id);
     if request.share_session_epoch == 0 {
         return refused(ErrorCode::INVALID_SHARE_SESSION_EPOCH, call);
@@ -599,10 +671,8 @@ pub(crate) fn acknowledge(request: ShareAcknowledgeRequest, call: &mut Call<'_>)
     {
         return refused(code, call);
     }
-    let (acknowledgements, partitions) = match acknowledgements(&request.topics) {
-        Ok(acknowledgements) => acknowledgements,
-        Err(code) => return refused(code, call),
-    };
+    let asked = asked(&request.topics, request.is_renew_ack);
+    let (acknowledgements, partitions) = (asked.acknowledgements, asked.partitions);
     let acknowledge = ShareRequest::Acknowledge {
         member: member.1.clone(),
         acknowledgements,
@@ -610,6 +680,7 @@ pub(crate) fn acknowledge(request: ShareAcknowledgeRequest, call: &mut Call<'_>)
     ask(0, member.0.clone(), GroupRequest::Share(acknowledge), call);
     Step::Wait(Box::new(Acknowledging {
         partitions,
+        refused: asked.refused,
         member,
         closes: request.share_session_epoch == FINAL,
         results: Vec::new(),
@@ -622,10 +693,17 @@ impl Acknowledging {
             acquisition_lock_timeout_ms: LOCK_MS,
             ..Default::default()
         };
-        for ((id, number), code) in self.partitions.into_iter().zip(self.results) {
+        let malformed = self.refused.into_iter();
+        let malformed = malformed.map(|place| (place, (ErrorCode::INVALID_REQUEST, None)));
+        let told = self.partitions.into_iter().zip(self.results);
+        for ((id, number), (mut error_code, error_message)) in told.chain(malformed) {
+            if call.session.topics.lacks(id) {
+                error_code = ErrorCode::UNKNOWN_TOPIC_ID;
+            }
             let data = ShareAcknowledgePartitionData {
                 partition_index: number,
-                error_code: code,
+                error_code,
+                error_message,
                 ..Default::default()
             };
             let topics = &mut response.responses;
@@ -645,12 +723,7 @@ impl Job for Acknowledging {
     fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
         match share_answer(answer) {
             Ok(ShareAnswer::Acknowledged(results)) => {
-                let code = |result: Result<(), _>| {
-                    result
-                        .as_ref()
-                        .map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
-                };
-                self.results = results.into_iter().map(code).collect();
+                self.results = results.into_iter().map(judged).collect();
             }
             // The session has ended, and with it what the member had.
             Ok(_) => return self.respond(call),
@@ -670,5 +743,46 @@ impl Job for Acknowledging {
         };
         ask(0, self.member.0.clone(), GroupRequest::Share(release), call);
         Step::Wait(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(batches: &[(i64, i64, &[i8])], renews: bool) -> Option<Vec<(u64, u64)>> {
+        let batch = |(first_offset, last_offset, types): &(i64, i64, &[i8])| AcknowledgementBatch {
+            first_offset: *first_offset,
+            last_offset: *last_offset,
+            acknowledge_types: types.to_vec(),
+        };
+        let batches: Vec<_> = batches.iter().map(batch).collect();
+        let ranges = all_ranges(&batches, renews)?;
+        Some(ranges.iter().map(|it| (it.0.0, it.1.0)).collect())
+    }
+
+    /// KIP-932, acknowledgement batches; KIP-1222 for renewing.
+    #[test]
+    fn acknowledgements_that_contradict_themselves_are_refused() {
+        assert_eq!(said(&[(1, 3, &[1])], false), Some(vec![(1, 3)]));
+        assert_eq!(said(&[(1, 2, &[1, 2])], false), Some(vec![(1, 1), (2, 2)]));
+        // What is before every log is done with.
+        assert_eq!(said(&[(-1, 3, &[1])], false), Some(vec![(0, 3)]));
+        assert_eq!(said(&[(-2, -1, &[1])], false), Some(vec![]));
+        assert_eq!(said(&[(1, 1, &[4])], true), Some(vec![(1, 1)]));
+        let odd: [&[(i64, i64, &[i8])]; 7] = [
+            &[(2, 1, &[1])],
+            &[(1, 2, &[])],
+            &[(1, 2, &[1, 1, 1])],
+            &[(1, 1, &[5])],
+            &[(1, 1, &[-1])],
+            &[(1, 1, &[4])],
+            &[(5, 6, &[1]), (3, 4, &[1])],
+        ];
+        for batches in odd {
+            assert_eq!(said(batches, false), None, "{batches:?}");
+        }
+        let all = i64::MIN..=i64::MAX;
+        assert_eq!(said(&[(*all.start(), *all.end(), &[1, 1])], false), None);
     }
 }

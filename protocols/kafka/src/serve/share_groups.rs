@@ -32,8 +32,8 @@ pub(crate) fn heartbeat(request: ShareGroupHeartbeatRequest, call: &mut Call<'_>
     if let Some(fault) = fault(&request) {
         return call.respond(&ShareGroupHeartbeatResponse {
             error_code: ErrorCode::INVALID_REQUEST,
-            // Kafka says nothing of a member without an id.
-            error_message: Some(fault.into()).filter(|_| !request.member_id.is_empty()),
+            // Kafka says nothing of a member without an id, or with too long a one.
+            error_message: Some(fault.into()).filter(|_| is_member_id(&request.member_id)),
             ..Default::default()
         });
     }
@@ -60,12 +60,19 @@ pub(crate) fn heartbeat(request: ShareGroupHeartbeatRequest, call: &mut Call<'_>
     Step::Wait(Box::new(Sharing(beating)))
 }
 
+/// A member's id has no more letters than a UUID.
+const MEMBER_ID_MAX: usize = 36;
+
+pub(super) fn is_member_id(id: &str) -> bool {
+    (1..=MEMBER_ID_MAX).contains(&id.encode_utf16().count())
+}
+
 /// What makes no sense in a request, whatever group it is for.
 fn fault(request: &ShareGroupHeartbeatRequest) -> Option<&'static str> {
     let names = request.subscribed_topic_names.as_ref();
     if is_blank(&request.group_id) {
         Some("GroupId can't be empty.")
-    } else if is_blank(&request.member_id) {
+    } else if is_blank(&request.member_id) || !is_member_id(&request.member_id) {
         Some("MemberId can't be empty.")
     } else if request.member_epoch < -1 {
         Some("MemberEpoch is invalid.")
@@ -93,7 +100,9 @@ impl Job for Sharing {
                 } = heartbeat;
                 response.member_id = Some(member);
                 response.member_epoch = epoch;
-                response.heartbeat_interval_ms = interval.as_millis() as i32;
+                if epoch >= 0 {
+                    response.heartbeat_interval_ms = interval.as_millis() as i32;
+                }
                 response.assignment = assignment.map(|logs| Assignment {
                     topic_partitions: logs.into_iter().map(topic_partitions).collect(),
                 });
