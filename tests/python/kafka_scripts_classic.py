@@ -11,16 +11,24 @@ NOT_READY = (14, 15, 16)
 
 @script
 def ready(run):
-    """Waits until the broker coordinates groups."""
+    """Waits until the broker coordinates groups, transactions and partitions of share groups."""
     a = run.client()
-    topic, _ = run.topic("ready")
     deadline = time.monotonic() + 60
+
+    def wait(api, version, **fields):
+        while (code := refused(a.wire.call(api, version, **fields))) in NOT_READY:
+            assert time.monotonic() < deadline, code
+
+    for kind, key in ((1, run.name("t")), (2, f"{run.name('g')}:AAAAAAAAAAAAAAAAAAAAAQ:0")):
+        wait("FindCoordinator", 6, coordinator_keys=[key], key_type=kind)
     for at in range(32):
         group = run.name(f"g{at}")
-        while a.wire.call("FindCoordinator", 4, coordinator_keys=[group], key_type=0).coordinators[0].error_code in NOT_READY:
-            assert time.monotonic() < deadline
-        while a.wire.call("Heartbeat", 4, group_id=group, member_id="m", generation_id=1).error_code in NOT_READY:
-            assert time.monotonic() < deadline
+        wait("FindCoordinator", 6, coordinator_keys=[group], key_type=0)
+        wait("Heartbeat", 4, group_id=group, member_id="m", generation_id=1)
+
+
+def refused(answer):
+    return answer.coordinators[0].error_code if hasattr(answer, "coordinators") else answer.error_code
 
 
 def join(client, version, group, member="", protocols=RANGE, kind="consumer", session=30_000, rebalance=30_000, **more):
