@@ -335,6 +335,7 @@ impl Groups {
             GroupRequest::Commit { .. }
                 | GroupRequest::CommitInTransaction(_)
                 | GroupRequest::Offsets { .. }
+                | GroupRequest::Share(ShareRequest::Offsets { .. })
         );
         if name.1.is_empty() && !is_offsets {
             return Some(Err(match request {
@@ -394,6 +395,9 @@ impl Groups {
         match request {
             ShareRequest::Heartbeat(heartbeat) if heartbeat.epoch == 0 => None,
             ShareRequest::Heartbeat(_) => Some(Err(GroupError::UnknownMember)),
+            ShareRequest::Alter { offsets } if offsets.is_empty() => {
+                Some(Ok(GroupAnswer::Share(ShareAnswer::Ok)))
+            }
             ShareRequest::Initialise { .. }
             | ShareRequest::Positions { .. }
             | ShareRequest::Alter { .. } => None,

@@ -24,7 +24,10 @@ TRANSACTIONAL, CONTROL = 0x10, 0x20
 DAY = 86_400_000
 GENERATED = {"session_id": "session", "cluster_id": "cluster"}
 # Answers in which the order of topics and partitions is that of Kafka's hash tables.
-UNORDERED = {"ListOffsets", "DeleteRecords", "ListTransactions", "OffsetForLeaderEpoch", "DescribeLogDirs"}
+UNORDERED = {
+    "ListOffsets", "DeleteRecords", "ListTransactions", "OffsetForLeaderEpoch", "DescribeLogDirs", "ShareGroupDescribe",
+    "DescribeShareGroupOffsets", "DeleteShareGroupOffsets",
+}
 # What a producer is told beside codes and offsets is compared elsewhere; the size of the volume is not told at all.
 WITHOUT = {
     "Produce": {"error_message", "log_append_time_ms", "log_start_offset"},

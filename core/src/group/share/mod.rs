@@ -6,7 +6,7 @@ mod request;
 mod stored;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ops::RangeInclusive,
     sync::Arc,
     time::Instant,
@@ -224,15 +224,19 @@ impl ShareGroup {
             ShareRequest::Alter { offsets } => {
                 self.must_be_empty()?;
                 for (partition, start) in offsets {
-                    self.windows.insert(partition, Window::new(start));
-                    self.write(name, partition, batch);
+                    match start {
+                        Some(start) => {
+                            self.windows.insert(partition, Window::new(start));
+                            self.write(name, partition, batch);
+                        }
+                        None => self.drop_windows(name, |it| *it == partition, batch),
+                    }
                 }
                 Ok(ShareAnswer::Ok)
             }
             ShareRequest::Delete { logs } => {
                 self.must_be_empty()?;
-                self.drop_windows(name, |(log, _)| logs.contains(log), batch);
-                Ok(ShareAnswer::Ok)
+                Ok(ShareAnswer::Forgotten(self.forget_logs(name, logs, batch)))
             }
         }
     }
@@ -448,18 +452,41 @@ impl ShareGroup {
         self.drop_windows(name, |(of, _)| *of == log, batch);
     }
 
+    /// Forgets logs that are still there; returns those that it knew.
+    fn forget_logs(
+        &mut self,
+        name: &(Text, Text),
+        mut logs: Vec<LogUuid>,
+        batch: &mut Batch,
+    ) -> Vec<LogUuid> {
+        let known: BTreeSet<LogUuid> = self.known().map(|(log, _)| log).collect();
+        logs.retain(|log| known.contains(log));
+        for log in &logs {
+            self.is_stored &= self.logs.remove(log).is_none();
+            self.forget_log(name, *log, batch);
+        }
+        logs
+    }
+
+    /// The partitions that it has begun with, and those that its members subscribe to or last did; some twice.
+    fn known(&self) -> impl Iterator<Item = TopicPartition> + '_ {
+        let subscribed = self.logs.iter();
+        let subscribed = subscribed.flat_map(|(log, count)| (0..*count).map(|it| (*log, it)));
+        self.windows.keys().copied().chain(subscribed)
+    }
+
     pub fn offsets(&self, wanted: Option<&[TopicPartition]>) -> Vec<ShareOffset> {
         let is_wanted = |partition: &TopicPartition| wanted.is_none_or(|it| it.contains(partition));
-        let windows = self
-            .windows
-            .iter()
-            .filter(|(partition, _)| is_wanted(partition));
-        let offset = |(partition, window): (&TopicPartition, &Window)| ShareOffset {
-            partition: *partition,
-            start: window.start(),
-            done_ahead: window.looked_at() - window.unfinished(),
+        let known: BTreeSet<TopicPartition> = self.known().filter(is_wanted).collect();
+        let offset = |partition: TopicPartition| {
+            let window = self.windows.get(&partition);
+            ShareOffset {
+                partition,
+                start: window.map(Window::start),
+                done_ahead: window.map_or(0, |it| it.looked_at() - it.unfinished()),
+            }
         };
-        windows.map(offset).collect()
+        known.into_iter().map(offset).collect()
     }
 
     // Time

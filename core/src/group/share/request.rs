@@ -49,11 +49,11 @@ pub enum ShareRequest {
     Offsets {
         partitions: Option<Vec<SharePartition>>,
     },
-    /// Moves a group without members.
+    /// Moves a group without members; `None` has it begin where its settings say.
     Alter {
-        offsets: Vec<(SharePartition, Offset)>,
+        offsets: Vec<(SharePartition, Option<Offset>)>,
     },
-    /// Has a group without members forget logs.
+    /// Has a group without members forget logs; answered by [`ShareAnswer::Forgotten`].
     Delete { logs: Vec<LogUuid> },
 }
 
@@ -97,8 +97,8 @@ pub struct Terms {
 pub struct ShareOffset {
     /// Which.
     pub partition: SharePartition,
-    /// All before it is done with.
-    pub start: Offset,
+    /// All before it is done with; `None` where it is yet to begin.
+    pub start: Option<Offset>,
     /// Records behind it that are done with too.
     pub done_ahead: u64,
 }
@@ -124,4 +124,6 @@ pub enum ShareAnswer {
     Acknowledged(Vec<Result<(), GroupError>>),
     /// Those that there are.
     Offsets(Vec<ShareOffset>),
+    /// Those that it knew.
+    Forgotten(Vec<LogUuid>),
 }

@@ -36,11 +36,13 @@ impl Group {
             ahead: 0,
         });
         let shared = self.share.iter().flat_map(|share| share.offsets(None));
-        let shared = shared.map(|it| Standpoint::Log {
-            log: LogName::Id(it.partition.0),
-            partition: it.partition.1,
-            offset: it.start,
-            ahead: it.done_ahead,
+        let shared = shared.filter_map(|it| {
+            Some(Standpoint::Log {
+                log: LogName::Id(it.partition.0),
+                partition: it.partition.1,
+                offset: it.start?,
+                ahead: it.done_ahead,
+            })
         });
         let state = self.info().state;
         let reader = lag::Reader {

@@ -62,6 +62,8 @@ impl Failure {
             Failure::Group(GroupError::OtherKind(kind)) => {
                 format!("Group {group} is not a {kind} group.").into()
             }
+            Failure::Group(GroupError::InvalidGroup) => "The group id is invalid.".into(),
+            Failure::Group(GroupError::NotEmpty) => "The group is not empty.".into(),
             failure => failure.text(),
         }
     }

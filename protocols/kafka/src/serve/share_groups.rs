@@ -1,6 +1,6 @@
 //! Share groups (KIP-932): members, descriptions, and where groups are.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use trivium_core::{
     Command, Isolation, Offset, OffsetSpec, Reply, Text,
     group::{
@@ -22,6 +22,9 @@ use crate::{
     },
     wire::Uuid,
 };
+
+/// Where a group stands in a partition that it is yet to begin with.
+const NOT_BEGUN: i64 = -1;
 
 /// From this version of DescribeShareGroupOffsets on, lags are told (KIP-1226).
 const LAG: i16 = 1;
@@ -307,12 +310,12 @@ impl DescribingOffsets {
     ) -> Vec<DescribeShareGroupOffsetsResponseTopic> {
         let partition = |offset: &ShareOffset| DescribeShareGroupOffsetsResponsePartition {
             partition_index: offset.partition.1 as i32,
-            start_offset: offset.start.0 as i64,
+            start_offset: offset.start.map_or(NOT_BEGUN, |it| it.0 as i64),
             ..Default::default()
         };
         let nothing = |index: i32| DescribeShareGroupOffsetsResponsePartition {
             partition_index: index,
-            start_offset: -1,
+            start_offset: NOT_BEGUN,
             ..Default::default()
         };
         let Some(asked) = asked else {
@@ -354,7 +357,8 @@ impl DescribingOffsets {
                 for (topic_at, topic) in topics.iter().enumerate() {
                     for (partition_at, partition) in topic.partitions.iter().enumerate() {
                         let key = (topic.topic_id.0, partition.partition_index as u32);
-                        let found = offsets.iter().find(|it| it.partition == key);
+                        let is_it = |it: &&ShareOffset| it.partition == key && it.start.is_some();
+                        let found = offsets.iter().find(is_it);
                         self.ends.extend(found.map(|offset| End {
                             place: [at, topic_at, partition_at],
                             log: topic.topic_name.clone(),
@@ -367,7 +371,7 @@ impl DescribingOffsets {
             Ok(_) => result.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
             Err(failure) => {
                 result.error_code = failure.code();
-                result.error_message = Some(failure.text());
+                result.error_message = Some(failure.of_group(&result.group_id));
             }
         }
     }
@@ -431,6 +435,18 @@ impl Job for DescribingOffsets {
     }
 }
 
+/// Kafka's text of `UNKNOWN_TOPIC_OR_PARTITION`.
+const NOT_HERE: &str = "This server does not host this topic-partition.";
+const NO_OFFSET: &str = "StartOffset is invalid.";
+
+/// Where a group is to begin, by an offset of the wire; `None` where it is none.
+fn starting_at(offset: i64) -> Option<Option<Offset>> {
+    match offset {
+        NOT_BEGUN => Some(None),
+        _ => u64::try_from(offset).ok().map(|it| Some(Offset(it))),
+    }
+}
+
 struct Altering {
     response: AlterShareGroupOffsetsResponse,
     group: Text,
@@ -451,21 +467,20 @@ fn alter(request: AlterShareGroupOffsetsRequest, names: &Names, call: &mut Call<
             let there = known
                 .zip(number)
                 .filter(|((_, count), number)| number < count);
-            let start = u64::try_from(asked.start_offset).ok();
-            let error_code = match (there, start) {
+            let (error_code, error_message) = match (there, starting_at(asked.start_offset)) {
                 (Some(((id, _), number)), Some(start)) => {
-                    offsets.push(((id.0, number), Offset(start)));
-                    ErrorCode::NONE
+                    offsets.push(((id.0, number), start));
+                    (ErrorCode::NONE, None)
                 }
-                (None, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                (_, None) => ErrorCode::INVALID_REQUEST,
+                (None, _) => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(NOT_HERE.into())),
+                (_, None) => (ErrorCode::INVALID_REQUEST, Some(NO_OFFSET.into())),
             };
             result
                 .partitions
                 .push(AlterShareGroupOffsetsResponsePartition {
                     partition_index: asked.partition_index,
                     error_code,
-                    ..Default::default()
+                    error_message,
                 });
         }
         response.responses.push(result);
@@ -495,20 +510,24 @@ struct Deleting {
 fn delete(request: DeleteShareGroupOffsetsRequest, names: &Names, call: &mut Call<'_>) -> Step {
     let mut logs = Vec::new();
     let mut response = DeleteShareGroupOffsetsResponse::default();
+    // A topic that is named twice is named once.
+    let mut seen = FxHashSet::default();
     for topic in request.topics {
+        if !seen.insert(topic.topic_name.clone()) {
+            continue;
+        }
         let known = names.ids.get(&topic.topic_name).map(|(id, _)| *id);
         logs.extend(known.map(|id| id.0));
-        response
-            .responses
-            .push(DeleteShareGroupOffsetsResponseTopic {
-                topic_name: topic.topic_name,
-                topic_id: known.unwrap_or_default(),
-                error_code: match known {
-                    Some(_) => ErrorCode::NONE,
-                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                },
-                error_message: None,
-            });
+        let mut result = DeleteShareGroupOffsetsResponseTopic {
+            topic_name: topic.topic_name,
+            topic_id: known.unwrap_or_default(),
+            ..Default::default()
+        };
+        if known.is_none() {
+            result.error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            result.error_message = Some(NOT_HERE.into());
+        }
+        response.responses.push(result);
     }
     let delete = GroupRequest::Share(ShareRequest::Delete { logs });
     let group = request.group_id.clone();
@@ -516,12 +535,29 @@ fn delete(request: DeleteShareGroupOffsetsRequest, names: &Names, call: &mut Cal
     Step::Wait(Box::new(Deleting { response, group }))
 }
 
+impl Deleting {
+    /// Of topics that are there, only these could be forgotten.
+    fn keep_forgotten(&mut self, logs: &[[u8; 16]]) {
+        for topic in &mut self.response.responses {
+            if topic.error_code == ErrorCode::NONE && !logs.contains(&topic.topic_id.0) {
+                topic.topic_id = Uuid::default();
+                topic.error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+                topic.error_message = Some("There is no offset information to delete.".into());
+            }
+        }
+    }
+}
+
 impl Job for Deleting {
     fn on_answer(mut self: Box<Self>, _part: usize, answer: Answer, call: &mut Call<'_>) -> Step {
-        if let Err(failure) = share_answer(answer) {
-            self.response.error_code = failure.code();
-            self.response.error_message = Some(failure.of_group(&self.group));
-            self.response.responses.clear();
+        match share_answer(answer) {
+            Ok(ShareAnswer::Forgotten(logs)) => self.keep_forgotten(&logs),
+            Ok(_) => self.response.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+            Err(failure) => {
+                self.response.error_code = failure.code();
+                self.response.error_message = Some(failure.of_group(&self.group));
+                self.response.responses.clear();
+            }
         }
         call.respond(&self.response)
     }
