@@ -383,9 +383,8 @@ impl Link {
 
     /// Waits for events and appends them; for none when the connection need not wait any longer with its input. Safe to
     /// drop and call again.
-    pub async fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), Stopped> {
+    pub async fn receive(&mut self, events: &mut Vec<Event>) {
         poll_fn(|context| self.poll_receive(events, context)).await;
-        Ok(())
     }
 
     /// As [`Link::receive`], for whoever waits for other things, too.

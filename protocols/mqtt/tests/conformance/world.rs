@@ -145,7 +145,7 @@ impl World {
                 .iter()
                 .any(|it| matches!(it, Event::Confirmed { .. }))
             {
-                link.receive(&mut events).await.unwrap();
+                link.receive(&mut events).await;
             }
         });
     }
@@ -271,7 +271,7 @@ impl Client<'_> {
                 tokio::time::timeout(PATIENCE, self.link.receive(&mut events)).await
             };
             match self.world.runtime.block_on(flushed_and_received) {
-                Ok(received) => received.unwrap(),
+                Ok(()) => {}
                 Err(_) => panic!("{what} did not come; there is {:x?}", &self.output[..]),
             }
             for event in events {
@@ -335,9 +335,7 @@ impl Client<'_> {
                     tokio::task::yield_now().await;
                 }
                 self.link.flushed().await.unwrap();
-                if let Some(received) = at_once(self.link.receive(&mut events)).await {
-                    received.unwrap();
-                }
+                let _ = at_once(self.link.receive(&mut events)).await;
             });
             quiet = if events.is_empty() { quiet + 1 } else { 0 };
             for event in events {

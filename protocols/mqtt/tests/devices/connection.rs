@@ -106,9 +106,7 @@ impl Connection {
         let mut events = Vec::new();
         runtime.block_on(async {
             self.link.flushed().await.unwrap();
-            if let Some(received) = at_once(self.link.receive(&mut events)).await {
-                received.unwrap();
-            }
+            let _ = at_once(self.link.receive(&mut events)).await;
         });
         let moved = !events.is_empty();
         for event in events {
