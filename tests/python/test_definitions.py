@@ -145,7 +145,7 @@ def test_quotas_of_clients_are_among_them(own_broker, tmp_path):
     assert sorted(exported, key=key) == sorted(quotas, key=key)
     for wrong, why in [
         ({"user": "u", "limits": {"connection_creation_rate": 1}}, "Invalid configuration key connection_creation_rate"),
-        ({"ip": "10.0.0.1", "user": "u", "limits": {}}, "IP entity should not be combined"),
+        ({"ip": "10.0.0.1", "user": "u", "limits": {}}, "Invalid quota entity combination, IP entity should"),
         ({"user": "u", "limits": {"speed": 1}}, "trivium_client_quotas[0]: unknown limit 'speed'"),
         ({"limits": {"producer_byte_rate": 1}}, "Invalid empty client quota entity"),
     ]:
