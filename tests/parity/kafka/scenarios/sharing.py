@@ -1,8 +1,9 @@
 """Share groups: members, sessions, what is acquired and acknowledged."""
 
+import time
 import uuid
 
-from play import scenario
+from play import WITHIN, scenario
 
 NOBODY = uuid.UUID(int=7)
 GAP, ACCEPT, RELEASE, REJECT, RENEW = range(5)
@@ -43,8 +44,10 @@ class Member:
     def take(self, topic, epoch=0, version=1, **fields):
         """Opens a session, and asks until there is something to acquire."""
         found = self.fetch(epoch, part(topic), version=version, quiet=True, **fields)
+        deadline = time.monotonic() + WITHIN
         while not any(it.get("acquired_records") for topic in found.get("responses", []) for it in topic["partitions"]):
             assert not found.get("error_code"), found
+            assert time.monotonic() < deadline, "there is nothing to acquire"
             epoch += 1
             found = self.fetch(epoch, version=version, quiet=True, **fields)
         self.session = epoch + 1
