@@ -108,12 +108,13 @@ class Play:
         """Shows a member's id as what it stands for."""
         self.known[id] = what
 
-    def wait(self, wanted):
-        """Until something is so."""
+    def wait(self, wanted, otherwise="it does not become so"):
+        """Until something is so; returns it."""
         deadline = time.monotonic() + WITHIN
-        while not wanted():
-            assert time.monotonic() < deadline, "it does not become so"
+        while not (found := wanted()):
+            assert time.monotonic() < deadline, otherwise
             time.sleep(PAUSE)
+        return found
 
     def topic(self, suffix="", partitions=1, **configs):
         """Makes a topic, quietly, and waits until it has leaders."""
@@ -121,15 +122,15 @@ class Play:
         given = [{"name": key.replace("_", "."), "value": str(value)} for key, value in configs.items()]
         made = {"name": name, "num_partitions": partitions, "replication_factor": 1, "configs": given}
         self.stage.quiet("CreateTopics", 7, topics=[made], timeout_ms=30_000)
-        deadline = time.monotonic() + WITHIN
-        while time.monotonic() < deadline:
-            asked = {"topics": [{"name": name}], "allow_auto_topic_creation": False}
-            (found,) = self.stage.quiet("Metadata", 12, **asked)["topics"]
-            there = [it for it in found.get("partitions", []) if not it.get("error_code")]
-            if len(there) == partitions and self._is_served(name, partitions):
-                return Topic(name, self.knows(found["topic_id"], f"id({name})"))
-            time.sleep(PAUSE)
-        raise AssertionError(f"{name} has no leaders")
+        found = self.wait(lambda: self._with_leaders(name, partitions), f"{name} has no leaders")
+        return Topic(name, self.knows(found["topic_id"], f"id({name})"))
+
+    def _with_leaders(self, name, partitions):
+        """What Metadata says of a topic, once all of its partitions have leaders."""
+        asked = {"topics": [{"name": name}], "allow_auto_topic_creation": False}
+        (found,) = self.stage.quiet("Metadata", 12, **asked)["topics"]
+        there = [it for it in found.get("partitions", []) if not it.get("error_code")]
+        return found if len(there) == partitions and self._is_served(name, partitions) else None
 
     def _is_served(self, name, partitions):
         """Metadata may be ahead of the partitions themselves."""
@@ -184,13 +185,12 @@ class Play:
         """Ends a transaction of the first kind, quietly, and waits until it has ended in its partitions."""
         found = self.stage.quiet("EndTxn", 3, **producer.fields, committed=committed)
         assert not found.get("error_code"), found
-        deadline = time.monotonic() + WITHIN
-        while time.monotonic() < deadline:
+
+        def has_ended():
             found = self.stage.quiet("DescribeTransactions", 0, transactional_ids=[producer.transactional_id])
-            if found["transaction_states"][0]["transaction_state"].startswith("Complete"):
-                return
-            time.sleep(PAUSE)
-        raise AssertionError("the transaction does not end")
+            return found["transaction_states"][0]["transaction_state"].startswith("Complete")
+
+        self.wait(has_ended, "the transaction does not end")
 
     def shown(self, value, name=""):
         """A value for the transcript."""

@@ -1,5 +1,7 @@
 """ListOffsets, OffsetForLeaderEpoch and DeleteRecords."""
 
+import time
+
 from play import scenario
 
 EARLIEST, LATEST, MAX, LOCAL, TIERED, PENDING = -2, -1, -3, -4, -5, -6
@@ -81,12 +83,12 @@ def of_replicas(play):
 
 @scenario
 def of_isolation(play):
-    topic, a = play.topic(), play.connect()
-    play.produce(topic, b"a", timestamp=None)
+    topic, a, now = play.topic(), play.connect(), int(time.time() * 1000)
+    play.produce(topic, b"a", timestamp=now)
     producer = play.producer("tx")
     play.add(producer, topic, 0)
-    play.produce(topic, b"b", b"c", producer=producer)
-    play.produce(topic, b"d")
+    play.produce(topic, b"b", b"c", producer=producer, timestamp=now + 1)
+    play.produce(topic, b"d", timestamp=now + 2)
     for isolation in (0, 1, 2, -1):
         listed(a, 7, topic.name, LATEST, EARLIEST, MAX, 2**62, isolation=isolation)
     play.end(producer, True)

@@ -1,9 +1,8 @@
 """Share groups: members, sessions, what is acquired and acknowledged."""
 
-import time
 import uuid
 
-from play import WITHIN, scenario
+from play import scenario
 
 NOBODY = uuid.UUID(int=7)
 GAP, ACCEPT, RELEASE, REJECT, RENEW = range(5)
@@ -43,15 +42,17 @@ class Member:
 
     def take(self, topic, epoch=0, version=1, **fields):
         """Opens a session, and asks until there is something to acquire."""
-        found = self.fetch(epoch, part(topic), version=version, quiet=True, **fields)
-        deadline = time.monotonic() + WITHIN
-        while not any(it.get("acquired_records") for topic in found.get("responses", []) for it in topic["partitions"]):
+        self.session = epoch
+
+        def acquired():
+            asked = [part(topic)] if self.session == epoch else []
+            found = self.fetch(self.session, *asked, version=version, quiet=True, **fields)
             assert not found.get("error_code"), found
-            assert time.monotonic() < deadline, "there is nothing to acquire"
-            epoch += 1
-            found = self.fetch(epoch, version=version, quiet=True, **fields)
-        self.session = epoch + 1
-        return found
+            self.session += 1
+            there = (it.get("acquired_records") for topic in found.get("responses", []) for it in topic["partitions"])
+            return found if any(there) else None
+
+        return self.play.wait(acquired, "there is nothing to acquire")
 
     def acknowledge(self, epoch, *topics, version=1, **fields):
         return self.at("ShareAcknowledge", version, **{
