@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import kafka_schemas  # noqa: F401, makes messages known
+from clients import eventually
 from kafka_wire import Wire, message
 
 RECORDED = Path(__file__).parent / "kafka_scripts"
@@ -63,8 +64,8 @@ class Run:
         new = Topic(name=topic, num_partitions=partitions, replication_factor=1, assignments=[], configs=[])
         (made,) = wire.wire.call("CreateTopics", 7, topics=[new], timeout_ms=10_000, validate_only=False).topics
         assert made.error_code == 0, made
-        while wire.wire.call("Metadata", 12, topics=[wanted]).topics[0].error_code:
-            pass  # the broker is about to hear of it
+        # The broker is about to hear of it.
+        eventually(lambda: not wire.wire.call("Metadata", 12, topics=[wanted]).topics[0].error_code)
         self._know(str(made.topic_id), f"<{name}>")
         return topic, made.topic_id
 
@@ -75,8 +76,7 @@ class Run:
         for at in range(16):
             joins = {"group_id": f"probe-{self.prefix}{name}-{at}", "member_id": "m", "rebalance_timeout_ms": 1000,
                      "topic_partitions": [], "subscribed_topic_names": [topic]}
-            while not wire.call("ConsumerGroupHeartbeat", 1, member_epoch=0, **joins).assignment.topic_partitions:
-                pass
+            eventually(lambda joins=joins: wire.call("ConsumerGroupHeartbeat", 1, member_epoch=0, **joins).assignment.topic_partitions)
             wire.call("ConsumerGroupHeartbeat", 1, member_epoch=-1, group_id=joins["group_id"], member_id="m")
         return topic, id
 
